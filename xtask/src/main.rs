@@ -1,0 +1,48 @@
+//! The repository's own commands: `cargo xtask <command>`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a developer's tool: it talks to its terminal and starts programs"
+)]
+
+mod charms;
+mod test;
+mod toolchain;
+
+use anyhow::Result;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A subcommand: its name, what it does in one line, and the function that does it.
+type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
+
+/// Every subcommand; one line each.
+const COMMANDS: &[Command] = &[
+    ("charms", "build the guests into target/charms; names build only those", charms::run),
+    ("test", "build the guests, then run every test and check", test::run),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let name = arguments.first().map(String::as_str).unwrap_or_default();
+    let Some((_, _, run)) = COMMANDS.iter().find(|(command, _, _)| *command == name) else {
+        eprintln!("usage: cargo xtask <command>\n");
+        for (command, does, _) in COMMANDS {
+            eprintln!("  {command:<8} {does}");
+        }
+        return ExitCode::from(2);
+    };
+    match run(&arguments[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
