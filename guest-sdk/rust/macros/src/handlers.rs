@@ -1,0 +1,148 @@
+//! `#[handlers]`: each `pub fn` becomes a stream.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result, ReturnType, Type, Visibility};
+
+use crate::names;
+
+pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    crate::no_arguments(&arguments, "handlers")?;
+    let item: ItemImpl = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), "write `#[handlers] impl Name { .. }` for a `#[charm]` struct"))?;
+    if let Some((_, path, _)) = &item.trait_ {
+        return Err(Error::new_spanned(path, "handlers stand in the charm's own `impl`, not in one of a trait"));
+    }
+    let mut handlers = Vec::new();
+    let mut errors: Option<Error> = None;
+    for member in &item.items {
+        let ImplItem::Fn(function) = member else { continue };
+        if !matches!(function.vis, Visibility::Public(_)) {
+            continue;
+        }
+        match Handler::read(function) {
+            Ok(handler) => handlers.push(handler),
+            Err(error) => match &mut errors {
+                Some(errors) => errors.combine(error),
+                None => errors = Some(error),
+            },
+        }
+    }
+    if let Some(errors) = errors {
+        return Err(errors);
+    }
+
+    let charm = &item.self_ty;
+    let constants = handlers.iter().map(Handler::constant);
+    let declarations = handlers.iter().map(Handler::declaration);
+    let arms = handlers.iter().map(Handler::arm);
+    Ok(quote! {
+        #item
+
+        impl #charm {
+            #(#constants)*
+        }
+
+        impl ::charm_sdk::Handlers for #charm {
+            fn streams() -> ::std::vec::Vec<::charm_sdk::Declaration> {
+                ::std::vec![#(#declarations),*]
+            }
+
+            fn handle(&self, stream: &str, event: &[u8]) -> ::charm_sdk::Result<()> {
+                match stream {
+                    #(#arms)*
+                    other => ::core::result::Result::Err(::charm_sdk::__private::no_such_stream(other)),
+                }
+            }
+        }
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = ::charm_sdk::bindings::Component<#charm>;
+            ::charm_sdk::bindings::export!(Exported with_types_in ::charm_sdk::bindings);
+        };
+    })
+}
+
+struct Handler<'a> {
+    function: &'a ImplItemFn,
+    stream: String,
+    event: &'a Type,
+    docs: Vec<&'a Attribute>,
+}
+
+impl<'a> Handler<'a> {
+    fn read(function: &'a ImplItemFn) -> Result<Self> {
+        let signature = &function.sig;
+        let name = &signature.ident;
+        let wrong = |what: &dyn quote::ToTokens, why: &str| {
+            let words = format!(
+                "{why}: write `pub fn {name}(&self, event: Event) -> Result<()>`, or leave out `pub` for a helper"
+            );
+            Err(Error::new_spanned(what, words))
+        };
+        if let Some(word) = &signature.asyncness {
+            return wrong(word, "a handler is no `async fn`, the host waits for it");
+        }
+        if !signature.generics.params.is_empty() {
+            return wrong(&signature.generics, "a handler has no type parameters");
+        }
+        let mut inputs = signature.inputs.iter();
+        match inputs.next() {
+            Some(FnArg::Receiver(this)) if this.reference.is_some() && this.mutability.is_none() => {}
+            Some(this @ FnArg::Receiver(_)) => return wrong(this, "a handler borrows the charm as `&self`"),
+            _ => return wrong(&signature.ident, "a handler starts with `&self`"),
+        }
+        let event = match inputs.next() {
+            Some(FnArg::Typed(event)) => &*event.ty,
+            _ => return wrong(&signature.ident, "a handler takes one event"),
+        };
+        if let Type::Reference(reference) = event {
+            return wrong(reference, "a handler owns its event");
+        }
+        if let Some(second) = inputs.next() {
+            return wrong(second, "a handler takes one event, put the rest into its fields");
+        }
+        if matches!(signature.output, ReturnType::Default) {
+            return wrong(&signature.ident, "a handler says how it ended");
+        }
+        let docs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
+        Ok(Self { function, stream: names::kebab(name), event, docs })
+    }
+
+    /// `pub const REFRESH_TOKEN: OwnStream<Refresh>`
+    fn constant(&self) -> TokenStream {
+        let Self { function, stream, event, docs } = self;
+        let name = function.sig.ident.to_string();
+        let name =
+            format_ident!("{}", name.trim_start_matches("r#").to_ascii_uppercase(), span = function.sig.ident.span());
+        let about = format!("The stream `{stream}`.");
+        quote! {
+            #[doc = #about]
+            ///
+            #(#docs)*
+            pub const #name: ::charm_sdk::OwnStream<#event> = ::charm_sdk::OwnStream::new(#stream);
+        }
+    }
+
+    fn declaration(&self) -> TokenStream {
+        let Self { stream, event, .. } = self;
+        quote_spanned!(event.span()=> ::charm_sdk::Declaration::of::<#event>(#stream))
+    }
+
+    fn arm(&self) -> TokenStream {
+        let Self { function, stream, event, .. } = self;
+        let name = &function.sig.ident;
+        let decoded = quote_spanned!(event.span()=> ::charm_sdk::__private::event::<#event>(stream, event)?);
+        let output = function.sig.output.span();
+        let result = quote_spanned!(output=> let result: ::charm_sdk::Result<()> = handled;);
+        quote! {
+            #stream => {
+                let handled = self.#name(#decoded);
+                #result
+                result
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Names of cells, streams and tags.
+
+use syn::LitStr;
+
+/// The kebab-case of a Rust name.
+pub fn kebab(name: &syn::Ident) -> String {
+    let name = name.to_string();
+    name.trim_start_matches("r#").trim_matches('_').replace('_', "-")
+}
+
+/// Checks a tag.
+pub fn tag(tag: &LitStr) -> syn::Result<()> {
+    let text = tag.value();
+    let bare = text.trim_start_matches('#');
+    if text.len() == bare.len() + 1 && !bare.is_empty() && !bare.contains(char::is_whitespace) {
+        return Ok(());
+    }
+    let bare: String = bare.split_whitespace().collect::<Vec<_>>().join("-");
+    let bare = if bare.is_empty() { "name" } else { &bare };
+    Err(syn::Error::new_spanned(tag, format!("a tag starts with `#` and has no spaces: write `\"#{bare}\"`")))
+}
+
+/// A name in serde's `rename_all` style. None for a style that serde does not know.
+pub fn restyle(name: &str, style: &str, is_variant: bool) -> Option<String> {
+    let words = words(name, is_variant);
+    let capital = |word: &String| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+    };
+    Some(match style {
+        "lowercase" => name.to_ascii_lowercase(),
+        "UPPERCASE" => name.to_ascii_uppercase(),
+        "PascalCase" => words.iter().map(capital).collect(),
+        "camelCase" => {
+            let rest = words.iter().skip(1).map(capital);
+            words.first().cloned().into_iter().chain(rest).collect()
+        }
+        "snake_case" => words.join("_"),
+        "SCREAMING_SNAKE_CASE" => words.join("_").to_ascii_uppercase(),
+        "kebab-case" => words.join("-"),
+        "SCREAMING-KEBAB-CASE" => words.join("-").to_ascii_uppercase(),
+        _ => return None,
+    })
+}
+
+/// The words of a name in lower case: at capitals for variants, at underscores for fields, as serde does.
+fn words(name: &str, is_variant: bool) -> Vec<String> {
+    if !is_variant {
+        return name.split('_').map(str::to_owned).collect();
+    }
+    let mut words: Vec<String> = Vec::new();
+    for letter in name.chars() {
+        match words.last_mut() {
+            Some(word) if !letter.is_uppercase() => word.push(letter),
+            _ => words.push(letter.to_lowercase().collect()),
+        }
+    }
+    words
+}
+
+/// A JSON string literal.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted + "\""
+}
+
+/// A key of a shape's map: as it is where the grammar allows it, quoted otherwise.
+pub fn key(text: &str) -> String {
+    let plain = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'));
+    if plain { text.into() } else { quoted(text) }
+}

@@ -1,0 +1,38 @@
+//! What a turn may know about itself. All of it is the same in every rerun of the turn.
+//!
+//! # Examples
+//! ```
+//! use charm_sdk::prelude::*;
+//!
+//! fn expired(expires_at: u64) -> bool {
+//!     expires_at <= context::time()
+//! }
+//! # let _ = expired;
+//! ```
+
+use crate::{Did, EventId, host};
+
+/// Returns the DID of this charm.
+pub fn me() -> Did {
+    host::me()
+}
+
+/// Returns the DID that sent the event: a charm, or someone outside (I4).
+pub fn sender() -> Did {
+    host::sender()
+}
+
+/// Returns the id of the event.
+pub fn event() -> EventId {
+    host::event()
+}
+
+/// Returns the turn's time in milliseconds since 1970-01-01T00:00:00Z. It does not move during the turn.
+pub fn time() -> u64 {
+    host::time()
+}
+
+/// Returns the next 64 bits of the turn's randomness, seeded from the event. Not for keys.
+pub fn random() -> u64 {
+    host::random()
+}

@@ -1,0 +1,125 @@
+//! The host's calls on wasm.
+
+use super::Level;
+use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, streams, types};
+use crate::bindings::declarations;
+use crate::wish::{Found, Wanted};
+use crate::{Did, Error, EventId, HttpError, Result, Segment};
+
+pub(crate) struct Cell(cells::Cell);
+
+impl Cell {
+    pub(crate) fn open(owner: Option<&Did>, name: &str) -> Result<Self> {
+        Ok(Self(cells::open(owner.map(Did::as_str), name)?))
+    }
+
+    pub(crate) fn get(&self, path: &[Segment]) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.get(&wire(path))?)
+    }
+
+    pub(crate) fn set(&self, path: &[Segment], value: Vec<u8>) -> Result<()> {
+        Ok(self.0.set(&wire(path), &value)?)
+    }
+
+    pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
+        Ok(self.0.remove(&wire(path))?)
+    }
+}
+
+pub(crate) struct Stream(streams::Stream);
+
+impl Stream {
+    pub(crate) fn open(owner: Option<&Did>, name: &str) -> Result<Self> {
+        Ok(Self(streams::open(owner.map(Did::as_str), name)?))
+    }
+
+    pub(crate) fn send(&self, event: Vec<u8>, then: Option<(&str, Vec<u8>)>) -> Result<EventId> {
+        let then = then.map(|(stream, tag)| streams::OnCommit { stream: stream.into(), tag });
+        Ok(streams::send(&self.0, &event, then.as_ref())?)
+    }
+}
+
+pub(crate) fn wish(tag: &str, wanted: &Wanted) -> Result<Vec<Found>> {
+    let wanted =
+        discovery::Wanted { cells: declarations(wanted.cells.clone()), streams: declarations(wanted.streams.clone()) };
+    let found = discovery::wish(tag, &wanted)?;
+    Ok(found
+        .into_iter()
+        .map(|found| Found {
+            owner: found.owner.into(),
+            cells: found.cells.into_iter().map(Cell).collect::<Vec<_>>().into_iter(),
+            streams: found.streams.into_iter().map(Stream).collect::<Vec<_>>().into_iter(),
+        })
+        .collect())
+}
+
+pub(crate) fn fetch(request: crate::http::Request) -> Result<crate::http::Response> {
+    let crate::http::Request { method, url, headers, body } = request;
+    let http::Response { status, headers, body } = http::fetch(&http::Request { method, url, headers, body })?;
+    Ok(crate::http::Response { status, headers, body })
+}
+
+pub(crate) fn log(level: Level, words: &str) {
+    let level = match level {
+        Level::Debug => logging::Level::Debug,
+        Level::Info => logging::Level::Info,
+        Level::Warn => logging::Level::Warn,
+        Level::Error => logging::Level::Error,
+    };
+    logging::log(level, words);
+}
+
+pub(crate) fn me() -> Did {
+    context::self_did().into()
+}
+
+pub(crate) fn sender() -> Did {
+    context::sender().into()
+}
+
+pub(crate) fn event() -> EventId {
+    context::event()
+}
+
+pub(crate) fn time() -> u64 {
+    context::time()
+}
+
+pub(crate) fn random() -> u64 {
+    context::random()
+}
+
+fn wire(path: &[Segment]) -> Vec<types::Segment> {
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Key(key) => types::Segment::Key(key.clone()),
+            Segment::Index(index) => types::Segment::Index(*index),
+        })
+        .collect()
+}
+
+impl From<types::Error> for Error {
+    fn from(error: types::Error) -> Self {
+        match error {
+            types::Error::WriteIsolation(types::WriteIsolation { requested, open }) => {
+                Self::WriteIsolation { requested: requested.into(), open: open.into() }
+            }
+            types::Error::Denied(types::Address { owner, name }) => Self::Denied { owner: owner.into(), name },
+            types::Error::TypeMismatch(types::TypeMismatch { at, expected, actual }) => {
+                Self::TypeMismatch { at, expected, actual }
+            }
+            types::Error::Invalid(why) => Self::Invalid(why),
+            types::Error::Limit(types::Limit { name, max }) => Self::Limit { name, max },
+            types::Error::QueueFull(did) => Self::QueueFull(did.into()),
+            types::Error::NoSuchStream(types::Address { owner, name }) => {
+                Self::NoSuchStream { owner: owner.into(), name }
+            }
+            types::Error::Http(error) => Self::Http(match error {
+                types::HttpError::Denied(what) => HttpError::Denied(what),
+                types::HttpError::Address(what) => HttpError::Address(what),
+                types::HttpError::Timeout => HttpError::Timeout,
+                types::HttpError::Connection(what) => HttpError::Connection(what),
+            }),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! HTTP requests, as far as the operator's grants go (A3).
+//!
+//! The host sends a request at most once per turn: a rerun of the turn gets the recorded answer (A4).
+//!
+//! # Examples
+//! ```
+//! use charm_sdk::prelude::*;
+//!
+//! #[data]
+//! struct Weather { degrees: f64 }
+//!
+//! fn weather(city: &str) -> Result<Weather> {
+//!     let answer = http::Request::get("https://weather.example/now").query(&[("city", city)]).send()?;
+//!     if answer.status != 200 {
+//!         reject!("the weather server answered {}", answer.status);
+//!     }
+//!     answer.json()
+//! }
+//! # let _ = weather;
+//! ```
+
+use std::any::type_name;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result, host};
+
+/// One request.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::http::Request;
+///
+/// let request = Request::post("https://login.example/token").form(&[("grant_type", "refresh token")]);
+/// assert_eq!(request.body, b"grant_type=refresh%20token");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Upper-case method.
+    pub method: String,
+    /// Absolute `http` or `https` URL.
+    pub url: String,
+    /// Headers. The host adds those of connection, length and host itself.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// Starts a request with any method.
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// Starts a GET.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self::new("GET", url)
+    }
+
+    /// Starts a POST.
+    pub fn post(url: impl Into<String>) -> Self {
+        Self::new("POST", url)
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds the header `Authorization: Bearer ..`.
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Adds parameters to the URL, escaped.
+    pub fn query(mut self, pairs: &[(&str, &str)]) -> Self {
+        self.url.push(if self.url.contains('?') { '&' } else { '?' });
+        self.url.push_str(&pairs_text(pairs));
+        self
+    }
+
+    /// Sets a form as the body, escaped, with its content type.
+    pub fn form(mut self, pairs: &[(&str, &str)]) -> Self {
+        self.body = pairs_text(pairs).into_bytes();
+        self.header("content-type", "application/x-www-form-urlencoded")
+    }
+
+    /// Sets JSON as the body, with its content type.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what JSON does not know.
+    pub fn json<T: Serialize>(mut self, value: &T) -> Result<Self> {
+        self.body = serde_json::to_vec(value).map_err(|_| Error::Invalid("the body is no JSON".into()))?;
+        Ok(self.header("content-type", "application/json"))
+    }
+
+    /// Sends it and waits for the whole answer. Redirects are not followed.
+    ///
+    /// # Errors
+    /// [`Error::Http`], [`Error::Invalid`], [`Error::Limit`]. An answer with a bad status is no error.
+    pub fn send(self) -> Result<Response> {
+        host::fetch(self)
+    }
+}
+
+/// A whole answer.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::http::Response;
+///
+/// let answer = Response::new(200, r#"{"ok": true}"#).header("content-type", "application/json");
+/// assert_eq!(answer.get("Content-Type"), Some("application/json"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// Makes an answer, for tests.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    /// Adds a header, for tests.
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_ascii_lowercase(), value.into()));
+        self
+    }
+
+    /// Returns the first header of that name; case does not matter.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Decode`], which names the type and the place and never quotes the body (T7).
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let name = type_name::<T>().rsplit("::").next().unwrap_or_default();
+            let (line, column) = (error.line(), error.column());
+            let status = self.status;
+            Error::Decode(format!("the answer (status {status}) is no JSON for {name}: line {line}, column {column}"))
+        })
+    }
+}
+
+/// `key=value` pairs, percent-encoded.
+fn pairs_text(pairs: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (key, value) in pairs {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        escape(key, &mut text);
+        text.push('=');
+        escape(value, &mut text);
+    }
+    text
+}
+
+fn escape(from: &str, to: &mut String) {
+    for byte in from.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            to.push(char::from(byte));
+        } else {
+            to.push('%');
+            to.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
+            to.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What became of a send (S4, S5).
+
+use std::fmt;
+
+use crate::{Error, Result, data};
+
+/// How a send ended. The set is closed (S4): a text outside it does not decode, so it is never taken for success.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::Outcome;
+/// assert_eq!(Outcome::ConflictExhausted.to_string(), "conflict-exhausted");
+/// ```
+#[data]
+#[derive(Copy, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The receiver handled it; what it wrote is there to be read.
+    Committed,
+    /// The receiver's handler returned an error.
+    Rejected,
+    /// The receiver trapped or went over a limit.
+    Faulted,
+    /// The receiver's commit conflicted for too long.
+    ConflictExhausted,
+    /// No grant covers the send.
+    Denied,
+    /// There is no such charm or stream.
+    NoSuchStream,
+    /// Its time ran out before it was handled.
+    Expired,
+    /// It was taken back before it was handled.
+    Cancelled,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Faulted => "faulted",
+            Self::ConflictExhausted => "conflict-exhausted",
+            Self::Denied => "denied",
+            Self::NoSuchStream => "no-such-stream",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// The status of a send: never a transaction, a handle or the content of a cell (S5).
+#[data]
+pub struct Receipt {
+    /// The id of the event.
+    pub id: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The number of the receiver's commit.
+    pub commit: Option<u64>,
+    /// What the receiver or the host says about it. At most 1 KiB.
+    pub message: Option<String>,
+}
+
+impl Receipt {
+    /// Goes on only when the send was committed.
+    ///
+    /// # Errors
+    /// [`Error::NotCommitted`] for every other outcome.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    ///
+    /// let receipt = Receipt { id: "0".repeat(32), outcome: Outcome::Expired, commit: None, message: None };
+    /// assert_eq!(receipt.committed().unwrap_err().to_string(), "the event was expired");
+    /// ```
+    pub fn committed(&self) -> Result<()> {
+        match self.outcome {
+            Outcome::Committed => Ok(()),
+            outcome => Err(Error::NotCommitted { outcome, message: self.message.clone().unwrap_or_default() }),
+        }
+    }
+}
+
+/// The event of an on-commit stream: the receipt of a send, and the tag that was sent along (S6).
+///
+/// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[charm]
+/// pub struct Sender { seen: Cell<String> }
+///
+/// #[handlers]
+/// impl Sender {
+///     pub fn done(&self, done: Committed<String>) -> Result<()> {
+///         done.receipt.committed()?;
+///         self.seen.set(&done.tag)
+///     }
+/// }
+/// ```
+#[data]
+pub struct Committed<Tag> {
+    /// What became of the send.
+    pub receipt: Receipt,
+    /// What [`Stream::send_then`](crate::Stream::send_then) was given.
+    pub tag: Tag,
+}

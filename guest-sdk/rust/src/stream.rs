@@ -1,0 +1,190 @@
+//! Streams: how charms ask each other to act (S1-S6).
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::value::encode;
+use crate::{Committed, Did, Result, Shape, context, host};
+
+/// The id of an event and of its receipt: 32 lower-case hexadecimal digits.
+pub type EventId = String;
+
+/// One stream that takes events of type `E`.
+///
+/// A send goes out with the commit of this turn, or never (S1). The receiver handles it in a transaction of its own.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[wish("#printer")]
+/// struct Printer { print: Stream<String> }
+///
+/// #[charm]
+/// pub struct Office { printed: Cell<String> }
+///
+/// #[handlers]
+/// impl Office {
+///     pub fn letter(&self, text: String) -> Result<()> {
+///         Printer::wish()?.one()?.print.send_then(&text, Self::LETTER_PRINTED, &text)?;
+///         Ok(())
+///     }
+///
+///     pub fn letter_printed(&self, done: Committed<String>) -> Result<()> {
+///         done.receipt.committed()?;
+///         self.printed.set(&done.tag)
+///     }
+/// }
+/// ```
+pub struct Stream<E> {
+    /// None is this charm.
+    owner: Option<Did>,
+    name: Cow<'static, str>,
+    handle: OnceCell<host::Stream>,
+    event: PhantomData<fn(E)>,
+}
+
+impl<E: Shape> Stream<E> {
+    /// Names a stream of the charm `owner`, for a name that is known only when the charm runs.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// fn answer(words: String) -> Result<EventId> {
+    ///     Stream::open(&context::sender(), "answer").send(&words)
+    /// }
+    /// # let _ = answer;
+    /// ```
+    pub fn open(owner: &Did, name: impl Into<String>) -> Self {
+        Self::new(Some(owner.clone()), Cow::Owned(name.into()), OnceCell::new())
+    }
+
+    /// A stream that the host has opened already.
+    pub(crate) fn found(owner: Did, name: &'static str, handle: host::Stream) -> Self {
+        Self::new(Some(owner), Cow::Borrowed(name), handle.into())
+    }
+
+    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Stream>) -> Self {
+        Self { owner, name, handle, event: PhantomData }
+    }
+
+    /// Returns the DID of the charm that handles it.
+    pub fn owner(&self) -> Did {
+        self.owner.clone().unwrap_or_else(context::me)
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stages an event and returns its id.
+    ///
+    /// # Errors
+    /// [`QueueFull`](crate::Error::QueueFull), [`TypeMismatch`](crate::Error::TypeMismatch) when the event does not
+    /// fit the stream's shape, [`Limit`](crate::Error::Limit). A send that no grant covers is no error here: its
+    /// receipt says so.
+    pub fn send(&self, event: &E) -> Result<EventId> {
+        self.handle()?.send(encode(event)?, None)
+    }
+
+    /// Stages an event; when its outcome settles, whatever it is, the stream `then` of this charm gets the receipt
+    /// and `tag` (S6). The tag is what the handler needs to go on.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_then<C: OnCommit>(&self, event: &E, then: OwnStream<C>, tag: &C::Tag) -> Result<EventId> {
+        self.handle()?.send(encode(event)?, Some((then.name, encode(tag)?)))
+    }
+
+    fn handle(&self) -> Result<&host::Stream> {
+        if let Some(handle) = self.handle.get() {
+            return Ok(handle);
+        }
+        let handle = host::Stream::open(self.owner.as_ref(), &self.name)?;
+        Ok(self.handle.get_or_init(|| handle))
+    }
+}
+
+impl<E> fmt::Debug for Stream<E> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Stream").field("owner", &self.owner).field("name", &self.name).finish()
+    }
+}
+
+/// The name of a stream that a charm handles itself. `#[handlers]` makes one constant for each.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[charm]
+/// pub struct Counter { left: Cell<u32> }
+///
+/// #[handlers]
+/// impl Counter {
+///     pub fn count_down(&self, from: u32) -> Result<()> {
+///         if from > 0 {
+///             Self::COUNT_DOWN.send(&(from - 1))?; // the next step, in its own transaction
+///         }
+///         self.left.set(&from)
+///     }
+/// }
+/// ```
+pub struct OwnStream<E> {
+    name: &'static str,
+    event: PhantomData<fn(E)>,
+}
+
+impl<E> OwnStream<E> {
+    #[doc(hidden)]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, event: PhantomData }
+    }
+
+    /// Returns its name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<E: Shape> OwnStream<E> {
+    /// Stages an event for this charm itself. Errors: as [`Stream::send`].
+    ///
+    /// # Errors
+    /// As [`Stream::send`].
+    pub fn send(&self, event: &E) -> Result<EventId> {
+        Stream::<E>::new(None, Cow::Borrowed(self.name), OnceCell::new()).send(event)
+    }
+}
+
+impl<E> Clone for OwnStream<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for OwnStream<E> {}
+
+impl<E> fmt::Debug for OwnStream<E> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "OwnStream({})", self.name)
+    }
+}
+
+/// The event of a stream that can take receipts: [`Committed`], and nothing else.
+#[diagnostic::on_unimplemented(
+    message = "a receipt can not go to a stream whose event is `{Self}`",
+    label = "this stream does not take `Committed<..>`",
+    note = "write its handler as `pub fn name(&self, done: Committed<Tag>) -> Result<()>`"
+)]
+pub trait OnCommit: Shape {
+    /// What comes back with the receipt.
+    type Tag: Shape;
+}
+
+impl<Tag: Shape> OnCommit for Committed<Tag> {
+    type Tag = Tag;
+}

@@ -1,0 +1,226 @@
+//! A host in the test's own process: handlers run natively, under the rules of the real one.
+//!
+//! One transaction per event under one writer (T1, T2), nothing left after an error or a panic (T6), sends that go
+//! out with the commit and in order (S1, S3), receipts and on-commit events (S4-S6), wishes and grants (D7), equal
+//! writes that are none (C4). It has no limits, no conflicts and no disk: those are the real host's tests.
+//!
+//! # Examples
+//! ```
+//! use charm_sdk::prelude::*;
+//! use charm_sdk::testing::Host;
+//!
+//! #[charm]
+//! pub struct Door { open: Cell<bool> }
+//!
+//! #[handlers]
+//! impl Door {
+//!     pub fn knock(&self, times: u32) -> Result<()> {
+//!         if times < 3 {
+//!             reject!("knock three times");
+//!         }
+//!         self.open.set(&true)
+//!     }
+//! }
+//!
+//! let host = Host::new();
+//! let door = host.install::<Door>("door");
+//!
+//! let receipt = host.deliver(&door, Door::KNOCK, &1);
+//! assert_eq!((receipt.outcome, receipt.message.as_deref()), (Outcome::Rejected, Some("knock three times")));
+//! assert_eq!(host.cell::<bool>(&door, "open"), None);
+//!
+//! host.deliver(&door, Door::KNOCK, &3).committed().unwrap();
+//! assert_eq!(host.cell(&door, "open"), Some(true));
+//! ```
+
+pub(crate) mod calls;
+mod shapes;
+mod state;
+mod tree;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use self::calls::Turn;
+use self::state::{Event, Installed, State};
+use crate::http::{Request, Response};
+use crate::value::{cut, decode, encode};
+use crate::{Declaration, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape};
+
+/// An in-process host. Clones share one state.
+#[derive(Clone, Default)]
+pub struct Host {
+    state: Rc<RefCell<State>>,
+}
+
+impl Host {
+    /// Makes a host with no charms, at the time 0, that allows no HTTP.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Installs the charm `C` and returns its DID, which depends on `name` only. Installing it again, also as
+    /// another type, keeps its cells.
+    pub fn install<C: Handlers>(&self, name: &str) -> Did {
+        let did = fake_did(name);
+        let installed = Installed {
+            tags: C::TAGS,
+            cells: C::cells(),
+            streams: C::streams(),
+            handle: |stream, event| C::open().handle(stream, event),
+        };
+        self.state.borrow_mut().charms.insert(did.clone(), installed);
+        did
+    }
+
+    /// The DID that [`send`](Self::send) acts as (I4).
+    pub fn outside(&self) -> Did {
+        fake_did("outside")
+    }
+
+    /// Allows `reader` to read one cell of `owner`.
+    pub fn grant_read(&self, reader: &Did, owner: &Did, cell: &str) {
+        self.state.borrow_mut().reads.insert((reader.clone(), owner.clone(), cell.into()));
+    }
+
+    /// Allows `sender` to send to one stream of `owner`.
+    pub fn grant_send(&self, sender: &Did, owner: &Did, stream: &str) {
+        self.state.borrow_mut().sends.insert((sender.clone(), owner.clone(), stream.into()));
+    }
+
+    /// Takes back every grant that `to` has at `owner`.
+    pub fn revoke(&self, to: &Did, owner: &Did) {
+        let state = &mut *self.state.borrow_mut();
+        for grants in [&mut state.reads, &mut state.sends] {
+            grants.retain(|(subject, object, _)| (subject, object) != (to, owner));
+        }
+    }
+
+    /// Queues an event from outside, which needs no grant, and returns its id.
+    pub fn send<E: Shape>(&self, to: &Did, stream: OwnStream<E>, event: &E) -> EventId {
+        let (sender, value) = (self.outside(), encode(event).expect("the event can be encoded"));
+        let state = &mut *self.state.borrow_mut();
+        let id = state.next_id();
+        let event = Event {
+            id: id.clone(),
+            sender,
+            to: to.clone(),
+            stream: stream.name().into(),
+            value,
+            on_commit: None,
+            from_outside: true,
+        };
+        state.queue.push_back(event);
+        id
+    }
+
+    /// Sends an event from outside, runs until nothing is left to do, and returns the receipt of the event.
+    ///
+    /// # Panics
+    /// As [`run_until_idle`](Self::run_until_idle).
+    pub fn deliver<E: Shape>(&self, to: &Did, stream: OwnStream<E>, event: &E) -> Receipt {
+        let id = self.send(to, stream, event);
+        self.run_until_idle();
+        self.receipt(&id).expect("every event settles")
+    }
+
+    /// Handles queued events, and those that they lead to, and returns how many there were.
+    ///
+    /// # Panics
+    /// After 10,000 events: charms that send to each other for ever.
+    pub fn run_until_idle(&self) -> usize {
+        for count in 0..10_000 {
+            let next = self.state.borrow_mut().queue.pop_front();
+            let Some(event) = next else { return count };
+            self.take(event);
+        }
+        panic!("still events after 10,000: do charms send to each other for ever?");
+    }
+
+    /// Returns what became of an event, `None` while it is queued.
+    pub fn receipt(&self, id: &str) -> Option<Receipt> {
+        self.state.borrow().receipts.get(id).cloned()
+    }
+
+    /// Reads a cell as the operator: no grant needed.
+    ///
+    /// # Panics
+    /// When the cell holds something that is not a `T`.
+    pub fn cell<T: Shape>(&self, owner: &Did, name: &str) -> Option<T> {
+        let state = self.state.borrow();
+        let value = state.spaces.get(owner)?.get(name)?;
+        let bytes = encode(value).expect("a stored value can be encoded");
+        Some(decode(&bytes, &format_args!("cell `{name}`")).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Returns how often the cell changed. An equal write does not count (C4).
+    pub fn revisions(&self, owner: &Did, name: &str) -> u64 {
+        self.state.borrow().revisions.get(&(owner.clone(), name.into())).copied().unwrap_or(0)
+    }
+
+    /// Answers HTTP requests from now on. Without it every request is refused as denied.
+    pub fn on_http(&self, answer: impl FnMut(&Request) -> Result<Response> + 'static) {
+        self.state.borrow_mut().http = Some(Box::new(answer));
+    }
+
+    /// Returns the HTTP requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.borrow().requests.clone()
+    }
+
+    /// Returns the log so far: level and words, like `info: found 2 messages`.
+    pub fn logged(&self) -> Vec<String> {
+        self.state.borrow().logged.clone()
+    }
+
+    /// Sets the time of the turns to come, in milliseconds since 1970-01-01T00:00:00Z.
+    pub fn set_time(&self, time: u64) {
+        self.state.borrow_mut().time = time;
+    }
+
+    /// Handles one event in a transaction of its own.
+    fn take(&self, event: Event) {
+        let found = self.state.borrow().handler(&event);
+        let handle = match found {
+            Ok(handle) => handle,
+            Err(outcome) => return self.state.borrow_mut().settle(&event, outcome, None, None),
+        };
+        let turn = Turn::begin(Rc::clone(&self.state), &event);
+        let result = catch_unwind(AssertUnwindSafe(|| handle(&event.stream, &event.value)));
+        let turn = turn.end();
+        let state = &mut *self.state.borrow_mut();
+        match result {
+            Ok(Ok(())) => {
+                let commit = state.commit(&event.to, turn);
+                state.settle(&event, Outcome::Committed, Some(commit), None);
+            }
+            Ok(Err(error)) => state.settle(&event, Outcome::Rejected, None, Some(error.to_string())),
+            Err(panic) => state.settle(&event, Outcome::Faulted, None, Some(panic_text(&*panic))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Host")
+    }
+}
+
+/// A `did:key` of the right form whose key comes from the name.
+fn fake_did(name: &str) -> Did {
+    let mut bytes = vec![0xed, 0x01];
+    let mut seed = name.bytes().fold(0, |seed, byte| calls::mix(seed ^ u64::from(byte)));
+    while bytes.len() < 34 {
+        seed = calls::mix(seed);
+        bytes.extend(seed.to_le_bytes());
+    }
+    format!("did:key:z{}", bs58::encode(bytes).into_string()).into()
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", cut(words.unwrap_or("without words"), 256))
+}

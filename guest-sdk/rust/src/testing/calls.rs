@@ -1,0 +1,250 @@
+//! The host's calls natively: they touch the turn of this thread, and what it may see of the host.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::state::{Event, State, http_denied};
+use super::{shapes, tree};
+use crate::host::Level;
+use crate::http::{Request, Response};
+use crate::value::{cut, encode};
+use crate::wish::{Found, Wanted};
+use crate::{Did, Error, EventId, Result, Segment, Value};
+
+thread_local! {
+    static TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
+}
+
+/// One event being handled.
+pub(crate) struct Turn {
+    state: Rc<RefCell<State>>,
+    me: Did,
+    sender: Did,
+    event: EventId,
+    time: u64,
+    seed: u64,
+    ended: Ended,
+}
+
+/// What a turn staged. None removes the cell.
+#[derive(Default)]
+pub(crate) struct Ended {
+    pub(super) writes: BTreeMap<String, Option<Value>>,
+    pub(super) sends: Vec<Event>,
+}
+
+/// Says that a turn is running on this thread.
+pub(super) struct Running(());
+
+impl Turn {
+    pub(super) fn begin(state: Rc<RefCell<State>>, event: &Event) -> Running {
+        let time = state.borrow().time;
+        let seed = event.id.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
+        let (me, sender, event) = (event.to.clone(), event.sender.clone(), event.id.clone());
+        let turn = Self { state, me, sender, event, time, seed, ended: Ended::default() };
+        let before = TURN.replace(Some(turn));
+        assert!(before.is_none(), "a handler can not run a host of its own");
+        Running(())
+    }
+
+    /// The current value of a cell: this turn's own write, or what is committed (T3).
+    fn cell(&self, owner: &Did, name: &str) -> Option<Value> {
+        if *owner == self.me
+            && let Some(written) = self.ended.writes.get(name)
+        {
+            return written.clone();
+        }
+        self.state.borrow().spaces.get(owner)?.get(name).cloned()
+    }
+}
+
+impl Running {
+    pub(super) fn end(self) -> Ended {
+        TURN.take().map(|turn| turn.ended).unwrap_or_default()
+    }
+}
+
+fn turn<R>(act: impl FnOnce(&mut Turn) -> R) -> R {
+    TURN.with_borrow_mut(|turn| match turn {
+        Some(turn) => act(turn),
+        None => panic!("no event is being handled here: send one with `charm_sdk::testing::Host`"),
+    })
+}
+
+pub(crate) struct Cell {
+    owner: Did,
+    name: String,
+}
+
+impl Cell {
+    pub(crate) fn open(owner: Option<&Did>, name: &str) -> Result<Self> {
+        let (owner, name) = address(owner, name)?;
+        Ok(Self { owner, name })
+    }
+
+    pub(crate) fn get(&self, path: &[Segment]) -> Result<Option<Vec<u8>>> {
+        turn(|turn| {
+            if !turn.state.borrow().may_read(&turn.me, &self.owner, &self.name) {
+                return Err(Error::Denied { owner: self.owner.clone(), name: self.name.clone() });
+            }
+            let value = turn.cell(&self.owner, &self.name);
+            tree::get(value.as_ref(), path)?.map(encode).transpose()
+        })
+    }
+
+    pub(crate) fn set(&self, path: &[Segment], value: Vec<u8>) -> Result<()> {
+        let value = canonical(&value)?;
+        self.change(|cell| tree::set(cell, path, value))
+    }
+
+    pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
+        self.change(|cell| tree::remove(cell, path))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Option<Value>) -> Result<()>) -> Result<()> {
+        turn(|turn| {
+            if self.owner != turn.me {
+                return Err(Error::WriteIsolation { requested: self.owner.clone(), open: turn.me.clone() });
+            }
+            let mut value = turn.cell(&self.owner, &self.name);
+            change(&mut value)?;
+            turn.ended.writes.insert(self.name.clone(), value);
+            Ok(())
+        })
+    }
+}
+
+pub(crate) struct Stream {
+    owner: Did,
+    name: String,
+}
+
+impl Stream {
+    pub(crate) fn open(owner: Option<&Did>, name: &str) -> Result<Self> {
+        let (owner, name) = address(owner, name)?;
+        Ok(Self { owner, name })
+    }
+
+    pub(crate) fn send(&self, event: Vec<u8>, then: Option<(&str, Vec<u8>)>) -> Result<EventId> {
+        let value = canonical(&event)?;
+        let then = then.map(|(stream, tag)| Ok::<_, Error>((stream.to_owned(), canonical(&tag)?))).transpose()?;
+        turn(|turn| {
+            let state = &mut *turn.state.borrow_mut();
+            if let Some((name, _)) = &then
+                && !state.charms[&turn.me].streams.iter().any(|stream| stream.name == *name)
+            {
+                return Err(Error::NoSuchStream { owner: turn.me.clone(), name: name.clone() });
+            }
+            let declared = state.charms.get(&self.owner).into_iter().flat_map(|charm| &charm.streams);
+            if state.may_send(&turn.me, &self.owner, &self.name)
+                && let Some(declared) = declared.into_iter().find(|stream| stream.name == self.name)
+            {
+                shapes::check(&value, &declared.shape)?;
+            }
+            let id = state.next_id();
+            turn.ended.sends.push(Event {
+                id: id.clone(),
+                sender: turn.me.clone(),
+                to: self.owner.clone(),
+                stream: self.name.clone(),
+                value: event,
+                on_commit: then,
+                from_outside: false,
+            });
+            Ok(id)
+        })
+    }
+}
+
+pub(crate) fn wish(tag: &str, wanted: &Wanted) -> Result<Vec<Found>> {
+    turn(|turn| {
+        let state = turn.state.borrow();
+        let mut all = Vec::new();
+        for (owner, charm) in state.charms.iter().filter(|(_, charm)| charm.tags.contains(&tag)) {
+            let cells_fit = wanted.cells.iter().all(|wanted| {
+                let offered = charm.cells.iter().find(|offered| offered.name == wanted.name);
+                offered.is_some_and(|offered| shapes::covers(&wanted.shape, &offered.shape))
+                    && state.may_read(&turn.me, owner, &wanted.name)
+            });
+            let streams_fit = wanted.streams.iter().all(|wanted| {
+                let offered = charm.streams.iter().find(|offered| offered.name == wanted.name);
+                offered.is_some_and(|offered| shapes::covers(&offered.shape, &wanted.shape))
+                    && state.may_send(&turn.me, owner, &wanted.name)
+            });
+            if cells_fit && streams_fit {
+                let cell = |name: &String| Cell { owner: owner.clone(), name: name.clone() };
+                let stream = |name: &String| Stream { owner: owner.clone(), name: name.clone() };
+                let cells: Vec<_> = wanted.cells.iter().map(|wanted| cell(&wanted.name)).collect();
+                let streams: Vec<_> = wanted.streams.iter().map(|wanted| stream(&wanted.name)).collect();
+                all.push(Found { owner: owner.clone(), cells: cells.into_iter(), streams: streams.into_iter() });
+            }
+        }
+        Ok(all)
+    })
+}
+
+pub(crate) fn fetch(request: Request) -> Result<Response> {
+    let state = turn(|turn| Rc::clone(&turn.state));
+    state.borrow_mut().requests.push(request.clone());
+    // Taken out while it runs: the answer may look at the host.
+    let taken = state.borrow_mut().http.take();
+    let Some(mut answer) = taken else { return Err(http_denied(&request)) };
+    let response = answer(&request);
+    state.borrow_mut().http.get_or_insert(answer);
+    response
+}
+
+pub(crate) fn log(level: Level, words: &str) {
+    let level = format!("{level:?}").to_ascii_lowercase();
+    turn(|turn| turn.state.borrow_mut().logged.push(format!("{level}: {}", cut(words, 1024))));
+}
+
+pub(crate) fn me() -> Did {
+    turn(|turn| turn.me.clone())
+}
+
+pub(crate) fn sender() -> Did {
+    turn(|turn| turn.sender.clone())
+}
+
+pub(crate) fn event() -> EventId {
+    turn(|turn| turn.event.clone())
+}
+
+pub(crate) fn time() -> u64 {
+    turn(|turn| turn.time)
+}
+
+pub(crate) fn random() -> u64 {
+    turn(|turn| {
+        turn.seed = turn.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(turn.seed)
+    })
+}
+
+/// The finalizer of splitmix64.
+pub(super) fn mix(seed: u64) -> u64 {
+    let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    seed ^ (seed >> 31)
+}
+
+fn address(owner: Option<&Did>, name: &str) -> Result<(Did, String)> {
+    if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
+        return Err(Error::Invalid("a name has 1 to 256 bytes and no control characters".into()));
+    }
+    let owner = owner.cloned().unwrap_or_else(me);
+    if !owner.as_str().starts_with("did:key:z6Mk") {
+        return Err(Error::Invalid("a DID starts with did:key:z6Mk".into()));
+    }
+    Ok((owner, name.into()))
+}
+
+/// Decodes a value; refuses one that is not canonical (C2).
+fn canonical(bytes: &[u8]) -> Result<Value> {
+    let value: Option<Value> = serde_ipld_dagcbor::from_slice(bytes).ok();
+    let value = value.filter(|value| encode(value).is_ok_and(|again| again == bytes));
+    value.ok_or_else(|| Error::Invalid("the value is not canonical DAG-CBOR".into()))
+}

@@ -1,0 +1,125 @@
+//! What the in-process host keeps between turns.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::calls::Ended;
+use super::{Declaration, Did, Error, EventId, Outcome, Receipt, Request, Response, Result};
+use crate::value::encode;
+use crate::{Value, data};
+
+/// Runs one handler of a charm.
+pub type Handle = fn(stream: &str, event: &[u8]) -> Result<()>;
+
+/// Answers HTTP requests.
+type Answer = Box<dyn FnMut(&Request) -> Result<Response>>;
+
+type Grants = BTreeSet<(Did, Did, String)>;
+
+#[derive(Default)]
+pub struct State {
+    pub charms: BTreeMap<Did, Installed>,
+    /// Cells by owner and name.
+    pub spaces: BTreeMap<Did, BTreeMap<String, Value>>,
+    /// How often a cell changed.
+    pub revisions: BTreeMap<(Did, String), u64>,
+    /// How many commits a charm has.
+    pub commits: BTreeMap<Did, u64>,
+    /// (who, whose, cell).
+    pub reads: Grants,
+    /// (who, whose, stream).
+    pub sends: Grants,
+    /// All events in the order of sending: in order for each pair of charms too (S3).
+    pub queue: VecDeque<Event>,
+    pub receipts: BTreeMap<EventId, Receipt>,
+    pub http: Option<Answer>,
+    pub requests: Vec<Request>,
+    pub logged: Vec<String>,
+    pub time: u64,
+    ids: u64,
+}
+
+pub struct Installed {
+    pub tags: &'static [&'static str],
+    pub cells: Vec<Declaration>,
+    pub streams: Vec<Declaration>,
+    pub handle: Handle,
+}
+
+pub struct Event {
+    pub id: EventId,
+    pub sender: Did,
+    pub to: Did,
+    pub stream: String,
+    pub value: Vec<u8>,
+    /// A stream of the sender, and the tag.
+    pub on_commit: Option<(String, Value)>,
+    pub from_outside: bool,
+}
+
+/// An on-commit event as `wit/streams.wit` says.
+#[data]
+struct Settled {
+    receipt: Receipt,
+    tag: Value,
+}
+
+impl State {
+    pub fn next_id(&mut self) -> EventId {
+        self.ids += 1;
+        format!("{:032x}", self.ids)
+    }
+
+    pub fn may_read(&self, reader: &Did, owner: &Did, cell: &str) -> bool {
+        reader == owner || self.reads.contains(&(reader.clone(), owner.clone(), cell.into()))
+    }
+
+    pub fn may_send(&self, sender: &Did, owner: &Did, stream: &str) -> bool {
+        sender == owner || self.sends.contains(&(sender.clone(), owner.clone(), stream.into()))
+    }
+
+    /// Finds what handles an event, or the outcome of an event that nothing may handle.
+    pub fn handler(&self, event: &Event) -> Result<Handle, Outcome> {
+        if !event.from_outside && !self.may_send(&event.sender, &event.to, &event.stream) {
+            return Err(Outcome::Denied);
+        }
+        let charm = self.charms.get(&event.to).ok_or(Outcome::NoSuchStream)?;
+        let has_stream = charm.streams.iter().any(|stream| stream.name == event.stream);
+        if has_stream { Ok(charm.handle) } else { Err(Outcome::NoSuchStream) }
+    }
+
+    /// Makes a turn's writes and sends real, all at once (T5), and returns the number of the commit.
+    pub fn commit(&mut self, charm: &Did, turn: Ended) -> u64 {
+        let space = self.spaces.entry(charm.clone()).or_default();
+        for (name, value) in turn.writes {
+            if space.get(&name) == value.as_ref() {
+                continue;
+            }
+            *self.revisions.entry((charm.clone(), name.clone())).or_default() += 1;
+            match value {
+                Some(value) => space.insert(name, value),
+                None => space.remove(&name),
+            };
+        }
+        self.queue.extend(turn.sends);
+        let commits = self.commits.entry(charm.clone()).or_default();
+        *commits += 1;
+        *commits
+    }
+
+    /// Keeps the receipt, and sends it on to the sender's on-commit stream (S6).
+    pub fn settle(&mut self, event: &Event, outcome: Outcome, commit: Option<u64>, message: Option<String>) {
+        let receipt = Receipt { id: event.id.clone(), outcome, commit, message };
+        self.receipts.insert(event.id.clone(), receipt.clone());
+        let Some((stream, tag)) = event.on_commit.clone() else { return };
+        let value = encode(&Settled { receipt, tag }).expect("a receipt can be encoded");
+        let id = self.next_id();
+        let to = event.sender.clone();
+        self.queue.push_back(Event { id, sender: to.clone(), to, stream, value, on_commit: None, from_outside: false });
+    }
+}
+
+/// The answer to a request that nobody answers.
+pub fn http_denied(request: &Request) -> Error {
+    let origin: Vec<&str> = request.url.splitn(4, '/').take(3).collect();
+    Error::Http(crate::HttpError::Denied(format!("{} {}", request.method, origin.join("/"))))
+}

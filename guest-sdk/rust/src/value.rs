@@ -1,0 +1,89 @@
+//! Values between Rust and the host: canonical DAG-CBOR (C1, C2).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Shape, ShapeText};
+
+/// Any value of the IPLD data model, for data whose type is not known beforehand.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+/// assert_eq!(Value::shape(), "any");
+/// ```
+pub use ipld_core::ipld::Ipld as Value;
+
+/// A byte string. `Vec<u8>` would be a list of numbers.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+/// let picture = Bytes::from(vec![137, 80, 78, 71]);
+/// assert_eq!((picture.len(), Bytes::shape()), (4, "bytes".into()));
+/// ```
+pub use serde_bytes::ByteBuf as Bytes;
+
+/// The name of a charm or of anyone outside: `did:key:z6Mk…` (I1, I4).
+///
+/// # Examples
+/// ```
+/// use charm_sdk::Did;
+/// let did = Did::from("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK");
+/// assert!(did.as_str().starts_with("did:key:z6Mk"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Did(String);
+
+impl Did {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Did {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Did {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&self.0)
+    }
+}
+
+impl Shape for Did {
+    fn write_shape(to: &mut ShapeText) {
+        to.text("string");
+    }
+}
+
+/// Encodes canonically. Fails for what the data model does not know, such as NaN.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_ipld_dagcbor::to_vec(value)
+        .map_err(|_| Error::Invalid("the value has a part that no cell can hold, such as NaN".into()))
+}
+
+/// Decodes. The error names the place and the shape that was needed, never the value (T7).
+pub(crate) fn decode<T: Shape>(bytes: &[u8], place: &dyn fmt::Display) -> Result<T> {
+    serde_ipld_dagcbor::from_slice(bytes).map_err(|_| {
+        let mut shape = T::shape();
+        shape.truncate(cut(&shape, 512).len());
+        Error::Decode(format!("{place} does not hold {shape}"))
+    })
+}
+
+/// The longest start of `text` within `bytes_max` that ends between characters.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}

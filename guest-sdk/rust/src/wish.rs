@@ -1,0 +1,123 @@
+//! Finding other charms by tag (D7).
+
+use crate::charm::Declaration;
+use crate::{Cell, Did, Error, Result, Shape, Stream, host};
+
+/// A struct made by `#[wish("#tag")]`.
+pub trait Wished: Sized {
+    /// The tag that is asked for.
+    const TAG: &'static str;
+
+    #[doc(hidden)]
+    fn wanted(to: &mut Wanted);
+
+    #[doc(hidden)]
+    fn bind(from: &mut Found) -> Self;
+}
+
+/// The charms that fit a wish, in a stable order: by DID.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[wish("#mailbox")]
+/// struct Mailbox { unread: Cell<u64> }
+///
+/// fn all_unread() -> Result<u64> {
+///     let mut sum = 0;
+///     for mailbox in Mailbox::wish()?.all() {
+///         sum += mailbox.unread.get()?.unwrap_or(0);
+///     }
+///     Ok(sum)
+/// }
+/// # let _ = all_unread;
+/// ```
+#[derive(Debug)]
+pub struct Wish<W>(Vec<W>);
+
+impl<W: Wished> Wish<W> {
+    /// Returns the only one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for none, [`Error::Ambiguous`] for several.
+    pub fn one(mut self) -> Result<W> {
+        match (self.0.pop(), self.0.len()) {
+            (None, _) => Err(Error::NotFound { tag: W::TAG.into() }),
+            (Some(one), 0) => Ok(one),
+            (Some(_), rest) => Err(Error::Ambiguous { tag: W::TAG.into(), found: rest + 1 }),
+        }
+    }
+
+    /// Returns the first, if any.
+    pub fn first(self) -> Option<W> {
+        self.0.into_iter().next()
+    }
+
+    /// Returns all of them.
+    pub fn all(self) -> Vec<W> {
+        self.0
+    }
+}
+
+/// Asks the host. `#[wish]` calls it.
+#[doc(hidden)]
+pub fn ask<W: Wished>() -> Result<Wish<W>> {
+    let mut wanted = Wanted::default();
+    W::wanted(&mut wanted);
+    let found = host::wish(W::TAG, &wanted)?;
+    Ok(Wish(found.into_iter().map(|mut found| W::bind(&mut found)).collect()))
+}
+
+/// What a charm must offer.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub(crate) cells: Vec<Declaration>,
+    pub(crate) streams: Vec<Declaration>,
+}
+
+/// One charm that offers it; handles in the order of the wanted ones.
+#[doc(hidden)]
+pub struct Found {
+    pub(crate) owner: Did,
+    pub(crate) cells: std::vec::IntoIter<host::Cell>,
+    pub(crate) streams: std::vec::IntoIter<host::Stream>,
+}
+
+/// A field of a `#[wish]` struct.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a wish asks for cells and streams, not for `{Self}`",
+    label = "write `Cell<..>` or `Stream<..>`"
+)]
+pub trait WishField: Sized {
+    fn want(name: &'static str, to: &mut Wanted);
+    fn bind(name: &'static str, from: &mut Found) -> Self;
+}
+
+impl<T: Shape> WishField for Cell<T> {
+    fn want(name: &'static str, to: &mut Wanted) {
+        to.cells.push(Declaration::of::<T>(name));
+    }
+
+    fn bind(name: &'static str, from: &mut Found) -> Self {
+        match from.cells.next() {
+            Some(handle) => Self::found(from.owner.clone(), name, handle),
+            None => Self::open(&from.owner, name),
+        }
+    }
+}
+
+impl<E: Shape> WishField for Stream<E> {
+    fn want(name: &'static str, to: &mut Wanted) {
+        to.streams.push(Declaration::of::<E>(name));
+    }
+
+    fn bind(name: &'static str, from: &mut Found) -> Self {
+        match from.streams.next() {
+            Some(handle) => Self::found(from.owner.clone(), name, handle),
+            None => Self::open(&from.owner, name),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The in-process host keeps the rules that handlers are tested against.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
+use charm_sdk::Segment;
+use charm_sdk::http::Response;
+use charm_sdk::prelude::*;
+use charm_sdk::testing::Host;
+
+#[data]
+pub struct Note {
+    text: String,
+    pinned: Option<bool>,
+}
+
+#[data]
+pub enum Step {
+    /// Writes the note and reads it back.
+    Write(Note),
+    /// Writes a note, then fails.
+    WriteThenReject(Note),
+    /// Writes a note, then panics.
+    WriteThenPanic(Note),
+    /// Writes to the cell of another charm, then to its own.
+    WriteForeign { owner: Did },
+    /// Writes, removes and reads by path.
+    Paths,
+    /// Sends notes to another charm, with receipts.
+    Send { to: Did, texts: Vec<String> },
+    /// Sends, then fails.
+    SendThenReject { to: Did },
+    /// Asks for `url`.
+    Fetch { url: String },
+    /// Names a stream that is not there for the receipt.
+    Look,
+}
+
+#[charm(tags("#notes", "#demo"))]
+pub struct Notes {
+    note: Cell<Note>,
+    all_texts: Cell<Vec<String>>,
+    outcomes: Cell<Vec<String>>,
+    tree: Cell<Value>,
+    #[private]
+    secret: Cell<String>,
+}
+
+#[handlers]
+impl Notes {
+    pub fn act(&self, step: Step) -> Result<()> {
+        match step {
+            Step::Write(note) => {
+                self.note.set(&note)?;
+                assert_eq!(self.note.get()?, Some(note), "a turn reads its own writes");
+                Ok(())
+            }
+            Step::WriteThenReject(note) => {
+                self.note.set(&note)?;
+                reject!("no note called {}", "x".repeat(2000));
+            }
+            Step::WriteThenPanic(note) => {
+                self.note.set(&note)?;
+                panic!("out of {}", "paper");
+            }
+            Step::WriteForeign { owner } => {
+                let foreign: Cell<String> = Cell::open(&owner, "note");
+                let refusal = foreign.set(&"mine now".into()).unwrap_err();
+                self.secret.set(&refusal.to_string())
+            }
+            Step::Paths => self.paths(),
+            Step::Send { to, texts } => {
+                let stream = Stream::<String>::open(&to, "add-text");
+                for text in &texts {
+                    stream.send_then(text, Self::SENT, text)?;
+                }
+                Ok(())
+            }
+            Step::SendThenReject { to } => {
+                Stream::<String>::open(&to, "add-text").send(&"never".into())?;
+                reject!("changed my mind")
+            }
+            Step::Fetch { url } => {
+                let text: String = http::Request::get(url).query(&[("q", "a b&c")]).send()?.json()?;
+                self.secret.set(&text)
+            }
+            Step::Look => {
+                assert_eq!(context::time(), 77);
+                assert_ne!(context::random(), context::random());
+                log::info(format_args!("{} asked in {}", context::sender(), context::event()));
+                self.secret.set(&context::me().to_string())
+            }
+        }
+    }
+
+    /// Takes one text.
+    pub fn add_text(&self, text: String) -> Result<()> {
+        if text == "bad" {
+            reject!("a bad text");
+        }
+        let mut all = self.all_texts.get()?.unwrap_or_default();
+        all.push(text);
+        self.all_texts.set(&all)
+    }
+
+    pub fn sent(&self, done: Committed<String>) -> Result<()> {
+        let mut outcomes = self.outcomes.get()?.unwrap_or_default();
+        outcomes.push(format!("{} {}", done.tag, done.receipt.outcome));
+        self.outcomes.set(&outcomes)?;
+        done.receipt.committed().or(Ok(()))
+    }
+
+    fn paths(&self) -> Result<()> {
+        let tree = &self.tree;
+        tree.at("items").at(0).at("name").set(&"first".to_string())?;
+        tree.at("items").at(1).set(&2u32)?;
+        assert_eq!(tree.at("items").at(0).at("name").get()?, Some("first".to_string()));
+        assert_eq!(tree.at("items").at(5).get::<u32>()?, None);
+        let through = tree.at("items").at(1).at("name").get::<String>();
+        assert_eq!(
+            through,
+            Err(Error::TypeMismatch { at: "/items/1".into(), expected: "map".into(), actual: "integer".into() })
+        );
+        assert!(matches!(tree.at("items").at(7).set(&1u32), Err(Error::Invalid(_))));
+        tree.at("items").at(0).remove()?;
+        assert_eq!(tree.at("items").get()?, Some(vec![2u32]));
+        assert_eq!(Segment::from(3), Segment::Index(3));
+        tree.at("nothing").at("there").remove()
+    }
+}
+
+fn note(text: &str) -> Note {
+    Note { text: text.into(), pinned: None }
+}
+
+fn one() -> (Host, Did) {
+    let host = Host::new();
+    let did = host.install::<Notes>("notes");
+    (host, did)
+}
+
+#[test]
+fn a_charm_describes_itself() {
+    let cells: Vec<_> = Notes::cells().into_iter().map(|cell| (cell.name, cell.shape)).collect();
+    assert_eq!(cells[0], ("note".into(), "{text: string, pinned?: bool?}".into()));
+    assert_eq!(cells[1], ("all-texts".into(), "[string]".into()));
+    assert!(cells.iter().all(|(name, _)| name != "secret"), "a private cell is not published");
+    let streams: Vec<_> = Notes::streams().into_iter().map(|stream| stream.name).collect();
+    assert_eq!(streams, ["act", "add-text", "sent"]);
+    assert_eq!(Notes::TAGS, ["#notes", "#demo"]);
+}
+
+#[test]
+fn ok_commits_and_an_equal_write_is_none() {
+    let (host, did) = one();
+    let receipt = host.deliver(&did, Notes::ACT, &Step::Write(note("a")));
+    assert_eq!((receipt.outcome, receipt.commit), (Outcome::Committed, Some(1)));
+    host.deliver(&did, Notes::ACT, &Step::Write(note("a")));
+    assert_eq!(host.cell(&did, "note"), Some(note("a")));
+    assert_eq!(host.revisions(&did, "note"), 1, "C4");
+}
+
+#[test]
+fn an_error_leaves_nothing_but_a_bounded_message() {
+    let (host, did) = one();
+    let receipt = host.deliver(&did, Notes::ACT, &Step::WriteThenReject(note("a")));
+    assert_eq!(receipt.outcome, Outcome::Rejected);
+    assert_eq!(receipt.message.unwrap().len(), 1024);
+    assert_eq!(host.cell::<Note>(&did, "note"), None, "T6");
+}
+
+#[test]
+fn a_panic_leaves_nothing_but_its_words() {
+    let (host, did) = one();
+    let receipt = host.deliver(&did, Notes::ACT, &Step::WriteThenPanic(note("a")));
+    assert_eq!((receipt.outcome, receipt.message.unwrap().as_str()), (Outcome::Faulted, "panicked: out of paper"));
+    assert_eq!(host.cell::<Note>(&did, "note"), None, "T6");
+    host.deliver(&did, Notes::ACT, &Step::Write(note("b"))).committed().unwrap();
+}
+
+#[test]
+fn a_foreign_write_is_refused_and_the_turn_goes_on() {
+    let (host, me) = one();
+    let other = host.install::<Notes>("other");
+    host.deliver(&me, Notes::ACT, &Step::WriteForeign { owner: other.clone() }).committed().unwrap();
+    let refusal: String = host.cell(&me, "secret").unwrap();
+    let start = format!("Can not open transaction writer for {other} because transaction has writer open for {me}");
+    assert!(refusal.starts_with(&start), "{refusal}");
+    assert!(refusal.len() <= 1024 && refusal.contains("send_then"));
+    assert_eq!(host.cell::<Value>(&other, "note"), None);
+}
+
+#[test]
+fn paths_read_write_and_remove() {
+    let (host, did) = one();
+    host.deliver(&did, Notes::ACT, &Step::Paths).committed().unwrap();
+}
+
+#[test]
+fn sends_arrive_in_order_and_every_receipt_comes_back() {
+    let (host, me) = one();
+    let other = host.install::<Notes>("other");
+    host.grant_send(&me, &other, "add-text");
+    let texts = ["a", "bad", "c"].map(String::from).to_vec();
+    host.deliver(&me, Notes::ACT, &Step::Send { to: other.clone(), texts: texts.clone() });
+    assert_eq!(host.cell(&other, "all-texts"), Some(vec!["a".to_string(), "c".into()]), "S3");
+    let outcomes: Vec<String> = host.cell(&me, "outcomes").unwrap();
+    assert_eq!(outcomes, ["a committed", "bad rejected", "c committed"], "S6");
+
+    host.revoke(&me, &other);
+    host.deliver(&me, Notes::ACT, &Step::Send { to: other.clone(), texts: texts[..1].to_vec() });
+    let outcomes: Vec<String> = host.cell(&me, "outcomes").unwrap();
+    assert_eq!(outcomes[3], "a denied");
+}
+
+#[test]
+fn a_rejected_turn_sends_nothing() {
+    let (host, me) = one();
+    let other = host.install::<Notes>("other");
+    host.grant_send(&me, &other, "add-text");
+    host.send(&me, Notes::ACT, &Step::SendThenReject { to: other.clone() });
+    assert_eq!(host.run_until_idle(), 1, "S1");
+    assert_eq!(host.cell::<Value>(&other, "all-texts"), None);
+}
+
+#[test]
+fn http_is_denied_until_it_is_answered() {
+    let (host, did) = one();
+    let fetch = Step::Fetch { url: "https://a.example/x".into() };
+    let receipt = host.deliver(&did, Notes::ACT, &fetch);
+    assert!(receipt.message.unwrap().contains("GET https://a.example"));
+    host.on_http(|request| {
+        assert_eq!(request.url, "https://a.example/x?q=a%20b%26c");
+        Ok(Response::new(200, r#""hello""#))
+    });
+    host.deliver(&did, Notes::ACT, &fetch).committed().unwrap();
+    assert_eq!(host.cell(&did, "secret"), Some("hello".to_string()));
+    host.on_http(|_| Ok(Response::new(200, "\"tok-secret\" junk")));
+    let message = host.deliver(&did, Notes::ACT, &fetch).message.unwrap();
+    assert_eq!(message, "the answer (status 200) is no JSON for String: line 1, column 14");
+}
+
+#[test]
+fn a_turn_knows_itself() {
+    let (host, did) = one();
+    host.set_time(77);
+    host.deliver(&did, Notes::ACT, &Step::Look).committed().unwrap();
+    assert_eq!(host.cell(&did, "secret"), Some(did.to_string()));
+    assert!(did.as_str().starts_with("did:key:z6Mk") && did.as_str().len() == 56, "{did}");
+    assert!(host.logged()[0].starts_with(&format!("info: {} asked in 0000", host.outside())));
+}
+
+mod wishes {
+    use super::*;
+
+    #[wish("#notes")]
+    struct Wanted {
+        note: Cell<Note>,
+        add_text: Stream<String>,
+    }
+
+    #[wish("#notes")]
+    struct Unfit {
+        note: Cell<u32>,
+    }
+
+    #[charm]
+    pub struct Asker {
+        heard: Cell<String>,
+    }
+
+    #[handlers]
+    impl Asker {
+        pub fn ask(&self, _: ()) -> Result<()> {
+            assert!(Unfit::wish()?.first().is_none_or(|unfit| unfit.note.get().is_err()));
+            let notes = Wanted::wish()?.one()?;
+            assert_eq!((notes.note.name(), notes.add_text.name()), ("note", "add-text"));
+            assert_eq!(notes.note.owner(), notes.add_text.owner());
+            notes.add_text.send(&"from the asker".into())?;
+            self.heard.set(&notes.note.need()?.text)
+        }
+    }
+
+    #[test]
+    fn a_wish_finds_what_is_granted_and_fits() {
+        let (host, first) = one();
+        let second = host.install::<Notes>("second");
+        let asker = host.install::<Asker>("asker");
+        let ask = || host.deliver(&asker, Asker::ASK, &());
+        assert!(ask().message.unwrap().starts_with("no charm with #notes"));
+
+        host.grant_read(&asker, &first, "note");
+        host.grant_send(&asker, &first, "add-text");
+        assert_eq!(ask().message.unwrap(), format!("cell `note` of {first} holds nothing yet"));
+        host.deliver(&first, Notes::ACT, &Step::Write(note("hi")));
+        ask().committed().unwrap();
+        assert_eq!(host.cell(&asker, "heard"), Some("hi".to_string()));
+        assert_eq!(host.cell(&first, "all-texts"), Some(vec!["from the asker".to_string()]));
+
+        host.grant_read(&asker, &second, "note");
+        host.grant_send(&asker, &second, "add-text");
+        assert!(ask().message.unwrap().starts_with("2 charms with #notes fit"));
+    }
+}
+
+#[test]
+fn an_unknown_outcome_is_no_success() {
+    #[charm]
+    pub struct Waits {
+        done: Cell<bool>,
+    }
+
+    #[handlers]
+    impl Waits {
+        pub fn sent(&self, done: Committed<()>) -> Result<()> {
+            done.receipt.committed()?;
+            self.done.set(&true)
+        }
+    }
+
+    /// The wire form of an on-commit event, with an outcome that is none.
+    #[data]
+    struct Forged {
+        receipt: ForgedReceipt,
+        tag: (),
+    }
+
+    #[data]
+    struct ForgedReceipt {
+        id: String,
+        outcome: String,
+    }
+
+    for (outcome, expected) in [
+        ("committed", Outcome::Committed),
+        ("probably", Outcome::Rejected),
+        ("", Outcome::Rejected),
+        ("faulted", Outcome::Rejected),
+    ] {
+        let host = Host::new();
+        let waits = host.install::<Waits>("waits");
+        let forged = Forged { receipt: ForgedReceipt { id: "1".into(), outcome: outcome.into() }, tag: () };
+        let receipt = host.deliver(&waits, OwnStream::new("sent"), &forged);
+        assert_eq!(receipt.outcome, expected, "{outcome}: {receipt:?}");
+        assert_eq!(host.cell::<bool>(&waits, "done").is_some(), expected == Outcome::Committed);
+    }
+}
