@@ -11,7 +11,7 @@ use wasmparser::{ComponentTypeRef, Parser, Payload};
 use wit_component::ComponentEncoder;
 
 /// The workspaces that hold guests.
-const WORKSPACES: [&str; 2] = ["example-charms", "tests/guests"];
+pub const WORKSPACES: [&str; 2] = ["example-charms", "tests/guests"];
 
 /// Where components go.
 const OUTPUT: &str = "target/charms";

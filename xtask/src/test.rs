@@ -1,6 +1,137 @@
 //! `cargo xtask test`: builds the guests, then runs every test and check of the repository.
-use anyhow::Result;
 
-pub fn run(_: &[String]) -> Result<()> {
+use crate::charms::{self, WORKSPACES, has_packages};
+use crate::root;
+use crate::toolchain::{cargo, guest_cargo, run as run_command};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// A step: its name, what it does in one line, and the function that does it.
+type Step = (&'static str, &'static str, fn() -> Result<()>);
+
+/// Every step, in the order in which they run.
+const STEPS: &[Step] = &[
+    ("fmt", "formatting of all workspaces", fmt),
+    ("charms", "guests to components", charms),
+    ("servers", "the OpenID Connect server that tests talk to", servers),
+    ("tests", "tests of the main workspace", tests),
+    ("charm-tests", "native tests of the example charms", charm_tests),
+    ("clippy", "lints of the main workspace and the example charms", clippy),
+    ("deny", "licences, bans and sources of all dependencies", deny),
+];
+
+/// The folder of the npm package that is the OpenID Connect server.
+const SERVER: &str = "tests/servers/oidc";
+
+/// Checks what dependencies come in; configured by `deny.toml`.
+const DENY_VERSION: &str = "0.20.2";
+
+/// Runs every step, or only those named, and stops at the first that fails.
+///
+/// # Errors
+/// When a step fails; its name comes last.
+pub fn run(only: &[String]) -> Result<()> {
+    if let Some(name) = only.iter().find(|name| STEPS.iter().all(|(step, _, _)| step != name)) {
+        let names: Vec<&str> = STEPS.iter().map(|(step, _, _)| *step).collect();
+        bail!("no step is named {name}; steps: {}", names.join(" "));
+    }
+    let start = Instant::now();
+    for (name, does, step) in STEPS {
+        if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        println!("\n== {name}: {does}");
+        let start = Instant::now();
+        if let Err(error) = step() {
+            bail!("{error:#}\nfailed step: {name}");
+        }
+        println!("== {name}: ok, {:.1} s", start.elapsed().as_secs_f32());
+    }
+    println!("\nall steps passed, {:.0} s", start.elapsed().as_secs_f32());
     Ok(())
+}
+
+fn fmt() -> Result<()> {
+    let list_files = ["fmt", "--all", "--check", "--", "-l"];
+    let advice = "the files listed are not formatted; run `cargo fmt --all` there";
+    run_command(cargo(root()).args(list_files)).context(advice)?;
+    for workspace in guest_workspaces() {
+        run_command(guest_cargo(&root().join(workspace)).args(list_files)).context(advice)?;
+    }
+    Ok(())
+}
+
+fn charms() -> Result<()> {
+    charms::run(&[])
+}
+
+/// Installs the server's packages as its lock file has them, when that changed since the last time.
+fn servers() -> Result<()> {
+    let folder = root().join(SERVER);
+    let has_node = Command::new("node").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !has_node || !folder.join("package-lock.json").is_file() {
+        let missing = if has_node { SERVER } else { "node on this machine" };
+        println!("SKIPPED: no {missing}; the tests that need the server are skipped too");
+        return Ok(());
+    }
+    let changed = |name: &str| fs::metadata(folder.join(name)).and_then(|found| found.modified()).ok();
+    if changed("node_modules/.package-lock.json") >= changed("package-lock.json") {
+        println!("{SERVER}/node_modules is up to date");
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder).stdin(Stdio::null());
+    run_command(&mut npm)
+}
+
+fn tests() -> Result<()> {
+    run_command(cargo(root()).args(["test", "--workspace"]))
+}
+
+fn charm_tests() -> Result<()> {
+    native("example-charms", &["test", "--workspace"])
+}
+
+fn clippy() -> Result<()> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
+    run_command(cargo(root()).args(arguments))?;
+    native("example-charms", &arguments)
+}
+
+/// Runs cargo on a guest workspace with the ordinary compiler, for this machine.
+fn native(workspace: &str, arguments: &[&str]) -> Result<()> {
+    let folder = root().join(workspace);
+    if !has_packages(&folder) {
+        println!("{workspace}: no guests yet");
+        return Ok(());
+    }
+    run_command(guest_cargo(&folder).args(arguments))
+}
+
+/// Checks the dependencies of every workspace; first builds the checker, when it is missing (some minutes).
+fn deny() -> Result<()> {
+    let tools = root().join("target/tools");
+    let program = tools.join("bin/cargo-deny");
+    let found = Command::new(&program).arg("--version").output();
+    if !found.is_ok_and(|found| String::from_utf8_lossy(&found.stdout).trim_end().ends_with(DENY_VERSION)) {
+        println!("building cargo-deny {DENY_VERSION} into target/tools, once (some minutes)");
+        let mut install = guest_cargo(root());
+        install.args(["install", "--quiet", "--locked", "--force", "cargo-deny", "--version", DENY_VERSION, "--root"]);
+        run_command(install.arg(&tools))?;
+    }
+    for workspace in [""].into_iter().chain(guest_workspaces()) {
+        let manifest = root().join(workspace).join("Cargo.toml");
+        let mut deny = Command::new(&program);
+        deny.arg("--manifest-path").arg(&manifest).arg("--config").arg(root().join("deny.toml"));
+        deny.args(["check", "bans", "licenses", "sources"]).current_dir(root());
+        run_command(&mut deny).with_context(|| format!("see deny.toml; checked {}", manifest.display()))?;
+    }
+    Ok(())
+}
+
+/// The guest workspaces that have guests.
+fn guest_workspaces() -> impl Iterator<Item = &'static str> {
+    WORKSPACES.into_iter().filter(|workspace| has_packages(&root().join(workspace)))
 }

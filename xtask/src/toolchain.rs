@@ -23,6 +23,9 @@ const PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "rust-web-llvm"];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_LINKER: &str = "/usr/bin/rust-lld";
 
+/// Keeps rustup from fetching what is missing: that is for the user to decide.
+const NO_DOWNLOADS: (&str, &str) = ("RUSTUP_AUTO_INSTALL", "0");
+
 /// Part of the name of a built sysroot. Count it up whenever [`build_sysroot`] changes what it builds.
 const RECIPE: u32 = 1;
 
@@ -40,8 +43,8 @@ impl Toolchain {
     /// # Errors
     /// When there is no way; the text says what to run.
     pub fn find() -> Result<Toolchain> {
-        let rustc = version(Path::new("rustc"))?;
-        if target_libraries(&sysroot_of("rustc")?).is_dir() {
+        let rustc = version("rustc")?;
+        if target_libraries(Path::new(&ask("rustc", &["--print", "sysroot"])?)).is_dir() {
             println!("toolchain: rustc {rustc} with its {TARGET} target");
             return Ok(Toolchain::Installed);
         }
@@ -51,7 +54,7 @@ impl Toolchain {
         if !packages_ready() {
             install_packages()?;
         }
-        let rustc = version(Path::new(DEBIAN_RUSTC))?;
+        let rustc = version(DEBIAN_RUSTC)?;
         let sysroot = root().join(format!("target/guest-sysroot/{rustc}-r{RECIPE}"));
         if !sysroot.is_dir() {
             println!("toolchain: building the standard library of rustc {rustc} for {TARGET}, once (1-2 minutes)");
@@ -77,7 +80,7 @@ impl Toolchain {
 /// Returns a `cargo` in `folder`, free of what an outer cargo set for the package it runs.
 pub fn cargo(folder: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(folder).stdin(Stdio::null());
+    cargo.current_dir(folder).stdin(Stdio::null()).env(NO_DOWNLOADS.0, NO_DOWNLOADS.1);
     // Build scripts watch some of these: left in, they would make the inner cargo build again.
     for name in ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_MAKEFLAGS"] {
         cargo.env_remove(name);
@@ -157,19 +160,20 @@ fn debian_settings(flags: &[String]) -> [String; 6] {
 }
 
 /// Returns a compiler's version and the start of its commit, like `1.96.0-ac68faa20`.
-fn version(rustc: &Path) -> Result<String> {
-    let text = output(Command::new(rustc).arg("--version").current_dir(root()))?;
+fn version(rustc: &str) -> Result<String> {
+    let text = ask(rustc, &["--version"])?;
     let mut words = text.split_whitespace().skip(1);
-    let number = words.next().with_context(|| format!("`{} --version` names no version", rustc.display()))?;
+    let number = words.next().with_context(|| format!("`{rustc} --version` names no version"))?;
     Ok(match words.next() {
         Some(commit) => format!("{number}-{}", commit.trim_matches(['(', ')'])),
         None => number.to_owned(),
     })
 }
 
-fn sysroot_of(rustc: &str) -> Result<PathBuf> {
-    let text = output(Command::new(rustc).args(["--print", "sysroot"]).current_dir(root()))?;
-    Ok(PathBuf::from(text.trim_end()))
+fn ask(rustc: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(rustc);
+    command.args(arguments).current_dir(root()).env(NO_DOWNLOADS.0, NO_DOWNLOADS.1);
+    Ok(output(&mut command)?.trim_end().to_owned())
 }
 
 fn target_libraries(sysroot: &Path) -> PathBuf {
@@ -189,7 +193,7 @@ fn packages_ready() -> bool {
     };
     PACKAGES.iter().all(installed)
         && Path::new(DEBIAN_LINKER).exists()
-        && version(Path::new(DEBIAN_RUSTC)).is_ok_and(|found| numbers(&found) >= numbers(OLDEST))
+        && version(DEBIAN_RUSTC).is_ok_and(|found| numbers(&found) >= numbers(OLDEST))
 }
 
 /// Returns the leading numbers of a version: `1.96.0-ac68faa20` gives 1 and 96.
