@@ -4,8 +4,8 @@
 
 use std::marker::PhantomData;
 
+use crate::Handlers;
 use crate::value::cut;
-use crate::{Declaration, Handlers};
 
 wit_bindgen::generate!({
     path: "../../wit",
@@ -36,8 +36,8 @@ impl<C: Handlers> Guest for Component<C> {
     }
 }
 
-pub(crate) fn declarations(from: Vec<Declaration>) -> Vec<charm::host::discovery::Declaration> {
-    from.into_iter().map(|Declaration { name, shape }| charm::host::discovery::Declaration { name, shape }).collect()
+pub(crate) fn declarations(from: Vec<crate::Declaration>) -> Vec<Declaration> {
+    from.into_iter().map(|crate::Declaration { name, shape }| Declaration { name, shape }).collect()
 }
 
 /// Hands the text of a panic to the host: the trap that follows has no words.

@@ -144,6 +144,11 @@ impl Host {
         self.state.borrow().receipts.get(id).cloned()
     }
 
+    /// Returns the receipts of all events that did not commit, also of on-commit events (S11).
+    pub fn dead_letters(&self) -> Vec<Receipt> {
+        self.state.borrow().dead_letters.clone()
+    }
+
     /// Reads a cell as the operator: no grant needed.
     ///
     /// # Panics

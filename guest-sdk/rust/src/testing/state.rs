@@ -31,6 +31,8 @@ pub struct State {
     /// All events in the order of sending: in order for each pair of charms too (S3).
     pub queue: VecDeque<Event>,
     pub receipts: BTreeMap<EventId, Receipt>,
+    /// What did not commit, in the order of settling (S11).
+    pub dead_letters: Vec<Receipt>,
     pub http: Option<Answer>,
     pub requests: Vec<Request>,
     pub logged: Vec<String>,
@@ -109,6 +111,9 @@ impl State {
     /// Keeps the receipt, and sends it on to the sender's on-commit stream (S6).
     pub fn settle(&mut self, event: &Event, outcome: Outcome, commit: Option<u64>, message: Option<String>) {
         let receipt = Receipt { id: event.id.clone(), outcome, commit, message };
+        if receipt.outcome != Outcome::Committed {
+            self.dead_letters.push(receipt.clone());
+        }
         self.receipts.insert(event.id.clone(), receipt.clone());
         let Some((stream, tag)) = event.on_commit.clone() else { return };
         let value = encode(&Settled { receipt, tag }).expect("a receipt can be encoded");
