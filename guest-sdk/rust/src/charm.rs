@@ -64,3 +64,20 @@ impl<T: Shape> CharmField for Cell<T> {
         Declaration::of::<T>(name)
     }
 }
+
+/// What a handler returns.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a handler ends with `Result<()>`, not with `{Self}`",
+    label = "write `Result<()>`",
+    note = "nobody gets a value back: put it into a cell, or send it to a stream"
+)]
+pub trait Ended {
+    fn ended(self) -> Result<()>;
+}
+
+impl Ended for Result<()> {
+    fn ended(self) -> Result<()> {
+        self
+    }
+}

@@ -2,7 +2,7 @@
 
 pub use serde;
 
-pub use crate::charm::CharmField;
+pub use crate::charm::{CharmField, Ended};
 pub use crate::wish::{Found, Wanted, WishField, ask};
 use crate::{Error, Result, Shape};
 

@@ -69,6 +69,7 @@ struct Handler<'a> {
     function: &'a ImplItemFn,
     stream: String,
     event: &'a Type,
+    output: &'a Type,
     docs: Vec<&'a Attribute>,
 }
 
@@ -104,16 +105,16 @@ impl<'a> Handler<'a> {
         if let Some(second) = inputs.next() {
             return wrong(second, "a handler takes one event, put the rest into its fields");
         }
-        if matches!(signature.output, ReturnType::Default) {
+        let ReturnType::Type(_, output) = &signature.output else {
             return wrong(&signature.ident, "a handler says how it ended");
-        }
+        };
         let docs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
-        Ok(Self { function, stream: names::kebab(name), event, docs })
+        Ok(Self { function, stream: names::kebab(name), event, output, docs })
     }
 
     /// `pub const REFRESH_TOKEN: OwnStream<Refresh>`
     fn constant(&self) -> TokenStream {
-        let Self { function, stream, event, docs } = self;
+        let Self { function, stream, event, docs, .. } = self;
         let name = function.sig.ident.to_string();
         let name =
             format_ident!("{}", name.trim_start_matches("r#").to_ascii_uppercase(), span = function.sig.ident.span());
@@ -132,17 +133,10 @@ impl<'a> Handler<'a> {
     }
 
     fn arm(&self) -> TokenStream {
-        let Self { function, stream, event, .. } = self;
+        let Self { function, stream, event, output, .. } = self;
         let name = &function.sig.ident;
         let decoded = quote_spanned!(event.span()=> ::charm_sdk::__private::event::<#event>(stream, event)?);
-        let output = function.sig.output.span();
-        let result = quote_spanned!(output=> let result: ::charm_sdk::Result<()> = handled;);
-        quote! {
-            #stream => {
-                let handled = self.#name(#decoded);
-                #result
-                result
-            }
-        }
+        let ended = quote_spanned!(output.span()=> <#output as ::charm_sdk::__private::Ended>::ended);
+        quote!(#stream => #ended(self.#name(#decoded)),)
     }
 }
