@@ -4,14 +4,17 @@ pub use serde;
 
 pub use crate::charm::{CharmField, Ended};
 pub use crate::wish::{Found, Wanted, WishField, ask};
-use crate::{Error, Result, Shape};
+use crate::{Error, Result, Shape, context};
 
-/// Decodes the event of a stream.
+/// Decodes the event of a stream. A receipt comes in the charm's own name: nobody else can send so.
 pub fn event<E: Shape>(stream: &str, bytes: &[u8]) -> Result<E> {
+    if E::RECEIPT && context::sender() != context::me() {
+        return Err(Error::reject(format_args!("`{stream}` takes receipts from the host only")));
+    }
     crate::value::decode(bytes, &format_args!("the event for `{stream}`"))
 }
 
 /// The answer to a stream that the charm does not have. The host refuses such events before.
 pub fn no_such_stream(stream: &str) -> Error {
-    Error::NoSuchStream { owner: crate::context::me(), name: stream.into() }
+    Error::NoSuchStream { owner: context::me(), name: stream.into() }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::{Error, Result, data};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Shape, ShapeText, data};
 
 /// How a send ended. The set is closed (S4): a text outside it does not decode, so it is never taken for success.
 ///
@@ -84,7 +86,8 @@ impl Receipt {
 
 /// The event of an on-commit stream: the receipt of a send, and the tag that was sent along (S6).
 ///
-/// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit.
+/// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit. It comes in
+/// the charm's own name; from any other sender it is a forgery, which is rejected before the handler runs.
 ///
 /// # Examples
 /// ```
@@ -101,10 +104,21 @@ impl Receipt {
 ///     }
 /// }
 /// ```
-#[data]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Committed<Tag> {
     /// What became of the send.
     pub receipt: Receipt,
     /// What [`Stream::send_then`](crate::Stream::send_then) was given.
     pub tag: Tag,
+}
+
+impl<Tag: Shape> Shape for Committed<Tag> {
+    const RECEIPT: bool = true;
+
+    fn write_shape(to: &mut ShapeText) {
+        to.text("{");
+        to.field::<Receipt>("receipt", false);
+        to.field::<Tag>("tag", false);
+        to.text("}");
+    }
 }

@@ -28,6 +28,10 @@ pub trait Shape: Serialize + DeserializeOwned {
     /// Whether a map field of this type may be missing. True for `Option`.
     const OPTIONAL: bool = false;
 
+    /// Whether a charm takes such an event from the host only. True for `Committed`.
+    #[doc(hidden)]
+    const RECEIPT: bool = false;
+
     /// Writes the shape at the end of `to`.
     fn write_shape(to: &mut ShapeText);
 

@@ -302,44 +302,38 @@ mod wishes {
 }
 
 #[test]
-fn an_unknown_outcome_is_no_success() {
+fn an_unknown_outcome_is_no_success_and_a_forged_receipt_is_refused() {
     #[charm]
     pub struct Waits {
-        done: Cell<bool>,
+        outcome: Cell<String>,
     }
 
     #[handlers]
     impl Waits {
+        pub fn read(&self, outcome: String) -> Result<()> {
+            self.outcome.set(&outcome)?;
+            let outcome: Outcome = Cell::own("outcome").need()?;
+            Receipt { id: "1".into(), outcome, commit: None, message: None }.committed()
+        }
+
         pub fn sent(&self, done: Committed<()>) -> Result<()> {
-            done.receipt.committed()?;
-            self.done.set(&true)
+            done.receipt.committed()
         }
     }
 
-    /// The wire form of an on-commit event, with an outcome that is none.
-    #[data]
-    struct Forged {
-        receipt: ForgedReceipt,
-        tag: (),
-    }
-
-    #[data]
-    struct ForgedReceipt {
-        id: String,
-        outcome: String,
-    }
-
+    let host = Host::new();
+    let waits = host.install::<Waits>("waits");
     for (outcome, expected) in [
         ("committed", Outcome::Committed),
+        ("conflict-exhausted", Outcome::Rejected),
         ("probably", Outcome::Rejected),
         ("", Outcome::Rejected),
-        ("faulted", Outcome::Rejected),
+        ("Committed", Outcome::Rejected),
     ] {
-        let host = Host::new();
-        let waits = host.install::<Waits>("waits");
-        let forged = Forged { receipt: ForgedReceipt { id: "1".into(), outcome: outcome.into() }, tag: () };
-        let receipt = host.deliver(&waits, OwnStream::new("sent"), &forged);
-        assert_eq!(receipt.outcome, expected, "{outcome}: {receipt:?}");
-        assert_eq!(host.cell::<bool>(&waits, "done").is_some(), expected == Outcome::Committed);
+        assert_eq!(host.deliver(&waits, Waits::READ, &outcome.into()).outcome, expected, "{outcome}");
     }
+
+    let receipt = Receipt { id: "1".into(), outcome: Outcome::Committed, commit: Some(1), message: None };
+    let forged = host.deliver(&waits, Waits::SENT, &Committed { receipt, tag: () });
+    assert_eq!(forged.message.as_deref(), Some("`sent` takes receipts from the host only"));
 }
