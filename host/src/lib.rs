@@ -1,1 +1,69 @@
-//! Placeholder.
+//! A host of charms: small programs, compiled to wasm components, each with its own DID and its own
+//! transactional cells.
+//!
+//! The host runs charms and carries every event from one charm to another, so that one charm can never write
+//! into another charm's transaction. It is a library: it prints nothing, reads no environment and no home
+//! directory. Rule numbers in the documentation (`T4`) are those of `docs/model.md`.
+//!
+//! It is not: a web server, a container runtime, a cluster. One process owns one store.
+//!
+#![doc = "```no_run"]
+#![doc = include_str!("../examples/embed.rs")]
+#![doc = "```"]
+//!
+//! Where to read: `turn.rs` first, then one file of `guest/calls/`. Directions: `host` -> `scheduler`, `charms`
+//! -> `turn` -> `guest` -> `tx` -> `store` -> the model (`did`, `value`, `path`, `event`, `receipt`, `cell`).
+
+mod archive;
+mod cell;
+mod charms;
+mod descriptor;
+mod did;
+mod directory;
+mod env;
+mod error;
+mod event;
+mod guest;
+mod host;
+mod http;
+mod keyring;
+mod limits;
+mod manifest;
+mod path;
+mod queue;
+mod receipt;
+mod record;
+mod scheduler;
+mod shape;
+mod store;
+mod turn;
+mod tx;
+mod value;
+mod verify;
+
+pub use archive::{Archive, CellInfo, SpaceInfo, Status};
+pub use cell::CellId;
+pub use descriptor::Descriptor;
+pub use did::{Did, DidError};
+pub use directory::Names;
+pub use env::{BoxFuture, Env, SystemEnv};
+pub use error::{InstallError, KeyError, OpenError, ReadError, SendError, Unavailable};
+pub use event::{Event, EventId, EventIdError, OnCommit};
+pub use host::{Charm, CharmInfo, Host, HostBuilder, NewEvent};
+pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
+pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
+pub use limits::{
+    DECLARATIONS_MAX, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_BYTES_MAX,
+    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX,
+};
+pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
+pub use path::{Path, PathError, Segment};
+pub use receipt::{Outcome, Receipt};
+pub use record::{Hash, Record, Sent, Taken, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message};
+pub use shape::{Field, Shape, ShapeError};
+pub use store::{
+    Batch, CellRow, DeadLetter, Image, LogEntry, MemoryStore, Queued, ReceiptRow, SpaceRow, SqliteStore, Store,
+    StoreError,
+};
+pub use value::{Invalid, Kind, Mismatch, Value};
+pub use verify::{Verified, VerifyError};

@@ -1,0 +1,24 @@
+//! Embeds a host: `cargo run --example embed -- target/charms/counter.wasm`.
+
+use charm_host::{Charm, FileKeyring, Host, NewEvent, Path, SqliteStore, Value};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let component = std::fs::read(std::env::args().nth(1).ok_or("name a component file")?)?;
+    let folder = std::env::temp_dir().join(format!("charm-embed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let host = Host::builder()
+        .store(SqliteStore::open(folder.join("charm.db"))?)
+        .keyring(FileKeyring::open(folder.join("keys"))?)
+        .open()
+        .await?;
+    let counter = host.install(Charm::new("counter", component)).await?;
+    for step in [1, 2, 3] {
+        let receipt = host.request(NewEvent::new(counter, "add", Value::encode(&step)?)).await?;
+        println!("added {step}: {} as commit {:?}", receipt.outcome, receipt.commit);
+    }
+    let count = host.get(&counter, "count", &Path::root()).await?.ok_or("no count")?;
+    println!("{counter} counted {}", count.decode::<i64>()?);
+    host.shutdown().await?;
+    Ok(std::fs::remove_dir_all(folder)?)
+}

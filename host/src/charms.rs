@@ -1,0 +1,87 @@
+//! The charms that are installed: component, directory entry and outbound grants of each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{
+    did::Did,
+    directory::{Directory, Entry, Rights},
+    guest::Prepared,
+    http::HttpGrant,
+};
+
+/// One installed charm.
+pub struct Installed {
+    /// What others see of it.
+    pub entry: Arc<Entry>,
+    /// Its component, ready to run.
+    pub prepared: Arc<Prepared>,
+    /// What it may call outside.
+    pub http: Arc<[HttpGrant]>,
+}
+
+/// All of them. Turns hold the picture they began with; changes make a new one.
+pub struct Charms {
+    inner: RwLock<Inner>,
+}
+
+struct Inner {
+    directory: Arc<Directory>,
+    installed: HashMap<Did, Arc<Installed>>,
+}
+
+impl Charms {
+    /// Returns nobody but the operator.
+    pub fn new(operator: Did) -> Charms {
+        let inner = Inner { directory: Arc::new(Directory::new(operator)), installed: HashMap::new() };
+        Charms { inner: RwLock::new(inner) }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, work: impl FnOnce(&mut Directory, &mut HashMap<Did, Arc<Installed>>)) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut directory = Directory::clone(&inner.directory);
+        work(&mut directory, &mut inner.installed);
+        inner.directory = Arc::new(directory);
+    }
+
+    /// Returns the present picture.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.read().directory.clone()
+    }
+
+    /// Returns a charm with the picture that its turn will hold.
+    pub fn get(&self, did: &Did) -> Option<(Arc<Installed>, Arc<Directory>)> {
+        let inner = self.read();
+        Some((inner.installed.get(did)?.clone(), inner.directory.clone()))
+    }
+
+    /// Adds or replaces a charm.
+    pub fn install(&self, charm: Installed) {
+        self.change(|directory, installed| {
+            directory.insert(charm.entry.clone());
+            installed.insert(charm.entry.did, Arc::new(charm));
+        });
+    }
+
+    /// Replaces the rights of a holder: a charm, or someone outside.
+    pub fn grant(&self, holder: Did, rights: Rights) {
+        self.change(|directory, installed| match installed.get(&holder) {
+            Some(charm) => {
+                let Entry { did, name, descriptor, inbox, .. } = charm.entry.as_ref();
+                let (name, descriptor, inbox) = (name.clone(), descriptor.clone(), inbox.clone());
+                let entry = Arc::new(Entry { did: *did, name, descriptor, rights, inbox });
+                let (prepared, http) = (charm.prepared.clone(), charm.http.clone());
+                let charm = Installed { entry: entry.clone(), prepared, http };
+                directory.insert(entry);
+                installed.insert(holder, Arc::new(charm));
+            }
+            None => directory.grant_outside(holder, rights),
+        });
+    }
+}

@@ -1,0 +1,153 @@
+//! Who is installed, what they offer, and who may do what: one immutable picture that a turn holds.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{descriptor::Descriptor, did::Did, shape::Shape};
+
+/// Names of cells or streams that a grant covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// All of them.
+    All,
+    /// These.
+    Only(HashSet<String>),
+}
+
+impl Names {
+    fn covers(&self, name: &str) -> bool {
+        match self {
+            Names::All => true,
+            Names::Only(names) => names.contains(name),
+        }
+    }
+}
+
+/// What the operator lets one holder do with the charms of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Cells that may be read, by owner.
+    pub read: BTreeMap<Did, Names>,
+    /// Streams that may be sent to, by owner.
+    pub send: BTreeMap<Did, Names>,
+}
+
+/// How full a charm's inbox is. Written by the committer only; a turn reads it to push back early (S12).
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Events waiting, and receipts on their way to it.
+    pub events: AtomicUsize,
+    /// Payload bytes waiting.
+    pub bytes: AtomicUsize,
+}
+
+impl Meter {
+    /// Returns whether there is room for one more event of `bytes` on top of `extra` staged ones.
+    pub fn has_room(&self, extra: usize, bytes: usize, limits: &crate::limits::Limits) -> bool {
+        self.events.load(Ordering::Relaxed) + extra < limits.inbox_events_max
+            && self.bytes.load(Ordering::Relaxed) + bytes <= limits.inbox_bytes_max
+    }
+}
+
+/// One installed charm, as others see it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its DID.
+    pub did: Did,
+    /// Its name in the manifest.
+    pub name: String,
+    /// What it offers.
+    pub descriptor: Descriptor,
+    /// What it may do with others.
+    pub rights: Rights,
+    /// How full its inbox is; shared by all pictures.
+    pub inbox: Arc<Meter>,
+}
+
+/// Everyone installed at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    entries: BTreeMap<Did, Arc<Entry>>,
+    /// Rights of those outside.
+    outside: BTreeMap<Did, Arc<Rights>>,
+    /// May read and send everything: the operator.
+    operator: Option<Did>,
+}
+
+impl Directory {
+    /// Returns a directory with nobody in it but the operator.
+    pub fn new(operator: Did) -> Directory {
+        Directory { operator: Some(operator), ..Directory::default() }
+    }
+
+    /// Returns the operator's DID.
+    pub fn operator(&self) -> Option<Did> {
+        self.operator
+    }
+
+    /// Adds or replaces a charm.
+    pub fn insert(&mut self, entry: Arc<Entry>) {
+        self.entries.insert(entry.did, entry);
+    }
+
+    /// Sets the rights of someone outside.
+    pub fn grant_outside(&mut self, holder: Did, rights: Rights) {
+        self.outside.insert(holder, Arc::new(rights));
+    }
+
+    /// Returns a charm.
+    pub fn get(&self, did: &Did) -> Option<&Arc<Entry>> {
+        self.entries.get(did)
+    }
+
+    /// Returns all charms in the order of their DIDs.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    fn rights(&self, holder: &Did) -> Option<&Rights> {
+        self.entries.get(holder).map(|entry| &entry.rights).or_else(|| self.outside.get(holder).map(Arc::as_ref))
+    }
+
+    /// Returns whether `holder` may read that cell.
+    pub fn may_read(&self, holder: &Did, owner: &Did, cell: &str) -> bool {
+        let granted = || self.rights(holder)?.read.get(owner).map(|names| names.covers(cell));
+        holder == owner || self.operator == Some(*holder) || granted().unwrap_or(false)
+    }
+
+    /// Returns whether `holder` may send to that stream.
+    pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
+        let granted = || self.rights(holder)?.send.get(owner).map(|names| names.covers(stream));
+        holder == owner || self.operator == Some(*holder) || granted().unwrap_or(false)
+    }
+
+    /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7). By DID.
+    pub fn wish(&self, holder: &Did, tag: &str, cells: &[(String, Shape)], streams: &[(String, Shape)]) -> Vec<Did> {
+        let offers = |entry: &&Arc<Entry>| {
+            let Entry { did, descriptor, .. } = entry.as_ref();
+            descriptor.tags.iter().any(|published| published == tag)
+                && cells.iter().all(|(name, asked)| {
+                    descriptor.cells.get(name).is_some_and(|offered| offered.fits(asked))
+                        && self.may_read(holder, did, name)
+                })
+                && streams.iter().all(|(name, asked)| {
+                    descriptor.streams.get(name).is_some_and(|offered| asked.fits(offered))
+                        && self.may_send(holder, did, name)
+                })
+        };
+        // With nothing wanted, only those are visible of whom anything may be used.
+        let visible = |entry: &&Arc<Entry>| {
+            let rights = self.rights(holder);
+            let granted = |map: fn(&Rights) -> &BTreeMap<Did, Names>| {
+                rights.is_some_and(|rights| map(rights).contains_key(&entry.did))
+            };
+            entry.did == *holder || granted(|rights| &rights.read) || granted(|rights| &rights.send)
+        };
+        self.entries.values().filter(visible).filter(offers).map(|entry| entry.did).collect()
+    }
+}

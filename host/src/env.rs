@@ -1,0 +1,89 @@
+//! The world: clock, randomness, sleeping, spawning. The only module that names them, so that tests own all of them.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+/// A boxed future, as [`Env`] hands them around.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a host needs of the world it runs in.
+pub trait Env: Send + Sync + 'static {
+    /// Returns milliseconds since 1970-01-01T00:00:00Z. May jump; the host orders nothing by it.
+    fn now_ms(&self) -> u64;
+
+    /// Returns time since some start; never goes back.
+    fn monotonic(&self) -> Duration;
+
+    /// Fills `bytes` with randomness fit for keys.
+    fn random(&self, bytes: &mut [u8]);
+
+    /// Completes after `duration`.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+
+    /// Runs a task to its end in the background.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// Runs `work` where blocking the thread hurts nobody, and completes when it has ended.
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
+
+    /// Calls `tick` every `period` from a place that no guest can block, until it returns false.
+    fn tick(&self, period: Duration, tick: Box<dyn FnMut() -> bool + Send>);
+}
+
+/// The real world, on the tokio runtime that opens the host.
+pub struct SystemEnv {
+    runtime: tokio::runtime::Handle,
+    start: std::time::Instant,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the host meets clock, threads and tasks")]
+impl SystemEnv {
+    /// Takes the tokio runtime that the caller runs on.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn current() -> Arc<SystemEnv> {
+        Arc::new(SystemEnv { runtime: tokio::runtime::Handle::current(), start: std::time::Instant::now() })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the host meets clock, threads and tasks")]
+impl Env for SystemEnv {
+    fn now_ms(&self) -> u64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system has randomness");
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.runtime.spawn(task);
+    }
+
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let task = self.runtime.spawn_blocking(work);
+        Box::pin(async move {
+            // A panic in `work` shows as a missing result at the caller.
+            let _ = task.await;
+        })
+    }
+
+    fn tick(&self, period: Duration, mut tick: Box<dyn FnMut() -> bool + Send>) {
+        std::thread::Builder::new()
+            .name("charm-tick".to_owned())
+            .spawn(move || {
+                while tick() {
+                    std::thread::sleep(period);
+                }
+            })
+            .expect("the operating system starts a thread");
+    }
+}

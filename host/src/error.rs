@@ -1,0 +1,287 @@
+//! What an embedder can get back, by operation. Texts are bounded and hold no values (T7).
+
+use std::borrow::Cow;
+
+use crate::{did::Did, event::EventId, store::StoreError, value::Mismatch};
+
+/// Cuts `text` to at most `bytes_max` bytes at a character boundary and escapes control characters.
+pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    let clean = if text.chars().any(char::is_control) {
+        let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
+        // One character escapes to at most 10 bytes: no need to look at more input than could remain.
+        Cow::Owned(text.chars().take(bytes_max + 1).map(escape).collect())
+    } else {
+        Cow::Borrowed(text)
+    };
+    if clean.len() <= bytes_max {
+        return clean;
+    }
+    let mut end = bytes_max.saturating_sub('…'.len_utf8());
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}…", &clean[..end]))
+}
+
+/// The host has stopped, or cannot make anything durable now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The host was shut down.
+    #[error("host is shut down")]
+    Closed,
+    /// A write to the store failed and the host stopped writing (T8). Nothing that was acknowledged is lost.
+    #[error("host stopped: {reason}; restart it to recover from disk")]
+    Stopped {
+        /// What the store said.
+        reason: String,
+    },
+    /// The disk is full. The host keeps what it has and tries again.
+    #[error("disk full: free space, the host goes on by itself; events sent meanwhile keep their ids and settle then")]
+    DiskFull,
+}
+
+/// Why a host does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keyring does not open or lacks a key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The engine does not start with these limits.
+    #[error("engine does not start: {0}")]
+    Engine(String),
+}
+
+/// What a keyring refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is no key for that DID.
+    #[error("no key for {did} in the keyring: restore its key file")]
+    Missing {
+        /// Whose.
+        did: Did,
+    },
+    /// Others can read the file.
+    #[error("key file {file} is readable by others (mode {mode:03o}): run chmod 600 on it")]
+    Readable {
+        /// The file.
+        file: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file does not hold the key that its name says.
+    #[error("key file {file} does not hold the key of its name: restore it")]
+    Malformed {
+        /// The file.
+        file: String,
+    },
+    /// The file system refused.
+    #[error("key file {file}: {error}")]
+    Io {
+        /// The file or folder.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Why a charm is not installed. Charms installed before are untouched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// The name is not usable.
+    #[error("charm name {name}: {why}")]
+    Name {
+        /// As given, cut.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file is larger than `component-bytes-max`.
+    #[error("charm {charm}: component of {bytes} bytes is over component-bytes-max {max}")]
+    TooLarge {
+        /// The charm.
+        charm: String,
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Not a component, or a broken one.
+    #[error("charm {charm}: not a valid component: {why}")]
+    Malformed {
+        /// The charm.
+        charm: String,
+        /// What the engine says, cut.
+        why: String,
+    },
+    /// It imports what no charm gets (A1).
+    #[error(
+        "charm {charm}: imports {import}, which a charm does not get: charms import charm:host@0.1 and of WASI 0.2 only clocks, random and stdio"
+    )]
+    Import {
+        /// The charm.
+        charm: String,
+        /// The import.
+        import: String,
+    },
+    /// It is built for another world.
+    #[error("charm {charm}: not a component of the world charm:host/charm: {why}")]
+    World {
+        /// The charm.
+        charm: String,
+        /// What is missing or different, cut.
+        why: String,
+    },
+    /// It needs more than the limits of this host allow.
+    #[error("charm {charm}: over a limit of this host: {why}")]
+    Limit {
+        /// The charm.
+        charm: String,
+        /// What the engine says, cut.
+        why: String,
+    },
+    /// `describe` failed or told something malformed.
+    #[error("charm {charm}: describe failed: {why}")]
+    Describe {
+        /// The charm.
+        charm: String,
+        /// What is wrong, cut.
+        why: String,
+    },
+    /// The manifest pins another DID than the store has for that name.
+    #[error(
+        "charm {charm}: the manifest says {wanted}, the store has {found}: correct the manifest or use the right store"
+    )]
+    OtherDid {
+        /// The charm.
+        charm: String,
+        /// As pinned.
+        wanted: Did,
+        /// As stored.
+        found: Did,
+    },
+    /// A grant does not make sense.
+    #[error("charm {charm}: grant: {why}")]
+    Grant {
+        /// The holder.
+        charm: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The keyring refused.
+    #[error("charm {charm}: {error}")]
+    Key {
+        /// The charm.
+        charm: String,
+        /// Why.
+        error: KeyError,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host is not running.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why an event from outside is not taken. Nothing of it remains, except where said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No charm of that DID is installed.
+    #[error("no charm {to} is installed")]
+    NoSuchCharm {
+        /// As asked.
+        to: Did,
+    },
+    /// The charm has no such stream.
+    #[error("charm {to} has no stream {stream}; it has: {known}")]
+    NoSuchStream {
+        /// The charm.
+        to: Did,
+        /// As asked, cut.
+        stream: String,
+        /// What it has, cut.
+        known: String,
+    },
+    /// The event does not fit the stream's shape.
+    #[error("event does not fit stream {stream}: {mismatch}")]
+    Shape {
+        /// The stream.
+        stream: String,
+        /// Where and why.
+        mismatch: Mismatch,
+    },
+    /// A bound is passed.
+    #[error("event is over {name} {max}")]
+    Limit {
+        /// The bound's name.
+        name: &'static str,
+        /// Its value.
+        max: u64,
+    },
+    /// The supplied event id is empty or too long.
+    #[error("supplied event id: {0}")]
+    Id(String),
+    /// The same sender used this id for another event (S9).
+    #[error("event id was used before for another event: {id}")]
+    IdReused {
+        /// The first event.
+        id: EventId,
+    },
+    /// The sender has no grant for that stream.
+    #[error("{sender} has no grant to send to {stream} of {to}: add one to charms.toml")]
+    Denied {
+        /// Who asked.
+        sender: Did,
+        /// The charm.
+        to: Did,
+        /// The stream.
+        stream: String,
+    },
+    /// The dead letter is not there any more.
+    #[error("no such dead letter: it was dropped or sent again")]
+    NoSuchLetter,
+    /// The inbox is full (S12). Send again later.
+    #[error("inbox of {to} is full: send again later")]
+    QueueFull {
+        /// The charm.
+        to: Did,
+    },
+    /// The host is not running, or not yet able to say that the event is durable.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why a read by an embedder gives nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store knows no such space.
+    #[error("no space {0} in this store")]
+    NoSuchSpace(Did),
+    /// The path leads through a value of another kind.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// The space has no such commit yet.
+    #[error("space {space} has no commit {seq}; its last is {last}")]
+    NoSuchCommit {
+        /// The space.
+        space: Did,
+        /// As asked.
+        seq: u64,
+        /// What it has.
+        last: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host is not running.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}

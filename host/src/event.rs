@@ -1,0 +1,75 @@
+//! Events and their ids (S1-S6).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{did::Did, value::Value};
+
+/// The id of an event and of its receipt: 16 bytes, shown as 32 hexadecimal digits.
+///
+/// The first 6 bytes count events, the next 2 the sends of a turn; the last 8 are keyed with the store's
+/// secret, so ids sort by age and nobody can guess one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventId(pub [u8; 16]);
+
+/// A text that is not an event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an event id (expected 32 hexadecimal digits)")]
+pub struct EventIdError;
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = EventIdError;
+
+    fn from_str(text: &str) -> Result<EventId, EventIdError> {
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(EventIdError);
+        }
+        let mut id = [0; 16];
+        for (byte, digits) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| EventIdError)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| EventIdError)?;
+        }
+        Ok(EventId(id))
+    }
+}
+
+/// An event on its way to one charm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its id, and its receipt's.
+    pub id: EventId,
+    /// Who sent it.
+    pub sender: Did,
+    /// The charm that handles it.
+    pub to: Did,
+    /// The stream it goes to.
+    pub stream: String,
+    /// What it carries.
+    pub payload: Value,
+    /// Where its receipt goes.
+    pub on_commit: Option<OnCommit>,
+    /// Whether a sender outside chose the id (S9).
+    pub supplied: bool,
+}
+
+/// Where a receipt goes (S6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnCommit {
+    /// A stream of the sender's own.
+    pub stream: String,
+    /// Comes back as it is.
+    pub tag: Value,
+}

@@ -1,0 +1,35 @@
+//! Charms as wasm: loading components and running one call on a fresh instance.
+//!
+//! Instances are disposable: each call gets a new one from a pre-linked component, and no state lives in guest
+//! memory between turns. Only modules below this one name wasmtime.
+
+mod bindings;
+mod calls;
+mod ctx;
+mod engine;
+mod fault;
+mod wasi;
+
+pub use ctx::Facts;
+pub use engine::{Guests, LoadError, Prepared};
+pub use fault::Fault;
+
+use crate::{http::Outbound, tx::Transaction};
+
+/// What a call to `handle` ended with. A failure of the host itself never shows here.
+pub enum Outcome {
+    /// The handler returned ok.
+    Done(Box<Transaction>),
+    /// The handler returned an error text, cut to its bound.
+    Rejected(String),
+    /// The guest trapped or passed a limit.
+    Fault(Fault),
+}
+
+/// The end of one attempt at a turn: the outcome, and the HTTP exchanges that a rerun gets again (A4).
+pub struct End {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The recorder that was lent to the call.
+    pub outbound: Outbound,
+}

@@ -1,0 +1,117 @@
+//! Host calls, one file per interface of `wit/`. They touch only the turn's transaction.
+
+mod cells;
+mod context;
+mod discovery;
+mod http;
+mod log;
+mod streams;
+
+use wasmtime::component::ResourceTableError;
+
+use super::{
+    bindings::charm::host::types::{self, Address, Error, HttpError, Limit, TypeMismatch, WriteIsolation},
+    ctx::Ctx,
+};
+use crate::{
+    error::clip,
+    path::{Path, Segment},
+    tx::Refusal,
+};
+
+/// How a host call fails: a refusal that the guest sees and may handle, or a trap that ends its turn.
+/// Which of the two is decided by the type of what goes wrong.
+pub enum CallError {
+    /// The guest gets it as `error`.
+    Refused(Refusal),
+    /// The guest gets it as `error.http`.
+    Http(crate::http::HttpError),
+    /// The turn ends.
+    Trap(wasmtime::Error),
+}
+
+impl CallError {
+    /// The text of [`CallError::outside_turn`].
+    pub const OUTSIDE_TURN: &str = "host call without a turn: describe may only log";
+
+    /// Returns the trap of a host call made while the charm is described.
+    pub fn outside_turn() -> CallError {
+        CallError::Trap(wasmtime::Error::msg(CallError::OUTSIDE_TURN))
+    }
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> CallError {
+        CallError::Refused(refusal)
+    }
+}
+
+impl From<wasmtime::Error> for CallError {
+    fn from(error: wasmtime::Error) -> CallError {
+        CallError::Trap(error)
+    }
+}
+
+impl From<ResourceTableError> for CallError {
+    fn from(error: ResourceTableError) -> CallError {
+        CallError::Trap(error.into())
+    }
+}
+
+/// Names inside errors are cut at this many bytes.
+fn short(text: &str) -> String {
+    clip(text, 256).into_owned()
+}
+
+impl types::Host for Ctx {
+    fn convert_error(&mut self, error: CallError) -> wasmtime::Result<Error> {
+        use crate::http::HttpError as Http;
+        Ok(match error {
+            CallError::Trap(error) => return Err(error),
+            CallError::Http(error) => Error::Http(match error {
+                Http::Denied(text) => HttpError::Denied(short(&text)),
+                Http::Address(text) => HttpError::Address(short(&text)),
+                Http::Timeout => HttpError::Timeout,
+                Http::Connection(text) => HttpError::Connection(short(&text)),
+            }),
+            CallError::Refused(refusal) => match refusal {
+                Refusal::WriteIsolation { requested, open } => {
+                    Error::WriteIsolation(WriteIsolation { requested: requested.to_string(), open: open.to_string() })
+                }
+                Refusal::Denied { owner, name } => {
+                    Error::Denied(Address { owner: owner.to_string(), name: short(&name) })
+                }
+                Refusal::TypeMismatch(mismatch) => Error::TypeMismatch(TypeMismatch {
+                    at: short(&mismatch.at),
+                    expected: short(&mismatch.expected),
+                    actual: mismatch.actual,
+                }),
+                Refusal::Invalid(text) => Error::Invalid(short(&text)),
+                Refusal::Limit { name, max } => Error::Limit(Limit { name: name.to_owned(), max }),
+                Refusal::QueueFull(did) => Error::QueueFull(did.to_string()),
+                Refusal::NoSuchStream { owner, name } => {
+                    Error::NoSuchStream(Address { owner: owner.to_string(), name: short(&name) })
+                }
+            },
+        })
+    }
+}
+
+fn path(segments: Vec<types::Segment>) -> Path {
+    let segment = |segment| match segment {
+        types::Segment::Key(key) => Segment::Key(key),
+        types::Segment::Index(index) => Segment::Index(index),
+    };
+    Path(segments.into_iter().map(segment).collect())
+}
+
+/// Returns whose: this charm when the guest names nobody.
+fn owner(ctx: &mut Ctx, named: Option<String>) -> Result<crate::did::Did, CallError> {
+    let own = ctx.tx()?.writer();
+    match named {
+        None => Ok(own),
+        Some(text) => {
+            text.parse().map_err(|error: crate::did::DidError| Refusal::Invalid(format!("owner: {error}")).into())
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `wit/http.wit` (A3, A4, T8). The only call that may wait.
+
+use super::CallError;
+use crate::{
+    guest::{bindings::charm::host::http, ctx::Ctx},
+    http::{FetchError, Request},
+    tx::Refusal,
+};
+
+impl http::Host for Ctx {
+    async fn fetch(&mut self, request: http::Request) -> Result<http::Response, CallError> {
+        let seen = self.tx()?.snapshot_g();
+        let outbound = self.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
+        let http::Request { method, url, headers, body } = request;
+        let answer = outbound.fetch(Request { method, url, headers, body }, seen).await;
+        match answer {
+            Ok(answer) => Ok(http::Response { status: answer.status, headers: answer.headers, body: answer.body }),
+            Err(FetchError::Http(error)) => Err(CallError::Http(error)),
+            Err(FetchError::Invalid(text)) => Err(Refusal::Invalid(text).into()),
+            Err(FetchError::Limit { name, max }) => Err(Refusal::Limit { name, max }.into()),
+            Err(FetchError::Unavailable(error)) => Err(CallError::Trap(wasmtime::Error::msg(error.to_string()))),
+        }
+    }
+}

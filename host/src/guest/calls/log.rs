@@ -1,0 +1,21 @@
+//! `wit/log.wit`.
+
+use crate::guest::{bindings::charm::host::log, ctx::Ctx};
+
+impl log::Host for Ctx {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Debug => tracing::Level::DEBUG,
+            log::Level::Info => tracing::Level::INFO,
+            log::Level::Warn => tracing::Level::WARN,
+            log::Level::Error => tracing::Level::ERROR,
+        };
+        Ctx::log(self, level, &message);
+        Ok(())
+    }
+
+    fn panicked(&mut self, message: String) -> wasmtime::Result<()> {
+        Ctx::panicked(self, &message);
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! `wit/streams.wit` (S1-S6, S12).
+
+use wasmtime::component::Resource;
+
+use super::{CallError, owner};
+use crate::{
+    guest::{
+        bindings::charm::host::streams,
+        ctx::{Ctx, StreamHandle},
+    },
+    tx::guest_name,
+};
+
+impl streams::Host for Ctx {
+    fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<StreamHandle>, CallError> {
+        let owner = owner(self, named)?;
+        let name = guest_name(&name)?;
+        Ok(self.table.push(StreamHandle { owner, name })?)
+    }
+
+    fn send(
+        &mut self,
+        to: Resource<StreamHandle>,
+        event: Vec<u8>,
+        on_commit: Option<streams::OnCommit>,
+    ) -> Result<String, CallError> {
+        let StreamHandle { owner, name } = self.table.get(&to)?;
+        let (owner, name) = (*owner, name.clone());
+        let on_commit = on_commit.as_ref().map(|on_commit| (&*on_commit.stream, &*on_commit.tag));
+        Ok(self.tx()?.send(owner, &name, &event, on_commit)?.to_string())
+    }
+}
+
+impl streams::HostStream for Ctx {
+    fn owner(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&handle)?.owner.to_string())
+    }
+
+    fn name(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&handle)?.name.to_string())
+    }
+
+    fn drop(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}

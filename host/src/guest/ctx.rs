@@ -1,0 +1,173 @@
+//! What one instance can reach: the turn's transaction, its outbound HTTP, and facts that never change in a turn.
+
+use std::sync::Arc;
+
+use wasmtime::{ResourceLimiter, component::ResourceTable};
+
+use super::{calls::CallError, wasi::Wasi};
+use crate::{
+    cell::CellId,
+    did::Did,
+    event::EventId,
+    http::Outbound,
+    limits::{Limits, MESSAGE_BYTES_MAX, PANIC_BYTES_MAX},
+    tx::Transaction,
+};
+
+/// What a turn may know about itself (`wit/context.wit`).
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The charm.
+    pub charm: Did,
+    /// Who sent the event.
+    pub sender: Did,
+    /// The event.
+    pub event: EventId,
+    /// Milliseconds since 1970; the same in every rerun.
+    pub time_ms: u64,
+    /// Seed of the turn's randomness; the same in every rerun.
+    pub seed: u64,
+}
+
+/// A guest's handle to a cell. Gives no right by itself.
+pub struct CellHandle(pub CellId);
+
+/// A guest's handle to a stream. Gives no right by itself.
+pub struct StreamHandle {
+    /// Whose.
+    pub owner: Did,
+    /// The stream.
+    pub name: Arc<str>,
+}
+
+/// The state of one instance; dropped with it.
+pub struct Ctx {
+    /// None while a charm is described.
+    pub tx: Option<Transaction>,
+    /// None while a charm is described.
+    pub outbound: Option<Outbound>,
+    /// What the turn knows about itself.
+    pub facts: Option<Facts>,
+    /// Live handles.
+    pub table: ResourceTable,
+    /// State of the turn's random sequence.
+    pub random: u64,
+    /// Bytes of log left.
+    pub log_left: usize,
+    /// What the guest said before it trapped.
+    pub panic: Option<String>,
+    /// The bound that made a growth fail, if one did.
+    pub over: Option<&'static str>,
+    /// Only for components that import WASI; made at the first use.
+    pub wasi: Option<Box<Wasi>>,
+    limits: Arc<Limits>,
+    memory_bytes: usize,
+    table_elements: usize,
+}
+
+impl Ctx {
+    /// Returns the state of an instance that may do nothing but log.
+    pub fn bare(limits: Arc<Limits>) -> Ctx {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles_max);
+        Ctx {
+            tx: None,
+            outbound: None,
+            facts: None,
+            table,
+            random: 0,
+            log_left: limits.log_bytes_max,
+            panic: None,
+            over: None,
+            wasi: None,
+            limits,
+            memory_bytes: 0,
+            table_elements: 0,
+        }
+    }
+
+    /// Returns the state of an instance that handles an event.
+    pub fn turn(limits: Arc<Limits>, tx: Transaction, outbound: Outbound, facts: Facts) -> Ctx {
+        let random = facts.seed;
+        Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..Ctx::bare(limits) }
+    }
+
+    /// Returns the turn's transaction.
+    ///
+    /// # Errors
+    /// A trap while the charm is described: there is no transaction then.
+    pub fn tx(&mut self) -> Result<&mut Transaction, CallError> {
+        self.tx.as_mut().ok_or_else(CallError::outside_turn)
+    }
+
+    /// Returns the turn's facts.
+    ///
+    /// # Errors
+    /// A trap while the charm is described.
+    pub fn facts(&self) -> wasmtime::Result<&Facts> {
+        self.facts.as_ref().ok_or_else(|| wasmtime::Error::msg(CallError::OUTSIDE_TURN))
+    }
+
+    /// Returns the next 64 bits of the turn's randomness (SplitMix64, Steele et al. 2014).
+    pub fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// Logs a guest's text as far as its budget goes.
+    pub fn log(&mut self, level: tracing::Level, text: &str) {
+        if self.log_left == 0 {
+            return;
+        }
+        let text = crate::error::clip(text, MESSAGE_BYTES_MAX.min(self.log_left));
+        self.log_left = self.log_left.saturating_sub(text.len());
+        // The turn's span says which charm and which event.
+        match level {
+            tracing::Level::ERROR => tracing::error!(target: "charm::guest", "{text}"),
+            tracing::Level::WARN => tracing::warn!(target: "charm::guest", "{text}"),
+            tracing::Level::INFO => tracing::info!(target: "charm::guest", "{text}"),
+            _ => tracing::debug!(target: "charm::guest", "{text}"),
+        }
+        if self.log_left == 0 {
+            tracing::warn!(target: "charm::guest", "log-bytes-max reached: the rest of this turn's log is dropped");
+        }
+    }
+
+    /// Logs what the guest wrote to the output of WASI.
+    pub fn flush_output(&mut self) {
+        let Some(output) = self.wasi.as_ref().map(|wasi| wasi.output()) else { return };
+        for line in output.lines() {
+            self.log(tracing::Level::INFO, line);
+        }
+    }
+
+    /// Keeps the text of a panic for the diagnosis.
+    pub fn panicked(&mut self, text: &str) {
+        self.panic = Some(crate::error::clip(text, PANIC_BYTES_MAX).into_owned());
+    }
+}
+
+impl ResourceLimiter for Ctx {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes + desired.saturating_sub(current);
+        if total > self.limits.memory_bytes_max {
+            self.over = Some("memory-bytes-max");
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.table_elements + desired.saturating_sub(current);
+        if total > self.limits.table_elements_max {
+            self.over = Some("table-elements-max");
+            return Ok(false);
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a guest was stopped: codes and bounded text, never a backtrace or guest-chosen names (T7).
+
+use wasmtime::{Store, Trap, component::ResourceTableError};
+
+use super::ctx::Ctx;
+use crate::{error::clip, limits::Limits};
+
+/// A failure that the guest caused. Its turn leaves nothing behind (T6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// For the receipt and the dead letter.
+    pub message: String,
+}
+
+impl Fault {
+    /// Returns the fault of a turn that ended against a rule.
+    pub fn new(message: impl Into<String>) -> Fault {
+        Fault { message: message.into() }
+    }
+
+    /// Explains why a call into the guest ended.
+    pub fn explain(error: &wasmtime::Error, store: &Store<Ctx>, limits: &Limits) -> Fault {
+        let ctx = store.data();
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            return Fault::new(match (trap, &ctx.panic, ctx.over) {
+                (Trap::OutOfFuel, ..) => format!("over fuel-max {}", limits.fuel_max),
+                (Trap::Interrupt, ..) => format!("over compute-ms-max {}", limits.compute_ms_max),
+                (Trap::StackOverflow, ..) => format!("over stack-bytes-max {}", limits.stack_bytes_max),
+                (_, _, Some(bound)) => format!("over {bound} {}", bound_of(bound, limits)),
+                (_, Some(text), _) => format!("panicked: {text}"),
+                // The text of a trap code is wasmtime's own.
+                (trap, ..) => format!("trapped: {trap}"),
+            });
+        }
+        if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+            return Fault::new(format!("over handles-max {}", limits.handles_max));
+        }
+        let text = error.to_string();
+        if text.contains("fuel") {
+            return Fault::new(format!("over hostcall-bytes-max {}", limits.hostcall_bytes_max));
+        }
+        Fault::new(clip(&text, 256).into_owned())
+    }
+}
+
+fn bound_of(name: &str, limits: &Limits) -> usize {
+    match name {
+        "memory-bytes-max" => limits.memory_bytes_max,
+        _ => limits.table_elements_max,
+    }
+}

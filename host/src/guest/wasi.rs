@@ -1,0 +1,138 @@
+//! WASI 0.2 for plain components: clocks, random and stdio only (A1).
+//!
+//! Served by wasmtime-wasi with the turn's time and seed; output goes to the log. Clocks stand still in a
+//! turn, so the calls that wait for one are traps.
+
+use std::time::Duration;
+
+use rand::{SeedableRng, rngs::StdRng};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::{
+    HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
+    cli::{WasiCli, WasiCliView as _},
+    clocks::{WasiClocks, WasiClocksView as _},
+    p2::{
+        DynPollable,
+        bindings::{cli, clocks, random},
+        pipe::MemoryOutputPipe,
+    },
+    random::WasiRandom,
+};
+use wasmtime_wasi_io::bindings::wasi::io;
+
+use super::ctx::Ctx;
+
+const OUTPUT_BYTES_MAX: usize = 16 << 10;
+const SERVED: [&str; 11] = [
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:random/random",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+];
+
+/// Returns whether an import is one of the interfaces served here, in a version 0.2.
+pub fn serves(import: &str) -> bool {
+    import.split_once('@').is_some_and(|(name, version)| SERVED.contains(&name) && version.starts_with("0.2."))
+}
+
+/// The WASI state of one turn.
+pub struct Wasi {
+    ctx: WasiCtx,
+    output: MemoryOutputPipe,
+}
+
+struct Still(Duration);
+
+impl HostWallClock for Still {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.0
+    }
+}
+
+impl HostMonotonicClock for Still {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        self.0.as_nanos() as u64
+    }
+}
+
+impl Wasi {
+    /// Returns the state for a turn at `time_ms` with `seed`.
+    pub fn new(time_ms: u64, seed: u64) -> Box<Wasi> {
+        let time = Duration::from_millis(time_ms);
+        let output = MemoryOutputPipe::new(OUTPUT_BYTES_MAX);
+        let ctx = WasiCtx::builder()
+            .wall_clock(Still(time))
+            .monotonic_clock(Still(time))
+            .secure_random(StdRng::seed_from_u64(seed))
+            .insecure_random(StdRng::seed_from_u64(!seed))
+            .insecure_random_seed(u128::from(seed))
+            .max_random_size(64 << 10)
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .build();
+        Box::new(Wasi { ctx, output })
+    }
+
+    /// Returns what the guest has written to its output.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.contents()).into_owned()
+    }
+}
+
+impl WasiView for Ctx {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(0, 0));
+        WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
+    }
+}
+
+struct HasIo;
+
+impl HasData for HasIo {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// Adds the served interfaces.
+///
+/// # Errors
+/// Never with the fixed set of names.
+pub fn add_to_linker(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
+    io::error::add_to_linker::<Ctx, HasIo>(linker, |ctx| &mut ctx.table)?;
+    io::poll::add_to_linker::<Ctx, HasIo>(linker, |ctx| &mut ctx.table)?;
+    io::streams::add_to_linker::<Ctx, HasIo>(linker, |ctx| &mut ctx.table)?;
+    clocks::wall_clock::add_to_linker::<Ctx, WasiClocks>(linker, Ctx::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<Ctx, WasiClocks>(linker, Ctx::clocks)?;
+    random::random::add_to_linker::<Ctx, WasiRandom>(linker, |ctx| ctx.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<Ctx, WasiRandom>(linker, |ctx| ctx.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<Ctx, WasiRandom>(linker, |ctx| ctx.ctx().ctx.random())?;
+    cli::stdin::add_to_linker::<Ctx, WasiCli>(linker, Ctx::cli)?;
+    cli::stdout::add_to_linker::<Ctx, WasiCli>(linker, Ctx::cli)?;
+    cli::stderr::add_to_linker::<Ctx, WasiCli>(linker, Ctx::cli)?;
+    linker.allow_shadowing(true);
+    let version = "wasi:clocks/monotonic-clock@0.2.12";
+    for waits in ["subscribe-instant", "subscribe-duration"] {
+        linker.instance(version)?.func_wrap(
+            waits,
+            move |_, (_,): (u64,)| -> wasmtime::Result<(Resource<DynPollable>,)> {
+                wasmtime::bail!("{waits}: a turn's clock stands still; use an event with a later time instead")
+            },
+        )?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}

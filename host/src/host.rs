@@ -1,0 +1,531 @@
+//! The host: open it on a store and a keyring, install charms, send events, read cells, shut down.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    archive::{self, CellInfo, SpaceInfo, Status},
+    cell::check_name,
+    charms::{Charms, Installed},
+    descriptor::Descriptor,
+    did::Did,
+    directory::{Entry, Names, Rights},
+    env::{Env, SystemEnv},
+    error::{InstallError, OpenError, ReadError, SendError, Unavailable, clip},
+    event::{Event, EventId},
+    guest::{Guests, LoadError},
+    http::{HttpClient, HttpGrant, Transport},
+    keyring::{Keyring, MemoryKeyring},
+    limits::{Limits, SUPPLIED_ID_BYTES_MAX},
+    path::Path,
+    queue::Ready,
+    receipt::Receipt,
+    scheduler::Scheduler,
+    store::{DeadLetter, MemoryStore, Store, StoreError},
+    turn::Stage,
+    tx::{Committer, Refused},
+    value::Value,
+    verify::{self, Verified, VerifyError},
+};
+
+/// Names of the host's own spaces; no charm can have them.
+const HOST: &str = "@host";
+const OPERATOR: &str = "@operator";
+
+/// What a host is built from. Without further words: everything in memory, default limits, the real network.
+pub struct HostBuilder {
+    store: Arc<dyn Store>,
+    keyring: Arc<dyn Keyring>,
+    limits: Limits,
+    env: Option<Arc<dyn Env>>,
+    transport: Option<Arc<dyn Transport>>,
+    cache: Option<PathBuf>,
+}
+
+impl HostBuilder {
+    /// Keeps everything in this store.
+    pub fn store(mut self, store: impl Store) -> HostBuilder {
+        self.store = Arc::new(store);
+        self
+    }
+
+    /// Keeps keys in this keyring. It belongs with the store: a store's charms sign with these keys.
+    pub fn keyring(mut self, keyring: impl Keyring) -> HostBuilder {
+        self.keyring = Arc::new(keyring);
+        self
+    }
+
+    /// Enforces these limits.
+    pub fn limits(mut self, limits: Limits) -> HostBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Takes clock, randomness and tasks from here.
+    pub fn env(mut self, env: Arc<dyn Env>) -> HostBuilder {
+        self.env = Some(env);
+        self
+    }
+
+    /// Sends the charms' HTTP requests through this instead of the network.
+    pub fn transport(mut self, transport: impl Transport) -> HostBuilder {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Keeps compiled components in this folder, by content. Whoever can write there controls the host.
+    pub fn code_cache(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Opens the host. Events that waited when it last stopped go on as soon as their charms are installed.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, unless an environment was given.
+    pub async fn open(self) -> Result<Host, OpenError> {
+        let HostBuilder { store, keyring, limits, env, transport, cache } = self;
+        let env: Arc<dyn Env> = match env {
+            Some(env) => env,
+            None => SystemEnv::current(),
+        };
+        let limits = Arc::new(limits);
+        let mut secret = [0; 32];
+        env.random(&mut secret);
+        let image = store.load(secret)?;
+        let known = |name: &str| image.spaces.iter().find(|row| row.name == name).map(|row| row.did);
+        let key = |did: Option<Did>| match did {
+            Some(did) => keyring.check(&did).map(|()| did),
+            None => fresh_key(&*keyring, &*env),
+        };
+        let (host, operator) = (key(known(HOST))?, key(known(OPERATOR))?);
+        for row in &image.spaces {
+            keyring.check(&row.did)?;
+        }
+        let transport = match transport {
+            Some(transport) => transport,
+            None => Arc::new(HttpClient::new(limits.clone()).map_err(OpenError::Engine)?),
+        };
+        let guests = Guests::start(limits.clone(), cache.as_deref(), &*env).map_err(OpenError::Engine)?;
+        let ready = Arc::new(Ready::default());
+        let committer =
+            Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
+        committer.register(host, HOST);
+        committer.register(operator, OPERATOR);
+        let charms = Arc::new(Charms::new(operator));
+        let stage = Arc::new(Stage { committer, guests, env, transport });
+        Scheduler::start(stage.clone(), charms.clone(), ready.clone());
+        Ok(Host { stage, charms, ready, store, keyring, limits, operator })
+    }
+}
+
+fn fresh_key(keyring: &dyn Keyring, env: &dyn Env) -> Result<Did, crate::error::KeyError> {
+    let mut randomness = Zeroizing::new([0; 32]);
+    env.random(&mut *randomness);
+    keyring.create(&randomness)
+}
+
+/// A charm to be installed: a name, a component and what the operator allows it.
+#[derive(Clone, Debug)]
+pub struct Charm {
+    name: String,
+    component: Vec<u8>,
+    did: Option<Did>,
+    rights: Rights,
+    http: Vec<HttpGrant>,
+}
+
+impl Charm {
+    /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`.
+    pub fn new(name: impl Into<String>, component: Vec<u8>) -> Charm {
+        Charm { name: name.into(), component, did: None, rights: Rights::default(), http: Vec::new() }
+    }
+
+    /// Refuses to install when the store has another DID for the name.
+    pub fn pinned(mut self, did: Did) -> Charm {
+        self.did = Some(did);
+        self
+    }
+
+    /// Lets it read these cells of `owner`.
+    pub fn may_read(mut self, owner: Did, cells: Names) -> Charm {
+        self.rights.read.insert(owner, cells);
+        self
+    }
+
+    /// Lets it send to these streams of `owner`.
+    pub fn may_send(mut self, owner: Did, streams: Names) -> Charm {
+        self.rights.send.insert(owner, streams);
+        self
+    }
+
+    /// Lets it make these requests (A3).
+    pub fn may_call(mut self, grant: HttpGrant) -> Charm {
+        self.http.push(grant);
+        self
+    }
+}
+
+/// An event to be sent from outside.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    to: Did,
+    stream: String,
+    payload: Value,
+    sender: Option<Did>,
+    id: Option<String>,
+}
+
+impl NewEvent {
+    /// Returns an event from the operator.
+    pub fn new(to: Did, stream: impl Into<String>, payload: Value) -> NewEvent {
+        NewEvent { to, stream: stream.into(), payload, sender: None, id: None }
+    }
+
+    /// Sends it as someone else (I4). The embedder vouches for who that is; grants decide what they may do.
+    pub fn from(mut self, sender: Did) -> NewEvent {
+        self.sender = Some(sender);
+        self
+    }
+
+    /// Gives it an id of the sender's own: sent again, the same event is handled once (S9).
+    pub fn id(mut self, id: impl Into<String>) -> NewEvent {
+        self.id = Some(id.into());
+        self
+    }
+}
+
+/// An installed charm, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CharmInfo {
+    /// Its DID.
+    pub did: Did,
+    /// Its name.
+    pub name: String,
+    /// What it offers.
+    pub descriptor: Descriptor,
+}
+
+/// A running host. Dropping it stops it without waiting; [`Host::shutdown`] waits for what runs.
+pub struct Host {
+    stage: Arc<Stage>,
+    charms: Arc<Charms>,
+    ready: Arc<Ready>,
+    store: Arc<dyn Store>,
+    keyring: Arc<dyn Keyring>,
+    limits: Arc<Limits>,
+    operator: Did,
+}
+
+impl Host {
+    /// Returns what to build a host from.
+    pub fn builder() -> HostBuilder {
+        HostBuilder {
+            store: Arc::new(MemoryStore::new()),
+            keyring: Arc::new(MemoryKeyring::default()),
+            limits: Limits::default(),
+            env: None,
+            transport: None,
+            cache: None,
+        }
+    }
+
+    /// Returns the operator's DID: it may read and send everything.
+    pub fn operator(&self) -> Did {
+        self.operator
+    }
+
+    /// Installs a charm, or replaces its component and grants. The same name keeps its DID and its cells.
+    /// Compiling takes a while for a component that the code cache does not know.
+    ///
+    /// # Errors
+    /// [`InstallError`]; what was installed before is untouched.
+    pub async fn install(&self, charm: Charm) -> Result<Did, InstallError> {
+        let Charm { name, component, did: pinned, rights, http } = charm;
+        check_charm_name(&name)?;
+        let max = self.limits.component_bytes_max;
+        if component.len() > max {
+            return Err(InstallError::TooLarge { charm: name, bytes: component.len(), max });
+        }
+        let grant_error = |why| InstallError::Grant { charm: name.clone(), why };
+        for grant in &http {
+            check_http_grant(grant).map_err(grant_error)?;
+        }
+        let known = self.stage.committer.did_of(&name);
+        if let (Some(wanted), Some(found)) = (pinned, known)
+            && wanted != found
+        {
+            return Err(InstallError::OtherDid { charm: name, wanted, found });
+        }
+        let loaded = self.stage.guests.load(&component).await;
+        let (prepared, descriptor) = loaded.map_err(|error| load_error(name.clone(), error))?;
+        let key_error = |error| InstallError::Key { charm: name.clone(), error };
+        let did = match known.or(pinned) {
+            Some(did) => self.keyring.check(&did).map(|()| did).map_err(key_error)?,
+            None => fresh_key(&*self.keyring, &*self.stage.env).map_err(key_error)?,
+        };
+        self.stage.committer.health()?;
+        let inbox = self.stage.committer.register(did, &name);
+        let entry = Arc::new(Entry { did, name, descriptor, rights, inbox });
+        self.charms.install(Installed { entry, prepared: Arc::new(prepared), http: http.into() });
+        self.ready.install(did);
+        Ok(did)
+    }
+
+    /// Replaces what a charm, or someone outside, may do with charms. Takes effect with the next turn;
+    /// handles that a charm got before are checked again at each use (D7).
+    pub fn grant(&self, holder: Did, read: BTreeMap<Did, Names>, send: BTreeMap<Did, Names>) {
+        self.charms.grant(holder, Rights { read, send });
+    }
+
+    /// Returns the installed charms, by DID.
+    pub fn charms(&self) -> Vec<CharmInfo> {
+        let directory = self.charms.directory();
+        let info = |entry: &Arc<Entry>| CharmInfo {
+            did: entry.did,
+            name: entry.name.clone(),
+            descriptor: entry.descriptor.clone(),
+        };
+        directory.iter().map(info).collect()
+    }
+
+    /// Returns every space of the store.
+    pub fn spaces(&self) -> Vec<SpaceInfo> {
+        self.stage.committer.spaces()
+    }
+
+    /// Returns the DID of the charm with this name, installed or known to the store.
+    pub fn did_of(&self, name: &str) -> Option<Did> {
+        self.stage.committer.did_of(name)
+    }
+
+    /// Sends an event; completes when it is durable in the receiver's inbox.
+    ///
+    /// # Errors
+    /// [`SendError`]. `Unavailable` may leave the event in the inbox: give it an id to be able to send it again.
+    pub async fn send(&self, event: NewEvent) -> Result<EventId, SendError> {
+        let accepted = self.accept(event)?;
+        self.stage.committer.durable(accepted.g).await?;
+        Ok(accepted.id)
+    }
+
+    /// Sends an event and waits for its durable receipt.
+    ///
+    /// # Errors
+    /// As `send`; `Unavailable` also when the host stops before the event is settled.
+    pub async fn request(&self, event: NewEvent) -> Result<Receipt, SendError> {
+        let accepted = self.accept(event)?;
+        match self.receipt(&accepted.id).await {
+            Ok(Some(receipt)) => Ok(receipt),
+            Ok(None) | Err(ReadError::Unavailable(Unavailable::Closed)) => Err(Unavailable::Closed.into()),
+            Err(ReadError::Unavailable(why)) => Err(why.into()),
+            Err(error) => Err(Unavailable::Stopped { reason: error.to_string() }.into()),
+        }
+    }
+
+    fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {
+        let NewEvent { to, stream, payload, sender, id } = event;
+        let sender = sender.unwrap_or(self.operator);
+        let directory = self.charms.directory();
+        if !directory.may_send(&sender, &to, &stream) {
+            let stream = clip(&stream, 128).into_owned();
+            return Err(SendError::Denied { sender, to, stream });
+        }
+        let entry = directory.get(&to).ok_or(SendError::NoSuchCharm { to })?;
+        let Some(shape) = entry.descriptor.streams.get(&stream) else {
+            let known = entry.descriptor.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let (stream, known) = (clip(&stream, 128).into_owned(), clip(&known, 512).into_owned());
+            return Err(SendError::NoSuchStream { to, stream, known });
+        };
+        let max = self.limits.event_bytes_max;
+        if payload.as_bytes().len() > max {
+            return Err(SendError::Limit { name: "event-bytes-max", max: max as u64 });
+        }
+        shape.check(&payload).map_err(|mismatch| SendError::Shape { stream: stream.clone(), mismatch })?;
+        if let Some(id) = &id
+            && !(1..=SUPPLIED_ID_BYTES_MAX).contains(&id.len())
+        {
+            return Err(SendError::Id(format!("give 1 to {SUPPLIED_ID_BYTES_MAX} bytes")));
+        }
+        let event = Event { id: EventId([0; 16]), sender, to, stream, payload, on_commit: None, supplied: false };
+        self.stage.committer.accept(event, id.as_deref()).map_err(|refused| send_error(refused, to))
+    }
+
+    /// Waits until an event is settled and returns its durable receipt; none when there is no such event.
+    ///
+    /// # Errors
+    /// `Store`; `Unavailable` when the host stops first.
+    pub async fn receipt(&self, id: &EventId) -> Result<Option<Receipt>, ReadError> {
+        if let Some(watch) = self.stage.committer.watch(id) {
+            tokio::select! {
+                biased;
+                receipt = watch => if let Ok(receipt) = receipt {
+                    return Ok(Some(receipt));
+                },
+                stopped = self.stage.committer.stopped() => return Err(stopped.into()),
+            }
+        }
+        Ok(self.store.receipt(id)?.map(|row| row.receipt))
+    }
+
+    /// Returns what is known of an event now.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn status(&self, id: &EventId) -> Result<Status, StoreError> {
+        if self.stage.committer.is_open(id) {
+            return Ok(Status::Waiting);
+        }
+        Ok(self.store.receipt(id)?.map_or(Status::Unknown, |row| Status::Settled(row.receipt)))
+    }
+
+    /// Returns the durable value at a path of a cell, as the operator.
+    ///
+    /// # Errors
+    /// `NoSuchSpace`, `Mismatch`, `Unavailable`.
+    pub async fn get(&self, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
+        let committer = &self.stage.committer;
+        committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
+        let version = committer.versions().latest(owner, cell);
+        let g = version.as_ref().map_or(0, |version| version.g);
+        committer.durable(g).await?;
+        archive::part(version.and_then(|version| version.value).as_ref(), path)
+    }
+
+    /// Returns the value at a path of a cell as it was after commit `seq` of its space (C6).
+    ///
+    /// # Errors
+    /// `NoSuchSpace`, `NoSuchCommit`, `Mismatch`, `Store`, `Unavailable`.
+    pub async fn get_at(&self, owner: &Did, cell: &str, path: &Path, seq: u64) -> Result<Option<Value>, ReadError> {
+        let committer = &self.stage.committer;
+        let last = committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
+        if seq > last {
+            return Err(ReadError::NoSuchCommit { space: *owner, seq, last });
+        }
+        let g = committer.versions().latest(owner, cell).map_or(0, |version| version.g);
+        committer.durable(g).await?;
+        archive::part(verify::value_at(&*self.store, cell, g, seq)?.as_ref(), path)
+    }
+
+    /// Returns the cells of a space that hold a value, by name.
+    pub fn cells(&self, owner: &Did) -> Vec<CellInfo> {
+        let cells = self.stage.committer.versions().list(owner).into_iter();
+        cells.filter_map(|(name, version)| CellInfo::new(name, version.seq, version.value.as_ref()?)).collect()
+    }
+
+    /// Returns the events that wait for a charm, first first.
+    pub fn waiting(&self, charm: &Did) -> Vec<Event> {
+        let (events, _) = self.stage.committer.waiting(charm);
+        events.into_iter().map(|queued| queued.event.clone()).collect()
+    }
+
+    /// Returns the dead letters of a charm, oldest first (S11).
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn dead_letters(&self, charm: &Did) -> Result<Vec<DeadLetter>, StoreError> {
+        let (_, dead) = self.stage.committer.waiting(charm);
+        let letters = dead.into_iter().map(|position| self.store.dead_letter(position));
+        letters.filter_map(Result::transpose).collect()
+    }
+
+    /// Sends the event of a dead letter again, from the same sender under a new id, and drops the letter (S11).
+    /// Completes when that is durable.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn resend(&self, letter: &DeadLetter) -> Result<EventId, SendError> {
+        let to = letter.event.to;
+        let buried = self.stage.committer.bury(&to, letter.position, Some(letter.event.clone()));
+        let accepted = buried.map_err(|refused| send_error(refused, to))?;
+        self.stage.committer.durable(accepted.g).await?;
+        Ok(accepted.id)
+    }
+
+    /// Drops a dead letter; its receipt stays. Completes when that is durable.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn discard(&self, letter: &DeadLetter) -> Result<(), SendError> {
+        let to = letter.event.to;
+        let buried = self.stage.committer.bury(&to, letter.position, None);
+        let accepted = buried.map_err(|refused| send_error(refused, to))?;
+        Ok(self.stage.committer.durable(accepted.g).await?)
+    }
+
+    /// Proves a space from its first commit (I3), as far as it is durable.
+    ///
+    /// # Errors
+    /// [`VerifyError`] at the first thing that is wrong.
+    pub fn verify(&self, space: &Did) -> Result<Verified, VerifyError> {
+        verify::verify(&*self.store, space)
+    }
+
+    /// Ends: starts no more turns, lets the running ones end, makes everything durable.
+    /// Events that wait are there when the store is opened again.
+    ///
+    /// # Errors
+    /// When the last commits could not be made durable.
+    pub async fn shutdown(self) -> Result<(), Unavailable> {
+        self.ready.close();
+        self.ready.idle().await;
+        self.stage.committer.close().await
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.ready.close();
+        self.stage.committer.abandon();
+    }
+}
+
+fn check_charm_name(name: &str) -> Result<(), InstallError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let why = if check_name(name).is_err() || name.len() > 64 {
+        "1 to 64 characters"
+    } else if !name.bytes().all(plain) {
+        "only a-z, 0-9 and -"
+    } else {
+        return Ok(());
+    };
+    Err(InstallError::Name { name: clip(name, 64).into_owned(), why: why.to_owned() })
+}
+
+fn check_http_grant(grant: &HttpGrant) -> Result<(), String> {
+    let shown = clip(&grant.origin, 128);
+    match crate::http::origin(&grant.origin) {
+        Ok(origin) if origin == grant.origin => {}
+        Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),
+        Err(why) => return Err(format!("http origin {shown}: {why}")),
+    }
+    let upper = |method: &String| !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase());
+    if grant.methods.is_empty() || !grant.methods.iter().all(upper) {
+        return Err(format!("http origin {shown}: methods are upper-case, at least one"));
+    }
+    Ok(())
+}
+
+fn load_error(charm: String, error: LoadError) -> InstallError {
+    match error {
+        LoadError::Malformed(why) => InstallError::Malformed { charm, why },
+        LoadError::Import(import) => InstallError::Import { charm, import },
+        LoadError::World(why) => InstallError::World { charm, why },
+        LoadError::Limit(why) => InstallError::Limit { charm, why },
+        LoadError::Describe(why) => InstallError::Describe { charm, why },
+    }
+}
+
+fn send_error(refused: Refused, to: Did) -> SendError {
+    match refused {
+        Refused::Full => SendError::QueueFull { to },
+        Refused::Reused(id) => SendError::IdReused { id },
+        Refused::Gone => SendError::NoSuchLetter,
+        Refused::Unavailable(why) => SendError::Unavailable(why),
+        Refused::Store(error) => SendError::Unavailable(Unavailable::Stopped { reason: error.to_string() }),
+    }
+}

@@ -1,0 +1,246 @@
+//! Outbound HTTP of one turn: what is allowed, what is recorded, and when a request may leave (A3, A4, T8).
+//!
+//! A request leaves only when everything its turn has read is durable. Each exchange is recorded with the
+//! turn; a rerun that asks the same again gets the recorded answer. The record is in memory: after a crash
+//! of the host a turn starts anew and its requests are made again.
+
+mod client;
+
+use std::sync::Arc;
+
+pub use client::HttpClient;
+
+use crate::{env::BoxFuture, error::Unavailable, limits::Limits, tx::Committer};
+
+/// One request, as a guest asks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Upper-case method.
+    pub method: String,
+    /// Absolute URL.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// How an exchange fails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// No grant covers this method and origin.
+    #[error("no http grant for {0}: the operator can add one")]
+    Denied(String),
+    /// The name does not resolve to an address that may be called.
+    #[error("{0}")]
+    Address(String),
+    /// No complete answer in time.
+    #[error("timeout")]
+    Timeout,
+    /// The connection failed or the peer broke the protocol.
+    #[error("connection: {0}")]
+    Connection(String),
+}
+
+/// How `fetch` fails.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The exchange failed.
+    Http(HttpError),
+    /// The request is malformed.
+    Invalid(String),
+    /// A bound would be passed.
+    Limit {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        max: u64,
+    },
+    /// The host does not write any more, so nothing may leave.
+    Unavailable(Unavailable),
+}
+
+/// What the operator lets one charm call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpGrant {
+    /// `scheme://host` or `scheme://host:port`, without a path. An IP address or `localhost` here allows that
+    /// very address; a name must resolve to a public address unless `private` is set.
+    pub origin: String,
+    /// Upper-case methods.
+    pub methods: Vec<String>,
+    /// Whether the name may resolve to a loopback, private or link-local address.
+    pub private: bool,
+}
+
+/// How a transport fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// As the guest sees it.
+    Http(HttpError),
+    /// The answer passes a bound of `Limits`.
+    TooLarge(&'static str),
+}
+
+/// Makes one exchange with the outside. A seam, so that tests can stand in for the network.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends a request that is allowed and well-formed, and returns the whole answer. No redirects.
+    /// `private` says whether a name may resolve to an address that is not public.
+    ///
+    /// # Errors
+    /// [`TransportError`], at the latest after `http-timeout-ms`.
+    fn exchange(&self, request: Request, private: bool) -> BoxFuture<'_, Result<Response, TransportError>>;
+}
+
+/// Headers that the host writes itself, or that would change how the message is framed.
+const OWN_HEADERS: [&str; 9] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "proxy-authorization",
+];
+
+/// The outbound HTTP of one turn, lent to each attempt.
+#[derive(Default)]
+pub struct Outbound {
+    gate: Option<Gate>,
+    exchanges: Vec<Exchange>,
+}
+
+struct Gate {
+    transport: Arc<dyn Transport>,
+    committer: Arc<Committer>,
+    grants: Arc<[HttpGrant]>,
+}
+
+struct Exchange {
+    request: Request,
+    answer: Result<Response, TransportError>,
+    /// Given out in this attempt.
+    used: bool,
+}
+
+impl Outbound {
+    /// Returns the outbound HTTP of a new turn.
+    pub fn new(transport: Arc<dyn Transport>, committer: Arc<Committer>, grants: Arc<[HttpGrant]>) -> Outbound {
+        Outbound { gate: Some(Gate { transport, committer, grants }), exchanges: Vec::new() }
+    }
+
+    /// Starts another attempt of the same turn.
+    pub fn rewind(&mut self) {
+        for exchange in &mut self.exchanges {
+            exchange.used = false;
+        }
+    }
+
+    /// Makes an exchange, or returns the recorded answer to the same request. `seen` is the last commit that
+    /// the turn's snapshot shows.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch(&mut self, request: Request, seen: u64) -> Result<Response, FetchError> {
+        let Some(gate) = &self.gate else { return Err(FetchError::Unavailable(Unavailable::Closed)) };
+        let limits = gate.committer.limits();
+        let grant = check(&request, &gate.grants, limits)?;
+        let recorded = self.exchanges.iter_mut().find(|exchange| !exchange.used && exchange.request == request);
+        if let Some(exchange) = recorded {
+            exchange.used = true;
+            return told(exchange.answer.clone(), limits);
+        }
+        if self.exchanges.len() >= limits.http_requests_max {
+            return Err(FetchError::Limit { name: "http-requests-max", max: limits.http_requests_max as u64 });
+        }
+        gate.committer.durable(seen).await.map_err(FetchError::Unavailable)?;
+        let answer = gate.transport.exchange(request.clone(), grant.private).await;
+        let result = told(answer.clone(), limits);
+        self.exchanges.push(Exchange { request, answer, used: true });
+        result
+    }
+}
+
+/// Returns an answer as the guest gets it.
+fn told(answer: Result<Response, TransportError>, limits: &Limits) -> Result<Response, FetchError> {
+    answer.map_err(|error| match error {
+        TransportError::Http(error) => FetchError::Http(error),
+        TransportError::TooLarge(name) => {
+            let headers = name == "http-headers-max";
+            let max = if headers { limits.http_headers_max } else { limits.http_response_bytes_max };
+            FetchError::Limit { name, max: max as u64 }
+        }
+    })
+}
+
+/// Returns the origin of a URL in the form that grants use.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn origin(url: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(url).map_err(|_| "url does not parse".to_owned())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("url is not http or https".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("url holds a user name".to_owned());
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
+fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Result<&'a HttpGrant, FetchError> {
+    let invalid = |text: String| Err(FetchError::Invalid(text));
+    let over = |name, max: usize| Err(FetchError::Limit { name, max: max as u64 });
+    let Request { method, url, headers, body } = request;
+    if url.len() > limits.http_url_bytes_max {
+        return over("http-url-bytes-max", limits.http_url_bytes_max);
+    }
+    if headers.len() > limits.http_headers_max {
+        return over("http-headers-max", limits.http_headers_max);
+    }
+    if headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > limits.http_header_bytes_max {
+        return over("http-header-bytes-max", limits.http_header_bytes_max);
+    }
+    if body.len() > limits.http_request_bytes_max {
+        return over("http-request-bytes-max", limits.http_request_bytes_max);
+    }
+    if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase()) {
+        return invalid("method is not upper-case letters".to_owned());
+    }
+    for (name, value) in headers {
+        let lower = name.to_ascii_lowercase();
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(token) {
+            return invalid("a header name is malformed".to_owned());
+        }
+        if OWN_HEADERS.contains(&lower.as_str()) || lower.starts_with("proxy-") {
+            return invalid(format!("header {lower} is set by the host"));
+        }
+        if !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
+            return invalid(format!(
+                "header {} has a value that is not printable ASCII",
+                crate::error::clip(&lower, 64)
+            ));
+        }
+    }
+    let origin = origin(url).map_err(FetchError::Invalid)?;
+    if url.contains('#') {
+        return invalid("url holds a fragment".to_owned());
+    }
+    let covers = |grant: &&HttpGrant| grant.origin == origin && grant.methods.contains(method);
+    grants.iter().find(covers).ok_or_else(|| {
+        FetchError::Http(HttpError::Denied(crate::error::clip(&format!("{method} {origin}"), 256).into_owned()))
+    })
+}

@@ -1,0 +1,168 @@
+//! Secret keys (I1): a trait, so that an embedder can keep them in hardware, and one file per DID.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{ErrorKind, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use ed25519_dalek::{Signer, SigningKey};
+use zeroize::Zeroizing;
+
+use crate::{did::Did, error::KeyError};
+
+/// Makes keys and signs with them. Secrets never leave it.
+pub trait Keyring: Send + Sync + 'static {
+    /// Makes a key from 32 bytes of fresh randomness and keeps it; returns its DID.
+    ///
+    /// # Errors
+    /// When the key cannot be kept.
+    fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError>;
+
+    /// Returns whether there is a usable key for `did`.
+    ///
+    /// # Errors
+    /// `Missing`, or why the key cannot be used.
+    fn check(&self, did: &Did) -> Result<(), KeyError>;
+
+    /// Signs `message` as `did`.
+    ///
+    /// # Errors
+    /// As `check`.
+    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError>;
+}
+
+fn did_of(key: &SigningKey) -> Result<Did, KeyError> {
+    Did::from_public_key(key.verifying_key().to_bytes())
+        .map_err(|_| KeyError::Malformed { file: "(new key)".to_owned() })
+}
+
+/// Keys in memory, gone with the process. For tests and throw-away hosts.
+#[derive(Default)]
+pub struct MemoryKeyring {
+    keys: Mutex<HashMap<Did, SigningKey>>,
+}
+
+impl MemoryKeyring {
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<Did, SigningKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keyring for MemoryKeyring {
+    fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
+        let key = SigningKey::from_bytes(randomness);
+        let did = did_of(&key)?;
+        self.keys().insert(did, key);
+        Ok(did)
+    }
+
+    fn check(&self, did: &Did) -> Result<(), KeyError> {
+        if self.keys().contains_key(did) { Ok(()) } else { Err(KeyError::Missing { did: *did }) }
+    }
+
+    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        let keys = self.keys();
+        let key = keys.get(did).ok_or(KeyError::Missing { did: *did })?;
+        Ok(key.sign(message).to_bytes())
+    }
+}
+
+/// One file per DID in a folder: `z6Mk….key`, mode 0600, 64 hexadecimal digits of seed and a newline.
+///
+/// Files are read at first use and then kept in memory, which is wiped when the keyring is dropped.
+pub struct FileKeyring {
+    folder: PathBuf,
+    loaded: MemoryKeyring,
+}
+
+impl FileKeyring {
+    /// Opens the folder, making it (mode 0700) when it is not there.
+    ///
+    /// # Errors
+    /// `Readable` when others can enter the folder, `Io`.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<FileKeyring, KeyError> {
+        let folder = folder.into();
+        if !folder.exists() {
+            let made = fs::create_dir_all(&folder)
+                .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
+            made.map_err(|error| io(&folder, error))?;
+        }
+        Ok(FileKeyring { folder, loaded: MemoryKeyring::default() })
+    }
+
+    fn file(&self, did: &Did) -> PathBuf {
+        let text = did.to_string();
+        self.folder.join(format!("{}.key", text.trim_start_matches("did:key:")))
+    }
+
+    fn load(&self, did: &Did) -> Result<(), KeyError> {
+        if self.loaded.check(did).is_ok() {
+            return Ok(());
+        }
+        let path = self.file(did);
+        let name = path.display().to_string();
+        let mode = match fs::metadata(&path) {
+            Ok(metadata) => metadata.permissions().mode() & 0o777,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(KeyError::Missing { did: *did }),
+            Err(error) => return Err(io(&path, error)),
+        };
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Readable { file: name, mode });
+        }
+        let text = Zeroizing::new(fs::read_to_string(&path).map_err(|error| io(&path, error))?);
+        let seed = unhex(text.trim_end()).ok_or_else(|| KeyError::Malformed { file: name.clone() })?;
+        let key = SigningKey::from_bytes(&seed);
+        if did_of(&key)? != *did {
+            return Err(KeyError::Malformed { file: name });
+        }
+        self.loaded.keys().insert(*did, key);
+        Ok(())
+    }
+}
+
+impl Keyring for FileKeyring {
+    fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
+        let did = did_of(&SigningKey::from_bytes(randomness))?;
+        let path = self.file(&did);
+        let digits = randomness.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let text = Zeroizing::new(digits + "\n");
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::File::open(&self.folder)?.sync_all());
+        written.map_err(|error| io(&path, error))?;
+        self.load(&did)?;
+        Ok(did)
+    }
+
+    fn check(&self, did: &Did) -> Result<(), KeyError> {
+        self.load(did)
+    }
+
+    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        self.load(did)?;
+        self.loaded.sign(did, message)
+    }
+}
+
+fn io(path: &Path, error: std::io::Error) -> KeyError {
+    KeyError::Io { file: path.display().to_string(), error }
+}
+
+fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let mut seed = Zeroizing::new([0; 32]);
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in seed.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(seed)
+}

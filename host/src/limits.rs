@@ -1,0 +1,123 @@
+//! Every bound the host enforces, with its unit and the reason (A5).
+
+/// Longest name of a cell, stream, tag or charm, in bytes: fits an index key and an error text.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Longest shape, in bytes: an error quotes a part of it, `wish` compares it.
+pub const SHAPE_BYTES_MAX: usize = 4096;
+/// Deepest value and shape, in levels: the scanner recurses once a level.
+pub const VALUE_DEPTH_MAX: usize = 64;
+/// Longest path, in steps: no deeper than a value.
+pub const PATH_SEGMENTS_MAX: usize = VALUE_DEPTH_MAX;
+/// Longest text of an error, a rejection or a diagnosis, in bytes (T7).
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// Longest fault text that a guest chose, in bytes: panics can carry anything.
+pub const PANIC_BYTES_MAX: usize = 256;
+/// Longest event id that a sender outside may supply, in bytes (S9).
+pub const SUPPLIED_ID_BYTES_MAX: usize = 128;
+/// Most declarations and tags of one charm: `wish` looks through all of them.
+pub const DECLARATIONS_MAX: usize = 256;
+
+/// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of a turn, in bytes, all memories of the component together.
+    pub memory_bytes_max: usize,
+    /// Wasm instructions of a turn, in fuel units. Replays alike everywhere, so outcomes come from here first.
+    pub fuel_max: u64,
+    /// Time a turn may compute, in milliseconds; waiting for HTTP does not count. A backstop for what fuel misses.
+    pub compute_ms_max: u64,
+    /// Elements of a turn's tables, together. Large tables cost page-table work at every turn.
+    pub table_elements_max: usize,
+    /// Wasm stack of a turn, in bytes. Set when the host is built.
+    pub stack_bytes_max: usize,
+    /// Component-model handles open at once in a turn.
+    pub handles_max: usize,
+    /// Bytes that the host copies out of a guest in one host call.
+    pub hostcall_bytes_max: usize,
+    /// A cell's value, in bytes.
+    pub value_bytes_max: usize,
+    /// An event's payload, in bytes.
+    pub event_bytes_max: usize,
+    /// An on-commit tag, in bytes. It travels with every receipt.
+    pub tag_bytes_max: usize,
+    /// Reads of a turn. Each is checked again at the commit.
+    pub reads_max: usize,
+    /// Writes of a turn that change something, counting each call.
+    pub writes_max: usize,
+    /// Sum of the cell values that a turn leaves written, in bytes.
+    pub write_bytes_max: usize,
+    /// Events that a turn may send; at most 65,535.
+    pub sends_max: usize,
+    /// Events waiting for one charm, receipts on their way to it included (S12).
+    pub inbox_events_max: usize,
+    /// Payload bytes waiting for one charm.
+    pub inbox_bytes_max: usize,
+    /// Cells of one charm, removed ones included.
+    pub cells_max: usize,
+    /// Bytes in the cells of one charm.
+    pub space_bytes_max: usize,
+    /// Dead letters kept for one charm; the oldest goes first (its receipt stays).
+    pub dead_letters_max: usize,
+    /// Text that one turn may log, in bytes.
+    pub log_bytes_max: usize,
+    /// HTTP requests of a turn.
+    pub http_requests_max: usize,
+    /// Length of a request's URL, in bytes.
+    pub http_url_bytes_max: usize,
+    /// Headers of a request or an answer.
+    pub http_headers_max: usize,
+    /// Names and values of those headers together, in bytes.
+    pub http_header_bytes_max: usize,
+    /// Body of a request, in bytes.
+    pub http_request_bytes_max: usize,
+    /// Body of an answer, in bytes.
+    pub http_response_bytes_max: usize,
+    /// One HTTP exchange from start to end, in milliseconds.
+    pub http_timeout_ms: u64,
+    /// How long a turn is run again after conflicts before it fails as `conflict-exhausted` (T4), in milliseconds.
+    pub conflict_ms_max: u64,
+    /// Turns that run or wait for HTTP at the same time, over all charms. Set when the host is built: each has a slot of memory.
+    pub turns_max: usize,
+    /// Commits that may wait for the disk. New turns wait when it is reached.
+    pub commits_pending_max: usize,
+    /// A component file, in bytes. Set when the host is built.
+    pub component_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory_bytes_max: 16 << 20,
+            fuel_max: 1_000_000_000,
+            compute_ms_max: 5_000,
+            table_elements_max: 1_000,
+            stack_bytes_max: 512 << 10,
+            handles_max: 1_000,
+            hostcall_bytes_max: 2 << 20,
+            value_bytes_max: 1 << 20,
+            event_bytes_max: 256 << 10,
+            tag_bytes_max: 1 << 10,
+            reads_max: 10_000,
+            writes_max: 10_000,
+            write_bytes_max: 16 << 20,
+            sends_max: 1_000,
+            inbox_events_max: 10_000,
+            inbox_bytes_max: 64 << 20,
+            cells_max: 100_000,
+            space_bytes_max: 256 << 20,
+            dead_letters_max: 1_000,
+            log_bytes_max: 16 << 10,
+            http_requests_max: 16,
+            http_url_bytes_max: 8 << 10,
+            http_headers_max: 64,
+            http_header_bytes_max: 32 << 10,
+            http_request_bytes_max: 256 << 10,
+            http_response_bytes_max: 1 << 20,
+            http_timeout_ms: 30_000,
+            conflict_ms_max: 30_000,
+            turns_max: 64,
+            commits_pending_max: 4_096,
+            component_bytes_max: 32 << 20,
+        }
+    }
+}

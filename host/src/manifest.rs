@@ -1,0 +1,251 @@
+//! `charms.toml`: which charms a host runs and what the operator allows each (D7, A3).
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    did::Did,
+    directory::Names,
+    error::{InstallError, clip},
+    host::{Charm, Host},
+    http::HttpGrant,
+};
+
+/// Largest manifest, in bytes.
+const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// A manifest. Paths in it are relative to its folder. Unknown keys are errors.
+///
+/// ```toml
+/// store = "charm.db"                  # default
+/// keys = "keys"                       # default
+/// cache = "cache"                     # compiled code; default
+///
+/// [charm.google-auth]
+/// component = "google-auth.wasm"
+/// did = "did:key:z6Mk…"               # optional: refuse another one
+/// http = [{ origin = "https://oauth2.googleapis.com", methods = ["POST"] }]
+///
+/// [charm.gmail-search]
+/// component = "gmail-search.wasm"
+/// grant = [{ charm = "google-auth", read = ["token"], send = ["refresh-token"] }]
+/// ```
+///
+/// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell or stream.
+/// `[outside."did:key:z6Mk…"]` with a `grant` list lets someone outside read and send.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The store's file.
+    #[serde(default = "default_store")]
+    pub store: PathBuf,
+    /// The keyring's folder.
+    #[serde(default = "default_keys")]
+    pub keys: PathBuf,
+    /// The folder of compiled code.
+    #[serde(default = "default_cache")]
+    pub cache: PathBuf,
+    /// Charms by name.
+    #[serde(default, rename = "charm")]
+    pub charms: BTreeMap<String, CharmSpec>,
+    /// Rights of those outside, by DID.
+    #[serde(default)]
+    pub outside: BTreeMap<String, OutsideSpec>,
+}
+
+/// One charm of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CharmSpec {
+    /// The component's file.
+    pub component: PathBuf,
+    /// The DID that the store must have for it.
+    pub did: Option<String>,
+    /// What it may do with others.
+    #[serde(default)]
+    pub grant: Vec<GrantSpec>,
+    /// What it may call outside.
+    #[serde(default)]
+    pub http: Vec<HttpSpec>,
+}
+
+/// Rights of someone outside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideSpec {
+    /// What they may do with charms.
+    #[serde(default)]
+    pub grant: Vec<GrantSpec>,
+}
+
+/// What a holder may do with one charm.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantSpec {
+    /// Whose cells and streams: a name of this manifest or a DID.
+    pub charm: String,
+    /// Cells.
+    #[serde(default)]
+    pub read: Vec<String>,
+    /// Streams.
+    #[serde(default)]
+    pub send: Vec<String>,
+}
+
+/// What a charm may call outside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {
+    /// `scheme://host[:port]`.
+    pub origin: String,
+    /// Upper-case methods.
+    pub methods: Vec<String>,
+    /// Whether the name may resolve to a private address.
+    #[serde(default)]
+    pub private: bool,
+}
+
+fn default_store() -> PathBuf {
+    "charm.db".into()
+}
+
+fn default_keys() -> PathBuf {
+    "keys".into()
+}
+
+fn default_cache() -> PathBuf {
+    "cache".into()
+}
+
+/// What is wrong with a manifest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// The file or a component cannot be read.
+    #[error("{file}: {error}")]
+    Io {
+        /// Which.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not TOML, an unknown key, a missing one, or one of another type: with its line.
+    #[error("{file}: {text}")]
+    Malformed {
+        /// The manifest.
+        file: String,
+        /// What and where, cut.
+        text: String,
+    },
+    /// A charm is not installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+}
+
+impl Manifest {
+    /// Reads a manifest; its paths become absolute or relative to the working folder.
+    ///
+    /// # Errors
+    /// `Io`, `Malformed`.
+    pub fn load(file: &Path) -> Result<Manifest, ManifestError> {
+        let text = read(file, MANIFEST_BYTES_MAX)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| malformed(file, "not UTF-8")))?;
+        let mut manifest: Manifest = toml::from_str(&text).map_err(|error| malformed(file, &error.to_string()))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        for path in [&mut manifest.store, &mut manifest.keys, &mut manifest.cache] {
+            *path = folder.join(&*path);
+        }
+        for charm in manifest.charms.values_mut() {
+            charm.component = folder.join(&charm.component);
+        }
+        Ok(manifest)
+    }
+
+    /// Installs every charm of the manifest and sets all grants. Names in grants may stand in any order.
+    ///
+    /// # Errors
+    /// `Io` for a component file, `Install`. Charms before the failing one stay installed.
+    pub async fn install(&self, host: &Host) -> Result<BTreeMap<String, Did>, ManifestError> {
+        let mut dids = BTreeMap::new();
+        for (name, spec) in &self.charms {
+            let component = read(&spec.component, usize::MAX)?;
+            let mut charm = Charm::new(name, component);
+            if let Some(did) = &spec.did {
+                charm = charm.pinned(parse_did(name, did)?);
+            }
+            for HttpSpec { origin, methods, private } in &spec.http {
+                let (origin, methods) = (origin.clone(), methods.clone());
+                charm = charm.may_call(HttpGrant { origin, methods, private: *private });
+            }
+            dids.insert(name.clone(), host.install(charm).await?);
+        }
+        for (name, spec) in &self.charms {
+            let (read, send) = rights(name, &spec.grant, &dids)?;
+            host.grant(dids[name], read, send);
+        }
+        for (holder, spec) in &self.outside {
+            let (read, send) = rights(holder, &spec.grant, &dids)?;
+            host.grant(parse_did(holder, holder)?, read, send);
+        }
+        Ok(dids)
+    }
+}
+
+type RightsMap = BTreeMap<Did, Names>;
+
+fn rights(
+    holder: &str,
+    grants: &[GrantSpec],
+    dids: &BTreeMap<String, Did>,
+) -> Result<(RightsMap, RightsMap), InstallError> {
+    let (mut read, mut send) = (RightsMap::new(), RightsMap::new());
+    for grant in grants {
+        let owner = match dids.get(&grant.charm) {
+            Some(did) => *did,
+            None => grant.charm.parse().map_err(|_| InstallError::Grant {
+                charm: holder.to_owned(),
+                why: format!("{} is neither a charm of this manifest nor a DID", clip(&grant.charm, 128)),
+            })?,
+        };
+        for (map, names) in [(&mut read, &grant.read), (&mut send, &grant.send)] {
+            if names.is_empty() {
+                continue;
+            }
+            let names = if names.iter().any(|name| name == "*") {
+                Names::All
+            } else {
+                Names::Only(names.iter().cloned().collect::<HashSet<_>>())
+            };
+            if map.insert(owner, names).is_some() {
+                let why = format!("{} is named in two grants: merge them", clip(&grant.charm, 128));
+                return Err(InstallError::Grant { charm: holder.to_owned(), why });
+            }
+        }
+    }
+    Ok((read, send))
+}
+
+fn parse_did(charm: &str, text: &str) -> Result<Did, InstallError> {
+    text.parse().map_err(|error: crate::did::DidError| InstallError::Grant {
+        charm: clip(charm, 128).into_owned(),
+        why: format!("did {}: {error}", clip(text, 128)),
+    })
+}
+
+fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, ManifestError> {
+    let io = |error| ManifestError::Io { file: file.display().to_string(), error };
+    let bytes = std::fs::read(file).map_err(io)?;
+    if bytes.len() > bytes_max {
+        return Err(malformed(file, &format!("larger than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn malformed(file: &Path, text: &str) -> ManifestError {
+    let lines: Vec<_> = text.lines().map(|line| clip(line, 256)).collect();
+    ManifestError::Malformed { file: file.display().to_string(), text: lines.join("\n") }
+}

@@ -1,0 +1,76 @@
+//! Receipts: what became of a send (S4, S5).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::EventId;
+
+/// What became of an event. A closed set (S4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The receiver handled it and its transaction is durable.
+    Committed,
+    /// The receiver's handler returned an error; nothing of its turn remains.
+    Rejected,
+    /// The receiver's handler trapped or passed a limit; nothing of its turn remains.
+    Faulted,
+    /// The turn met conflicting commits until its time budget was spent (T4).
+    ConflictExhausted,
+    /// The sender has no grant for that stream.
+    Denied,
+    /// There is no such charm or stream.
+    NoSuchStream,
+    /// The event was not taken in time.
+    Expired,
+    /// The event was withdrawn before it was taken.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Committed,
+        Outcome::Rejected,
+        Outcome::Faulted,
+        Outcome::ConflictExhausted,
+        Outcome::Denied,
+        Outcome::NoSuchStream,
+        Outcome::Expired,
+        Outcome::Cancelled,
+    ];
+
+    /// Returns the name as it stands in receipts and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Committed => "committed",
+            Outcome::Rejected => "rejected",
+            Outcome::Faulted => "faulted",
+            Outcome::ConflictExhausted => "conflict-exhausted",
+            Outcome::Denied => "denied",
+            Outcome::NoSuchStream => "no-such-stream",
+            Outcome::Expired => "expired",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Status only: never a transaction, a handle or cell content (S5). At most 2 KiB encoded (T7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The event's id.
+    pub id: EventId,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The receiver's sequence number when committed.
+    pub commit: Option<u64>,
+    /// Why not, in at most 1 KiB of text.
+    pub message: Option<String>,
+}

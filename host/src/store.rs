@@ -1,0 +1,209 @@
+//! The store's contract: one atomic durable batch at a time, and what a host needs to start again.
+//!
+//! The log of signed records is the truth; cells, queue, receipts and dead letters are derived from it and
+//! written in the same batch, so that opening needs no replay.
+
+mod memory;
+mod sqlite;
+
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    did::Did,
+    event::{Event, EventId},
+    receipt::Receipt,
+    record::Hash,
+    value::Value,
+};
+
+/// What a store refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another host has it open.
+    #[error("store {path} is open in another process: stop that one, or use another store")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// The disk is full. Nothing of the batch remains; it can be tried again.
+    #[error("disk full")]
+    Full,
+    /// Not a store, of another version, or damaged.
+    #[error("store {path}: {why}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Anything else. After a failed batch it is unknown what reached the disk: open again to find out.
+    #[error("store failed: {0}")]
+    Failed(String),
+}
+
+/// One log entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Number in the host.
+    pub g: u64,
+    /// The space.
+    pub space: Did,
+    /// Number in the space.
+    pub seq: u64,
+    /// The record's bytes.
+    pub record: Arc<[u8]>,
+    /// Signature over the space's head at this record, on the last record of a space in each batch.
+    pub signature: Option<[u8; 64]>,
+}
+
+/// One cell's present value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellRow {
+    /// The space.
+    pub space: Did,
+    /// The name there.
+    pub name: Arc<str>,
+    /// `g` of the record that wrote it.
+    pub g: u64,
+    /// Its number in the space.
+    pub seq: u64,
+    /// None when it was removed.
+    pub value: Option<Value>,
+}
+
+/// One event that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Position in the queue, in order over all charms.
+    pub position: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// One failed event (S11).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Position that the event had in the queue.
+    pub position: u64,
+    /// When it failed, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The event.
+    pub event: Event,
+    /// What became of it and why.
+    pub receipt: Receipt,
+}
+
+/// A receipt with what it takes to recognise a repeated send (S9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRow {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Who sent the event.
+    pub sender: Did,
+    /// Who handled it.
+    pub to: Did,
+    /// For an id that the sender chose: hash over receiver, stream and payload.
+    pub digest: Option<[u8; 16]>,
+}
+
+/// A charm that the store knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceRow {
+    /// Its DID.
+    pub did: Did,
+    /// Its name in the manifest; empty for the host's own space.
+    pub name: String,
+    /// Number of its last record, 0 before the first.
+    pub seq: u64,
+    /// Hash of that record.
+    pub head: Hash,
+}
+
+/// What one durable batch changes. Rows are in commit order; a cell stands at most once.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The last position given to an event; none leaves it as it is.
+    pub position: Option<u64>,
+    /// Spaces added.
+    pub spaces: Vec<SpaceRow>,
+    /// Appended to the log.
+    pub log: Vec<LogEntry>,
+    /// Spaces moved to a new head: number and hash of the last record.
+    pub heads: Vec<(Did, u64, Hash)>,
+    /// Cells replaced.
+    pub cells: Vec<CellRow>,
+    /// Events added.
+    pub queued: Vec<Queued>,
+    /// Positions of events that no longer wait.
+    pub taken: Vec<u64>,
+    /// Receipts added.
+    pub receipts: Vec<ReceiptRow>,
+    /// Dead letters added.
+    pub dead: Vec<DeadLetter>,
+    /// Positions of dead letters dropped.
+    pub buried: Vec<u64>,
+}
+
+/// What a host needs to start.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Keys event ids (see `EventId`); made when the store was made.
+    pub secret: [u8; 32],
+    /// The last commit.
+    pub g: u64,
+    /// The last position given.
+    pub position: u64,
+    /// Every space.
+    pub spaces: Vec<SpaceRow>,
+    /// Every cell.
+    pub cells: Vec<CellRow>,
+    /// Every waiting event, in order.
+    pub queued: Vec<Queued>,
+    /// (charm, position) of every dead letter, in order.
+    pub dead: Vec<(Did, u64)>,
+}
+
+/// A store of spaces. Calls may block; the host makes them from where that hurts nobody.
+pub trait Store: Send + Sync + 'static {
+    /// Returns everything that lives. `fresh_secret` is kept when the store is new.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError>;
+
+    /// Makes a batch durable: all of it or nothing, with one sync of the disk.
+    ///
+    /// # Errors
+    /// `Full` leaves nothing behind and may be tried again; after any other error the outcome is unknown.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Returns the receipt of an event.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError>;
+
+    /// Returns the log entry with number `g`.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError>;
+
+    /// Returns up to `max` log entries after `g`, in order; of one space or of all.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Returns the dead letter at a position.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError>;
+}

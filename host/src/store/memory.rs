@@ -1,0 +1,92 @@
+//! A store in memory: the contract without a disk, for tests, benches and throw-away hosts.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError};
+use crate::{did::Did, event::EventId};
+
+/// Keeps everything until it is dropped. Clones share the data, so a host can be "restarted" on it.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Tables>>);
+
+#[derive(Default)]
+struct Tables {
+    secret: Option<[u8; 32]>,
+    position: u64,
+    log: BTreeMap<u64, LogEntry>,
+    spaces: BTreeMap<Did, SpaceRow>,
+    cells: BTreeMap<(Did, Arc<str>), CellRow>,
+    queued: BTreeMap<u64, Queued>,
+    receipts: BTreeMap<EventId, ReceiptRow>,
+    dead: BTreeMap<u64, DeadLetter>,
+}
+
+impl MemoryStore {
+    /// Returns an empty store.
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+        let mut tables = self.tables();
+        Ok(Image {
+            secret: *tables.secret.get_or_insert(fresh_secret),
+            g: tables.log.keys().next_back().copied().unwrap_or(0),
+            position: tables.position,
+            spaces: tables.spaces.values().cloned().collect(),
+            cells: tables.cells.values().cloned().collect(),
+            queued: tables.queued.values().cloned().collect(),
+            dead: tables.dead.values().map(|dead| (dead.event.to, dead.position)).collect(),
+        })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.log.extend(batch.log.iter().map(|entry| (entry.g, entry.clone())));
+        tables.spaces.extend(batch.spaces.iter().map(|row| (row.did, row.clone())));
+        for (did, seq, head) in &batch.heads {
+            if let Some(row) = tables.spaces.get_mut(did) {
+                (row.seq, row.head) = (*seq, *head);
+            }
+        }
+        tables.cells.extend(batch.cells.iter().map(|row| ((row.space, row.name.clone()), row.clone())));
+        tables.position = batch.position.unwrap_or(tables.position);
+        tables.queued.extend(batch.queued.iter().map(|queued| (queued.position, queued.clone())));
+        for position in &batch.taken {
+            tables.queued.remove(position);
+        }
+        tables.receipts.extend(batch.receipts.iter().map(|row| (row.receipt.id, row.clone())));
+        tables.dead.extend(batch.dead.iter().map(|dead| (dead.position, dead.clone())));
+        for position in &batch.buried {
+            tables.dead.remove(position);
+        }
+        Ok(())
+    }
+
+    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+        Ok(self.tables().receipts.get(id).cloned())
+    }
+
+    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
+        Ok(self.tables().log.get(&g).cloned())
+    }
+
+    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let tables = self.tables();
+        let entries = tables.log.range(after + 1..).map(|(_, entry)| entry);
+        Ok(entries.filter(|entry| space.is_none_or(|space| *space == entry.space)).take(max).cloned().collect())
+    }
+
+    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self.tables().dead.get(&position).cloned())
+    }
+}

@@ -1,0 +1,366 @@
+//! The store on disk: SQLite in WAL mode, one sync of the disk per batch.
+//!
+//! One host at a time: an operating-system lock on `<file>.lock`. Readers may open the file beside a running
+//! host (`open_read_only`, or any SQLite tool with `-readonly`).
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
+
+use super::{Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError};
+use crate::{
+    did::Did,
+    event::EventId,
+    limits::VALUE_DEPTH_MAX,
+    receipt::{Outcome, Receipt},
+    value::Value,
+};
+
+const APPLICATION_ID: i64 = 0x6368_6172; // "char"
+const VERSION: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
+                        seq INTEGER NOT NULL, head BLOB NOT NULL) STRICT;
+    CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
+                      signature BLOB) STRICT;
+    CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
+                       value BLOB, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
+    CREATE TABLE queue (position INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
+    CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
+                          sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB) STRICT, WITHOUT ROWID;
+    CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, letter BLOB NOT NULL) STRICT;
+";
+
+/// A store in one SQLite file.
+pub struct SqliteStore {
+    path: String,
+    /// Only `commit` uses it: the one writer.
+    writer: Mutex<Writer>,
+    /// All look-ups; WAL lets it read beside the writer.
+    reader: Mutex<Connection>,
+    /// Held as long as the store is open; none when read-only.
+    _lock: Option<File>,
+}
+
+struct Writer {
+    connection: Connection,
+    /// Row numbers of the spaces: the log and the cells name spaces by them.
+    cids: HashMap<Did, i64>,
+}
+
+impl SqliteStore {
+    /// Opens the file for one host, making it when it is not there.
+    ///
+    /// # Errors
+    /// `InUse` while another host has it open; `Damaged`; `Failed`.
+    pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let lock_path = format!("{name}.lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|error| StoreError::Failed(format!("{lock_path}: {error}")))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: name }),
+            Err(TryLockError::Error(error)) => return Err(StoreError::Failed(format!("{lock_path}: {error}"))),
+        }
+        let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
+        prepare(&mut connection, &name)?;
+        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        SqliteStore::new(name.clone(), connection, reader.map_err(|error| failed(&name, error))?, Some(lock))
+    }
+
+    /// Opens an existing file for reading, also beside a running host. `commit` fails.
+    ///
+    /// # Errors
+    /// `Damaged` when the file is not a store; `Failed` when it is not there.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
+        check_version(&first, &name)?;
+        SqliteStore::new(name.clone(), first, second.map_err(|error| failed(&name, error))?, None)
+    }
+
+    fn new(
+        path: String,
+        connection: Connection,
+        reader: Connection,
+        lock: Option<File>,
+    ) -> Result<SqliteStore, StoreError> {
+        for connection in [&connection, &reader] {
+            connection.set_prepared_statement_cache_capacity(32);
+            connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(|error| failed(&path, error))?;
+        }
+        let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
+            .map_err(|error| failed(&path, error))?;
+        let writer = Writer { connection, cids: cids.into_iter().collect() };
+        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: Mutex::new(reader), _lock: lock })
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        work(&self.reader()).map_err(|error| failed(&self.path, error))
+    }
+}
+
+fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
+    let setup = |connection: &mut Connection| -> rusqlite::Result<()> {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables == 0 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+        }
+        Ok(())
+    };
+    setup(connection).map_err(|error| failed(path, error))?;
+    check_version(connection, path)
+}
+
+fn check_version(connection: &Connection, path: &str) -> Result<(), StoreError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let application = pragma("application_id").map_err(|error| failed(path, error))?;
+    let version = pragma("user_version").map_err(|error| failed(path, error))?;
+    if application != APPLICATION_ID {
+        return Err(damaged(path, "not a charm store".to_owned()));
+    }
+    if version != VERSION {
+        return Err(damaged(path, format!("store format {version}, this host reads {VERSION}: use a matching host")));
+    }
+    Ok(())
+}
+
+fn damaged(path: &str, why: String) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), why }
+}
+
+fn failed(path: &str, error: rusqlite::Error) -> StoreError {
+    let text = crate::error::clip(&error.to_string(), 256).into_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(path, text),
+        _ if matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..)
+        ) =>
+        {
+            damaged(path, text)
+        }
+        _ => StoreError::Failed(format!("{path}: {text}")),
+    }
+}
+
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+/// A column that does not hold what this store writes.
+fn bad(column: usize) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, "malformed".into())
+}
+
+fn did(row: &Row<'_>, column: usize) -> rusqlite::Result<Did> {
+    Did::from_public_key(row.get(column)?).map_err(|_| bad(column))
+}
+
+fn frame<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    postcard::from_bytes(row.get_ref(column)?.as_blob().map_err(|_| bad(column))?).map_err(|_| bad(column))
+}
+
+fn blob<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("a stored frame holds nothing that postcard refuses")
+}
+
+fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
+    Ok(SpaceRow { did: did(row, 0)?, name: row.get(1)?, seq: row.get::<_, i64>(2)? as u64, head: row.get(3)? })
+}
+
+fn cell_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
+    let bytes: Option<Vec<u8>> = row.get(4)?;
+    let value = bytes.map(|bytes| Value::from_bytes(&bytes, usize::MAX, VALUE_DEPTH_MAX)).transpose();
+    Ok(CellRow {
+        space: did(row, 0)?,
+        name: row.get::<_, String>(1)?.into(),
+        g: row.get::<_, i64>(2)? as u64,
+        seq: row.get::<_, i64>(3)? as u64,
+        value: value.map_err(|_| bad(4))?,
+    })
+}
+
+fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
+    Ok(LogEntry {
+        g: row.get::<_, i64>(0)? as u64,
+        space: did(row, 1)?,
+        seq: row.get::<_, i64>(2)? as u64,
+        record: row.get::<_, Vec<u8>>(3)?.into(),
+        signature: row.get(4)?,
+    })
+}
+
+fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
+    Ok(Queued { position: row.get::<_, i64>(0)? as u64, event: frame(row, 1)? })
+}
+
+fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
+    let name: String = row.get(1)?;
+    let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == name).ok_or_else(|| bad(1))?;
+    let receipt = Receipt {
+        id: EventId(row.get(0)?),
+        outcome,
+        commit: row.get::<_, Option<i64>>(2)?.map(|seq| seq as u64),
+        message: row.get(3)?,
+    };
+    Ok(ReceiptRow { receipt, sender: did(row, 4)?, to: did(row, 5)?, digest: row.get(6)? })
+}
+
+impl Store for SqliteStore {
+    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+        if self._lock.is_some() {
+            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer
+                .connection
+                .execute(
+                    "INSERT OR IGNORE INTO meta VALUES ('secret', ?1), ('position', ?2)",
+                    params![fresh_secret, 0u64.to_be_bytes()],
+                )
+                .map_err(|error| failed(&self.path, error))?;
+        }
+        self.read(|connection| {
+            let meta = |name: &str| {
+                connection
+                    .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, Vec<u8>>(0))
+                    .optional()
+            };
+            let secret = meta("secret")?.unwrap_or_else(|| vec![0; 32]);
+            let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
+            Ok(Image {
+                secret: secret.try_into().map_err(|_| bad(0))?,
+                position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
+                g: connection.query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0))? as u64,
+                spaces: rows(connection, "SELECT did, name, seq, head FROM space ORDER BY cid", [], space_row)?,
+                cells: rows(
+                    connection,
+                    "SELECT did, cell.name, g, cell.seq, value FROM cell JOIN space USING (cid)",
+                    [],
+                    cell_row,
+                )?,
+                queued: rows(connection, "SELECT position, event FROM queue ORDER BY position", [], queued)?,
+                dead: rows(connection, "SELECT receiver, position FROM dead ORDER BY position", [], |row| {
+                    Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64))
+                })?,
+            })
+        })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer { connection, cids } = &mut *writer;
+        let mut work = || -> rusqlite::Result<()> {
+            let transaction = connection.transaction()?;
+            write(&transaction, cids, batch)?;
+            transaction.commit()
+        };
+        work().map_err(|error| failed(&self.path, error))
+    }
+
+    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+        let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt WHERE id = ?1";
+        self.read(|connection| connection.prepare_cached(sql)?.query_row([id.0], receipt_row).optional())
+    }
+
+    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
+        let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid) WHERE g = ?1";
+        self.read(|connection| connection.prepare_cached(sql)?.query_row([g as i64], log_entry).optional())
+    }
+
+    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid)
+                   WHERE g > ?1 AND (?2 IS NULL OR did = ?2) ORDER BY g LIMIT ?3";
+        let space = space.map(|space| space.public_key().to_vec());
+        self.read(|connection| rows(connection, sql, params![after as i64, space, max as i64], log_entry))
+    }
+
+    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+        let sql = "SELECT letter FROM dead WHERE position = ?1";
+        self.read(|connection| {
+            connection.prepare_cached(sql)?.query_row([position as i64], |row| frame(row, 0)).optional()
+        })
+    }
+}
+
+fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Batch) -> rusqlite::Result<()> {
+    for row in &batch.spaces {
+        transaction
+            .prepare_cached("INSERT INTO space (did, name, seq, head) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![row.did.public_key(), row.name, row.seq as i64, row.head])?;
+        cids.insert(row.did, transaction.last_insert_rowid());
+    }
+    let cid = |did: &Did| cids.get(did).copied().ok_or_else(|| bad(0));
+    let mut log = transaction.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for entry in &batch.log {
+        log.execute(params![entry.g as i64, cid(&entry.space)?, entry.seq as i64, &entry.record[..], entry.signature])?;
+    }
+    let mut head = transaction.prepare_cached("UPDATE space SET seq = ?2, head = ?3 WHERE cid = ?1")?;
+    for (did, seq, hash) in &batch.heads {
+        head.execute(params![cid(did)?, *seq as i64, hash])?;
+    }
+    let mut cell = transaction.prepare_cached("INSERT OR REPLACE INTO cell VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for row in &batch.cells {
+        let value = row.value.as_ref().map(Value::as_bytes);
+        cell.execute(params![cid(&row.space)?, &row.name[..], row.g as i64, row.seq as i64, value])?;
+    }
+    let mut queue = transaction.prepare_cached("INSERT INTO queue VALUES (?1, ?2)")?;
+    for queued in &batch.queued {
+        queue.execute(params![queued.position as i64, blob(&queued.event)])?;
+    }
+    let mut taken = transaction.prepare_cached("DELETE FROM queue WHERE position = ?1")?;
+    for position in &batch.taken {
+        taken.execute([*position as i64])?;
+    }
+    let mut receipt = transaction.prepare_cached("INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    for row in &batch.receipts {
+        let Receipt { id, outcome, commit, message } = &row.receipt;
+        let seq = commit.map(|seq| seq as i64);
+        let (sender, to) = (row.sender.public_key(), row.to.public_key());
+        receipt.execute(params![id.0, outcome.name(), seq, message, sender, to, row.digest])?;
+    }
+    let mut dead = transaction.prepare_cached("INSERT INTO dead VALUES (?1, ?2, ?3)")?;
+    for letter in &batch.dead {
+        dead.execute(params![letter.position as i64, letter.event.to.public_key(), blob(letter)])?;
+    }
+    let mut bury = transaction.prepare_cached("DELETE FROM dead WHERE position = ?1")?;
+    for position in &batch.buried {
+        bury.execute([*position as i64])?;
+    }
+    if let Some(position) = batch.position {
+        transaction
+            .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'position'")?
+            .execute([position.to_be_bytes()])?;
+    }
+    Ok(())
+}

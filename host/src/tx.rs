@@ -1,0 +1,359 @@
+//! One transaction: a consistent snapshot to read, one writer, and what the turn has staged (T1-T4).
+//!
+//! A transaction is bound before the guest starts to the DID of the charm whose handler runs. Nothing in it
+//! can be redirected: a write for any other DID is refused and leaves the transaction as it was. It becomes
+//! real only through [`Committer::commit`], or is dropped and leaves nothing.
+
+mod committer;
+mod conflict;
+mod read_set;
+mod refusal;
+mod versions;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+pub use committer::{Accepted, Committer, Failure, Refused};
+pub use conflict::Conflict;
+pub use refusal::Refusal;
+pub use versions::Versions;
+
+use crate::{
+    cell::{CellId, check_name},
+    did::Did,
+    directory::Directory,
+    event::{Event, EventId, OnCommit},
+    limits::{Limits, PATH_SEGMENTS_MAX, VALUE_DEPTH_MAX},
+    path::Path,
+    shape::Shape,
+    store::Queued,
+    value::Value,
+};
+use read_set::ReadSet;
+use versions::Snapshot;
+
+/// What a turn reads and stages between begin and commit.
+pub struct Transaction {
+    /// The one DID that it writes for (T1).
+    writer: Did,
+    snapshot: Snapshot,
+    reads: ReadSet,
+    reads_count: usize,
+    /// Cells of the writer as the turn leaves them; a removal is none.
+    writes: BTreeMap<Arc<str>, Option<Value>>,
+    writes_count: usize,
+    sends: Vec<Event>,
+    /// Events and payload bytes staged for each inbox, receipts to come included.
+    staged: HashMap<Did, (usize, usize)>,
+    directory: Arc<Directory>,
+    limits: Arc<Limits>,
+    mint: Arc<Mint>,
+    /// Position of the event that this turn handles: ids of its sends derive from it.
+    position: u64,
+}
+
+impl Transaction {
+    /// Begins the transaction of one turn.
+    pub fn begin(committer: &Committer, queued: &Queued, directory: Arc<Directory>) -> Transaction {
+        Transaction {
+            writer: queued.event.to,
+            snapshot: committer.versions().snapshot(),
+            reads: ReadSet::default(),
+            reads_count: 0,
+            writes: BTreeMap::new(),
+            writes_count: 0,
+            sends: Vec::new(),
+            staged: HashMap::new(),
+            directory,
+            limits: committer.limits().clone(),
+            mint: committer.mint().clone(),
+            position: queued.position,
+        }
+    }
+
+    /// Returns the DID that it writes for.
+    pub fn writer(&self) -> Did {
+        self.writer
+    }
+
+    /// Returns the last commit that its snapshot shows.
+    pub fn snapshot_g(&self) -> u64 {
+        self.snapshot.g()
+    }
+
+    /// Returns the bounds that it keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Reads at a path: own writes first, else the snapshot, adding to the read set.
+    ///
+    /// # Errors
+    /// `Denied`, `TypeMismatch`, `Limit`.
+    pub fn get(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
+        check_path(path)?;
+        if !self.directory.may_read(&self.writer, &cell.owner, &cell.name) {
+            return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
+        }
+        if self.reads_count >= self.limits.reads_max {
+            return Err(Refusal::limit("reads-max", self.limits.reads_max));
+        }
+        self.reads_count += 1;
+        let value = match self.writes.get(&cell.name) {
+            Some(written) if cell.owner == self.writer => written.as_ref(),
+            _ => self.reads.read(&self.snapshot, cell, path),
+        };
+        match value {
+            Some(value) => Ok(value.get(&path.0)?.map(<[u8]>::to_vec)),
+            None => Ok(None),
+        }
+    }
+
+    /// Stages a write at a path.
+    ///
+    /// # Errors
+    /// `WriteIsolation` for a cell of another DID (T2), `TypeMismatch`, `Invalid`, `Limit`.
+    pub fn set(&mut self, cell: &CellId, path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
+        self.check_writer(cell)?;
+        check_path(path)?;
+        let max = self.limits.value_bytes_max;
+        let depth = VALUE_DEPTH_MAX - path.0.len();
+        let value =
+            Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
+        let before = self.current(cell, path);
+        if before.as_ref().is_some_and(|before| before.get(&path.0) == Ok(Some(value.as_bytes()))) {
+            return Ok(());
+        }
+        let after = Value::set(before.as_ref(), &path.0, &value)?;
+        if after.as_bytes().len() > max {
+            return Err(Refusal::limit("value-bytes-max", max));
+        }
+        self.stage(cell, Some(after))
+    }
+
+    /// Stages a removal at a path; of the whole cell when it is empty.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub fn remove(&mut self, cell: &CellId, path: &Path) -> Result<(), Refusal> {
+        self.check_writer(cell)?;
+        check_path(path)?;
+        let Some(before) = self.current(cell, path) else { return Ok(()) };
+        if path.is_root() {
+            return self.stage(cell, None);
+        }
+        match before.remove(&path.0)? {
+            Some(after) => self.stage(cell, Some(after)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stages an event; returns its id.
+    ///
+    /// # Errors
+    /// `TypeMismatch`, `Invalid`, `Limit`, `QueueFull`, `NoSuchStream` for an unknown on-commit stream.
+    pub fn send(
+        &mut self,
+        to: Did,
+        stream: &str,
+        payload: &[u8],
+        on_commit: Option<(&str, &[u8])>,
+    ) -> Result<EventId, Refusal> {
+        if self.sends.len() >= self.limits.sends_max {
+            return Err(Refusal::limit("sends-max", self.limits.sends_max));
+        }
+        let max = self.limits.event_bytes_max;
+        let payload = Value::from_bytes(payload, max, VALUE_DEPTH_MAX)
+            .map_err(|error| Refusal::value(error, "event-bytes-max", max))?;
+        let on_commit = on_commit.map(|(stream, tag)| self.on_commit(stream, tag)).transpose()?;
+        if let Some(entry) = self.directory.get(&to) {
+            if let Some(shape) = entry.descriptor.streams.get(stream)
+                && self.directory.may_send(&self.writer, &to, stream)
+            {
+                shape.check(&payload)?;
+            }
+            self.reserve(to, payload.as_bytes().len())?;
+        }
+        if on_commit.is_some() {
+            let undo = (to, payload.as_bytes().len());
+            if let Err(full) = self.reserve(self.writer, 0) {
+                self.release(undo.0, undo.1);
+                return Err(full);
+            }
+        }
+        let id = self.mint.send(self.position, self.sends.len());
+        let event =
+            Event { id, sender: self.writer, to, stream: stream.to_owned(), payload, on_commit, supplied: false };
+        self.sends.push(event);
+        Ok(id)
+    }
+
+    /// Finds charms by tag and shape (D7).
+    pub fn wish(&self, tag: &str, cells: &[(String, Shape)], streams: &[(String, Shape)]) -> Vec<Did> {
+        self.directory.wish(&self.writer, tag, cells, streams)
+    }
+
+    /// Checks what the turn leaves behind: declared shapes and the size of the whole.
+    ///
+    /// # Errors
+    /// What is wrong, as the text of a fault.
+    pub fn check_end(&self) -> Result<(), String> {
+        let bytes: usize = self.writes.values().flatten().map(|value| value.as_bytes().len()).sum();
+        if bytes > self.limits.write_bytes_max {
+            return Err(format!("over write-bytes-max {}", self.limits.write_bytes_max));
+        }
+        let Some(entry) = self.directory.get(&self.writer) else { return Ok(()) };
+        for (name, value) in &self.writes {
+            if let (Some(shape), Some(value)) = (entry.descriptor.cells.get(&**name), value) {
+                shape
+                    .check(value)
+                    .map_err(|mismatch| format!("cell {name} does not fit its declared shape: {mismatch}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_writer(&self, cell: &CellId) -> Result<(), Refusal> {
+        if cell.owner == self.writer {
+            Ok(())
+        } else {
+            Err(Refusal::WriteIsolation { requested: cell.owner, open: self.writer })
+        }
+    }
+
+    /// Returns the writer's cell as it stands. What a write at a path keeps of it is a read.
+    fn current(&mut self, cell: &CellId, path: &Path) -> Option<Value> {
+        match self.writes.get(&cell.name) {
+            Some(written) => written.clone(),
+            None if path.is_root() => self.snapshot.read(cell)?.value,
+            None => self.reads.read(&self.snapshot, cell, &Path::root()).cloned(),
+        }
+    }
+
+    fn stage(&mut self, cell: &CellId, value: Option<Value>) -> Result<(), Refusal> {
+        if self.writes_count >= self.limits.writes_max {
+            return Err(Refusal::limit("writes-max", self.limits.writes_max));
+        }
+        self.writes_count += 1;
+        // A cell that ends as it began is no write (C4).
+        if self.snapshot.read(cell).and_then(|version| version.value) == value {
+            self.writes.remove(&cell.name);
+        } else {
+            self.writes.insert(cell.name.clone(), value);
+        }
+        Ok(())
+    }
+
+    fn on_commit(&self, stream: &str, tag: &[u8]) -> Result<OnCommit, Refusal> {
+        let max = self.limits.tag_bytes_max;
+        let tag = Value::from_bytes(tag, max, VALUE_DEPTH_MAX - 2)
+            .map_err(|error| Refusal::value(error, "tag-bytes-max", max))?;
+        let own = self.directory.get(&self.writer);
+        if own.is_some_and(|entry| entry.descriptor.streams.contains_key(stream)) {
+            Ok(OnCommit { stream: stream.to_owned(), tag })
+        } else {
+            Err(Refusal::NoSuchStream { owner: self.writer, name: crate::error::clip(stream, 256).into_owned() })
+        }
+    }
+
+    fn reserve(&mut self, inbox: Did, bytes: usize) -> Result<(), Refusal> {
+        let (events, staged) = self.staged.get(&inbox).copied().unwrap_or_default();
+        let meter = self.directory.get(&inbox).map(|entry| &entry.inbox);
+        if meter.is_some_and(|meter| !meter.has_room(events, staged + bytes, &self.limits)) {
+            return Err(Refusal::QueueFull(inbox));
+        }
+        self.staged.insert(inbox, (events + 1, staged + bytes));
+        Ok(())
+    }
+
+    fn release(&mut self, inbox: Did, bytes: usize) {
+        if let Some((events, staged)) = self.staged.get_mut(&inbox) {
+            *events -= 1;
+            *staged -= bytes;
+        }
+    }
+}
+
+fn check_path(path: &Path) -> Result<(), Refusal> {
+    if path.0.len() >= PATH_SEGMENTS_MAX {
+        return Err(Refusal::limit("path-segments-max", PATH_SEGMENTS_MAX));
+    }
+    Ok(())
+}
+
+/// Checks the name that a guest gives a cell or stream.
+///
+/// # Errors
+/// `Invalid`.
+pub fn guest_name(name: &str) -> Result<Arc<str>, Refusal> {
+    check_name(name).map_err(Refusal::Invalid)?;
+    Ok(name.into())
+}
+
+/// Makes event ids (see [`EventId`]).
+pub struct Mint {
+    secret: [u8; 32],
+}
+
+impl Mint {
+    /// Returns a mint for a store's secret.
+    pub fn new(secret: [u8; 32]) -> Mint {
+        Mint { secret }
+    }
+
+    fn keyed(&self, kind: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new().chain_update(self.secret).chain_update(kind);
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+
+    fn with_prefix(&self, prefix: [u8; 8], kind: &[u8], parts: &[&[u8]]) -> EventId {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&prefix);
+        id[8..].copy_from_slice(&self.keyed(kind, parts)[..8]);
+        EventId(id)
+    }
+
+    fn prefix(position: u64, number: u16) -> [u8; 8] {
+        (position << 16 | u64::from(number)).to_be_bytes()
+    }
+
+    /// The `number`th send of the turn that handles the event at `position`.
+    fn send(&self, position: u64, number: usize) -> EventId {
+        let prefix = Mint::prefix(position, number as u16);
+        self.with_prefix(prefix, b"send", &[&prefix])
+    }
+
+    /// An event from outside that got `position`.
+    pub fn outside(&self, position: u64) -> EventId {
+        let prefix = Mint::prefix(position, u16::MAX);
+        self.with_prefix(prefix, b"outside", &[&prefix])
+    }
+
+    /// An event from outside with an id of its sender's own (S9).
+    pub fn supplied(&self, sender: &Did, supplied: &str) -> EventId {
+        let hash = self.keyed(b"supplied", &[sender.public_key(), supplied.as_bytes()]);
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash[..16]);
+        EventId(id)
+    }
+
+    /// The event that carries the receipt of `id`.
+    fn receipt_of(&self, id: &EventId) -> EventId {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&id.0[..8]);
+        self.with_prefix(prefix, b"receipt", &[&id.0])
+    }
+
+    /// Seed of the randomness of the turn that handles `id`.
+    pub fn seed(&self, id: &EventId) -> u64 {
+        let hash = self.keyed(b"seed", &[&id.0]);
+        u64::from_be_bytes(hash[..8].try_into().unwrap_or_default())
+    }
+}

@@ -1,0 +1,646 @@
+//! Decides the order of commits (T4, T5). One lock, one rule: a commit is valid when every read of its
+//! transaction would give the same answer now; then all its effects take place at once, in memory, and the
+//! whole of it is handed to the group that makes it durable. Later turns may build on it at once; nothing
+//! leaves the host before [`Committer::durable`] says so (T8).
+
+mod group;
+mod inbox;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Conflict, Mint, Transaction, Versions};
+use crate::{
+    archive::SpaceInfo,
+    did::Did,
+    directory::{Directory, Meter},
+    env::Env,
+    error::Unavailable,
+    event::{Event, EventId, OnCommit},
+    keyring::Keyring,
+    limits::Limits,
+    queue::Ready,
+    receipt::{Outcome, Receipt},
+    record::{self, Record, Sent, Taken, Write},
+    store::{Image, Queued, SpaceRow, Store, StoreError},
+    value::Value,
+};
+use group::{Group, Item};
+use inbox::Space;
+
+/// Why a commit did not take place. Nothing of the transaction remains.
+#[derive(Debug)]
+pub enum Failure {
+    /// A read no longer holds: run the turn again.
+    Conflict(Conflict),
+    /// An inbox filled up since the send was staged: run the turn again, the send will see it (S12).
+    Full(Did),
+    /// The space would pass a bound.
+    Limit(String),
+    /// The host does not write any more.
+    Unavailable(Unavailable),
+}
+
+/// An event from outside that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: EventId,
+    /// The commit that holds it.
+    pub g: u64,
+}
+
+/// Orders commits and keeps what they change.
+pub struct Committer {
+    state: Mutex<State>,
+    versions: Arc<Versions>,
+    durable: watch::Receiver<group::Progress>,
+    ready: Arc<Ready>,
+    env: Arc<dyn Env>,
+    limits: Arc<Limits>,
+    mint: Arc<Mint>,
+    /// The host's own space: events from outside enter the log there.
+    host: Did,
+    group: Arc<Group>,
+}
+
+struct State {
+    g: u64,
+    position: u64,
+    spaces: HashMap<Did, Space>,
+    /// Events accepted whose receipts are not durable yet.
+    open: HashMap<EventId, Open>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Open {
+    /// Of an event whose id its sender chose.
+    digest: Option<[u8; 16]>,
+    waiting: Vec<oneshot::Sender<Receipt>>,
+}
+
+impl Committer {
+    /// Starts from what the store holds.
+    pub fn start(
+        store: Arc<dyn Store>,
+        keyring: Arc<dyn Keyring>,
+        env: Arc<dyn Env>,
+        limits: Arc<Limits>,
+        ready: Arc<Ready>,
+        image: Image,
+        host: Did,
+    ) -> Arc<Committer> {
+        let Image { secret, g, position, spaces, cells, queued, dead } = image;
+        let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
+        let mut state = State { g, position, spaces: HashMap::new(), open: HashMap::new(), closed: false };
+        for row in &spaces {
+            state.spaces.insert(row.did, Space::new(row));
+        }
+        for cell in &cells {
+            if let Some(space) = state.spaces.get_mut(&cell.space) {
+                space.usage.change(None, Some(cell.value.as_ref()));
+            }
+        }
+        for queued in queued {
+            state.enqueue(Arc::new(queued));
+        }
+        for (did, position) in dead {
+            if let Some(space) = state.spaces.get_mut(&did) {
+                space.dead.push_back(position);
+            }
+        }
+        let (progress, durable) = watch::channel(group::Progress { g, ..Default::default() });
+        let group = Group::new(store, keyring, env.clone(), heads, progress);
+        let committer = Arc::new(Committer {
+            state: Mutex::new(state),
+            versions: Arc::new(Versions::load(g, cells)),
+            durable,
+            ready,
+            env: env.clone(),
+            limits,
+            mint: Arc::new(Mint::new(secret)),
+            host,
+            group: group.clone(),
+        });
+        env.spawn(Box::pin(group.run(committer.clone())));
+        committer
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns all cells.
+    pub fn versions(&self) -> &Arc<Versions> {
+        &self.versions
+    }
+
+    /// Returns the bounds.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Returns the maker of event ids.
+    pub fn mint(&self) -> &Arc<Mint> {
+        &self.mint
+    }
+
+    /// Adds a space, or returns its meter when it is there.
+    pub fn register(&self, did: Did, name: &str) -> Arc<Meter> {
+        let mut state = self.state();
+        if let Some(space) = state.spaces.get(&did) {
+            return space.inbox.meter.clone();
+        }
+        let row = SpaceRow { did, name: name.to_owned(), seq: 0, head: record::Hash::default() };
+        let space = Space::new(&row);
+        let meter = space.inbox.meter.clone();
+        state.spaces.insert(did, space);
+        self.group.push(Item::Space(row));
+        meter
+    }
+
+    /// Returns the DID that the store has for a charm's name.
+    pub fn did_of(&self, name: &str) -> Option<Did> {
+        self.state().spaces.iter().find(|(_, space)| space.name == name).map(|(did, _)| *did)
+    }
+
+    /// Returns every space, by name.
+    pub fn spaces(&self) -> Vec<SpaceInfo> {
+        let state = self.state();
+        let info = |(did, space): (&Did, &Space)| SpaceInfo {
+            did: *did,
+            name: space.name.clone(),
+            commits: space.seq,
+            waiting: space.inbox.len(),
+            dead: space.dead.len(),
+        };
+        let mut spaces: Vec<_> = state.spaces.iter().map(info).collect();
+        spaces.sort_by(|a, b| a.name.cmp(&b.name));
+        spaces
+    }
+
+    /// Returns the number of a space's last commit.
+    pub fn last_commit(&self, space: &Did) -> Option<u64> {
+        self.state().spaces.get(space).map(|space| space.seq)
+    }
+
+    /// Returns the first event that waits for a charm.
+    pub fn next(&self, charm: &Did) -> Option<Arc<Queued>> {
+        self.state().spaces.get(charm)?.inbox.front().cloned()
+    }
+
+    /// Returns the events that wait for a charm, first first, and the positions of its dead letters.
+    pub fn waiting(&self, charm: &Did) -> (Vec<Arc<Queued>>, Vec<u64>) {
+        let state = self.state();
+        let Some(space) = state.spaces.get(charm) else { return Default::default() };
+        (space.inbox.iter().cloned().collect(), space.dead.iter().copied().collect())
+    }
+
+    /// Commits a turn: its writes, the acknowledgement of its event, its sends and receipts, as one (T5).
+    /// Returns the sequence number in the charm's space.
+    ///
+    /// # Errors
+    /// [`Failure`] leaves nothing behind but the event, which still waits.
+    pub fn commit(&self, tx: Transaction, queued: &Arc<Queued>) -> Result<u64, Failure> {
+        let charm = tx.writer;
+        let now = self.env.now_ms();
+        let mut state = self.open_state().map_err(Failure::Unavailable)?;
+        tx.reads.check(&self.versions).map_err(Failure::Conflict)?;
+        for (inbox, (events, bytes)) in &tx.staged {
+            let space = state.spaces.get(inbox);
+            if space.is_some_and(|space| !space.inbox.has_room(*events, *bytes, &self.limits)) {
+                return Err(Failure::Full(*inbox));
+            }
+        }
+        let (writes, usage) = self.writes(&state, &tx)?;
+
+        let seq = state.advance(&charm, usage);
+        let sends = tx.sends.into_iter().map(|event| Draft::judge(event, &tx.directory)).collect();
+        let receipt = Receipt { id: queued.event.id, outcome: Outcome::Committed, commit: Some(seq), message: None };
+        let g = state.g;
+        self.versions.apply(&charm, g, seq, tx.writes.into_iter());
+        let commit = Commit { charm, seq, now, taken: Some((queued, receipt)), writes, sends, buried: Vec::new() };
+        self.publish(&mut state, commit);
+        Ok(seq)
+    }
+
+    /// Settles an event without a transaction: a failure, or a stream that is not there (T6). It becomes a dead letter.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn settle(&self, queued: &Arc<Queued>, outcome: Outcome, message: &str) -> Result<(), Unavailable> {
+        let charm = queued.event.to;
+        let now = self.env.now_ms();
+        let mut state = self.open_state()?;
+        let message = crate::error::clip(message, crate::limits::MESSAGE_BYTES_MAX).into_owned();
+        let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
+        let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();
+        let seq = state.advance(&charm, usage);
+        let buried = state.bury_oldest(&charm, queued.position, &self.limits);
+        let taken = Some((queued, receipt));
+        let commit = Commit { charm, seq, now, taken, writes: Vec::new(), sends: Vec::new(), buried };
+        self.publish(&mut state, commit);
+        Ok(())
+    }
+
+    /// Accepts an event from outside. With an id of the sender's own, the same event again is the same (S9).
+    ///
+    /// # Errors
+    /// `Refused::Full`, `Refused::Reused`, `Refused::Unavailable`.
+    pub fn accept(&self, event: Event, supplied: Option<&str>) -> Result<Accepted, Refused> {
+        let now = self.env.now_ms();
+        let mut state = self.open_state().map_err(Refused::Unavailable)?;
+        if self.durable.borrow().full {
+            return Err(Refused::Unavailable(Unavailable::DiskFull));
+        }
+        let id = supplied.map(|supplied| self.mint.supplied(&event.sender, supplied));
+        if let Some(id) = id
+            && let Some(open) = state.open.get(&id)
+        {
+            let same = open.digest == Some(digest(&event));
+            return if same { Ok(Accepted { id, g: state.g }) } else { Err(Refused::Reused(id)) };
+        }
+        // Under the lock: an event leaves `open` only after its receipt is in the store.
+        if let Some(id) = id
+            && let Some(row) = self.group.store().receipt(&id).map_err(Refused::Store)?
+        {
+            let same = row.digest == Some(digest(&event));
+            return if same { Ok(Accepted { id, g: 0 }) } else { Err(Refused::Reused(id)) };
+        }
+        let room = state
+            .spaces
+            .get(&event.to)
+            .is_some_and(|space| space.inbox.has_room(1, event.payload.as_bytes().len(), &self.limits));
+        if !room {
+            return Err(Refused::Full);
+        }
+        let id = id.unwrap_or_else(|| self.mint.outside(state.position + 1));
+        let event = Event { id, supplied: supplied.is_some(), ..event };
+        self.from_host(&mut state, now, vec![Draft { event, refused: None, receipt_of: None }], Vec::new());
+        Ok(Accepted { id, g: state.g })
+    }
+
+    /// Drops a dead letter, or sends its event again under a new id from the same sender (S11).
+    ///
+    /// # Errors
+    /// `Refused::Full`, `Refused::Gone`, `Refused::Unavailable`.
+    pub fn bury(&self, charm: &Did, position: u64, resend: Option<Event>) -> Result<Accepted, Refused> {
+        let now = self.env.now_ms();
+        let mut state = self.open_state().map_err(Refused::Unavailable)?;
+        let next = state.position + 1;
+        let space = state.spaces.get_mut(charm).ok_or(Refused::Gone)?;
+        let index = space.dead.iter().position(|dead| *dead == position).ok_or(Refused::Gone)?;
+        let bytes = resend.as_ref().map_or(0, |event| event.payload.as_bytes().len());
+        if resend.is_some() && !space.inbox.has_room(1, bytes, &self.limits) {
+            return Err(Refused::Full);
+        }
+        space.dead.remove(index);
+        let id = self.mint.outside(next);
+        let sends = resend.map(|event| Draft {
+            event: Event { id, on_commit: None, supplied: false, ..event },
+            refused: None,
+            receipt_of: None,
+        });
+        self.from_host(&mut state, now, sends.into_iter().collect(), vec![position]);
+        Ok(Accepted { id, g: state.g })
+    }
+
+    fn from_host(&self, state: &mut State, now: u64, sends: Vec<Draft>, buried: Vec<u64>) {
+        let seq = state.advance(&self.host, Default::default());
+        self.publish(state, Commit { charm: self.host, seq, now, taken: None, writes: Vec::new(), sends, buried });
+    }
+
+    /// Completes when commit `g` is durable.
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first, or the disk is full.
+    pub async fn durable(&self, g: u64) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        loop {
+            {
+                let progress = durable.borrow_and_update();
+                if progress.g >= g {
+                    return Ok(());
+                }
+                progress.healthy()?;
+            }
+            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+        }
+    }
+
+    /// Completes when few enough commits wait for the disk to start another turn.
+    ///
+    /// # Errors
+    /// When the host stopped.
+    pub async fn room(&self) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        loop {
+            {
+                let progress = durable.borrow_and_update();
+                progress.stopped.clone().map_or(Ok(()), Err)?;
+                if self.group.pending() < self.limits.commits_pending_max && !progress.full {
+                    return Ok(());
+                }
+            }
+            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+        }
+    }
+
+    /// Completes when the host has stopped or closed, and says why.
+    pub async fn stopped(&self) -> Unavailable {
+        let mut durable = self.durable.clone();
+        let stopped = durable.wait_for(|progress| progress.stopped.is_some()).await;
+        stopped.ok().and_then(|progress| progress.stopped.clone()).unwrap_or(Unavailable::Closed)
+    }
+
+    /// Stops at once: what is not durable yet may be lost, and was not acknowledged.
+    pub fn abandon(&self) {
+        self.state().closed = true;
+        self.group.close();
+    }
+
+    /// Returns whether an event is accepted and its receipt not durable yet.
+    pub fn is_open(&self, id: &EventId) -> bool {
+        self.state().open.contains_key(id)
+    }
+
+    /// Returns whether the host still writes.
+    ///
+    /// # Errors
+    /// When it was shut down or stopped.
+    pub fn health(&self) -> Result<(), Unavailable> {
+        self.open_state().map(drop)
+    }
+
+    /// Registers interest in a receipt: a channel when the event is open, none when it is settled or unknown.
+    pub fn watch(&self, id: &EventId) -> Option<oneshot::Receiver<Receipt>> {
+        let mut state = self.state();
+        let (sender, receiver) = oneshot::channel();
+        let open = state.open.get_mut(id)?;
+        // Waiters that gave up leave their place to this one.
+        open.waiting.retain(|waiting| !waiting.is_closed());
+        open.waiting.push(sender);
+        Some(receiver)
+    }
+
+    /// Takes no more commits, and completes when the last one is durable.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub async fn close(&self) -> Result<(), Unavailable> {
+        let g = {
+            let mut state = self.state();
+            state.closed = true;
+            state.g
+        };
+        let flushed = self.durable(g).await;
+        self.group.close();
+        flushed
+    }
+
+    fn open_state(&self) -> Result<MutexGuard<'_, State>, Unavailable> {
+        let state = self.state();
+        if let Some(stopped) = &self.durable.borrow().stopped {
+            return Err(stopped.clone());
+        }
+        if state.closed { Err(Unavailable::Closed) } else { Ok(state) }
+    }
+
+    /// Returns the record's writes and how full the space is after them.
+    fn writes(&self, state: &State, tx: &Transaction) -> Result<(Vec<Write>, inbox::Usage), Failure> {
+        let mut usage = state.spaces.get(&tx.writer).map(|space| space.usage).unwrap_or_default();
+        let mut writes = Vec::with_capacity(tx.writes.len());
+        for (name, value) in &tx.writes {
+            let before = self.versions.latest(&tx.writer, name);
+            usage.change(before.as_ref().map(|version| version.value.as_ref()), Some(value.as_ref()));
+            let previous_g = before.map_or(0, |version| version.g);
+            writes.push(Write { name: name.to_string(), previous_g, value: value.clone() });
+        }
+        usage.check(&self.limits).map_err(Failure::Limit)?;
+        Ok((writes, usage))
+    }
+
+    /// The commit point in memory: queues what goes out, settles what is settled, hands the record to the group.
+    fn publish(&self, state: &mut State, commit: Commit<'_>) {
+        let Commit { charm, seq, now, taken, writes, sends, buried } = commit;
+        let mut drafts = sends;
+        let refused: Vec<Draft> = drafts.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
+        drafts.extend(refused);
+        if let Some((queued, receipt)) = &taken {
+            state.dequeue(queued);
+            drafts.extend(
+                queued
+                    .event
+                    .on_commit
+                    .as_ref()
+                    .map(|on_commit| Draft::receipt(&self.mint, queued.event.sender, on_commit, receipt)),
+            );
+        }
+        let mut sent = Vec::with_capacity(drafts.len());
+        for Draft { event, refused, receipt_of } in drafts {
+            let digest = event.supplied.then(|| digest(&event));
+            state.open.insert(event.id, Open { digest, waiting: Vec::new() });
+            let position = refused.is_none().then(|| {
+                state.position += 1;
+                let queued = Arc::new(Queued { position: state.position, event: event.clone() });
+                self.ready.wake(queued.event.to);
+                state.enqueue(queued);
+                state.position
+            });
+            sent.push(Sent { event, position, refused, receipt_of });
+        }
+        let record = Record {
+            version: record::VERSION,
+            space: charm,
+            seq,
+            previous: record::Hash::default(),
+            g: state.g,
+            time_ms: now,
+            taken: taken.as_ref().map(|(queued, receipt)| Taken {
+                position: queued.position,
+                sender: queued.event.sender,
+                stream: queued.event.stream.clone(),
+                receipt: receipt.clone(),
+            }),
+            writes,
+            sends: sent,
+            buried,
+        };
+        let taken = taken.map(|(queued, _)| queued.clone());
+        self.group.push(Item::Commit { record, taken, position: state.position });
+    }
+
+    fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {
+        let outcome = draft.refused?;
+        let on_commit = draft.event.on_commit.as_ref()?;
+        let receipt = refused_receipt(draft.event.id, outcome);
+        Some(Draft::receipt(&self.mint, draft.event.sender, on_commit, &receipt))
+    }
+
+    /// Called by the group when receipts are durable.
+    fn settled(&self, receipts: &[Receipt]) {
+        let mut state = self.state();
+        for receipt in receipts {
+            if let Some(open) = state.open.remove(&receipt.id) {
+                for waiting in open.waiting {
+                    let _ = waiting.send(receipt.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Why an event from outside is not accepted.
+#[derive(Debug)]
+pub enum Refused {
+    /// The inbox is full.
+    Full,
+    /// The id was used for another event.
+    Reused(EventId),
+    /// There is no such dead letter.
+    Gone,
+    /// The store failed to look the id up.
+    Store(StoreError),
+    /// The host does not write now.
+    Unavailable(Unavailable),
+}
+
+/// One commit on its way to [`Committer::publish`].
+struct Commit<'a> {
+    charm: Did,
+    seq: u64,
+    now: u64,
+    taken: Option<(&'a Arc<Queued>, Receipt)>,
+    writes: Vec<Write>,
+    sends: Vec<Draft>,
+    buried: Vec<u64>,
+}
+
+/// An event that goes out with a commit.
+struct Draft {
+    event: Event,
+    refused: Option<Outcome>,
+    receipt_of: Option<EventId>,
+}
+
+impl Draft {
+    /// Decides whether a charm's event may be delivered. Without a grant nobody learns what exists.
+    fn judge(event: Event, directory: &Directory) -> Draft {
+        let refused = if !directory.may_send(&event.sender, &event.to, &event.stream) {
+            Some(Outcome::Denied)
+        } else if directory.get(&event.to).is_none_or(|entry| !entry.descriptor.streams.contains_key(&event.stream)) {
+            Some(Outcome::NoSuchStream)
+        } else {
+            None
+        };
+        Draft { event, refused, receipt_of: None }
+    }
+
+    /// Makes the event that brings a receipt back (S6). Its sender is the charm itself: nobody else can send
+    /// a charm an event in its own name, so a receipt cannot be forged.
+    fn receipt(mint: &Mint, to: Did, on_commit: &OnCommit, receipt: &Receipt) -> Draft {
+        let event = Event {
+            id: mint.receipt_of(&receipt.id),
+            sender: to,
+            to,
+            stream: on_commit.stream.clone(),
+            payload: receipt_payload(receipt, &on_commit.tag),
+            on_commit: None,
+            supplied: false,
+        };
+        Draft { event, refused: None, receipt_of: Some(receipt.id) }
+    }
+}
+
+/// The receipt of an event that was refused on the spot.
+fn refused_receipt(id: EventId, outcome: Outcome) -> Receipt {
+    let message = match outcome {
+        Outcome::Denied => "no grant covers this send: ask the operator for one",
+        _ => "there is no such charm or stream",
+    };
+    Receipt { id, outcome, commit: None, message: Some(message.to_owned()) }
+}
+
+/// `{receipt: {id, outcome, commit, message}, tag}` (`wit/streams.wit`).
+fn receipt_payload(receipt: &Receipt, tag: &Value) -> Value {
+    use ipld_core::ipld::Ipld;
+    let entry = |key: &str, value: Ipld| (key.to_owned(), value);
+    let text = |text: &Option<String>| text.clone().map_or(Ipld::Null, Ipld::String);
+    let status = Ipld::Map(
+        [
+            entry("id", Ipld::String(receipt.id.to_string())),
+            entry("outcome", Ipld::String(receipt.outcome.name().to_owned())),
+            entry("commit", receipt.commit.map_or(Ipld::Null, |seq| Ipld::Integer(seq.into()))),
+            entry("message", text(&receipt.message)),
+        ]
+        .into(),
+    );
+    let tag: Ipld = tag.decode().unwrap_or(Ipld::Null);
+    let whole = Ipld::Map([entry("receipt", status), entry("tag", tag)].into());
+    Value::encode(&whole).expect("text, integers and a checked tag are in the data model")
+}
+
+/// What makes two events from outside the same event.
+fn digest(event: &Event) -> [u8; 16] {
+    use sha2::{Digest, Sha256};
+    let stream = event.stream.as_bytes();
+    let hash = Sha256::new()
+        .chain_update(event.to.public_key())
+        .chain_update((stream.len() as u64).to_be_bytes())
+        .chain_update(stream)
+        .chain_update(event.payload.as_bytes())
+        .finalize();
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash[..16]);
+    digest
+}
+
+impl State {
+    /// Gives the next commit its numbers.
+    fn advance(&mut self, charm: &Did, usage: inbox::Usage) -> u64 {
+        self.g += 1;
+        let Some(space) = self.spaces.get_mut(charm) else { return 0 };
+        space.usage = usage;
+        space.seq += 1;
+        space.seq
+    }
+
+    fn enqueue(&mut self, queued: Arc<Queued>) {
+        let event = &queued.event;
+        self.open
+            .entry(event.id)
+            .or_insert_with(|| Open { digest: event.supplied.then(|| digest(event)), waiting: Vec::new() });
+        if event.on_commit.is_some()
+            && let Some(sender) = self.spaces.get_mut(&event.sender)
+        {
+            sender.inbox.expect_receipt();
+        }
+        if let Some(space) = self.spaces.get_mut(&event.to) {
+            space.inbox.push(queued);
+        }
+    }
+
+    fn dequeue(&mut self, queued: &Queued) {
+        if let Some(space) = self.spaces.get_mut(&queued.event.to) {
+            space.inbox.take(queued);
+        }
+        if queued.event.on_commit.is_some()
+            && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
+        {
+            sender.inbox.receipt_arrived();
+        }
+    }
+
+    /// Makes room for one more dead letter; returns the one that goes.
+    fn bury_oldest(&mut self, charm: &Did, position: u64, limits: &Limits) -> Vec<u64> {
+        let Some(space) = self.spaces.get_mut(charm) else { return Vec::new() };
+        space.dead.push_back(position);
+        let over = space.dead.len() > limits.dead_letters_max;
+        over.then(|| space.dead.pop_front()).flatten().into_iter().collect()
+    }
+}

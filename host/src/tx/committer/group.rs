@@ -1,0 +1,277 @@
+//! Group commit: makes whatever queued while the last sync ran durable with one sync (T8, I3).
+//!
+//! Encoding, hashing, chaining and signing happen here, off the path of turns. The only caller of
+//! [`Store::commit`]. A full disk is waited out; after any other failure the host writes no more: what
+//! reached the disk is unknown, and only opening the store again tells.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+
+use super::{Committer, digest, refused_receipt};
+use crate::{
+    did::Did,
+    env::Env,
+    error::Unavailable,
+    keyring::Keyring,
+    receipt::{Outcome, Receipt},
+    record::{self, Hash, Record},
+    store::{Batch, CellRow, DeadLetter, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError},
+};
+
+/// Longest time between two tries on a full disk.
+const FULL_RETRY_MAX: Duration = Duration::from_secs(1);
+/// Most commits in one batch, so that one batch stays a few milliseconds of work.
+const BATCH_COMMITS_MAX: usize = 1_024;
+
+/// How far the disk is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// The last durable commit.
+    pub g: u64,
+    /// Whether the disk is full now.
+    pub full: bool,
+    /// Why nothing is written any more.
+    pub stopped: Option<Unavailable>,
+}
+
+impl Progress {
+    pub fn healthy(&self) -> Result<(), Unavailable> {
+        match &self.stopped {
+            Some(stopped) => Err(stopped.clone()),
+            None if self.full => Err(Unavailable::DiskFull),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What waits to become durable.
+pub(super) enum Item {
+    /// A space that is new.
+    Space(SpaceRow),
+    /// A commit, its place in the chain still open.
+    Commit { record: Record, taken: Option<Arc<Queued>>, position: u64 },
+}
+
+/// The queue between the committer and the disk.
+pub(super) struct Group {
+    items: Mutex<Vec<Item>>,
+    wake: Notify,
+    store: Arc<dyn Store>,
+    keyring: Arc<dyn Keyring>,
+    env: Arc<dyn Env>,
+    /// Last sequence number and hash of each space, with everything handed to the store.
+    heads: Mutex<HashMap<Did, Hash>>,
+    progress: watch::Sender<Progress>,
+}
+
+/// A batch and what it tells the world once it is durable.
+struct Work {
+    batch: Batch,
+    g: u64,
+    receipts: Vec<Receipt>,
+}
+
+impl Group {
+    pub fn new(
+        store: Arc<dyn Store>,
+        keyring: Arc<dyn Keyring>,
+        env: Arc<dyn Env>,
+        heads: HashMap<Did, Hash>,
+        progress: watch::Sender<Progress>,
+    ) -> Arc<Group> {
+        let (items, wake, heads) = (Mutex::default(), Notify::new(), Mutex::new(heads));
+        Arc::new(Group { items, wake, store, keyring, env, heads, progress })
+    }
+
+    fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub fn push(&self, item: Item) {
+        self.items().push(item);
+        self.wake.notify_one();
+    }
+
+    /// Returns how many commits wait.
+    pub fn pending(&self) -> usize {
+        self.items().len()
+    }
+
+    pub fn close(&self) {
+        self.stop(Unavailable::Closed);
+        self.wake.notify_one();
+    }
+
+    fn stop(&self, why: Unavailable) {
+        self.progress.send_modify(|progress| {
+            progress.stopped.get_or_insert(why);
+        });
+    }
+
+    /// Runs until the host closes or a write fails.
+    pub async fn run(self: Arc<Group>, committer: Arc<Committer>) {
+        while self.progress.borrow().stopped.is_none() {
+            let items = {
+                let mut items = self.items();
+                let rest = items.len().min(BATCH_COMMITS_MAX);
+                let rest = items.split_off(rest);
+                std::mem::replace(&mut *items, rest)
+            };
+            if items.is_empty() {
+                self.wake.notified().await;
+                continue;
+            }
+            let Some(work) = self.write(items).await else { return };
+            committer.settled(&work.receipts);
+            self.progress.send_modify(|progress| {
+                progress.g = progress.g.max(work.g);
+                progress.full = false;
+            });
+        }
+    }
+
+    /// Writes a batch; none when the host has stopped.
+    async fn write(self: &Arc<Group>, items: Vec<Item>) -> Option<Arc<Work>> {
+        let group = self.clone();
+        let (work, mut result) = self.block(move || group.assemble(items)).await?;
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match result {
+                Ok(()) => return Some(work),
+                Err(StoreError::Full) => {
+                    tracing::warn!("disk full: commits wait; free space");
+                    self.progress.send_modify(|progress| progress.full = true);
+                    self.env.sleep(pause).await;
+                    pause = (pause * 2).min(FULL_RETRY_MAX);
+                    if self.progress.borrow().stopped.is_some() {
+                        return None;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "host stops writing");
+                    self.stop(Unavailable::Stopped { reason: error.to_string() });
+                    return None;
+                }
+            }
+            let (group, again) = (self.clone(), work.clone());
+            result = self.block(move || group.store.commit(&again.batch)).await?;
+        }
+    }
+
+    /// Runs `work` off the async threads; none, and the host stopped, when it panicked.
+    async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.env
+            .block(Box::new(move || {
+                let _ = sender.send(work());
+            }))
+            .await;
+        let result = receiver.await.ok();
+        if result.is_none() {
+            self.stop(Unavailable::Stopped { reason: "writing a batch panicked".to_owned() });
+        }
+        result
+    }
+
+    fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
+        let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new() };
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved: HashMap<Did, u64> = HashMap::new();
+        for item in items {
+            match item {
+                Item::Space(row) => work.batch.spaces.push(row),
+                Item::Commit { record, taken, position } => {
+                    work.batch.position = Some(position);
+                    moved.insert(record.space, record.seq);
+                    work.add(record, taken, &mut heads);
+                }
+            }
+        }
+        work.coalesce();
+        let mut result = Ok(());
+        for (index, space) in last_of_each(&work.batch.log) {
+            let entry = &mut work.batch.log[index];
+            let head = heads.get(&space).copied().unwrap_or_default();
+            match self.keyring.sign(&space, &record::head_message(&space, entry.seq, &head)) {
+                Ok(signature) => entry.signature = Some(signature),
+                Err(error) => result = Err(StoreError::Failed(error.to_string())),
+            }
+        }
+        let head = |space| heads.get(space).copied().unwrap_or_default();
+        work.batch.heads = moved.iter().map(|(space, seq)| (*space, *seq, head(space))).collect();
+        let result = result.and_then(|()| self.store.commit(&work.batch));
+        (Arc::new(work), result)
+    }
+}
+
+/// Returns index and space of the last entry of each space.
+fn last_of_each(log: &[LogEntry]) -> Vec<(usize, Did)> {
+    let mut seen = HashSet::new();
+    let last = log.iter().enumerate().rev().filter(|(_, entry)| seen.insert(entry.space));
+    last.map(|(index, entry)| (index, entry.space)).collect()
+}
+
+impl Work {
+    /// Chains a record and derives from it every row that the batch changes.
+    fn add(&mut self, mut record: Record, taken: Option<Arc<Queued>>, heads: &mut HashMap<Did, Hash>) {
+        let head = heads.entry(record.space).or_default();
+        record.previous = *head;
+        let bytes = record.to_bytes();
+        *head = record::hash(&bytes);
+        let Record { space, seq, g, time_ms, .. } = record;
+        self.g = g;
+        self.batch.log.push(LogEntry { g, space, seq, record: bytes.into(), signature: None });
+        for write in record.writes {
+            let (name, value) = (write.name.into(), write.value);
+            self.batch.cells.push(CellRow { space, name, g, seq, value });
+        }
+        for sent in record.sends {
+            if let Some(position) = sent.position {
+                self.batch.queued.push(Queued { position, event: sent.event });
+            } else if let Some(outcome) = sent.refused {
+                let receipt = refused_receipt(sent.event.id, outcome);
+                self.receipt(receipt, sent.event.sender, sent.event.to, None);
+            }
+        }
+        self.batch.buried.extend(record.buried);
+        if let (Some(done), Some(queued)) = (record.taken, taken) {
+            let event = &queued.event;
+            self.batch.taken.push(done.position);
+            if done.receipt.outcome != Outcome::Committed {
+                let (position, receipt) = (done.position, done.receipt.clone());
+                self.batch.dead.push(DeadLetter { position, time_ms, event: event.clone(), receipt });
+            }
+            let digest = event.supplied.then(|| digest(event));
+            self.receipt(done.receipt, event.sender, event.to, digest);
+        }
+    }
+
+    fn receipt(&mut self, receipt: Receipt, sender: Did, to: Did, digest: Option<[u8; 16]>) {
+        self.receipts.push(receipt.clone());
+        self.batch.receipts.push(ReceiptRow { receipt, sender, to, digest });
+    }
+
+    /// Drops what this very batch makes void: older values of a cell, events queued and taken.
+    fn coalesce(&mut self) {
+        let mut seen = HashSet::new();
+        self.batch.cells.reverse();
+        self.batch.cells.retain(|row| seen.insert((row.space, row.name.clone())));
+        let queued: HashSet<u64> = self.batch.queued.iter().map(|queued| queued.position).collect();
+        let taken: HashSet<u64> = self.batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
+        self.batch.queued.retain(|queued| !taken.contains(&queued.position));
+        self.batch.taken.retain(|position| !taken.contains(position));
+        let dead: HashSet<u64> = self.batch.dead.iter().map(|letter| letter.position).collect();
+        let buried: HashSet<u64> = self.batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
+        self.batch.dead.retain(|letter| !buried.contains(&letter.position));
+        self.batch.buried.retain(|position| !buried.contains(position));
+    }
+}

@@ -1,0 +1,114 @@
+//! Values: canonical DAG-CBOR bytes, checked once at the boundary and then addressed in place (C1-C3).
+//!
+//! Canonical form makes equal values equal bytes, so "the same value" (C4, T4) is a byte comparison and a
+//! read by path is a slice. Rules: RFC 8949 section 4.2 as narrowed by the DAG-CBOR specification.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+mod edit;
+mod scan;
+
+pub use edit::Mismatch;
+pub use scan::{Invalid, Kind};
+
+use crate::path::{Path, Segment};
+
+/// One value of the IPLD data model in canonical DAG-CBOR. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Value(Arc<[u8]>);
+
+impl Value {
+    /// Checks that `bytes` are exactly one canonical value of at most `bytes_max` bytes and `depth_max` levels.
+    ///
+    /// # Errors
+    /// [`Invalid`] says what is wrong and at which byte.
+    pub fn from_bytes(bytes: &[u8], bytes_max: usize, depth_max: usize) -> Result<Value, Invalid> {
+        if bytes.len() > bytes_max {
+            return Err(Invalid::TooLarge { max: bytes_max });
+        }
+        scan::check(bytes, depth_max)?;
+        Ok(Value(bytes.into()))
+    }
+
+    /// Encodes anything serializable.
+    ///
+    /// # Errors
+    /// [`Invalid`] for what the data model does not hold: NaN, infinities, non-string keys, over 64 levels.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Value, Invalid> {
+        let bytes = serde_ipld_dagcbor::to_vec(value).map_err(|_| Invalid::NotInModel)?;
+        Value::from_bytes(&bytes, usize::MAX, 64)
+    }
+
+    /// Decodes into any deserializable type.
+    ///
+    /// # Errors
+    /// [`Invalid::OtherType`] when the value does not fit `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
+        serde_ipld_dagcbor::from_slice(&self.0).map_err(|_| Invalid::OtherType)
+    }
+
+    /// Returns the canonical bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns the kind of the value.
+    pub fn kind(&self) -> Kind {
+        Kind::at(&self.0, 0)
+    }
+
+    /// Returns the bytes of the value at `path`, none where a key or index is missing.
+    ///
+    /// # Errors
+    /// [`Mismatch`] when the path leads through a value of another kind.
+    pub fn get(&self, path: &[Segment]) -> Result<Option<&[u8]>, Mismatch> {
+        Ok(edit::find(&self.0, path)?.map(|range: Range<usize>| &self.0[range]))
+    }
+
+    /// Returns `current` with `value` at `path`; missing parents are made (C3).
+    ///
+    /// # Errors
+    /// [`Mismatch`] when the path leads through a value of another kind or past the end of a list.
+    pub fn set(current: Option<&Value>, path: &[Segment], value: &Value) -> Result<Value, Mismatch> {
+        if path.is_empty() {
+            return Ok(value.clone());
+        }
+        Ok(Value(edit::set(current.map(Value::as_bytes), path, value.as_bytes())?.into()))
+    }
+
+    /// Returns the value without what is at `path`, none when nothing was there. `path` is not empty.
+    ///
+    /// # Errors
+    /// [`Mismatch`] when the path leads through a value of another kind.
+    pub fn remove(&self, path: &[Segment]) -> Result<Option<Value>, Mismatch> {
+        Ok(edit::remove(&self.0, path)?.map(|bytes| Value(bytes.into())))
+    }
+
+    /// Returns the number of levels: 1 for a scalar.
+    pub fn depth(&self) -> usize {
+        scan::check(&self.0, usize::MAX).unwrap_or(usize::MAX)
+    }
+
+    /// Trusts bytes that are a part of a value that was checked before.
+    pub(crate) fn from_checked(bytes: &[u8]) -> Value {
+        Value(bytes.into())
+    }
+}
+
+/// Values never reach logs or errors: debug output is kind and length only.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.kind(), self.0.len())
+    }
+}
+
+/// Returns the text of a path prefix for an error.
+pub(crate) fn at(path: &[Segment]) -> String {
+    let text = Path(path.to_vec()).to_string();
+    if text.is_empty() { "/".to_owned() } else { crate::error::clip(&text, 256).to_string() }
+}
+
+#[cfg(test)]
+mod tests;
