@@ -85,11 +85,6 @@ impl Directory {
         Directory { operator: Some(operator), ..Directory::default() }
     }
 
-    /// Returns the operator's DID.
-    pub fn operator(&self) -> Option<Did> {
-        self.operator
-    }
-
     /// Adds or replaces a charm.
     pub fn insert(&mut self, entry: Arc<Entry>) {
         self.entries.insert(entry.did, entry);

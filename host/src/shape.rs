@@ -129,7 +129,8 @@ impl Shape {
         }
     }
 
-    /// Returns whether every value that fits `self` also fits `other`. Errs on the side of no.
+    /// Returns whether every value that fits `self`, and holds no keys that it does not name, also fits `other`.
+    /// Errs on the side of no.
     pub fn fits(&self, other: &Shape) -> bool {
         match (self, other) {
             (_, Shape::Any) => true,
@@ -142,8 +143,9 @@ impl Shape {
             (Shape::List(a), Shape::List(b)) | (Shape::MapOf(a), Shape::MapOf(b)) => a.fits(b),
             (Shape::Record(a), Shape::Record(b)) => b.iter().all(|(key, field)| match a.get(key) {
                 Some(mine) => mine.shape.fits(&field.shape) && (field.optional || !mine.optional),
-                // A record may hold other keys too, of any kind.
-                None => field.optional && field.shape == Shape::Any,
+                // A key that only the other names, and that may be missing, is no hindrance: an offer may grow.
+                // What a record really holds there is checked when it is sent or decoded.
+                None => field.optional,
             }),
             // A map with any keys promises none of them; a record may hold more keys than it names.
             _ => false,

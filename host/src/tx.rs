@@ -83,11 +83,6 @@ impl Transaction {
         self.snapshot.g()
     }
 
-    /// Returns the bounds that it keeps.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Reads at a path: own writes first, else the snapshot, adding to the read set.
     ///
     /// # Errors

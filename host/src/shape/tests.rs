@@ -62,7 +62,7 @@ fn fits_is_a_sound_order() {
         ("int?", "int", false),
         ("{a: int, b: int}", "{a: int}", true),
         ("{a: int}", "{a: int, b: int}", false),
-        ("{a: int}", "{a: int, b?: int}", false),
+        ("{a: int}", "{a: int, b?: int}", true),
         ("{a?: int}", "{a: int}", false),
         ("[int]", "[float]", true),
         ("{*: int}", "{a: int}", false),

@@ -1,0 +1,38 @@
+//! The conformance suite of the charm runtime: a black box over the public API of `charm-host`, driven through
+//! real wasm guests. Chapters are in `conformance/`; this library is what they share.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::HashSet, path::PathBuf};
+
+use charm_host::{Names, Value};
+
+/// Returns a component that `cargo xtask charms` built.
+///
+/// # Panics
+/// When it is not there.
+#[track_caller]
+pub fn component(name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/charms").join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|_| panic!("{} is missing: run cargo xtask charms", path.display()))
+}
+
+/// Returns a value from JSON.
+///
+/// # Panics
+/// For what the data model does not hold.
+pub fn value(json: serde_json::Value) -> Value {
+    Value::encode(&json).unwrap()
+}
+
+/// Decodes a value to JSON.
+///
+/// # Panics
+/// For bytes and links, which JSON does not have.
+pub fn json(value: &Value) -> serde_json::Value {
+    value.decode().unwrap()
+}
+
+/// Returns the names that a grant covers.
+pub fn only(names: &[&str]) -> Names {
+    Names::Only(names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>())
+}
