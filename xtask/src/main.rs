@@ -6,6 +6,7 @@
     reason = "a developer's tool: it talks to its terminal and starts programs"
 )]
 
+mod bench;
 mod charms;
 mod test;
 mod toolchain;
@@ -19,6 +20,7 @@ type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 /// Every subcommand; one line each.
 const COMMANDS: &[Command] = &[
+    ("bench", "measure what a turn costs over bare wasmtime; --json for machines", bench::run),
     ("charms", "build the guests into target/charms; names build only those", charms::run),
     ("test", "build the guests, then run every test and check", test::run),
 ];
