@@ -1,0 +1,202 @@
+//! The steps. `cell` and `stream` are `"name"` for an own one or `[did, "name"]`; a path is a list of keys and indexes.
+//!
+//! ```text
+//! ["get", cell, path]                        value or null        ["remove", cell, path]
+//! ["set", cell, path, value]                                      ["set-bytes", cell, path, bytes]
+//! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
+//! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
+//! ["wish", tag, {cells: [[name, shape]..], streams: [name | [name, shape]..]}]     DIDs
+//! ["wish-get", tag, cell, shape]             reads that cell of the first found
+//! ["wish-set", tag, cell, shape, value]      writes it, through the handle
+//! ["fetch", {method, url, headers?, body?}]  {status, body}
+//! ["log", level, text]   ["context"]         {self, sender, event, time, random}
+//! ["try", step]                              {ok: result} or {error: {kind, ..fields}}
+//! ["repeat", n, step]                        result of the last
+//! ["reject", text] ["panic", text] ["trap"] ["spin"] ["recurse"] ["grow", bytes] ["handles", n]
+//! ```
+
+use ipld_core::ipld::Ipld;
+
+use crate::charm::host::discovery::{self, Declaration, Wanted};
+use crate::charm::host::streams::OnCommit;
+use crate::charm::host::{cells, context, http, log, streams};
+use crate::refused::{self, Failed};
+use crate::{misbehave, words};
+
+/// Performs one step and returns its result, null when it has none.
+pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
+    let parts = words::list(step)?;
+    let arg = |index: usize| parts.get(index).ok_or_else(|| Failed::Script(format!("step lacks argument {index}")));
+    match words::text(arg(0)?)? {
+        "get" => found(open_cell(arg(1)?)?.get(&words::path(arg(2)?)?)?),
+        "set" => {
+            open_cell(arg(1)?)?.set(&words::path(arg(2)?)?, &words::encode(arg(3)?))?;
+            Ok(Ipld::Null)
+        }
+        "set-bytes" => {
+            open_cell(arg(1)?)?.set(&words::path(arg(2)?)?, &words::bytes(arg(3)?)?)?;
+            Ok(Ipld::Null)
+        }
+        "remove" => {
+            open_cell(arg(1)?)?.remove(&words::path(arg(2)?)?)?;
+            Ok(Ipld::Null)
+        }
+        "send" => send(arg(1)?, &words::encode(arg(2)?), parts.get(3).map(on_commit).transpose()?),
+        "send-bytes" => send(arg(1)?, &words::bytes(arg(2)?)?, None),
+        "send-tag" => {
+            let on_commit = OnCommit { stream: words::text(arg(2)?)?.into(), tag: words::bytes(arg(3)?)? };
+            send(arg(1)?, &words::encode(&Ipld::Null), Some(on_commit))
+        }
+        "wish" => {
+            let found = discovery::wish(words::text(arg(1)?)?, &wanted(arg(2)?)?)?;
+            Ok(Ipld::List(found.into_iter().map(|found| Ipld::String(found.owner)).collect()))
+        }
+        "wish-get" => found(wished(arg(1)?, arg(2)?, arg(3)?)?.get(&[])?),
+        "wish-set" => {
+            wished(arg(1)?, arg(2)?, arg(3)?)?.set(&[], &words::encode(arg(4)?))?;
+            Ok(Ipld::Null)
+        }
+        "fetch" => fetch(arg(1)?),
+        "log" => {
+            let level = match words::text(arg(1)?)? {
+                "debug" => log::Level::Debug,
+                "info" => log::Level::Info,
+                "warn" => log::Level::Warn,
+                _ => log::Level::Error,
+            };
+            log::log(level, words::text(arg(2)?)?);
+            Ok(Ipld::Null)
+        }
+        "context" => Ok(map([
+            ("self", Ipld::String(context::self_did())),
+            ("sender", Ipld::String(context::sender())),
+            ("event", Ipld::String(context::event())),
+            ("time", Ipld::Integer(context::time().into())),
+            ("random", Ipld::Integer(context::random().into())),
+        ])),
+        "try" => match perform(arg(1)?) {
+            Ok(result) => Ok(map([("ok", result)])),
+            Err(Failed::Refused(error)) => Ok(map([("error", refused::data(&error))])),
+            Err(failed) => Err(failed),
+        },
+        "repeat" => {
+            let mut last = Ipld::Null;
+            for _ in 0..words::number(arg(1)?)? {
+                last = perform(arg(2)?)?;
+            }
+            Ok(last)
+        }
+        "reject" => Err(Failed::script(words::text(arg(1)?)?)),
+        "panic" => panic!("{}", words::text(arg(1)?)?),
+        "trap" => core::arch::wasm32::unreachable(),
+        "spin" => misbehave::spin(),
+        "recurse" => Ok(Ipld::Integer(misbehave::recurse(0).into())),
+        "grow" => {
+            misbehave::grow(words::number(arg(1)?)?);
+            Ok(Ipld::Null)
+        }
+        "handles" => {
+            let mut open = Vec::new();
+            for _ in 0..words::number(arg(1)?)? {
+                open.push(cells::open(None, "handle")?);
+            }
+            Ok(Ipld::Integer(open.len() as i128))
+        }
+        other => Err(Failed::Script(format!("no step is named {other}"))),
+    }
+}
+
+/// Writes a whole own cell.
+pub fn write(cell: &str, value: &Ipld) -> Result<(), Failed> {
+    Ok(cells::open(None, cell)?.set(&[], &words::encode(value))?)
+}
+
+/// Appends an event to a list in an own cell.
+pub fn append(cell: &str, event: &[u8]) -> Result<(), Failed> {
+    let cell = cells::open(None, cell)?;
+    let length = match cell.get(&[])? {
+        Some(bytes) => words::list(&words::decode(&bytes)?)?.len(),
+        None => 0,
+    };
+    Ok(cell.set(&[crate::charm::host::types::Segment::Index(length as u32)], event)?)
+}
+
+fn open_cell(value: &Ipld) -> Result<cells::Cell, Failed> {
+    let (owner, name) = words::address(value)?;
+    Ok(cells::open(owner, name)?)
+}
+
+fn found(bytes: Option<Vec<u8>>) -> Result<Ipld, Failed> {
+    bytes.map_or(Ok(Ipld::Null), |bytes| words::decode(&bytes))
+}
+
+fn map<const N: usize>(entries: [(&str, Ipld); N]) -> Ipld {
+    Ipld::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn on_commit(value: &Ipld) -> Result<OnCommit, Failed> {
+    let tag = words::optional(value, "tag").unwrap_or(&Ipld::Null);
+    Ok(OnCommit { stream: words::text(words::field(value, "stream")?)?.into(), tag: words::encode(tag) })
+}
+
+fn send(to: &Ipld, event: &[u8], on_commit: Option<OnCommit>) -> Result<Ipld, Failed> {
+    let (owner, name) = words::address(to)?;
+    let stream = streams::open(owner, name)?;
+    Ok(Ipld::String(streams::send(&stream, event, on_commit.as_ref())?))
+}
+
+fn declarations(value: Option<&Ipld>) -> Result<Vec<Declaration>, Failed> {
+    let mut list = Vec::new();
+    for wanted in value.map(words::list).transpose()?.unwrap_or_default() {
+        let (name, shape) = match wanted {
+            Ipld::String(name) => (name.as_str(), "any"),
+            pair => match words::list(pair)? {
+                [name, shape] => (words::text(name)?, words::text(shape)?),
+                _ => return Err(Failed::script("a pair of name and shape is needed")),
+            },
+        };
+        list.push(Declaration { name: name.into(), shape: shape.into() });
+    }
+    Ok(list)
+}
+
+fn wanted(value: &Ipld) -> Result<Wanted, Failed> {
+    let part = |name| declarations(words::optional(value, name));
+    Ok(Wanted { cells: part("cells")?, streams: part("streams")? })
+}
+
+fn wished(tag: &Ipld, cell: &Ipld, shape: &Ipld) -> Result<cells::Cell, Failed> {
+    let cell = Declaration { name: words::text(cell)?.into(), shape: words::text(shape)?.into() };
+    let found = discovery::wish(words::text(tag)?, &Wanted { cells: vec![cell], streams: vec![] })?;
+    let first = found.into_iter().next().ok_or_else(|| Failed::script("the wish found nobody"))?;
+    first.cells.into_iter().next().ok_or_else(|| Failed::script("the wish gave no handle"))
+}
+
+fn fetch(request: &Ipld) -> Result<Ipld, Failed> {
+    let text = |name: &str| words::optional(request, name).map(words::text).transpose();
+    let mut headers = Vec::new();
+    match words::optional(request, "headers") {
+        Some(Ipld::Map(entries)) => {
+            for (name, value) in entries {
+                headers.push((name.clone(), words::text(value)?.to_owned()));
+            }
+        }
+        Some(pairs) => {
+            for pair in words::list(pairs)? {
+                match words::list(pair)? {
+                    [name, value] => headers.push((words::text(name)?.into(), words::text(value)?.into())),
+                    _ => return Err(Failed::script("a pair of name and value is needed")),
+                }
+            }
+        }
+        None => {}
+    }
+    let answer = http::fetch(&http::Request {
+        method: text("method")?.unwrap_or("GET").into(),
+        url: words::text(words::field(request, "url")?)?.into(),
+        headers,
+        body: text("body")?.unwrap_or_default().into(),
+    })?;
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    Ok(map([("status", Ipld::Integer(answer.status.into())), ("body", Ipld::String(body))]))
+}
