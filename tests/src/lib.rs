@@ -1,10 +1,24 @@
 //! The conformance suite of the charm runtime: a black box over the public API of `charm-host`, driven through
 //! real wasm guests. Chapters are in `conformance/`; this library is what they share.
+//!
+//! Most tests are plain data: they send scripts to the guest [`probe`] and look at what the host calls gave.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod hosts;
+mod logs;
+mod probe;
+mod stores;
+mod wire;
 
 use std::{collections::HashSet, path::PathBuf};
 
 use charm_host::{Names, Value};
+
+pub use hosts::{Home, builder, host};
+pub use logs::Logs;
+pub use probe::{all_of, cell, note, of, pair, probe, probe_charm, probes, results, run, script, send, settle, value_of};
+pub use stores::{Control, GatedStore};
+pub use wire::{WIRE, Wire};
 
 /// Returns a component that `cargo xtask charms` built.
 ///
@@ -12,8 +26,12 @@ use charm_host::{Names, Value};
 /// When it is not there.
 #[track_caller]
 pub fn component(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/charms").join(format!("{name}.wasm"));
+    let path = target().join("charms").join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|_| panic!("{} is missing: run cargo xtask charms", path.display()))
+}
+
+fn target() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target")
 }
 
 /// Returns a value from JSON.

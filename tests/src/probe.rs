@@ -1,0 +1,114 @@
+//! The scripted guest `tests/guests/probe`, and hosts full of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use charm_host::{Charm, Did, EventId, Host, Names, NewEvent, Path, Receipt, Value};
+use serde_json::{Value as Json, json};
+
+use crate::{component, value};
+
+/// Returns the probe as a charm of that name, without grants.
+pub fn probe_charm(name: &str) -> Charm {
+    Charm::new(name, component("probe"))
+}
+
+/// Installs a probe that may do nothing with others.
+pub async fn probe(host: &Host, name: &str) -> Did {
+    host.install(probe_charm(name)).await.unwrap()
+}
+
+/// Installs probes that may read and send everything of each other.
+pub async fn probes<const N: usize>(host: &Host, names: [&str; N]) -> [Did; N] {
+    let mut dids = Vec::new();
+    for name in names {
+        dids.push(probe(host, name).await);
+    }
+    for holder in &dids {
+        host.grant(*holder, all_of(&dids), all_of(&dids));
+    }
+    dids.try_into().unwrap()
+}
+
+/// Installs the probes `a` and `b` that may read and send everything of each other.
+pub async fn pair(host: &Host) -> (Did, Did) {
+    let [a, b] = probes(host, ["a", "b"]).await;
+    (a, b)
+}
+
+/// Returns a grant for everything of these charms.
+pub fn all_of(charms: &[Did]) -> BTreeMap<Did, Names> {
+    charms.iter().map(|did| (*did, Names::All)).collect()
+}
+
+/// Returns a cell or stream of another charm, as scripts name it.
+pub fn of(owner: Did, name: &str) -> Json {
+    json!([owner.to_string(), name])
+}
+
+/// Returns the event of `run`: a list of steps.
+pub fn script(steps: Json) -> Value {
+    value(json!({ "steps": steps }))
+}
+
+/// Runs steps in one turn of a probe and returns the receipt.
+pub async fn run(host: &Host, charm: Did, steps: Json) -> Receipt {
+    send_and_wait(host, charm, "run", script(steps)).await
+}
+
+/// Runs steps in one turn that must commit and returns their results.
+///
+/// # Panics
+/// When the turn does not commit.
+#[track_caller]
+pub fn results(host: &Host, charm: Did, steps: Json) -> impl Future<Output = Json> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let event = value(json!({ "steps": steps, "out": "out" }));
+        let receipt = send_and_wait(host, charm, "run", event).await;
+        assert!(receipt.commit.is_some(), "{caller}: {receipt:?}");
+        cell(host, charm, "out").await
+    }
+}
+
+/// Sends an event to `note`, which appends it to the cell `notes`, and returns the receipt.
+pub async fn note(host: &Host, charm: Did, event: Json) -> Receipt {
+    send_and_wait(host, charm, "note", value(event)).await
+}
+
+async fn send_and_wait(host: &Host, charm: Did, stream: &str, event: Value) -> Receipt {
+    let request = host.request(NewEvent::new(charm, stream, event));
+    tokio::time::timeout(PATIENCE, request).await.expect("a request settles in time").unwrap()
+}
+
+/// Sends steps to a probe without waiting for the turn; returns the event's id.
+pub async fn send(host: &Host, charm: Did, steps: Json) -> EventId {
+    host.send(NewEvent::new(charm, "run", script(steps))).await.unwrap()
+}
+
+/// Returns what a cell holds, as JSON; null for nothing.
+pub async fn cell(host: &Host, charm: Did, name: &str) -> Json {
+    value_of(host, charm, name).await.map_or(Json::Null, |value| crate::json(&value))
+}
+
+/// Returns what a cell holds.
+pub async fn value_of(host: &Host, charm: Did, name: &str) -> Option<Value> {
+    host.get(&charm, name, &Path::root()).await.unwrap()
+}
+
+/// Longest time that a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until no event waits or runs: an event leaves its inbox with the commit of its turn, and what that
+/// turn sends enters inboxes at the same moment.
+///
+/// # Panics
+/// When that takes longer than 30 s.
+pub async fn settle(host: &Host) {
+    for _ in 0..PATIENCE.as_millis() / 2 {
+        if host.spaces().iter().all(|space| space.waiting == 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("events still wait: {:?}", host.spaces());
+}

@@ -1,0 +1,121 @@
+//! A store whose disk a test owns.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex},
+};
+
+use charm_host::{Batch, DeadLetter, Did, EventId, Image, LogEntry, MemoryStore, ReceiptRow, Store, StoreError};
+use tokio::sync::watch;
+
+/// A store in memory whose commits a test holds back or lets fail.
+pub struct GatedStore {
+    memory: MemoryStore,
+    inner: Arc<Inner>,
+}
+
+/// The test's side of a [`GatedStore`]. Dropping it lets everything go.
+pub struct Control(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Commits that have reached the store.
+    arrived: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    holds: bool,
+    /// Errors of the next commits.
+    errors: VecDeque<StoreError>,
+    /// Every commit fails so until it is taken away.
+    failing: Option<StoreError>,
+}
+
+impl GatedStore {
+    /// Returns a store on top of this memory, and the test's side of it.
+    pub fn new(memory: MemoryStore) -> (GatedStore, Control) {
+        let inner =
+            Arc::new(Inner { state: Mutex::default(), changed: Condvar::new(), arrived: watch::Sender::new(0) });
+        (GatedStore { memory, inner: inner.clone() }, Control(inner))
+    }
+}
+
+impl Control {
+    /// Holds every commit from now on.
+    pub fn hold(&self) {
+        self.0.state.lock().unwrap().holds = true;
+    }
+
+    /// Lets held and later commits go.
+    pub fn release(&self) {
+        self.0.state.lock().unwrap().holds = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Makes one of the next commits fail; nothing of it is stored.
+    pub fn fail_next(&self, error: StoreError) {
+        self.0.state.lock().unwrap().errors.push_back(error);
+    }
+
+    /// Makes every commit fail from now on, or none.
+    pub fn fail(&self, error: Option<StoreError>) {
+        self.0.state.lock().unwrap().failing = error;
+    }
+
+    /// Returns how many commits have reached the store.
+    pub fn count(&self) -> usize {
+        *self.0.arrived.borrow()
+    }
+
+    /// Waits until more than `count` commits have reached the store.
+    ///
+    /// # Panics
+    /// When that takes longer than 30 s.
+    pub async fn more_than(&self, count: usize) {
+        let mut arrived = self.0.arrived.subscribe();
+        let wait = arrived.wait_for(|now| *now > count);
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("a commit comes in time").unwrap();
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Store for GatedStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.inner.arrived.send_modify(|count| *count += 1);
+        let mut state = self.inner.state.lock().unwrap();
+        while state.holds {
+            state = self.inner.changed.wait(state).unwrap();
+        }
+        match state.errors.pop_front().or_else(|| state.failing.clone()) {
+            Some(error) => Err(error),
+            None => self.memory.commit(batch),
+        }
+    }
+
+    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+        self.memory.load(fresh_secret)
+    }
+
+    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+        self.memory.receipt(id)
+    }
+
+    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
+        self.memory.entry(g)
+    }
+
+    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        self.memory.log(space, after, max)
+    }
+
+    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+        self.memory.dead_letter(position)
+    }
+}
