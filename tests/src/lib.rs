@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hosts;
+mod ledger;
 mod logs;
 mod probe;
 mod stores;
@@ -15,6 +16,7 @@ use std::{collections::HashSet, path::PathBuf};
 use charm_host::{Names, Value};
 
 pub use hosts::{Home, builder, host};
+pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{all_of, cell, note, of, pair, probe, probe_charm, probes, results, run, script, send, settle, value_of};
 pub use stores::{Control, GatedStore};

@@ -3,7 +3,8 @@
 //! Stream `run` takes `{steps: [step..], out?: "cell"}`; a step is the list `[op, args..]`, see `steps.rs`. With
 //! `out` the list of all results is written to that own cell at the end. A refused host call rejects the event,
 //! unless the step stands inside `["try", step]`. `note` and `on-receipt` append their event to the own cells
-//! `notes` and `receipts`. `describe` declares more: a cell and a stream with a shape, and a tag.
+//! `notes` and `receipts`; when the tag of a receipt is a script too, `on-receipt` runs it. `describe` declares
+//! more: a cell and a stream with a shape, and a tag.
 
 mod misbehave;
 mod refused;
@@ -11,6 +12,7 @@ mod steps;
 mod words;
 
 use ipld_core::ipld::Ipld;
+use refused::Failed;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "charm" });
 
@@ -36,24 +38,32 @@ impl Guest for Probe {
     fn handle(stream: String, event: Vec<u8>) -> Result<(), String> {
         std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
         let result = match stream.as_str() {
-            "run" => run(&event),
+            "run" => words::decode(&event).and_then(|script| run(&script)),
             "note" => steps::append("notes", &event),
-            "on-receipt" => steps::append("receipts", &event),
+            "on-receipt" => on_receipt(&event),
             _ => Ok(()),
         };
         result.map_err(|failed| failed.to_string())
     }
 }
 
-fn run(event: &[u8]) -> Result<(), refused::Failed> {
-    let script = words::decode(event)?;
-    let steps = words::list(words::field(&script, "steps")?)?;
+fn run(script: &Ipld) -> Result<(), Failed> {
+    let steps = words::list(words::field(script, "steps")?)?;
     let mut results = Vec::new();
     for step in steps {
         results.push(steps::perform(step)?);
     }
-    match words::optional(&script, "out") {
+    match words::optional(script, "out") {
         Some(out) => steps::write(words::text(out)?, &Ipld::List(results)),
         None => Ok(()),
+    }
+}
+
+fn on_receipt(event: &[u8]) -> Result<(), Failed> {
+    steps::append("receipts", event)?;
+    let event = words::decode(event)?;
+    match words::optional(&event, "tag") {
+        Some(script) if words::optional(script, "steps").is_some() => run(script),
+        _ => Ok(()),
     }
 }

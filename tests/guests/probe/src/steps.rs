@@ -9,6 +9,7 @@
 //! ["wish-get", tag, cell, shape]             reads that cell of the first found
 //! ["wish-set", tag, cell, shape, value]      writes it, through the handle
 //! ["fetch", {method, url, headers?, body?}]  {status, body}
+//! ["fetch-with", request, cell, path]        the same; the body is the text of the value there
 //! ["log", level, text]   ["context"]         {self, sender, event, time, random}
 //! ["try", step]                              {ok: result} or {error: {kind, ..fields}}
 //! ["repeat", n, step]                        result of the last
@@ -56,7 +57,11 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             wished(arg(1)?, arg(2)?, arg(3)?)?.set(&[], &words::encode(arg(4)?))?;
             Ok(Ipld::Null)
         }
-        "fetch" => fetch(arg(1)?),
+        "fetch" => fetch(arg(1)?, None),
+        "fetch-with" => {
+            let value = found(open_cell(arg(2)?)?.get(&words::path(arg(3)?)?)?)?;
+            fetch(arg(1)?, Some(format!("{value:?}")))
+        }
         "log" => {
             let level = match words::text(arg(1)?)? {
                 "debug" => log::Level::Debug,
@@ -172,7 +177,7 @@ fn wished(tag: &Ipld, cell: &Ipld, shape: &Ipld) -> Result<cells::Cell, Failed> 
     first.cells.into_iter().next().ok_or_else(|| Failed::script("the wish gave no handle"))
 }
 
-fn fetch(request: &Ipld) -> Result<Ipld, Failed> {
+fn fetch(request: &Ipld, body: Option<String>) -> Result<Ipld, Failed> {
     let text = |name: &str| words::optional(request, name).map(words::text).transpose();
     let mut headers = Vec::new();
     match words::optional(request, "headers") {
@@ -195,7 +200,7 @@ fn fetch(request: &Ipld) -> Result<Ipld, Failed> {
         method: text("method")?.unwrap_or("GET").into(),
         url: words::text(words::field(request, "url")?)?.into(),
         headers,
-        body: text("body")?.unwrap_or_default().into(),
+        body: body.as_deref().or(text("body")?).unwrap_or_default().into(),
     })?;
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     Ok(map([("status", Ipld::Integer(answer.status.into())), ("body", Ipld::String(body))]))
