@@ -1,13 +1,13 @@
 //! The charms that are installed: component, directory entry and outbound grants of each.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use crate::{
     did::Did,
-    directory::{Directory, Entry, Rights},
+    directory::{Directory, Entry, Meter, Rights},
     guest::Prepared,
     http::HttpGrant,
 };
@@ -22,6 +22,16 @@ pub struct Installed {
     pub http: Arc<[HttpGrant]>,
 }
 
+impl Installed {
+    /// Returns the same charm with other rights.
+    pub fn with_rights(&self, rights: Rights) -> Installed {
+        let Entry { did, name, descriptor, inbox, .. } = self.entry.as_ref();
+        let (name, descriptor, inbox) = (name.clone(), descriptor.clone(), inbox.clone());
+        let entry = Arc::new(Entry { did: *did, name, descriptor, rights, inbox });
+        Installed { entry, prepared: self.prepared.clone(), http: self.http.clone() }
+    }
+}
+
 /// All of them. Turns hold the picture they began with; changes make a new one.
 pub struct Charms {
     inner: RwLock<Inner>,
@@ -33,9 +43,9 @@ struct Inner {
 }
 
 impl Charms {
-    /// Returns nobody but the operator.
-    pub fn new(operator: Did) -> Charms {
-        let inner = Inner { directory: Arc::new(Directory::new(operator)), installed: HashMap::new() };
+    /// Returns nobody but the operator; the store knows the charms of `known`.
+    pub fn new(operator: Did, known: BTreeMap<Did, Arc<Meter>>) -> Charms {
+        let inner = Inner { directory: Arc::new(Directory::new(operator, known)), installed: HashMap::new() };
         Charms { inner: RwLock::new(inner) }
     }
 
@@ -61,11 +71,13 @@ impl Charms {
         Some((inner.installed.get(did)?.clone(), inner.directory.clone()))
     }
 
-    /// Adds or replaces a charm.
-    pub fn install(&self, charm: Installed) {
+    /// Adds or replaces charms, all at once: no turn sees one without the other.
+    pub fn install(&self, charms: Vec<Installed>) {
         self.change(|directory, installed| {
-            directory.insert(charm.entry.clone());
-            installed.insert(charm.entry.did, Arc::new(charm));
+            for charm in charms {
+                directory.insert(charm.entry.clone());
+                installed.insert(charm.entry.did, Arc::new(charm));
+            }
         });
     }
 
@@ -73,12 +85,8 @@ impl Charms {
     pub fn grant(&self, holder: Did, rights: Rights) {
         self.change(|directory, installed| match installed.get(&holder) {
             Some(charm) => {
-                let Entry { did, name, descriptor, inbox, .. } = charm.entry.as_ref();
-                let (name, descriptor, inbox) = (name.clone(), descriptor.clone(), inbox.clone());
-                let entry = Arc::new(Entry { did: *did, name, descriptor, rights, inbox });
-                let (prepared, http) = (charm.prepared.clone(), charm.http.clone());
-                let charm = Installed { entry: entry.clone(), prepared, http };
-                directory.insert(entry);
+                let charm = charm.with_rights(rights);
+                directory.insert(charm.entry.clone());
                 installed.insert(holder, Arc::new(charm));
             }
             None => directory.grant_outside(holder, rights),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{descriptor::Descriptor, did::Did, shape::Shape};
+use crate::{descriptor::Descriptor, did::Did, receipt::Outcome, shape::Shape};
 
 /// Names of cells or streams that a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     entries: BTreeMap<Did, Arc<Entry>>,
+    /// Charms of the store, installed or not: an event for one that is not yet installed waits for it.
+    known: BTreeMap<Did, Arc<Meter>>,
     /// Rights of those outside.
     outside: BTreeMap<Did, Arc<Rights>>,
     /// May read and send everything: the operator.
@@ -80,9 +82,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Returns a directory with nobody in it but the operator.
-    pub fn new(operator: Did) -> Directory {
-        Directory { operator: Some(operator), ..Directory::default() }
+    /// Returns a directory with nobody in it but the operator; the store knows these charms.
+    pub fn new(operator: Did, known: BTreeMap<Did, Arc<Meter>>) -> Directory {
+        Directory { operator: Some(operator), known, ..Directory::default() }
     }
 
     /// Adds or replaces a charm.
@@ -119,6 +121,27 @@ impl Directory {
     pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
         let granted = || self.rights(holder)?.send.get(owner).map(|names| names.covers(stream));
         holder == owner || self.operator == Some(*holder) || granted().unwrap_or(false)
+    }
+
+    /// Decides whether a charm's event goes out: with the stream's shape, or with none when the receiver is known
+    /// but not installed yet. Without a grant nobody learns what exists.
+    ///
+    /// # Errors
+    /// `Denied` or `NoSuchStream`, the outcome of the send.
+    pub fn deliver(&self, sender: &Did, to: &Did, stream: &str) -> Result<Option<&Shape>, Outcome> {
+        if !self.may_send(sender, to, stream) {
+            return Err(Outcome::Denied);
+        }
+        match self.entries.get(to) {
+            Some(entry) => entry.descriptor.streams.get(stream).map(Some).ok_or(Outcome::NoSuchStream),
+            None if self.known.contains_key(to) => Ok(None),
+            None => Err(Outcome::NoSuchStream),
+        }
+    }
+
+    /// Returns how full the inbox of a charm is.
+    pub fn inbox(&self, did: &Did) -> Option<&Arc<Meter>> {
+        self.entries.get(did).map(|entry| &entry.inbox).or_else(|| self.known.get(did))
     }
 
     /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7). By DID.

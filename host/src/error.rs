@@ -50,6 +50,9 @@ pub enum OpenError {
     /// The keyring does not open or lacks a key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The host stopped while it opened.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// The engine does not start with these limits.
     #[error("engine does not start: {0}")]
     Engine(String),
@@ -165,6 +168,16 @@ pub enum InstallError {
         /// As stored.
         found: Did,
     },
+    /// The manifest pins a DID that the store has under another name.
+    #[error("charm {charm}: {did} is {name} in the store: correct the manifest")]
+    OtherName {
+        /// The charm.
+        charm: String,
+        /// As pinned.
+        did: Did,
+        /// Whose it is.
+        name: String,
+    },
     /// A grant does not make sense.
     #[error("charm {charm}: grant: {why}")]
     Grant {
@@ -265,6 +278,16 @@ pub enum ReadError {
     /// The store knows no such space.
     #[error("no space {0} in this store")]
     NoSuchSpace(Did),
+    /// The reader has no grant for that cell.
+    #[error("{reader} has no grant to read {cell} of {owner}: add one to charms.toml")]
+    Denied {
+        /// Who asked.
+        reader: Did,
+        /// Whose cell.
+        owner: Did,
+        /// The cell.
+        cell: String,
+    },
     /// The path leads through a value of another kind.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),

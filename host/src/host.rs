@@ -14,7 +14,7 @@ use crate::{
     env::{Env, SystemEnv},
     error::{InstallError, OpenError, ReadError, SendError, Unavailable, clip},
     event::{Event, EventId},
-    guest::{Guests, LoadError},
+    guest::{Guests, LoadError, Prepared},
     http::{HttpClient, HttpGrant, Transport},
     keyring::{Keyring, MemoryKeyring},
     limits::{Limits, SUPPLIED_ID_BYTES_MAX},
@@ -32,6 +32,8 @@ use crate::{
 /// Names of the host's own spaces; no charm can have them.
 const HOST: &str = "@host";
 const OPERATOR: &str = "@operator";
+/// Event ids number the sends of a turn in 16 bits; the last number is for events from outside.
+const SENDS_MAX: usize = 65_535;
 
 /// What a host is built from. Without further words: everything in memory, default limits, the real network.
 pub struct HostBuilder {
@@ -93,6 +95,9 @@ impl HostBuilder {
             Some(env) => env,
             None => SystemEnv::current(),
         };
+        if limits.sends_max > SENDS_MAX {
+            return Err(OpenError::Engine(format!("sends-max is at most {SENDS_MAX}")));
+        }
         let limits = Arc::new(limits);
         let mut secret = [0; 32];
         env.random(&mut secret);
@@ -110,16 +115,21 @@ impl HostBuilder {
             Some(transport) => transport,
             None => Arc::new(HttpClient::new(limits.clone()).map_err(OpenError::Engine)?),
         };
+        // wasmtime's cache takes absolute folders only.
+        let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         let guests = Guests::start(limits.clone(), cache.as_deref(), &*env).map_err(OpenError::Engine)?;
         let ready = Arc::new(Ready::default());
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
-        committer.register(host, HOST);
-        committer.register(operator, OPERATOR);
-        let charms = Arc::new(Charms::new(operator));
+        committer.register(host, HOST).await?;
+        committer.register(operator, OPERATOR).await?;
+        let mut known = committer.meters();
+        known.retain(|did, _| *did != host && *did != operator);
+        let charms = Arc::new(Charms::new(operator, known));
         let stage = Arc::new(Stage { committer, guests, env, transport });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
-        Ok(Host { stage, charms, ready, store, keyring, limits, operator })
+        let installing = tokio::sync::Mutex::new(());
+        Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })
     }
 }
 
@@ -210,7 +220,8 @@ pub struct CharmInfo {
     pub descriptor: Descriptor,
 }
 
-/// A running host. Dropping it stops it without waiting; [`Host::shutdown`] waits for what runs.
+/// A running host. Dropping it stops it without waiting: the store can be opened again when the batch that is being
+/// written is there. [`Host::shutdown`] waits for what runs and makes it durable.
 pub struct Host {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
@@ -219,6 +230,8 @@ pub struct Host {
     keyring: Arc<dyn Keyring>,
     limits: Arc<Limits>,
     operator: Did,
+    /// One install at a time: two of the same name get one DID.
+    installing: tokio::sync::Mutex<()>,
 }
 
 impl Host {
@@ -245,6 +258,15 @@ impl Host {
     /// # Errors
     /// [`InstallError`]; what was installed before is untouched.
     pub async fn install(&self, charm: Charm) -> Result<Did, InstallError> {
+        let installed = self.prepare(charm).await?;
+        let did = installed.entry.did;
+        self.activate(vec![installed]);
+        Ok(did)
+    }
+
+    /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
+    pub(crate) async fn prepare(&self, charm: Charm) -> Result<Installed, InstallError> {
+        let _installing = self.installing.lock().await;
         let Charm { name, component, did: pinned, rights, http } = charm;
         check_charm_name(&name)?;
         let max = self.limits.component_bytes_max;
@@ -261,7 +283,12 @@ impl Host {
         {
             return Err(InstallError::OtherDid { charm: name, wanted, found });
         }
-        let loaded = self.stage.guests.load(&component).await;
+        if let (Some(did), None) = (pinned, known)
+            && let Some(other) = self.stage.committer.name_of(&did)
+        {
+            return Err(InstallError::OtherName { charm: name, did, name: other });
+        }
+        let loaded = self.load(component).await?;
         let (prepared, descriptor) = loaded.map_err(|error| load_error(name.clone(), error))?;
         let key_error = |error| InstallError::Key { charm: name.clone(), error };
         let did = match known.or(pinned) {
@@ -269,11 +296,28 @@ impl Host {
             None => fresh_key(&*self.keyring, &*self.stage.env).map_err(key_error)?,
         };
         self.stage.committer.health()?;
-        let inbox = self.stage.committer.register(did, &name);
+        let inbox = self.stage.committer.register(did, &name).await?;
         let entry = Arc::new(Entry { did, name, descriptor, rights, inbox });
-        self.charms.install(Installed { entry, prepared: Arc::new(prepared), http: http.into() });
-        self.ready.install(did);
-        Ok(did)
+        Ok(Installed { entry, prepared: Arc::new(prepared), http: http.into() })
+    }
+
+    /// Lets prepared charms have turns from now on: none of them runs before all are there.
+    pub(crate) fn activate(&self, charms: Vec<Installed>) {
+        let dids: Vec<Did> = charms.iter().map(|charm| charm.entry.did).collect();
+        self.charms.install(charms);
+        dids.into_iter().for_each(|did| self.ready.install(did));
+    }
+
+    /// Compiles where blocking hurts nobody.
+    async fn load(&self, bytes: Vec<u8>) -> Result<Result<(Prepared, Descriptor), LoadError>, Unavailable> {
+        let (stage, (sender, receiver)) = (self.stage.clone(), tokio::sync::oneshot::channel());
+        let compile = Box::new(move || drop(sender.send(stage.guests.compile(&bytes))));
+        self.stage.env.block(compile).await;
+        match receiver.await {
+            Ok(Ok(component)) => Ok(self.stage.guests.load(&component).await),
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(_) => Ok(Err(LoadError::Malformed("the compiler failed on it".to_owned()))),
+        }
     }
 
     /// Replaces what a charm, or someone outside, may do with charms. Takes effect with the next turn;
@@ -293,7 +337,7 @@ impl Host {
         directory.iter().map(info).collect()
     }
 
-    /// Returns every space of the store.
+    /// Returns every space of the store, with counts of this moment: some of it may not be durable yet.
     pub fn spaces(&self) -> Vec<SpaceInfo> {
         self.stage.committer.spaces()
     }
@@ -396,6 +440,18 @@ impl Host {
         archive::part(version.and_then(|version| version.value).as_ref(), path)
     }
 
+    /// Returns the durable value at a path of a cell, as far as `reader` has a grant to read it (I4).
+    ///
+    /// # Errors
+    /// `Denied`, else as `get`.
+    pub async fn get_as(&self, reader: &Did, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
+        if !self.charms.directory().may_read(reader, owner, cell) {
+            let cell = clip(cell, 128).into_owned();
+            return Err(ReadError::Denied { reader: *reader, owner: *owner, cell });
+        }
+        self.get(owner, cell, path).await
+    }
+
     /// Returns the value at a path of a cell as it was after commit `seq` of its space (C6).
     ///
     /// # Errors
@@ -411,10 +467,16 @@ impl Host {
         archive::part(verify::value_at(&*self.store, cell, g, seq)?.as_ref(), path)
     }
 
-    /// Returns the cells of a space that hold a value, by name.
-    pub fn cells(&self, owner: &Did) -> Vec<CellInfo> {
-        let cells = self.stage.committer.versions().list(owner).into_iter();
-        cells.filter_map(|(name, version)| CellInfo::new(name, version.seq, version.value.as_ref()?)).collect()
+    /// Returns the cells of a space that hold a value, by name. Completes when all of them are durable.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn cells(&self, owner: &Did) -> Result<Vec<CellInfo>, Unavailable> {
+        let committer = &self.stage.committer;
+        let cells = committer.versions().list(owner);
+        committer.durable(cells.iter().map(|(_, version)| version.g).max().unwrap_or(0)).await?;
+        let info = |(name, version): (_, crate::tx::Version)| CellInfo::new(name, version.seq, version.value.as_ref()?);
+        Ok(cells.into_iter().filter_map(info).collect())
     }
 
     /// Returns the events that wait for a charm, first first.
@@ -463,6 +525,11 @@ impl Host {
     /// [`VerifyError`] at the first thing that is wrong.
     pub fn verify(&self, space: &Did) -> Result<Verified, VerifyError> {
         verify::verify(&*self.store, space)
+    }
+
+    /// Completes when the host has stopped by itself, and says why: a batch could not be made durable (T8).
+    pub async fn stopped(&self) -> Unavailable {
+        self.stage.committer.stopped().await
     }
 
     /// Ends: starts no more turns, lets the running ones end, makes everything durable.

@@ -165,7 +165,7 @@ impl Outbound {
         if self.exchanges.len() >= limits.http_requests_max {
             return Err(FetchError::Limit { name: "http-requests-max", max: limits.http_requests_max as u64 });
         }
-        gate.committer.durable(seen).await.map_err(FetchError::Unavailable)?;
+        gate.committer.durable_at_last(seen).await.map_err(FetchError::Unavailable)?;
         let answer = gate.transport.exchange(request.clone(), grant.private).await;
         let result = told(answer.clone(), limits);
         self.exchanges.push(Exchange { request, answer, used: true });

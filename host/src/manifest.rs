@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     did::Did,
-    directory::Names,
+    directory::{Names, Rights},
     error::{InstallError, clip},
     host::{Charm, Host},
     http::HttpGrant,
@@ -165,12 +165,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Installs every charm of the manifest and sets all grants. Names in grants may stand in any order.
+    /// Installs every charm of the manifest with its grants, all at once: events that waited find everyone there.
+    /// Names in grants may stand in any order.
     ///
     /// # Errors
-    /// `Io` for a component file, `Install`. Charms before the failing one stay installed.
+    /// `Io` for a component file, `Install`; none of the manifest is installed then.
     pub async fn install(&self, host: &Host) -> Result<BTreeMap<String, Did>, ManifestError> {
-        let mut dids = BTreeMap::new();
+        let (mut dids, mut charms) = (BTreeMap::new(), Vec::new());
         for (name, spec) in &self.charms {
             let component = read(&spec.component, usize::MAX)?;
             let mut charm = Charm::new(name, component);
@@ -181,16 +182,23 @@ impl Manifest {
                 let (origin, methods) = (origin.clone(), methods.clone());
                 charm = charm.may_call(HttpGrant { origin, methods, private: *private });
             }
-            dids.insert(name.clone(), host.install(charm).await?);
+            let charm = host.prepare(charm).await?;
+            dids.insert(name.clone(), charm.entry.did);
+            charms.push((charm, &spec.grant));
         }
-        for (name, spec) in &self.charms {
-            let (read, send) = rights(name, &spec.grant, &dids)?;
-            host.grant(dids[name], read, send);
-        }
-        for (holder, spec) in &self.outside {
+        let granted = charms.into_iter().map(|(charm, grants)| {
+            let (read, send) = rights(&charm.entry.name, grants, &dids)?;
+            Ok(charm.with_rights(Rights { read, send }))
+        });
+        let granted = granted.collect::<Result<Vec<_>, InstallError>>()?;
+        let outside = self.outside.iter().map(|(holder, spec)| {
             let (read, send) = rights(holder, &spec.grant, &dids)?;
-            host.grant(parse_did(holder, holder)?, read, send);
+            Ok((parse_did(holder, holder)?, read, send))
+        });
+        for (holder, read, send) in outside.collect::<Result<Vec<_>, InstallError>>()? {
+            host.grant(holder, read, send);
         }
+        host.activate(granted);
         Ok(dids)
     }
 }

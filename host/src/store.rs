@@ -171,7 +171,7 @@ pub struct Image {
 
 /// A store of spaces. Calls may block; the host makes them from where that hurts nobody.
 pub trait Store: Send + Sync + 'static {
-    /// Returns everything that lives. `fresh_secret` is kept when the store is new.
+    /// Returns everything that lives, as of one batch. `fresh_secret` is kept when the store is new.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -182,6 +182,9 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Full` leaves nothing behind and may be tried again; after any other error the outcome is unknown.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Lets another host open the store. Called once nothing more will be committed; reading goes on.
+    fn close(&self) {}
 
     /// Returns the receipt of an event.
     ///

@@ -18,7 +18,7 @@ use std::{
 pub use committer::{Accepted, Committer, Failure, Refused};
 pub use conflict::Conflict;
 pub use refusal::Refusal;
-pub use versions::Versions;
+pub use versions::{Version, Versions};
 
 use crate::{
     cell::{CellId, check_name},
@@ -163,20 +163,23 @@ impl Transaction {
         let payload = Value::from_bytes(payload, max, VALUE_DEPTH_MAX)
             .map_err(|error| Refusal::value(error, "event-bytes-max", max))?;
         let on_commit = on_commit.map(|(stream, tag)| self.on_commit(stream, tag)).transpose()?;
-        if let Some(entry) = self.directory.get(&to) {
-            if let Some(shape) = entry.descriptor.streams.get(stream)
-                && self.directory.may_send(&self.writer, &to, stream)
-            {
-                shape.check(&payload)?;
-            }
-            self.reserve(to, payload.as_bytes().len())?;
+        let bytes = payload.as_bytes().len();
+        let deliver = self.directory.deliver(&self.writer, &to, stream);
+        if let Ok(Some(shape)) = deliver {
+            shape.check(&payload)?;
         }
-        if on_commit.is_some() {
-            let undo = (to, payload.as_bytes().len());
-            if let Err(full) = self.reserve(self.writer, 0) {
-                self.release(undo.0, undo.1);
-                return Err(full);
+        // A send that will be refused takes no room, and learns nothing about the receiver.
+        let goes = deliver.is_ok();
+        if goes {
+            self.reserve(to, bytes)?;
+        }
+        if on_commit.is_some()
+            && let Err(full) = self.reserve(self.writer, 0)
+        {
+            if goes {
+                self.release(to, bytes);
             }
+            return Err(full);
         }
         let id = self.mint.send(self.position, self.sends.len());
         let event =
@@ -255,8 +258,7 @@ impl Transaction {
 
     fn reserve(&mut self, inbox: Did, bytes: usize) -> Result<(), Refusal> {
         let (events, staged) = self.staged.get(&inbox).copied().unwrap_or_default();
-        let meter = self.directory.get(&inbox).map(|entry| &entry.inbox);
-        if meter.is_some_and(|meter| !meter.has_room(events, staged + bytes, &self.limits)) {
+        if self.directory.inbox(&inbox).is_some_and(|meter| !meter.has_room(events, staged + bytes, &self.limits)) {
             return Err(Refusal::QueueFull(inbox));
         }
         self.staged.insert(inbox, (events + 1, staged + bytes));

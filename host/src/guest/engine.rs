@@ -100,6 +100,10 @@ fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
+fn text(error: &wasmtime::Error) -> String {
+    clip(&format!("{error:#}"), 512).into_owned()
+}
+
 impl Guests {
     /// Starts the engine; compiled code is kept in `cache` when there is one.
     ///
@@ -129,13 +133,19 @@ impl Guests {
         Ok(guests)
     }
 
-    /// Compiles, checks and links a component, and asks it what it is. Blocks for the compilation.
+    /// Compiles a component. Blocks: milliseconds for tens of kilobytes, unless the code cache has it.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        Component::new(&self.engine, bytes).map_err(|error| LoadError::Malformed(text(&error)))
+    }
+
+    /// Checks and links a component, and asks it what it is.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn load(&self, bytes: &[u8]) -> Result<(Prepared, Descriptor), LoadError> {
-        let text = |error: &wasmtime::Error| clip(&format!("{error:#}"), 512).into_owned();
-        let component = Component::new(&self.engine, bytes).map_err(|error| LoadError::Malformed(text(&error)))?;
+    pub async fn load(&self, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
         let mut wasi = false;
         for (import, _) in component.component_type().imports(&self.engine) {
             if wasi::serves(import) {
@@ -145,7 +155,7 @@ impl Guests {
             }
         }
         let linker = if wasi { &self.with_wasi } else { &self.plain };
-        let pre = linker.instantiate_pre(&component).map_err(|error| {
+        let pre = linker.instantiate_pre(component).map_err(|error| {
             // An import of a name that the world does not have is an unknown import, not another type of a known one.
             LoadError::World(text(&error))
         })?;

@@ -44,8 +44,8 @@ pub struct SqliteStore {
     writer: Mutex<Writer>,
     /// All look-ups; WAL lets it read beside the writer.
     reader: Mutex<Connection>,
-    /// Held as long as the store is open; none when read-only.
-    _lock: Option<File>,
+    /// Held until the store is closed; none when read-only.
+    lock: Mutex<Option<File>>,
 }
 
 struct Writer {
@@ -106,7 +106,11 @@ impl SqliteStore {
         let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
             .map_err(|error| failed(&path, error))?;
         let writer = Writer { connection, cids: cids.into_iter().collect() };
-        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: Mutex::new(reader), _lock: lock })
+        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: Mutex::new(reader), lock: Mutex::new(lock) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
@@ -240,7 +244,7 @@ fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
 
 impl Store for SqliteStore {
     fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
-        if self._lock.is_some() {
+        if self.lock().is_some() {
             let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             writer
                 .connection
@@ -251,6 +255,8 @@ impl Store for SqliteStore {
                 .map_err(|error| failed(&self.path, error))?;
         }
         self.read(|connection| {
+            // One picture, also beside a host that commits meanwhile.
+            let _picture = connection.unchecked_transaction()?;
             let meta = |name: &str| {
                 connection
                     .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, Vec<u8>>(0))
@@ -278,6 +284,9 @@ impl Store for SqliteStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.lock().is_none() {
+            return Err(StoreError::Failed(format!("{}: not open for writing", self.path)));
+        }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { connection, cids } = &mut *writer;
         let mut work = || -> rusqlite::Result<()> {
@@ -286,6 +295,10 @@ impl Store for SqliteStore {
             transaction.commit()
         };
         work().map_err(|error| failed(&self.path, error))
+    }
+
+    fn close(&self) {
+        *self.lock() = None;
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

@@ -7,7 +7,7 @@ mod group;
 mod inbox;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -150,23 +150,49 @@ impl Committer {
         &self.mint
     }
 
-    /// Adds a space, or returns its meter when it is there.
-    pub fn register(&self, did: Did, name: &str) -> Arc<Meter> {
+    /// Adds a space unless it is there; completes when it is durable.
+    ///
+    /// # Errors
+    /// When the host stops first.
+    pub async fn register(&self, did: Did, name: &str) -> Result<Arc<Meter>, Unavailable> {
+        let (meter, added) = self.add_space(did, name);
+        if let Some(added) = added {
+            tokio::select! {
+                biased;
+                _ = added => {}
+                stopped = self.stopped() => return Err(stopped),
+            }
+        }
+        Ok(meter)
+    }
+
+    fn add_space(&self, did: Did, name: &str) -> (Arc<Meter>, Option<oneshot::Receiver<()>>) {
         let mut state = self.state();
         if let Some(space) = state.spaces.get(&did) {
-            return space.inbox.meter.clone();
+            return (space.inbox.meter.clone(), None);
         }
         let row = SpaceRow { did, name: name.to_owned(), seq: 0, head: record::Hash::default() };
         let space = Space::new(&row);
         let meter = space.inbox.meter.clone();
         state.spaces.insert(did, space);
-        self.group.push(Item::Space(row));
-        meter
+        let (done, added) = oneshot::channel();
+        self.group.push(Item::Space { row, done });
+        (meter, Some(added))
     }
 
     /// Returns the DID that the store has for a charm's name.
     pub fn did_of(&self, name: &str) -> Option<Did> {
         self.state().spaces.iter().find(|(_, space)| space.name == name).map(|(did, _)| *did)
+    }
+
+    /// Returns the name that the store has for a DID.
+    pub fn name_of(&self, did: &Did) -> Option<String> {
+        self.state().spaces.get(did).map(|space| space.name.clone())
+    }
+
+    /// Returns how full the inbox of every space is.
+    pub fn meters(&self) -> BTreeMap<Did, Arc<Meter>> {
+        self.state().spaces.iter().map(|(did, space)| (*did, space.inbox.meter.clone())).collect()
     }
 
     /// Returns every space, by name.
@@ -333,6 +359,17 @@ impl Committer {
         }
     }
 
+    /// Completes when commit `g` is durable, however long the disk is full.
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first.
+    pub async fn durable_at_last(&self, g: u64) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        let reached = durable.wait_for(|progress| progress.g >= g || progress.stopped.is_some()).await;
+        let progress = reached.map_err(|_| Unavailable::Closed)?;
+        if progress.g >= g { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
+    }
+
     /// Completes when few enough commits wait for the disk to start another turn.
     ///
     /// # Errors
@@ -399,7 +436,7 @@ impl Committer {
             state.g
         };
         let flushed = self.durable(g).await;
-        self.group.close();
+        self.group.finish();
         flushed
     }
 
@@ -428,6 +465,7 @@ impl Committer {
     /// The commit point in memory: queues what goes out, settles what is settled, hands the record to the group.
     fn publish(&self, state: &mut State, commit: Commit<'_>) {
         let Commit { charm, seq, now, taken, writes, sends, buried } = commit;
+        let _span = tracing::info_span!("commit", space = %charm, seq, g = state.g).entered();
         let mut drafts = sends;
         let refused: Vec<Draft> = drafts.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
         drafts.extend(refused);
@@ -443,6 +481,11 @@ impl Committer {
         }
         let mut sent = Vec::with_capacity(drafts.len());
         for Draft { event, refused, receipt_of } in drafts {
+            let _span = tracing::debug_span!("send", event = %event.id, to = %event.to, stream = event.stream).entered();
+            match refused {
+                Some(outcome) => tracing::debug!(%outcome, "refused"),
+                None => tracing::debug!("queued"),
+            }
             let digest = event.supplied.then(|| digest(&event));
             state.open.insert(event.id, Open { digest, waiting: Vec::new() });
             let position = refused.is_none().then(|| {
@@ -471,6 +514,7 @@ impl Committer {
             sends: sent,
             buried,
         };
+        tracing::debug!("committed");
         let taken = taken.map(|(queued, _)| queued.clone());
         self.group.push(Item::Commit { record, taken, position: state.position });
     }
@@ -529,15 +573,9 @@ struct Draft {
 }
 
 impl Draft {
-    /// Decides whether a charm's event may be delivered. Without a grant nobody learns what exists.
+    /// Decides whether a charm's event may be delivered.
     fn judge(event: Event, directory: &Directory) -> Draft {
-        let refused = if !directory.may_send(&event.sender, &event.to, &event.stream) {
-            Some(Outcome::Denied)
-        } else if directory.get(&event.to).is_none_or(|entry| !entry.descriptor.streams.contains_key(&event.stream)) {
-            Some(Outcome::NoSuchStream)
-        } else {
-            None
-        };
+        let refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
         Draft { event, refused, receipt_of: None }
     }
 

@@ -216,6 +216,8 @@ impl Scan<'_> {
     fn simple(&self, at: usize, argument: u64, next: usize) -> Result<usize, Invalid> {
         match self.bytes[at] {
             0xf4..=0xf6 => Ok(next),
+            // Negative zero equals zero: one value, one encoding.
+            0xfb if argument == 1 << 63 => Err(Invalid::NotCanonical { at, why: "float is negative zero" }),
             0xfb if f64::from_bits(argument).is_finite() => Ok(next),
             0xfb => Err(Invalid::NotCanonical { at, why: "float is not finite" }),
             _ => Err(Invalid::NotCanonical { at, why: "simple value or short float" }),

@@ -6,11 +6,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::{Committer, digest, refused_receipt};
 use crate::{
@@ -51,8 +51,8 @@ impl Progress {
 
 /// What waits to become durable.
 pub(super) enum Item {
-    /// A space that is new.
-    Space(SpaceRow),
+    /// A space that is new, and who waits for it.
+    Space { row: SpaceRow, done: oneshot::Sender<()> },
     /// A commit, its place in the chain still open.
     Commit { record: Record, taken: Option<Arc<Queued>>, position: u64 },
 }
@@ -64,7 +64,7 @@ pub(super) struct Group {
     store: Arc<dyn Store>,
     keyring: Arc<dyn Keyring>,
     env: Arc<dyn Env>,
-    /// Last sequence number and hash of each space, with everything handed to the store.
+    /// Last hash of each space, with everything handed to the store. Locked while a batch is written.
     heads: Mutex<HashMap<Did, Hash>>,
     progress: watch::Sender<Progress>,
 }
@@ -74,6 +74,7 @@ struct Work {
     batch: Batch,
     g: u64,
     receipts: Vec<Receipt>,
+    added: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 impl Group {
@@ -106,9 +107,25 @@ impl Group {
         self.items().len()
     }
 
+    /// Writes no more batches after the one that is being written; when that is there, lets the next host have
+    /// the store.
     pub fn close(&self) {
         self.stop(Unavailable::Closed);
         self.wake.notify_one();
+        if !matches!(self.heads.try_lock(), Err(TryLockError::WouldBlock)) {
+            self.store.close();
+        }
+    }
+
+    /// As `close`, and waits for that batch.
+    pub fn finish(&self) {
+        self.close();
+        drop(self.heads.lock());
+        self.store.close();
+    }
+
+    fn closed(&self) -> bool {
+        self.progress.borrow().stopped.is_some()
     }
 
     fn stop(&self, why: Unavailable) {
@@ -117,9 +134,14 @@ impl Group {
         });
     }
 
-    /// Runs until the host closes or a write fails.
+    /// Runs until the host closes or a write fails. Then nothing more is written.
     pub async fn run(self: Arc<Group>, committer: Arc<Committer>) {
-        while self.progress.borrow().stopped.is_none() {
+        self.write_all(&committer).await;
+        self.store.close();
+    }
+
+    async fn write_all(self: &Arc<Group>, committer: &Committer) {
+        while !self.closed() {
             let items = {
                 let mut items = self.items();
                 let rest = items.len().min(BATCH_COMMITS_MAX);
@@ -132,6 +154,9 @@ impl Group {
             }
             let Some(work) = self.write(items).await else { return };
             committer.settled(&work.receipts);
+            for added in work.added.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                let _ = added.send(());
+            }
             self.progress.send_modify(|progress| {
                 progress.g = progress.g.max(work.g);
                 progress.full = false;
@@ -152,10 +177,11 @@ impl Group {
                     self.progress.send_modify(|progress| progress.full = true);
                     self.env.sleep(pause).await;
                     pause = (pause * 2).min(FULL_RETRY_MAX);
-                    if self.progress.borrow().stopped.is_some() {
+                    if self.closed() {
                         return None;
                     }
                 }
+                Err(_) if self.closed() => return None,
                 Err(error) => {
                     tracing::error!(%error, "host stops writing");
                     self.stop(Unavailable::Stopped { reason: error.to_string() });
@@ -163,13 +189,17 @@ impl Group {
                 }
             }
             let (group, again) = (self.clone(), work.clone());
-            result = self.block(move || group.store.commit(&again.batch)).await?;
+            let commit = move || {
+                let _writing = group.heads.lock();
+                group.commit(&again.batch)
+            };
+            result = self.block(commit).await?;
         }
     }
 
     /// Runs `work` off the async threads; none, and the host stopped, when it panicked.
     async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         self.env
             .block(Box::new(move || {
                 let _ = sender.send(work());
@@ -182,13 +212,25 @@ impl Group {
         result
     }
 
+    /// Hands a batch to the store, with `heads` locked: after `close` there is none.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.closed() {
+            return Err(StoreError::Failed("host is shut down".to_owned()));
+        }
+        self.store.commit(batch)
+    }
+
     fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
-        let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new() };
+        let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Mutex::default() };
+        let mut added = Vec::new();
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved: HashMap<Did, u64> = HashMap::new();
         for item in items {
             match item {
-                Item::Space(row) => work.batch.spaces.push(row),
+                Item::Space { row, done } => {
+                    work.batch.spaces.push(row);
+                    added.push(done);
+                }
                 Item::Commit { record, taken, position } => {
                     work.batch.position = Some(position);
                     moved.insert(record.space, record.seq);
@@ -196,6 +238,7 @@ impl Group {
                 }
             }
         }
+        work.added = Mutex::new(added);
         work.coalesce();
         let mut result = Ok(());
         for (index, space) in last_of_each(&work.batch.log) {
@@ -208,7 +251,7 @@ impl Group {
         }
         let head = |space| heads.get(space).copied().unwrap_or_default();
         work.batch.heads = moved.iter().map(|(space, seq)| (*space, *seq, head(space))).collect();
-        let result = result.and_then(|()| self.store.commit(&work.batch));
+        let result = result.and_then(|()| self.commit(&work.batch));
         (Arc::new(work), result)
     }
 }

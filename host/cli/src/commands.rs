@@ -1,0 +1,98 @@
+//! The commands: one file each.
+
+mod did;
+mod events;
+mod get;
+mod ls;
+mod receipt;
+mod run;
+mod send;
+mod verify;
+
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::{
+    Globals,
+    deed::{self, Deed, Fate},
+    failure::{Exit, Failure},
+    output::Output,
+    place,
+    socket::{self, Question},
+};
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the charms of a manifest until Ctrl-C
+    Run(run::Run),
+    /// Send an event, and wait until it is settled
+    Send(send::Send),
+    /// Print the value of a cell, or a part of it
+    Get(get::Get),
+    /// List the charms, or the cells of one
+    Ls(ls::Ls),
+    /// Tell what became of an event
+    Receipt(receipt::Receipt),
+    /// List the events that wait for a charm, or those that failed
+    Events(events::Events),
+    /// Print DIDs: of one charm, or of all and of the host
+    Did(did::Did),
+    /// Prove spaces from their first commit
+    Verify(verify::Verify),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Why it gave nothing; the exit code is inside.
+pub async fn run(command: &Command, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(command) => command.run(globals, output).await,
+        Command::Send(command) => command.run(globals, output).await,
+        Command::Get(command) => command.run(globals, output),
+        Command::Ls(command) => command.run(globals, output),
+        Command::Receipt(command) => command.run(globals, output),
+        Command::Events(command) => command.run(globals, output).await,
+        Command::Did(command) => command.run(globals, output),
+        Command::Verify(command) => command.run(globals, output),
+    }
+}
+
+/// Has something done: by the host that runs on the store, or by one opened for it. None is a discarded dead letter.
+async fn perform(globals: &Globals, deed: Deed, wait: bool, settle_s: Option<u64>) -> Result<Option<Fate>, Failure> {
+    let store = match &globals.store {
+        Some(store) => store.clone(),
+        None => place::manifest(globals)?.store,
+    };
+    let question = Question { deed, wait, settle_s: settle_s.unwrap_or(0) };
+    if let Some(fate) = socket::ask(&store, &question).await? {
+        return Ok(fate);
+    }
+    let manifest = place::manifest(globals)?;
+    let host = place::host(&manifest).await?;
+    manifest.install(&host).await?;
+    let fate = match question.deed.start(&host).await? {
+        None => None,
+        Some(id) if !wait => Some(Fate::waiting(id.to_string())),
+        Some(id) => {
+            let settle = Duration::from_secs(settle_s.unwrap_or(deed::SETTLE_S));
+            Some(deed::finish(&host, &id, settle).await?)
+        }
+    };
+    host.shutdown().await?;
+    Ok(fate)
+}
+
+/// Prints what became of an event, and how to go on when it is not all well.
+fn print_fate(charm: &str, fate: &Fate, output: &Output) -> Result<Exit, Failure> {
+    output.print(fate, || vec![fate.line()])?;
+    if fate.exit() != Exit::Done {
+        output.note(&format!("nothing of it remains but its receipt; charm events {charm} --dead shows it"));
+    }
+    if fate.settled == Some(false) {
+        output.note("events that followed from it still wait; they go on when a host runs");
+    }
+    Ok(fate.exit())
+}

@@ -1,0 +1,105 @@
+//! `charm events`: the events that wait for a charm, and its dead letters (S11).
+
+use charm_host::{Event, Receipt};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    Globals,
+    deed::Deed,
+    failure::{Exit, Failure},
+    json::Json,
+    output::{Output, table},
+    place,
+};
+
+/// Lists by reading the store, also beside a running host. With --json, events come with what they carry.
+#[derive(Args)]
+pub struct Events {
+    /// The charm
+    charm: String,
+    /// Those that failed, with the reason
+    #[arg(long)]
+    dead: bool,
+    /// Send a failed event again, under a new id, and wait until it is settled
+    #[arg(long, value_name = "ID", conflicts_with_all = ["dead", "discard"])]
+    resend: Option<String>,
+    /// Drop a failed event; its receipt stays
+    #[arg(long, value_name = "ID", conflicts_with = "dead")]
+    discard: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: String,
+    sender: String,
+    stream: String,
+    bytes: usize,
+    event: Json,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_at: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Discarded<'a> {
+    discarded: &'a str,
+}
+
+impl Events {
+    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+        let charm = self.charm.clone();
+        let deed = match (&self.resend, &self.discard) {
+            (Some(id), _) => Deed::Resend { charm, id: id.clone() },
+            (None, Some(id)) => Deed::Discard { charm, id: id.clone() },
+            (None, None) => return self.list(globals, output),
+        };
+        match super::perform(globals, deed, true, None).await? {
+            Some(fate) => super::print_fate(&self.charm, &fate, output),
+            None => {
+                let discarded = self.discard.as_deref().unwrap_or_default();
+                output.print(&Discarded { discarded }, || vec![format!("{discarded} discarded")])?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+
+    fn list(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+        let archive = place::archive(globals)?;
+        let space = place::space(&archive.spaces(), &self.charm)?;
+        let lines: Vec<Line> = if self.dead {
+            let letters = archive.dead_letters(&space.did)?;
+            let line = |letter: &charm_host::DeadLetter| line(&letter.event, Some((&letter.receipt, letter.time_ms)));
+            letters.iter().map(line).collect::<Result<_, _>>()?
+        } else {
+            archive.waiting(&space.did).map(|queued| line(&queued.event, None)).collect::<Result<_, _>>()?
+        };
+        output.print(&lines, || {
+            let row = |line: &Line| {
+                let head = [line.id.clone(), line.sender.clone(), line.stream.clone(), line.bytes.to_string()];
+                let why = line.message.as_ref().map_or(String::new(), |message| format!(": {message}"));
+                let [id, sender, stream, bytes] = head;
+                [id, sender, stream, bytes, line.outcome.map_or("waiting".to_owned(), |outcome| format!("{outcome}{why}"))]
+            };
+            table(["EVENT", "SENDER", "STREAM", "BYTES", "OUTCOME"], lines.iter().map(row).collect())
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn line(event: &Event, failed: Option<(&Receipt, u64)>) -> Result<Line, Failure> {
+    Ok(Line {
+        id: event.id.to_string(),
+        sender: event.sender.to_string(),
+        stream: event.stream.clone(),
+        bytes: event.payload.as_bytes().len(),
+        event: Json::decode(&event.payload)?,
+        outcome: failed.map(|(receipt, _)| receipt.outcome.name()),
+        message: failed.and_then(|(receipt, _)| receipt.message.clone()),
+        failed_at: failed.map(|(_, time)| time),
+    })
+}

@@ -1,0 +1,83 @@
+//! `charm ls`: charms, or the cells of one.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    Globals,
+    failure::{Exit, Failure},
+    output::{Output, table},
+    place,
+};
+
+/// Reads the store, also beside a running host.
+#[derive(Args)]
+pub struct Ls {
+    /// List the cells of this charm: name, the commit that wrote it, kind, size
+    charm: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Charm {
+    name: String,
+    did: String,
+    commits: u64,
+    waiting: usize,
+    dead: usize,
+}
+
+#[derive(Serialize)]
+struct Cell {
+    name: String,
+    did: String,
+    revision: u64,
+    kind: String,
+    bytes: usize,
+}
+
+impl Ls {
+    pub fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+        let archive = place::archive(globals)?;
+        let spaces = archive.spaces();
+        let Some(charm) = &self.charm else {
+            let charms = spaces.into_iter().filter(|space| place::is_charm(&space.name));
+            let charms: Vec<Charm> = charms
+                .map(|space| Charm {
+                    name: space.name,
+                    did: space.did.to_string(),
+                    commits: space.commits,
+                    waiting: space.waiting,
+                    dead: space.dead,
+                })
+                .collect();
+            output.print(&charms, || {
+                let row = |charm: &Charm| {
+                    let Charm { name, did, commits, waiting, dead } = charm;
+                    [name.clone(), did.clone(), commits.to_string(), waiting.to_string(), dead.to_string()]
+                };
+                table(["CHARM", "DID", "COMMITS", "WAITING", "DEAD"], charms.iter().map(row).collect())
+            })?;
+            return Ok(Exit::Done);
+        };
+        let space = place::space(&spaces, charm)?;
+        let cells: Vec<Cell> = archive
+            .cells(&space.did)?
+            .into_iter()
+            .map(|cell| Cell {
+                name: cell.name.to_string(),
+                did: space.did.to_string(),
+                revision: cell.revision,
+                kind: cell.kind.to_string(),
+                bytes: cell.bytes,
+            })
+            .collect();
+        output.print(&cells, || {
+            let row = |cell: &Cell| {
+                let Cell { name, did, revision, kind, bytes } = cell;
+                [name.clone(), did.clone(), revision.to_string(), kind.clone(), bytes.to_string()]
+            };
+            table(["CELL", "DID", "REVISION", "KIND", "BYTES"], cells.iter().map(row).collect())
+        })?;
+        Ok(Exit::Done)
+    }
+}

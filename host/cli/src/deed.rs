@@ -1,0 +1,180 @@
+//! What changes something: sending an event, sending a dead letter again, dropping one. The same code serves a
+//! command that opens the host itself and one that reaches a running host through its socket.
+
+use std::time::Duration;
+
+use charm_host::{DeadLetter, Did, EventId, Host, NewEvent, Outcome, Receipt, Status};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Exit, Failure},
+    json::Json,
+    place,
+};
+
+/// How long a command that opened the host itself waits for the consequences of its event, in seconds:
+/// as long as one HTTP exchange may take.
+pub const SETTLE_S: u64 = 30;
+
+const POLL_MIN: Duration = Duration::from_millis(1);
+const POLL_MAX: Duration = Duration::from_millis(50);
+
+/// What is to be done.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Deed {
+    /// Send an event.
+    Send {
+        /// The charm, by name or DID.
+        charm: String,
+        /// Its stream.
+        stream: String,
+        /// What the event carries.
+        event: Json,
+        /// The sender's own id for it (S9).
+        id: Option<String>,
+        /// Who sends it; the operator when none (I4).
+        sender: Option<String>,
+    },
+    /// Send the event of a dead letter again.
+    Resend {
+        /// The charm, by name or DID.
+        charm: String,
+        /// The event that failed.
+        id: String,
+    },
+    /// Drop a dead letter.
+    Discard {
+        /// The charm, by name or DID.
+        charm: String,
+        /// The event that failed.
+        id: String,
+    },
+}
+
+/// What became of an event, as it is printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fate {
+    /// The event.
+    pub id: String,
+    /// An outcome, or `waiting`.
+    pub outcome: String,
+    /// The receiver's commit.
+    pub commit: Option<u64>,
+    /// Why it did not commit.
+    pub message: Option<String>,
+    /// Whether the consequences came to an end too; none when nobody waited for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<bool>,
+}
+
+impl Fate {
+    /// Returns that of an event that is not settled.
+    pub fn waiting(id: String) -> Fate {
+        Fate { id, outcome: "waiting".to_owned(), commit: None, message: None, settled: None }
+    }
+
+    /// Returns what is known of an event.
+    pub fn of(id: &EventId, status: Status) -> Option<Fate> {
+        match status {
+            Status::Settled(receipt) => Some(receipt.into()),
+            Status::Waiting => Some(Fate::waiting(id.to_string())),
+            Status::Unknown => None,
+        }
+    }
+
+    /// Returns it in one line.
+    pub fn line(&self) -> String {
+        let Fate { id, outcome, commit, message, .. } = self;
+        let commit = commit.map_or(String::new(), |commit| format!(" as commit {commit}"));
+        let message = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
+        format!("{id} {outcome}{commit}{message}")
+    }
+
+    /// Returns the exit code that tells it.
+    pub fn exit(&self) -> Exit {
+        if self.outcome == Outcome::Committed.name() || self.outcome == "waiting" { Exit::Done } else { Exit::NotCommitted }
+    }
+}
+
+impl From<Receipt> for Fate {
+    fn from(receipt: Receipt) -> Fate {
+        let Receipt { id, outcome, commit, message } = receipt;
+        Fate { id: id.to_string(), outcome: outcome.name().to_owned(), commit, message, settled: None }
+    }
+}
+
+impl Deed {
+    /// Does it; completes when that is durable. Returns the new event, none for `Discard`.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub async fn start(&self, host: &Host) -> Result<Option<EventId>, Failure> {
+        match self {
+            Deed::Send { charm, stream, event, id, sender } => {
+                let to = place::space(&host.spaces(), charm)?.did;
+                let mut new = NewEvent::new(to, stream, event.encode()?);
+                if let Some(sender) = sender {
+                    new = new.from(outsider(host, sender)?);
+                }
+                if let Some(id) = id {
+                    new = new.id(id);
+                }
+                let sent = host.send(new).await;
+                sent.map(Some).map_err(|error| Failure::from(error).about(&format!("{charm}/{stream}")))
+            }
+            Deed::Resend { charm, id } => Ok(Some(host.resend(&letter(host, charm, id)?).await?)),
+            Deed::Discard { charm, id } => {
+                host.discard(&letter(host, charm, id)?).await?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Checks who somebody outside claims to be: nobody sends as a charm but the charm (I2).
+fn outsider(host: &Host, did: &str) -> Result<Did, Failure> {
+    let sender: Did = did.parse().map_err(|error| Failure::usage(format!("--as {did}: {error}")))?;
+    match host.spaces().into_iter().find(|space| space.did == sender) {
+        Some(space) if place::is_charm(&space.name) => {
+            let name = space.name;
+            Err(Failure::usage(format!("--as {did}: that is the charm {name}: only it can send as itself")))
+        }
+        _ => Ok(sender),
+    }
+}
+
+fn letter(host: &Host, charm: &str, id: &str) -> Result<DeadLetter, Failure> {
+    let space = place::space(&host.spaces(), charm)?;
+    let letters = host.dead_letters(&space.did)?;
+    letters.into_iter().find(|letter| letter.event.id.to_string() == id).ok_or_else(|| {
+        Failure::not_found(format!("no dead letter {id} of {charm}: charm events {charm} --dead lists them"))
+    })
+}
+
+/// Waits for the receipt of an event, and then up to `settle` for everything that follows from it: until no
+/// installed charm has an event waiting.
+///
+/// # Errors
+/// When the host stops first.
+pub async fn finish(host: &Host, id: &EventId, settle: Duration) -> Result<Fate, Failure> {
+    let receipt = host.receipt(id).await?;
+    let mut fate = Fate::from(receipt.ok_or_else(|| Failure::host(format!("no receipt for event {id}")))?);
+    if settle.is_zero() {
+        return Ok(fate);
+    }
+    let rest = async {
+        let mut pause = POLL_MIN;
+        while is_busy(host) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLL_MAX);
+        }
+    };
+    fate.settled = Some(tokio::time::timeout(settle, rest).await.is_ok());
+    Ok(fate)
+}
+
+fn is_busy(host: &Host) -> bool {
+    let charms = host.charms();
+    host.spaces().iter().any(|space| space.waiting > 0 && charms.iter().any(|charm| charm.did == space.did))
+}

@@ -1,0 +1,114 @@
+//! What is printed: lines and tables for people, or JSON. Control characters never reach the terminal.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Where results go.
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Returns an output for people, or for programs.
+    pub fn new(json: bool) -> Output {
+        Output { json }
+    }
+
+    /// Prints `value` as JSON, or else the lines.
+    ///
+    /// # Errors
+    /// When standard output fails; a reader that went away is no failure.
+    pub fn print(&self, value: &impl Serialize, lines: impl FnOnce() -> Vec<String>) -> Result<(), Failure> {
+        let mut text = String::new();
+        if self.json {
+            let json = serde_json::to_string(value).map_err(|error| Failure::host(format!("no JSON: {error}")))?;
+            text = clean(&json) + "\n";
+        } else {
+            for line in lines() {
+                text.push_str(&clean(&line));
+                text.push('\n');
+            }
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::host(format!("cannot write to standard output: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Prints a failure on standard error.
+    pub fn failure(&self, failure: &Failure) {
+        let text = if self.json {
+            clean(&serde_json::to_string(failure).unwrap_or_default())
+        } else {
+            let mut lines = failure.error.lines().map(clean);
+            let first = format!("error: {}", lines.next().unwrap_or_default());
+            lines.fold(first, |text, line| text + "\n" + &line)
+        };
+        // Nothing is left to be said when standard error is gone.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Tells people something on standard error that changes nothing about the result.
+    pub fn note(&self, text: &str) {
+        if !self.json {
+            let _ = writeln!(io::stderr(), "note: {}", clean(text));
+        }
+    }
+}
+
+/// Escapes what could steer a terminal or turn the direction of its text. In JSON text, where such characters
+/// stand only in strings, the escapes are JSON's own.
+pub fn clean(text: &str) -> String {
+    let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            let _ = write!(clean, "\\u{:04x}", c as u32);
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+/// Lays rows out in columns under a head.
+pub fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
+    let rows: Vec<[String; N]> =
+        std::iter::once(head.map(str::to_owned)).chain(rows).map(|row| row.map(|cell| clean(&cell))).collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_passes() {
+        assert_eq!(clean("a\u{1b}[31m\n\u{9b}2J\u{202e}é"), "a\\u001b[31m\\u000a\\u009b2J\\u202eé");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![["a".to_owned(), "1".to_owned()], ["longer".to_owned(), "2".to_owned()]];
+        assert_eq!(table(["NAME", "N"], rows), ["NAME    N", "a       1", "longer  2"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Where things are: the manifest, the store, and the charm that a word names.
+
+use std::path::{Path, PathBuf};
+
+use charm_host::{Archive, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo, SqliteStore};
+
+use crate::{Globals, failure::Failure};
+
+const MANIFEST: &str = "charms.toml";
+
+/// Reads the manifest that `--manifest` names, or `charms.toml`; `--store` replaces its store.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn manifest(globals: &Globals) -> Result<Manifest, Failure> {
+    manifest_in(globals.manifest.as_deref().unwrap_or(Path::new(MANIFEST)), globals)
+}
+
+/// Reads this manifest; `--store` replaces its store.
+///
+/// # Errors
+/// As `manifest`.
+pub fn manifest_in(file: &Path, globals: &Globals) -> Result<Manifest, Failure> {
+    let mut manifest = Manifest::load(file).map_err(|error| {
+        let missing = matches!(&error, ManifestError::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound);
+        let failure = Failure::from(error);
+        if missing {
+            return Failure { error: format!("{}: name one with --manifest", failure.error), ..failure };
+        }
+        failure
+    })?;
+    if let Some(store) = &globals.store {
+        manifest.store.clone_from(store);
+    }
+    Ok(manifest)
+}
+
+/// Opens the host of a manifest, without its charms.
+///
+/// # Errors
+/// `store-in-use` and whatever else keeps a host from opening.
+pub async fn host(manifest: &Manifest) -> Result<Host, Failure> {
+    let store = SqliteStore::open(&manifest.store)?;
+    let keyring = FileKeyring::open(&manifest.keys).map_err(|error| Failure::host(error.to_string()))?;
+    Ok(Host::builder().store(store).keyring(keyring).code_cache(absolute(&manifest.cache)?).open().await?)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::host(format!("{}: {error}", path.display())))
+}
+
+/// Opens the store for reading, also beside a running host.
+///
+/// # Errors
+/// `not-found` when there is none yet.
+pub fn archive(globals: &Globals) -> Result<Archive, Failure> {
+    let store = match &globals.store {
+        Some(store) => store.clone(),
+        None => manifest(globals)?.store,
+    };
+    if !store.exists() {
+        let what = store.display();
+        return Err(Failure::not_found(format!("no store {what}: charm run makes one, --store names another")));
+    }
+    Ok(Archive::open(SqliteStore::open_read_only(&store)?)?)
+}
+
+/// Finds a space by name or DID.
+///
+/// # Errors
+/// `not-found`, with the names there are.
+pub fn space(spaces: &[SpaceInfo], word: &str) -> Result<SpaceInfo, Failure> {
+    let did: Option<Did> = word.parse().ok();
+    let found = spaces.iter().find(|space| space.name == word || Some(space.did) == did);
+    found.cloned().ok_or_else(|| {
+        let names: Vec<&str> = spaces.iter().map(|space| space.name.as_str()).filter(|name| is_charm(name)).collect();
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Failure::not_found(format!("no charm {word} in this store; charms: {known}"))
+    })
+}
+
+/// Tells a charm's space from the host's own, `@host` and `@operator`.
+pub fn is_charm(name: &str) -> bool {
+    !name.starts_with('@')
+}
+
+/// Splits `charm/stream`.
+///
+/// # Errors
+/// `usage` when there is no slash.
+pub fn stream(word: &str) -> Result<(&str, &str), Failure> {
+    match word.split_once('/') {
+        Some((charm, stream)) if !charm.is_empty() && !stream.is_empty() => Ok((charm, stream)),
+        _ => Err(Failure::usage(format!("{word} names no stream: write CHARM/STREAM"))),
+    }
+}
+
+/// Splits `charm/cell/path`. A cell whose name holds a slash stands in single quotes.
+///
+/// # Errors
+/// `usage` when that is not what it is.
+pub fn cell(word: &str) -> Result<(&str, String, CellPath), Failure> {
+    let wrong = || Failure::usage(format!("{word} names no cell: write CHARM/CELL or CHARM/CELL/items/0/name"));
+    let slash = word.find('/').ok_or_else(wrong)?;
+    let (charm, rest) = word.split_at(slash);
+    let CellPath(mut steps) = rest.parse().map_err(|_| wrong())?;
+    if charm.is_empty() || steps.is_empty() {
+        return Err(wrong());
+    }
+    let cell = match steps.remove(0) {
+        Segment::Key(name) => name,
+        Segment::Index(index) => index.to_string(),
+    };
+    Ok((charm, cell, CellPath(steps)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_names_charm_cell_and_path() {
+        let (charm, name, path) = cell("did:key:z6Mk/'a/b'/items/0").expect("a cell");
+        assert_eq!((charm, name.as_str(), path.to_string().as_str()), ("did:key:z6Mk", "a/b", "/items/0"));
+        for word in ["", "a", "a/", "/b", "a//b"] {
+            assert!(cell(word).is_err(), "{word}");
+        }
+    }
+}

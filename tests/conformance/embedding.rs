@@ -1,0 +1,96 @@
+//! What an app that embeds the host relies on: compiled code on disk, panics contained, spans, the example.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
+
+use charm_conformance::{Logs, builder, component, of, pair, probe, probe_charm, run, script, settle};
+use charm_host::{
+    BoxFuture, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError,
+};
+use serde_json::json;
+
+/// Compiled code is kept by content: a second host finds it, and damage to it costs a compilation, no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn compiled_code_is_kept_on_disk_and_survives_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = || {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.path().is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
+            }
+        }
+        found
+    };
+    for round in 0..3 {
+        let host = Host::builder().code_cache(folder.path()).open().await.unwrap();
+        let charm = probe(&host, "a").await;
+        assert_eq!(run(&host, charm, json!([["log", "info", "hello"]])).await.outcome, Outcome::Committed);
+        assert!(!files().is_empty(), "nothing is cached");
+        host.shutdown().await.unwrap();
+        if round == 1 {
+            for file in files() {
+                std::fs::write(file, b"damaged").unwrap();
+            }
+        }
+    }
+}
+
+struct Broken;
+
+impl Transport for Broken {
+    fn exchange(&self, _: Request, _: bool) -> BoxFuture<'_, Result<Response, TransportError>> {
+        panic!("a bug in the embedder's transport")
+    }
+}
+
+/// T6, A5: a panic inside a host call ends that turn; the host and the charm go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_host_call_faults_the_turn_and_the_host_lives_on() {
+    let host = builder().transport(Broken).open().await.unwrap();
+    let grant = HttpGrant { origin: "http://localhost".into(), methods: vec!["GET".into()], private: false };
+    let charm = host.install(probe_charm("a").may_call(grant)).await.unwrap();
+    let fetch = json!(["fetch", {"method": "GET", "url": "http://localhost/x", "headers": [], "body": ""}]);
+    for _ in 0..3 {
+        let receipt = run(&host, charm, json!([["set", "c", [], 1], fetch])).await;
+        assert_eq!(receipt.outcome, Outcome::Faulted);
+        assert!(!receipt.message.unwrap().contains("bug in"), "the panic's text stays in the log");
+    }
+    assert_eq!(run(&host, charm, json!([["set", "d", [], 1]])).await.outcome, Outcome::Committed);
+    assert_eq!(host.cells(&charm).await.unwrap().len(), 1, "nothing of the faulted turns remains");
+    host.shutdown().await.unwrap();
+}
+
+/// Spans name DIDs and event ids, never values.
+#[tokio::test(flavor = "multi_thread")]
+async fn turn_commit_and_send_are_traced_with_dids_and_event_ids_and_without_values() {
+    let logs = Logs::capture();
+    let host = builder().open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let secret = "sesame-4711";
+    let steps = json!([["set", "c", [], secret], ["send", of(b, "note"), {"secret": secret}]]);
+    let receipt = host.request(NewEvent::new(a, "run", script(steps))).await.unwrap();
+    assert_eq!(receipt.outcome, Outcome::Committed);
+    settle(&host).await;
+    let (id, a, b) = (receipt.id.to_string(), a.to_string(), b.to_string());
+    let turn = logs.lines(&id);
+    assert!(turn.iter().any(|line| line.contains("turn{") && line.contains(&a)), "{turn:?}");
+    assert!(turn.iter().any(|line| line.contains("commit")), "{turn:?}");
+    assert!(turn.iter().any(|line| line.contains("send") && line.contains(&b)), "{turn:?}");
+    assert!(!logs.text().contains(secret), "a value is in the log");
+    host.shutdown().await.unwrap();
+}
+
+/// The example of the README runs.
+#[test]
+fn the_embedding_example_runs() {
+    component("counter");
+    let counter = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/charms/counter.wasm");
+    let mut cargo = Command::new(env!("CARGO"));
+    let run = cargo.args(["run", "--quiet", "-p", "charm-host", "--example", "embed", "--", counter]);
+    let output = run.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("counted 6"), "{text}");
+}
