@@ -89,7 +89,7 @@ async fn perform(globals: &Globals, deed: Deed, wait: bool, settle_s: Option<u64
 fn print_fate(charm: &str, fate: &Fate, output: &Output) -> Result<Exit, Failure> {
     output.print(fate, || vec![fate.line()])?;
     if fate.exit() != Exit::Done {
-        output.note(&format!("nothing of it remains but its receipt; charm events {charm} --dead shows it"));
+        output.note(&format!("nothing changed but its receipt; charm events {charm} --dead lists the event"));
     }
     if fate.settled == Some(false) {
         output.note("events that followed from it still wait; they go on when a host runs");

@@ -93,7 +93,11 @@ impl Fate {
 
     /// Returns the exit code that tells it.
     pub fn exit(&self) -> Exit {
-        if self.outcome == Outcome::Committed.name() || self.outcome == "waiting" { Exit::Done } else { Exit::NotCommitted }
+        if self.outcome == Outcome::Committed.name() || self.outcome == "waiting" {
+            Exit::Done
+        } else {
+            Exit::NotCommitted
+        }
     }
 }
 

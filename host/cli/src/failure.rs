@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use charm_host::{
-    InstallError, ManifestError, OpenError, ReadError, SendError, StoreError, Unavailable, VerifyError,
-};
+use charm_host::{InstallError, ManifestError, OpenError, ReadError, SendError, StoreError, Unavailable, VerifyError};
 use serde::{Deserialize, Serialize};
 
 /// Exit codes; `--help` and `docs/cli.md` explain them.

@@ -172,9 +172,10 @@ impl<'de> Visitor<'de> for Reader {
                 Cid::try_from(cid.as_str()).map(Ipld::Link).map_err(|_| de::Error::custom("{\"/\": …} is not a CID"))
             }
             Some(Ipld::Map(inner)) if inner.len() == 1 => match inner.get("bytes") {
-                Some(Ipld::String(text)) => BASE64.decode(text).map(Ipld::Bytes).map_err(|_| {
-                    de::Error::custom("{\"/\": {\"bytes\": …}} is not base64 without padding")
-                }),
+                Some(Ipld::String(text)) => BASE64
+                    .decode(text)
+                    .map(Ipld::Bytes)
+                    .map_err(|_| de::Error::custom("{\"/\": {\"bytes\": …}} is not base64 without padding")),
                 _ => Err(de::Error::custom(RESERVED)),
             },
             Some(_) => Err(de::Error::custom(RESERVED)),
@@ -198,7 +199,7 @@ mod tests {
         for text in [
             "null",
             "[true,false,0,-1,18446744073709551615,-9223372036854775808]",
-            "[1.0,-0.5,1e300]",
+            "[1.0,-0.5,1e+300]",
             r#"{"a":{"b":["\u001b[31m",""]}}"#,
             r#"{"/":{"bytes":"AAECAw"}}"#,
             r#"{"/":"bafyreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq"}"#,

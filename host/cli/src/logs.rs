@@ -11,9 +11,8 @@ use crate::{Globals, failure::Failure};
 /// # Errors
 /// `usage` for a filter that does not parse.
 pub fn start(globals: &Globals) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&globals.log).map_err(|_| {
-        Failure::usage("--log is not a filter: write a level like debug, or charm_host=debug,warn")
-    })?;
+    let filter = EnvFilter::try_new(&globals.log)
+        .map_err(|_| Failure::usage("--log is not a filter: write a level like debug, or charm_host=debug,warn"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     if globals.json {
         subscriber.json().init();

@@ -68,7 +68,9 @@ impl Output {
 /// Escapes what could steer a terminal or turn the direction of its text. In JSON text, where such characters
 /// stand only in strings, the escapes are JSON's own.
 pub fn clean(text: &str) -> String {
-    let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {

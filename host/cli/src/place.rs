@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use charm_host::{Archive, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo, SqliteStore};
+use charm_host::{
+    Archive, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo, SqliteStore,
+};
 
 use crate::{Globals, failure::Failure};
 

@@ -173,7 +173,9 @@ pub async fn ask(store: &Path, question: &Question) -> Result<Option<Option<Fate
     let stream = match UnixStream::connect(&path).await {
         Ok(stream) => stream,
         // A path too long for a socket is `InvalidInput`: no host listens there either.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::InvalidInput) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::InvalidInput) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(failed(error)),
@@ -196,6 +198,9 @@ pub async fn ask(store: &Path, question: &Question) -> Result<Option<Option<Fate
     }
     Err(match accepted {
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
-        None => Failure { exit: Exit::Host, ..Failure::host("the host stopped before it took the event: send it again with --id") },
+        None => Failure {
+            exit: Exit::Host,
+            ..Failure::host("the host stopped before it took the event: send it again with --id")
+        },
     })
 }

@@ -83,7 +83,13 @@ impl Events {
                 let head = [line.id.clone(), line.sender.clone(), line.stream.clone(), line.bytes.to_string()];
                 let why = line.message.as_ref().map_or(String::new(), |message| format!(": {message}"));
                 let [id, sender, stream, bytes] = head;
-                [id, sender, stream, bytes, line.outcome.map_or("waiting".to_owned(), |outcome| format!("{outcome}{why}"))]
+                [
+                    id,
+                    sender,
+                    stream,
+                    bytes,
+                    line.outcome.map_or("waiting".to_owned(), |outcome| format!("{outcome}{why}")),
+                ]
             };
             table(["EVENT", "SENDER", "STREAM", "BYTES", "OUTCOME"], lines.iter().map(row).collect())
         })?;

@@ -37,10 +37,14 @@ impl Get {
         let (charm, cell, path) = place::cell(&self.cell)?;
         let archive = place::archive(globals)?;
         let space = place::space(&archive.spaces(), charm)?;
-        let value = archive.get(&space.did, &cell, &path, self.at).map_err(|error| Failure::from(error).about(&self.cell))?;
+        let value =
+            archive.get(&space.did, &cell, &path, self.at).map_err(|error| Failure::from(error).about(&self.cell))?;
         let Some(value) = value else {
             let when = self.at.map_or(String::new(), |seq| format!(" at commit {seq}"));
-            return Err(Failure::not_found(format!("no value in {}{when}; charm ls {charm} lists its cells", self.cell)));
+            return Err(Failure::not_found(format!(
+                "no value in {}{when}; charm ls {charm} lists its cells",
+                self.cell
+            )));
         };
         let value = Json::decode(&value)?;
         let (path, did) = (path.to_string(), space.did.to_string());

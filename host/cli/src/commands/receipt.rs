@@ -21,7 +21,8 @@ impl Receipt {
     pub fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
         let id = self.id.parse().map_err(|error| Failure::usage(format!("{}: {error}", self.id)))?;
         let status = place::archive(globals)?.status(&id)?;
-        let missing = || Failure::not_found(format!("no event {id} in this store, or its receipt is not kept any more"));
+        let missing =
+            || Failure::not_found(format!("no event {id} in this store, or its receipt is not kept any more"));
         let fate = Fate::of(&id, status).ok_or_else(missing)?;
         output.print(&fate, || vec![fate.line()])?;
         Ok(fate.exit())

@@ -1,0 +1,231 @@
+//! The real binary over real folders: every command, its JSON, every exit code.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and starts programs")]
+
+mod common;
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use common::{Folder, OUTSIDER};
+use serde_json::{Value, json};
+
+const MISSING: &str = "00000000000000000000000000000000";
+
+#[test]
+fn an_event_is_sent_settled_and_seen_in_the_cell() {
+    let folder = Folder::counter();
+    let receipt = folder.json(0, &["send", "counter/add", "5"]);
+    assert_eq!(receipt["outcome"], "committed");
+    assert_eq!((&receipt["commit"], &receipt["settled"]), (&json!(1), &json!(true)));
+    assert_eq!(folder.json(0, &["send", "counter/add", "--", "-2"])["commit"], 2);
+    let (out, err) = folder.text(0, &["get", "counter/count"]);
+    assert_eq!((out.as_str(), err.as_str()), ("3\n", ""));
+    let found = folder.json(0, &["get", "counter/count", "--at", "1"]);
+    assert_eq!((&found["value"], &found["at"], &found["path"]), (&json!(5), &json!(1), &json!("")));
+    assert_eq!(folder.json(0, &["receipt", receipt["id"].as_str().unwrap()])["commit"], 1);
+}
+
+#[test]
+fn lists_name_every_did() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    let did = folder.json(0, &["did", "counter"])["did"].as_str().unwrap().to_owned();
+    assert!(did.starts_with("did:key:z6Mk"), "{did}");
+    assert_eq!(folder.text(0, &["did", "counter"]).0, format!("{did}\n"));
+    let charms = folder.json(0, &["ls"]);
+    assert_eq!(charms, json!([{"name": "counter", "did": did, "commits": 1, "waiting": 0, "dead": 0}]));
+    let cells = folder.json(0, &["ls", &did]);
+    assert_eq!(cells, json!([{"name": "count", "did": did, "revision": 1, "kind": "integer", "bytes": 1}]));
+    for arguments in [vec!["ls"], vec!["ls", "counter"], vec!["did"], vec!["verify"]] {
+        assert!(folder.text(0, &arguments).0.contains(&did), "{arguments:?}");
+    }
+    let all = folder.json(0, &["did"]);
+    let names: Vec<_> = all.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["@host", "@operator", "counter"]);
+}
+
+#[test]
+fn an_empty_list_is_an_empty_array() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(folder.json(0, &["events", "counter"]), json!([]));
+    assert_eq!(folder.json(0, &["events", "counter", "--dead"]), json!([]));
+    assert_eq!(folder.json(0, &["ls", "@operator"]), json!([]));
+}
+
+#[test]
+fn a_store_is_read_without_a_manifest() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "7"]);
+    fs::remove_file(folder.path("charms.toml")).unwrap();
+    assert_eq!(folder.json(0, &["get", "counter/count", "--store", "charm.db"])["value"], 7);
+    assert_eq!(folder.json(0, &["verify", "counter", "--store", "charm.db"])[0]["commits"], 1);
+    assert_eq!(folder.json(2, &["get", "counter/count"])["kind"], "manifest");
+}
+
+#[test]
+fn the_same_id_is_handled_once() {
+    let folder = Folder::counter();
+    let first = folder.json(0, &["send", "counter/add", "1", "--id", "order-1"]);
+    assert_eq!(folder.json(0, &["send", "counter/add", "1", "--id", "order-1"])["id"], first["id"]);
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 1);
+    assert_eq!(folder.json(5, &["send", "counter/add", "2", "--id", "order-1"])["kind"], "id-reused");
+}
+
+#[test]
+fn a_failed_event_is_exit_3_and_can_be_looked_at_sent_again_and_dropped() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "9223372036854775807"]);
+    let rejected = folder.json(3, &["send", "counter/add", "1"]);
+    assert_eq!((&rejected["outcome"], &rejected["commit"]), (&json!("rejected"), &Value::Null));
+    assert_eq!(rejected["message"], "the count would pass 64 bits");
+    let id = rejected["id"].as_str().unwrap();
+    assert_eq!(folder.json(3, &["receipt", id])["outcome"], "rejected");
+    let dead = folder.json(0, &["events", "counter", "--dead"]);
+    assert_eq!((&dead[0]["id"], &dead[0]["event"], &dead[0]["outcome"]), (&json!(id), &json!(1), &json!("rejected")));
+    folder.json(3, &["events", "counter", "--resend", id]);
+    assert_eq!(folder.json(4, &["events", "counter", "--discard", id])["kind"], "not-found");
+    let again = folder.json(0, &["events", "counter", "--dead"])[0]["id"].as_str().unwrap().to_owned();
+    folder.json(0, &["send", "counter/add", "-9"]);
+    assert_eq!(folder.json(0, &["events", "counter", "--resend", &again])["outcome"], "committed");
+    let third = folder.json(3, &["send", "counter/add", "9"])["id"].as_str().unwrap().to_owned();
+    assert_eq!(folder.json(0, &["events", "counter", "--discard", &third]), json!({"discarded": third}));
+    assert_eq!(folder.json(0, &["events", "counter", "--dead"]), json!([]));
+}
+
+#[test]
+fn what_is_not_there_is_exit_4() {
+    let folder = Folder::counter();
+    assert_eq!(folder.json(4, &["ls"])["kind"], "not-found");
+    folder.json(0, &["send", "counter/add", "1"]);
+    for arguments in [
+        vec!["send", "nobody/add", "1"],
+        vec!["send", "counter/subtract", "1"],
+        vec!["get", "nobody/count"],
+        vec!["get", "counter/nothing"],
+        vec!["get", "counter/count/0"],
+        vec!["get", "counter/count", "--at", "9"],
+        vec!["ls", "nobody"],
+        vec!["did", OUTSIDER],
+        vec!["verify", "nobody"],
+        vec!["events", "nobody"],
+        vec!["events", "counter", "--resend", MISSING],
+        vec!["receipt", MISSING],
+    ] {
+        assert_eq!(folder.json(4, &arguments)["kind"], "not-found", "{arguments:?}");
+    }
+    let (_, err) = folder.text(4, &["get", "nobody/count"]);
+    assert_eq!(err, "error: no charm nobody in this store; charms: counter\n");
+}
+
+#[test]
+fn an_event_that_cannot_be_sent_is_exit_5() {
+    let folder = Folder::counter();
+    assert_eq!(folder.json(5, &["send", "counter/add", "\"one\""])["kind"], "shape");
+    assert_eq!(folder.json(5, &["send", "counter/add", "1", "--as", OUTSIDER])["kind"], "denied");
+    assert_eq!(folder.json(5, &["send", "counter/add", "1", "--id", ""])["kind"], "id");
+    let (_, err) = folder.text(5, &["send", "counter/add", "1.5"]);
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(err.starts_with("error: counter/add: event does not fit stream add: type mismatch at /"), "{err}");
+    assert_eq!(folder.json(0, &["ls"])[0]["commits"], 0);
+}
+
+#[test]
+fn someone_outside_sends_what_the_manifest_grants_and_no_charm_is_impersonated() {
+    let folder = Folder::counter();
+    folder.append(
+        "charms.toml",
+        &format!("[outside.\"{OUTSIDER}\"]\ngrant = [{{ charm = \"counter\", send = [\"add\"] }}]\n"),
+    );
+    folder.json(0, &["send", "counter/add", "1", "--as", OUTSIDER]);
+    let did = folder.json(0, &["did", "counter"])["did"].as_str().unwrap().to_owned();
+    assert_eq!(folder.json(2, &["send", "counter/add", "1", "--as", &did])["kind"], "usage");
+}
+
+#[test]
+fn a_wrong_command_line_or_manifest_is_exit_2() {
+    let folder = Folder::counter();
+    for arguments in [
+        vec![],
+        vec!["sing"],
+        vec!["send", "counter/add"],
+        vec!["send", "counter", "1"],
+        vec!["send", "counter/add", "{"],
+        vec!["send", "counter/add", "18446744073709551616"],
+        vec!["send", "counter/add", "1", "--as", "bob"],
+        vec!["get", "counter"],
+        vec!["receipt", "12"],
+        vec!["run", "charms.toml", "-m", "charms.toml"],
+        vec!["ls", "--log", "charm=what"],
+    ] {
+        let failure = folder.json(2, &arguments);
+        assert_eq!((&failure["kind"], &failure["exit"]), (&json!("usage"), &json!(2)), "{arguments:?}");
+        assert!(failure["error"].as_str().unwrap().len() < 400, "{failure}");
+        folder.text(2, &arguments);
+    }
+    for (text, needle) in [
+        ("stoer = 1", "stoer"),
+        ("[charm.counter]\ncomponent = 1", "line 2"),
+        ("[charm.counter]\ncomponent = \"nothing.wasm\"", "nothing.wasm"),
+        ("[charm.counter]\ncomponent = \"charms.toml\"", "not a valid component"),
+        ("[charm.counter]\ncomponent = \"counter.wasm\"\ngrant = [{ charm = \"nobody\" }]", "nobody"),
+    ] {
+        fs::write(folder.path("charms.toml"), text).unwrap();
+        let failure = folder.json(2, &["run"]);
+        assert!(failure["error"].as_str().unwrap().contains(needle), "{failure}");
+        folder.text(2, &["run"]);
+    }
+}
+
+#[test]
+fn a_damaged_space_is_exit_6_and_others_are_still_proved() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(folder.json(0, &["verify"]).as_array().unwrap().len(), 3);
+    let store = rusqlite::Connection::open(folder.path("charm.db")).unwrap();
+    // The cell says 2, in canonical DAG-CBOR; the log says 1.
+    assert_eq!(store.execute("UPDATE cell SET value = x'02' WHERE name = 'count'", []).unwrap(), 1);
+    drop(store);
+    let (out, err) = folder.text(6, &["verify"]);
+    assert_eq!((out.lines().count(), out.matches("FAILED").count()), (4, 1), "{out}");
+    assert!(err.contains("value differs from the log"), "{err}");
+}
+
+#[test]
+fn a_store_that_another_program_has_open_is_exit_7_and_can_still_be_read() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    let lock = fs::File::options().write(true).open(folder.path("charm.db.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(folder.json(7, &["send", "counter/add", "1"])["kind"], "store-in-use");
+    folder.json(7, &["run"]);
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 1);
+}
+
+#[test]
+fn keys_that_others_can_read_and_files_that_are_no_store_are_exit_1() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    let key = fs::read_dir(folder.path("keys")).unwrap().next().unwrap().unwrap().path();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let failure = folder.json(1, &["send", "counter/add", "1"]);
+    assert!(failure["error"].as_str().unwrap().contains("chmod 600"), "{failure}");
+    fs::write(folder.path("no.db"), "this is no database, but it is long enough to be looked at ............").unwrap();
+    assert_eq!(folder.json(1, &["ls", "--store", "no.db"])["kind"], "host");
+}
+
+#[test]
+fn the_event_may_come_from_standard_input_and_text_cannot_steer_the_terminal() {
+    let folder = Folder::counter();
+    assert_eq!(folder.input(0, &["send", "counter/add", "-"], "4\n")["outcome"], "committed");
+    let (_, err) = folder.text(4, &["get", "\u{1b}[2Jx/\u{9b}y"]);
+    assert!(err.contains("\\u001b[2J") && !err.contains('\u{1b}') && !err.contains('\u{9b}'), "{err}");
+}
+
+#[test]
+fn help_documents_the_exit_codes() {
+    let folder = Folder::counter();
+    let (out, _) = folder.text(0, &["--help"]);
+    for line in ["3  the event is settled, but not committed", "7  the store is in use"] {
+        assert!(out.contains(line), "{out}");
+    }
+}

@@ -1,0 +1,168 @@
+//! `charm run`: a host that serves, reached by other commands through its socket, ended by signals.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and starts programs")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixListener, net::UnixStream},
+    process::{Child, Command},
+};
+
+use common::Folder;
+use serde_json::{Value, json};
+
+/// A running host, killed when the test fails.
+struct Running {
+    child: Child,
+    lines: Vec<String>,
+}
+
+impl Running {
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    fn start(folder: &Folder, arguments: &[&str]) -> Running {
+        let mut child = folder.command(&[&["run"], arguments].concat()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            let done = line.contains("serving on") || line.starts_with('{');
+            lines.push(line.trim_end().to_owned());
+            if done {
+                return Running { child, lines };
+            }
+            if lines.last().unwrap().is_empty() {
+                let mut text = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+                panic!("charm run ended: {lines:?} {text}");
+            }
+        }
+    }
+
+    /// Sends a signal by its name and waits for the end.
+    #[track_caller]
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_running_host_takes_events_through_its_socket_until_it_is_told_to_end() {
+    let folder = Folder::counter();
+    for (signal, count) in [("INT", 1), ("TERM", 2)] {
+        let host = Running::start(&folder, &["charms.toml"]);
+        let did = folder.json(0, &["did", "counter"])["did"].as_str().unwrap().to_owned();
+        assert_eq!(host.lines, [format!("counter {did}"), "serving on charm.db.sock; Ctrl-C ends it".to_owned()]);
+        let mode = fs::metadata(folder.path("charm.db.sock")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let receipt = folder.json(0, &["send", "counter/add", "1"]);
+        assert_eq!((&receipt["outcome"], &receipt["commit"]), (&json!("committed"), &json!(count)));
+        assert_eq!(folder.json(0, &["get", "counter/count"])["value"], count);
+        assert_eq!(folder.json(0, &["verify"]).as_array().unwrap().len(), 3);
+        assert_eq!(folder.json(7, &["run"])["kind"], "store-in-use");
+        assert_eq!(host.stop(signal), Some(0));
+        assert!(!folder.path("charm.db.sock").exists());
+    }
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 2);
+}
+
+#[test]
+fn every_refusal_and_failure_comes_through_the_socket_as_it_is() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &["--json"]);
+    let started: Value = serde_json::from_str(&host.lines[0]).unwrap();
+    assert_eq!((&started["charms"][0]["name"], &started["socket"]), (&json!("counter"), &json!("charm.db.sock")));
+    assert_eq!(folder.json(5, &["send", "counter/add", "true"])["kind"], "shape");
+    assert_eq!(folder.json(5, &["send", "counter/add", "1", "--as", common::OUTSIDER])["kind"], "denied");
+    assert_eq!(folder.json(4, &["send", "nobody/add", "1"])["kind"], "not-found");
+    assert_eq!(folder.json(0, &["send", "counter/add", "9223372036854775807"])["outcome"], "committed");
+    let rejected = folder.json(3, &["send", "counter/add", "1", "--settle", "5"]);
+    assert_eq!((&rejected["outcome"], &rejected["settled"]), (&json!("rejected"), &json!(true)));
+    let id = rejected["id"].as_str().unwrap();
+    folder.json(3, &["events", "counter", "--resend", id]);
+    let dead = folder.json(0, &["events", "counter", "--dead"]);
+    let again = dead[0]["id"].as_str().unwrap();
+    assert_eq!(folder.json(0, &["events", "counter", "--discard", again]), json!({"discarded": again}));
+    let sent = folder.json(0, &["send", "counter/add", "-1", "--no-wait"]);
+    assert_eq!(sent["outcome"], "waiting");
+    assert_eq!(host.stop("TERM"), Some(0));
+    assert_eq!(folder.json(0, &["receipt", sent["id"].as_str().unwrap()])["outcome"], "committed");
+}
+
+#[test]
+fn a_socket_that_a_killed_host_left_behind_is_no_hindrance() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    assert_eq!(host.stop("KILL"), None);
+    assert!(folder.path("charm.db.sock").exists());
+    folder.json(0, &["send", "counter/add", "1"]);
+    let host = Running::start(&folder, &[]);
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(host.stop("INT"), Some(0));
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 2);
+    fs::write(folder.path("charm.db.sock"), "not a socket").unwrap();
+    assert!(folder.json(1, &["run"])["error"].as_str().unwrap().contains("remove it"));
+}
+
+#[test]
+fn nonsense_on_the_socket_gets_an_answer_and_hurts_nobody() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    client.write_all(b"hello\n{\"op\":\"fly\"}\n\xff\xfe\n").unwrap();
+    let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
+    for _ in 0..3 {
+        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert_eq!(answer["failed"]["exit"], 2, "{answer}");
+    }
+    let long = vec![b'x'; (4 << 20) + 1];
+    // The host may hang up before it has read all of it.
+    let _ = client.write_all(&long);
+    let answer = answers.next().unwrap().unwrap();
+    assert!(answer.contains("limit"), "{answer}");
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(host.stop("INT"), Some(0));
+}
+
+#[test]
+fn a_host_that_goes_away_leaves_the_client_with_the_id() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    let listener = UnixListener::bind(folder.path("charm.db.sock")).unwrap();
+    let client = folder.command(&["--json", "send", "counter/add", "1"]).spawn().unwrap();
+    let (mut host, _) = listener.accept().unwrap();
+    let mut question = String::new();
+    BufReader::new(host.try_clone().unwrap()).read_line(&mut question).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&question).unwrap()["op"], "send");
+    host.write_all(b"{\"accepted\":\"0123\"}\n").unwrap();
+    drop(host);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let failure: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert!(failure["error"].as_str().unwrap().ends_with("charm receipt 0123"), "{failure}");
+}
+
+#[test]
+fn events_that_waited_go_on_when_a_host_runs() {
+    let folder = Folder::counter();
+    let sent: Vec<_> = (0..5).map(|_| folder.json(0, &["send", "counter/add", "1", "--no-wait"])).collect();
+    let host = Running::start(&folder, &[]);
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(host.stop("INT"), Some(0));
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 6);
+    for event in sent {
+        assert_eq!(folder.json(0, &["receipt", event["id"].as_str().unwrap()])["outcome"], "committed");
+    }
+}
