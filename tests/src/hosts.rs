@@ -47,22 +47,24 @@ impl Home {
     }
 
     /// Returns what to build a host on this folder from.
-    pub fn builder(&self) -> HostBuilder {
-        let store = self.reopened();
+    pub async fn builder(&self) -> HostBuilder {
+        let store = self.reopened().await;
         builder().store(store).keyring(FileKeyring::open(self.keys()).unwrap())
     }
 
     /// Opens a host on this folder, again or for the first time.
     pub async fn open(&self) -> Host {
-        self.builder().open().await.unwrap()
+        self.builder().await.open().await.unwrap()
     }
 
     /// Opens the store. A host that was dropped lets go of it when its last task has ended: a moment later.
-    fn reopened(&self) -> SqliteStore {
+    async fn reopened(&self) -> SqliteStore {
         for _ in 0..1_000 {
             match SqliteStore::open(self.store()) {
                 Ok(store) => return store,
-                Err(charm_host::StoreError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                Err(charm_host::StoreError::InUse { .. }) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -18,7 +18,9 @@ use charm_host::{Names, Value};
 pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;
-pub use probe::{all_of, cell, note, of, pair, probe, probe_charm, probes, results, run, script, send, settle, value_of};
+pub use probe::{
+    all_of, cell, note, of, pair, probe, probe_charm, probes, results, run, script, send, settle, value_of,
+};
 pub use stores::{Control, GatedStore};
 pub use wire::{WIRE, Wire};
 
