@@ -1,0 +1,164 @@
+//! Bare wasmtime: the floor that a turn is measured against.
+
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
+    component::{Component, HasSelf, Linker, Resource},
+};
+
+wasmtime::component::bindgen!({ path: "../wit", world: "charm" });
+
+/// Answers every host call with as little as the types allow.
+struct Stub;
+
+use self::charm::host::{cells, context, discovery, http, log, streams, types};
+
+impl types::Host for Stub {}
+
+impl cells::Host for Stub {
+    fn open(&mut self, _: Option<String>, _: String) -> std::result::Result<Resource<cells::Cell>, types::Error> {
+        Ok(Resource::new_own(0))
+    }
+}
+
+impl cells::HostCell for Stub {
+    fn owner(&mut self, _: Resource<cells::Cell>) -> String {
+        String::new()
+    }
+
+    fn name(&mut self, _: Resource<cells::Cell>) -> String {
+        String::new()
+    }
+
+    fn get(
+        &mut self,
+        _: Resource<cells::Cell>,
+        _: Vec<types::Segment>,
+    ) -> std::result::Result<Option<Vec<u8>>, types::Error> {
+        Ok(Some(vec![0; 100]))
+    }
+
+    fn set(
+        &mut self,
+        _: Resource<cells::Cell>,
+        _: Vec<types::Segment>,
+        _: Vec<u8>,
+    ) -> std::result::Result<(), types::Error> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: Resource<cells::Cell>, _: Vec<types::Segment>) -> std::result::Result<(), types::Error> {
+        Ok(())
+    }
+
+    fn drop(&mut self, _: Resource<cells::Cell>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl streams::Host for Stub {
+    fn open(&mut self, _: Option<String>, _: String) -> std::result::Result<Resource<streams::Stream>, types::Error> {
+        Ok(Resource::new_own(0))
+    }
+
+    fn send(
+        &mut self,
+        _: Resource<streams::Stream>,
+        _: Vec<u8>,
+        _: Option<streams::OnCommit>,
+    ) -> std::result::Result<String, types::Error> {
+        Ok("0".repeat(32))
+    }
+}
+
+impl streams::HostStream for Stub {
+    fn owner(&mut self, _: Resource<streams::Stream>) -> String {
+        String::new()
+    }
+
+    fn name(&mut self, _: Resource<streams::Stream>) -> String {
+        String::new()
+    }
+
+    fn drop(&mut self, _: Resource<streams::Stream>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl discovery::Host for Stub {
+    fn wish(&mut self, _: String, _: discovery::Wanted) -> std::result::Result<Vec<discovery::Found>, types::Error> {
+        Ok(Vec::new())
+    }
+}
+
+impl http::Host for Stub {
+    fn fetch(&mut self, _: http::Request) -> std::result::Result<http::Response, types::Error> {
+        Err(types::Error::Http(types::HttpError::Timeout))
+    }
+}
+
+impl log::Host for Stub {
+    fn log(&mut self, _: log::Level, _: String) {}
+
+    fn panicked(&mut self, _: String) {}
+}
+
+impl context::Host for Stub {
+    fn self_did(&mut self) -> String {
+        String::new()
+    }
+
+    fn sender(&mut self) -> String {
+        String::new()
+    }
+
+    fn event(&mut self) -> String {
+        String::new()
+    }
+
+    fn time(&mut self) -> u64 {
+        0
+    }
+
+    fn random(&mut self) -> u64 {
+        0
+    }
+}
+
+/// Bare wasmtime: the host's engine settings, without metering, fibers or limits.
+pub struct Bare {
+    engine: Engine,
+    pre: CharmPre<Stub>,
+}
+
+impl Bare {
+    pub fn new(bytes: &[u8]) -> Result<Bare> {
+        let mut pool = PoolingAllocationConfig::default();
+        pool.max_memory_size(16 << 20)
+            .table_elements(1_000)
+            .max_unused_warm_slots(4_000)
+            .linear_memory_keep_resident(512 << 10)
+            .table_keep_resident(16 << 10)
+            .pagemap_scan(Enabled::Auto);
+        let mut config = Config::new();
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+            .concurrency_support(false)
+            .gc_support(false)
+            .signals_based_traps(false)
+            .memory_guard_size(0)
+            .memory_reservation(16 << 20)
+            .memory_init_cow(true);
+        let engine = Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        Charm::add_to_linker::<Stub, HasSelf<Stub>>(&mut linker, |stub| stub)?;
+        let pre = CharmPre::new(linker.instantiate_pre(&Component::new(&engine, bytes)?)?)?;
+        Ok(Bare { engine, pre })
+    }
+
+    /// One turn's worth: a fresh instance, one call, drop.
+    pub fn call(&self, event: &[u8]) -> Result<()> {
+        let mut store = Store::new(&self.engine, Stub);
+        let charm = self.pre.instantiate(&mut store)?;
+        charm.call_handle(&mut store, "turn", &event.to_vec())?.map_err(wasmtime::Error::msg)
+    }
+}
