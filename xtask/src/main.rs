@@ -8,6 +8,7 @@
 
 mod bench;
 mod charms;
+mod demo;
 mod test;
 mod toolchain;
 
@@ -22,6 +23,7 @@ type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 const COMMANDS: &[Command] = &[
     ("bench", "measure what a turn costs over bare wasmtime; --json for machines", bench::run),
     ("charms", "build the guests into target/charms; names build only those", charms::run),
+    ("demo", "two charms and one expired token, from building to looking at the store", demo::run),
     ("test", "build the guests, then run every test and check", test::run),
 ];
 
