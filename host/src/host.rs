@@ -360,7 +360,8 @@ impl Host {
     /// Sends an event and waits for its durable receipt.
     ///
     /// # Errors
-    /// As `send`; `Unavailable` also when the host stops before the event is settled.
+    /// As `send`; `Unavailable` also when the host stops or the disk is full before the event is settled: with an
+    /// id of its own it can be sent again for the same receipt.
     pub async fn request(&self, event: NewEvent) -> Result<Receipt, SendError> {
         let accepted = self.accept(event)?;
         match self.receipt(&accepted.id).await {
@@ -402,7 +403,7 @@ impl Host {
     /// Waits until an event is settled and returns its durable receipt; none when there is no such event.
     ///
     /// # Errors
-    /// `Store`; `Unavailable` when the host stops first.
+    /// `Store`; `Unavailable` when the host stops first, or cannot make it durable now because the disk is full.
     pub async fn receipt(&self, id: &EventId) -> Result<Option<Receipt>, ReadError> {
         if let Some(watch) = self.stage.committer.watch(id) {
             tokio::select! {
@@ -410,7 +411,7 @@ impl Host {
                 receipt = watch => if let Ok(receipt) = receipt {
                     return Ok(Some(receipt));
                 },
-                stopped = self.stage.committer.stopped() => return Err(stopped.into()),
+                ill = self.stage.committer.unhealthy() => return Err(ill.into()),
             }
         }
         Ok(self.store.receipt(id)?.map(|row| row.receipt))

@@ -159,8 +159,8 @@ impl Committer {
         if let Some(added) = added {
             tokio::select! {
                 biased;
-                _ = added => {}
-                stopped = self.stopped() => return Err(stopped),
+                Ok(()) = added => {}
+                ill = self.unhealthy() => return Err(ill),
             }
         }
         Ok(meter)
@@ -386,6 +386,13 @@ impl Committer {
             }
             durable.changed().await.map_err(|_| Unavailable::Closed)?;
         }
+    }
+
+    /// Completes when the host has stopped or closed, or the disk is full, and says which.
+    pub async fn unhealthy(&self) -> Unavailable {
+        let mut durable = self.durable.clone();
+        let ill = durable.wait_for(|progress| progress.healthy().is_err()).await;
+        ill.ok().and_then(|progress| progress.healthy().err()).unwrap_or(Unavailable::Closed)
     }
 
     /// Completes when the host has stopped or closed, and says why.
