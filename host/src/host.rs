@@ -528,6 +528,16 @@ impl Host {
         verify::verify(&*self.store, space)
     }
 
+    /// Completes when no installed charm has an event that waits or runs, and everything until then is durable:
+    /// when all that followed from earlier sends is done. A busy host may never get there: bound the wait.
+    ///
+    /// # Errors
+    /// When the host stops first.
+    pub async fn settled(&self) -> Result<(), Unavailable> {
+        let directory = self.charms.directory();
+        self.stage.committer.quiet(&|did| directory.get(did).is_some()).await
+    }
+
     /// Completes when the host has stopped by itself, and says why: a batch could not be made durable (T8).
     pub async fn stopped(&self) -> Unavailable {
         self.stage.committer.stopped().await

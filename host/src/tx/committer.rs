@@ -370,6 +370,30 @@ impl Committer {
         if progress.g >= g { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
     }
 
+    /// Completes when no event waits for those charms and every commit until then is durable.
+    ///
+    /// # Errors
+    /// When the host stopped first.
+    pub async fn quiet(&self, charms: &(dyn Fn(&Did) -> bool + Sync)) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        loop {
+            // First the progress, then the state: whatever changes after that wakes this again.
+            let reached = {
+                let progress = durable.borrow_and_update();
+                progress.stopped.clone().map_or(Ok(progress.g), Err)?
+            };
+            let (g, busy) = {
+                let state = self.state();
+                let busy = state.spaces.iter().any(|(did, space)| space.inbox.len() > 0 && charms(did));
+                (state.g, busy)
+            };
+            if !busy && reached >= g {
+                return Ok(());
+            }
+            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+        }
+    }
+
     /// Completes when few enough commits wait for the disk to start another turn.
     ///
     /// # Errors
