@@ -109,7 +109,7 @@ impl World {
     /// Has the first consumer search, and waits for all that follows.
     async fn search(&self, query: &str) {
         self.commit(self.searches[0], "search", json!({ "query": query })).await;
-        settle(&self.host).await;
+        self.host.settled().await.unwrap();
     }
 
     /// Has all consumers search at once, and waits for all that follows.
@@ -117,7 +117,7 @@ impl World {
         for search in &self.searches {
             self.host.send(NewEvent::new(*search, "search", value(json!({ "query": query })))).await.unwrap();
         }
-        settle(&self.host).await;
+        self.host.settled().await.unwrap();
     }
 
     async fn cell(&self, owner: Did, name: &str) -> Json {
@@ -176,7 +176,7 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
     world.server.expire_all_access_tokens().await.unwrap();
     let (refreshes, refused) = (world.refreshes().await, world.mail.refused());
     let asked = world.commit(search, "search", json!({ "query": "lunch" })).await;
-    settle(&world.host).await;
+    world.host.settled().await.unwrap();
     let results = world.cell(search, "results").await;
     assert_eq!((&results["query"], &results["messages"][0]["id"]), (&json!("lunch"), &json!("m2")));
     assert_eq!(world.refreshes().await, refreshes + 1);
@@ -241,7 +241,7 @@ async fn eight_consumers_that_ask_while_the_refresh_is_under_way_cause_no_second
     assert_eq!(world.mail.refused(), 8, "each met the stale token");
     assert_eq!(world.host.waiting(&world.auth).len(), 8, "one runs, seven wait");
     server.release_answers();
-    settle(&world.host).await;
+    world.host.settled().await.unwrap();
     for search in &world.searches {
         assert_eq!(world.searched(*search).await, "lunch");
     }
@@ -360,7 +360,7 @@ async fn tokens_stand_in_no_receipt_no_dead_letter_no_event_and_no_log() {
         server.expire_all_access_tokens();
         server.fail_next(round % 2, 500);
         receipts.push(world.send(world.searches[0], "search", json!({ "query": "minutes" })).await);
-        settle(&world.host).await;
+        world.host.settled().await.unwrap();
     }
     secrets.sort();
     secrets.dedup();

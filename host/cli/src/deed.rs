@@ -16,9 +16,6 @@ use crate::{
 /// as long as one HTTP exchange may take.
 pub const SETTLE_S: u64 = 30;
 
-const POLL_MIN: Duration = Duration::from_millis(1);
-const POLL_MAX: Duration = Duration::from_millis(50);
-
 /// What is to be done.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
@@ -167,18 +164,9 @@ pub async fn finish(host: &Host, id: &EventId, settle: Duration) -> Result<Fate,
     if settle.is_zero() {
         return Ok(fate);
     }
-    let rest = async {
-        let mut pause = POLL_MIN;
-        while is_busy(host) {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(POLL_MAX);
-        }
+    fate.settled = match tokio::time::timeout(settle, host.settled()).await {
+        Ok(done) => done.map(|()| Some(true))?,
+        Err(_) => Some(false),
     };
-    fate.settled = Some(tokio::time::timeout(settle, rest).await.is_ok());
     Ok(fate)
-}
-
-fn is_busy(host: &Host) -> bool {
-    let charms = host.charms();
-    host.spaces().iter().any(|space| space.waiting > 0 && charms.iter().any(|charm| charm.did == space.did))
 }
