@@ -178,8 +178,11 @@ fn told(answer: Result<Response, TransportError>, limits: &Limits) -> Result<Res
     answer.map_err(|error| match error {
         TransportError::Http(error) => FetchError::Http(error),
         TransportError::TooLarge(name) => {
-            let headers = name == "http-headers-max";
-            let max = if headers { limits.http_headers_max } else { limits.http_response_bytes_max };
+            let max = match name {
+                "http-headers-max" => limits.http_headers_max,
+                "http-header-bytes-max" => limits.http_header_bytes_max,
+                _ => limits.http_response_bytes_max,
+            };
             FetchError::Limit { name, max: max as u64 }
         }
     })

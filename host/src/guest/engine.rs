@@ -54,11 +54,14 @@ pub struct Guests {
     plain: Linker<Ctx>,
     with_wasi: Linker<Ctx>,
     limits: Arc<Limits>,
+    /// Charms are described one at a time: that takes the one slot that no turn has.
+    describing: tokio::sync::Mutex<()>,
 }
 
 fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
     // Why each: docs/decisions/0002-engine-settings.md.
-    let slots = limits.turns_max as u32;
+    // One more than turns: a charm can be described while every slot is taken.
+    let slots = limits.turns_max as u32 + 1;
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(slots)
         .total_core_instances(slots * 4)
@@ -116,7 +119,7 @@ impl Guests {
             Charm::add_to_linker::<Ctx, HasSelf<Ctx>>(&mut plain, |ctx| ctx)?;
             let mut with_wasi = plain.clone();
             wasi::add_to_linker(&mut with_wasi)?;
-            Ok(Guests { engine, plain, with_wasi, limits: limits.clone() })
+            Ok(Guests { engine, plain, with_wasi, limits: limits.clone(), describing: Default::default() })
         };
         let guests = build().map_err(|error| clip(&format!("{error:#}"), 512).into_owned())?;
         let engine = guests.engine.weak();
@@ -136,9 +139,20 @@ impl Guests {
     /// Compiles a component. Blocks: milliseconds for tens of kilobytes, unless the code cache has it.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// `Malformed`; `Limit` for one that starts over a limit.
     pub fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
-        Component::new(&self.engine, bytes).map_err(|error| LoadError::Malformed(text(&error)))
+        Component::new(&self.engine, bytes).map_err(|error| {
+            let (text, limits) = (text(&error), &self.limits);
+            if text.contains("minimum byte size") {
+                LoadError::Limit(format!("memory-bytes-max {}: {text}", limits.memory_bytes_max))
+            } else if text.contains("minimum element size") {
+                LoadError::Limit(format!("table-elements-max {}: {text}", limits.table_elements_max))
+            } else if text.contains("pooling allocator") {
+                LoadError::Limit(text)
+            } else {
+                LoadError::Malformed(text)
+            }
+        })
     }
 
     /// Checks and links a component, and asks it what it is.
@@ -182,6 +196,7 @@ impl Guests {
     }
 
     async fn describe(&self, prepared: &Prepared) -> Result<Descriptor, LoadError> {
+        let _slot = self.describing.lock().await;
         let mut ctx = Ctx::bare(self.limits.clone());
         ctx.wasi = prepared.wasi.then(|| wasi::Wasi::new(0, 0));
         let mut store = self.store(ctx);

@@ -50,6 +50,13 @@ impl HttpClient {
         if answer.headers().len() > self.limits.http_headers_max {
             return Err(TransportError::TooLarge("http-headers-max"));
         }
+        let bytes: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if bytes > self.limits.http_header_bytes_max {
+            return Err(TransportError::TooLarge("http-header-bytes-max"));
+        }
+        if answer.content_length().is_some_and(|bytes| bytes > self.limits.http_response_bytes_max as u64) {
+            return Err(TransportError::TooLarge("http-response-bytes-max"));
+        }
         let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         let mut body = Vec::new();

@@ -1,0 +1,139 @@
+//! Queues: inboxes, turns at the same time, commits that wait for the disk (S12).
+
+use super::*;
+
+/// A host whose greedy charm holds its turn until the wire is released, so that its inbox fills.
+async fn held(limits: Limits) -> (Street, Wire) {
+    let wire = Wire::gated();
+    let street = Street::on(builder().limits(limits).transport(wire.clone())).await;
+    let greedy = street.host.install(probe_charm("greedy").may_call(Wire::grant())).await.unwrap();
+    street.host.grant(street.neighbour, all_of(&[greedy]), all_of(&[greedy]));
+    send(&street.host, greedy, json!([["fetch", { "url": format!("{WIRE}/") }]])).await;
+    wire.arrived(1).await;
+    (street, wire)
+}
+
+/// A5, S12: to senders outside and to charms; the event that runs has its place until it is settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_pushes_back() {
+    let (street, wire) = held(Limits { inbox_events_max: 3, ..small() }).await;
+    let full = SendError::QueueFull { to: street.greedy };
+    for n in 0..2 {
+        street.host.send(NewEvent::new(street.greedy, "note", value(json!(n)))).await.unwrap();
+    }
+    for n in 2..4 {
+        let refused = street.host.send(NewEvent::new(street.greedy, "note", value(json!(n)))).await;
+        assert_eq!(refused, Err(full.clone()));
+        let steps = json!([["set", "sent", [], n], ["send", of(street.greedy, "note"), n]]);
+        let receipt = run(&street.host, street.neighbour, steps).await;
+        assert_eq!(receipt.outcome, Outcome::Rejected);
+        assert_eq!(receipt.message, Some(format!("queue-full inbox={}", street.greedy)));
+    }
+    assert_eq!(street.host.waiting(&street.greedy).len(), 3);
+    assert_eq!(cell(&street.host, street.neighbour, "sent").await, Json::Null);
+    wire.release(1);
+    settle(&street.host).await;
+    assert_eq!(cell(&street.host, street.greedy, "notes").await, json!([0, 1]));
+    street.both_go_on().await;
+}
+
+/// A5, S12
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_full_of_bytes_pushes_back() {
+    let (street, wire) = held(Limits { inbox_bytes_max: 5_000, ..small() }).await;
+    let large = || NewEvent::new(street.greedy, "note", value(json!(text(2_000))));
+    street.host.send(large()).await.unwrap();
+    street.host.send(large()).await.unwrap();
+    assert_eq!(street.host.send(large()).await, Err(SendError::QueueFull { to: street.greedy }));
+    let event = NewEvent::new(street.greedy, "note", value(json!("small")));
+    street.host.send(event).await.unwrap();
+    wire.release(1);
+    settle(&street.host).await;
+    street.host.send(large()).await.unwrap();
+    settle(&street.host).await;
+    let notes = cell(&street.host, street.greedy, "notes").await;
+    assert_eq!(notes.as_array().unwrap().len(), 4, "nothing that was taken is lost");
+}
+
+/// A5, S12: what one turn stages counts before it commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_turn_cannot_overfill_an_inbox() {
+    let street = Street::with(Limits { inbox_events_max: 10, ..small() }).await;
+    let to = of(street.neighbour, "note");
+    let over = json!([["repeat", 10, ["send", to, 1]]]);
+    street.goes_over(over, Outcome::Rejected, &format!("queue-full inbox={}", street.neighbour)).await;
+    street.is_taken(json!(["repeat", 10, ["send", to, 1]])).await;
+    settle(&street.host).await;
+    assert_eq!(cell(&street.host, street.neighbour, "notes").await, json!(vec![1; 10]));
+}
+
+/// A5: more charms that always have work than there are slots: each gets its turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_busy_charms_than_turns_at_once_all_make_progress() {
+    const BUSY: usize = 12;
+    const ROUNDS: usize = 10;
+    let host = builder().limits(Limits { turns_max: 2, ..Limits::default() }).open().await.unwrap();
+    let mut charms = Vec::new();
+    for n in 0..BUSY {
+        charms.push(probe(&host, &format!("busy-{n}")).await);
+    }
+    for _ in 0..ROUNDS {
+        for charm in &charms {
+            host.send(NewEvent::new(*charm, "note", value(json!(1)))).await.unwrap();
+        }
+    }
+    settle(&host).await;
+    for charm in charms {
+        assert_eq!(cell(&host, charm, "notes").await, json!(vec![1; ROUNDS]));
+    }
+}
+
+/// A5: with every slot waiting for an answer, the others wait too, and go on when a slot is free. Charms can
+/// still be installed meanwhile: describing one takes no turn's slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_turns_run_at_once_than_the_bound() {
+    let wire = Wire::gated();
+    let limits = Limits { turns_max: 2, ..Limits::default() };
+    let host = builder().limits(limits).transport(wire.clone()).open().await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        let charm = host.install(probe_charm(&format!("slow-{n}")).may_call(Wire::grant())).await.unwrap();
+        ids.push(send(&host, charm, json!([["fetch", { "url": format!("{WIRE}/") }]])).await);
+    }
+    wire.arrived(2).await;
+    assert_eq!(wire.count(), 2, "two slots, two requests");
+    wire.release(2);
+    wire.arrived(4).await;
+    wire.release(2);
+    for id in ids {
+        assert_eq!(soon(host.receipt(&id)).await.unwrap().outcome, Outcome::Committed);
+    }
+}
+
+/// A5, T8: when the disk does not keep up, turns wait: what is not durable stays bounded in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_wait_when_too_many_commits_wait_for_the_disk() {
+    let (store, control) = GatedStore::new(MemoryStore::new());
+    let limits = Limits { commits_pending_max: 5, turns_max: 1, ..Limits::default() };
+    let host = builder().limits(limits).store(store).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    control.hold();
+    // Each turn sends itself the next event, fifty in all, and each commit waits for the disk.
+    let mut next = json!([["set", "end", [], true]]);
+    for n in 0..20 {
+        next = json!([["set", "n", [], n], ["send", "run", { "steps": next }]]);
+    }
+    let before = control.count();
+    let request = NewEvent::new(a, "run", script(next));
+    let sending = host.send(request);
+    tokio::pin!(sending);
+    // The send itself is durable only after the disk goes on; the commits that pile up meanwhile are few.
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut sending).await.is_err());
+    control.more_than(before).await;
+    let commits = host.spaces().iter().find(|space| space.did == a).unwrap().commits;
+    assert!(commits <= 7, "{commits} commits wait for a disk that stands still");
+    control.release();
+    soon(sending).await;
+    settle(&host).await;
+    assert_eq!(cell(&host, a, "end").await, json!(true));
+}
