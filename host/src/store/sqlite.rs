@@ -289,12 +289,18 @@ impl Store for SqliteStore {
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { connection, cids } = &mut *writer;
+        let added: Vec<Did> = batch.spaces.iter().map(|row| row.did).filter(|did| !cids.contains_key(did)).collect();
         let mut work = || -> rusqlite::Result<()> {
             let transaction = connection.transaction()?;
             write(&transaction, cids, batch)?;
             transaction.commit()
         };
-        work().map_err(|error| failed(&self.path, error))
+        let result = work().map_err(|error| failed(&self.path, error));
+        if result.is_err() {
+            // Nothing of the batch remains, so neither do the row numbers of its spaces.
+            cids.retain(|did, _| !added.contains(did));
+        }
+        result
     }
 
     fn close(&self) {
