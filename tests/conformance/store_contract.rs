@@ -1,0 +1,537 @@
+//! What a host relies on in a store, said once and held against every store (T5, I2, S4, S11).
+//!
+//! The rows of a batch are what the host's group commit makes: a cell at most once, an event that was queued
+//! and taken within one batch not at all.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{path::PathBuf, sync::Arc};
+
+use charm_host::*;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+/// A kind of store. Reopening is what a host does that starts again on what another one left.
+trait Kind {
+    type Store: Store;
+    fn new() -> Self;
+    fn open(&self) -> Self::Store;
+}
+
+/// In memory a store lives as long as it is held.
+struct Memory(Arc<MemoryStore>);
+
+struct Held(Arc<MemoryStore>);
+
+impl Kind for Memory {
+    type Store = Held;
+
+    fn new() -> Memory {
+        Memory(Arc::new(MemoryStore::new()))
+    }
+
+    fn open(&self) -> Held {
+        Held(self.0.clone())
+    }
+}
+
+impl Store for Held {
+    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+        self.0.load(fresh_secret)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.commit(batch)
+    }
+
+    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+        self.0.receipt(id)
+    }
+
+    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
+        self.0.entry(g)
+    }
+
+    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        self.0.log(space, after, max)
+    }
+
+    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+        self.0.dead_letter(position)
+    }
+}
+
+struct Sqlite {
+    _folder: tempfile::TempDir,
+    file: PathBuf,
+}
+
+impl Kind for Sqlite {
+    type Store = SqliteStore;
+
+    fn new() -> Sqlite {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("store.db");
+        Sqlite { _folder: folder, file }
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(&self.file).unwrap()
+    }
+}
+
+/// Makes the tests of the suite, once for each kind of store.
+macro_rules! suite {
+    ($($test:ident),* $(,)?) => {
+        mod memory { $(#[test] fn $test() { super::$test(&<super::Memory as super::Kind>::new()); })* }
+        mod sqlite { $(#[test] fn $test() { super::$test(&<super::Sqlite as super::Kind>::new()); })* }
+    };
+}
+
+suite! {
+    a_new_store_is_empty,
+    the_first_secret_is_kept,
+    everything_of_a_batch_is_there_and_again_after_reopening,
+    a_cell_has_its_last_value,
+    a_removed_cell_is_kept_as_removed,
+    a_space_moves_to_its_new_head,
+    spaces_come_in_the_order_they_were_added,
+    the_last_position_stays_until_it_is_replaced,
+    an_event_waits_until_it_is_taken,
+    events_come_in_the_order_of_their_positions,
+    receipts_are_found_by_id,
+    every_outcome_is_kept,
+    dead_letters_stay_until_they_are_buried,
+    the_log_is_read_in_pages,
+    the_log_is_read_by_space,
+    only_signed_entries_have_a_signature,
+    an_empty_batch_changes_nothing,
+    the_greatest_numbers_and_texts_come_back,
+}
+
+const SECRET: [u8; 32] = [7; 32];
+
+fn did(n: u8) -> Did {
+    MemoryKeyring::default().create(&Zeroizing::new([n; 32])).unwrap()
+}
+
+fn id(n: u8) -> EventId {
+    EventId([n; 16])
+}
+
+fn value(json: serde_json::Value) -> Value {
+    Value::encode(&json).unwrap()
+}
+
+fn space(n: u8) -> SpaceRow {
+    SpaceRow { did: did(n), name: format!("space-{n}"), seq: 0, head: [0; 32] }
+}
+
+fn event(n: u8, to: u8) -> Event {
+    Event {
+        id: id(n),
+        sender: did(9),
+        to: did(to),
+        stream: "notes".to_owned(),
+        payload: value(json!({ "n": n })),
+        on_commit: Some(OnCommit { stream: "done".to_owned(), tag: value(json!([n])) }),
+        supplied: n.is_multiple_of(2),
+    }
+}
+
+fn queued(position: u64, to: u8) -> Queued {
+    Queued { position, event: event(position as u8, to) }
+}
+
+fn receipt(n: u8, outcome: Outcome) -> ReceiptRow {
+    let committed = outcome == Outcome::Committed;
+    let message = (!committed).then(|| format!("why {n}, in a few words"));
+    let receipt = Receipt { id: id(n), outcome, commit: committed.then_some(u64::from(n)), message };
+    ReceiptRow { receipt, sender: did(9), to: did(1), digest: n.is_multiple_of(2).then_some([n; 16]) }
+}
+
+fn entry(g: u64, of: u8, seq: u64) -> LogEntry {
+    LogEntry { g, space: did(of), seq, record: vec![g as u8; 40].into(), signature: None }
+}
+
+fn cell(of: u8, name: &str, g: u64, content: Option<serde_json::Value>) -> CellRow {
+    CellRow { space: did(of), name: name.into(), g, seq: g, value: content.map(value) }
+}
+
+fn letter(position: u64, to: u8) -> DeadLetter {
+    let receipt = receipt(position as u8, Outcome::Faulted).receipt;
+    DeadLetter { position, time_ms: 1_700_000_000_000 + position, event: event(position as u8, to), receipt }
+}
+
+/// A store that knows the spaces 1 and 2.
+fn with_spaces(kind: &impl Kind) -> impl Store {
+    let store = kind.open();
+    store.load(SECRET).unwrap();
+    store.commit(&Batch { spaces: vec![space(1), space(2)], ..Batch::default() }).unwrap();
+    store
+}
+
+/// An image in an order that does not depend on the store, where the contract leaves the order open.
+fn sorted(mut image: Image) -> String {
+    image.cells.sort_by(|a, b| (a.space, &a.name).cmp(&(b.space, &b.name)));
+    let values: Vec<_> =
+        image.cells.iter().map(|row| row.value.as_ref().map(|value| value.as_bytes().to_vec())).collect();
+    let payloads: Vec<_> = image.queued.iter().map(|queued| queued.event.payload.as_bytes().to_vec()).collect();
+    format!("{image:?} {values:?} {payloads:?}")
+}
+
+fn picture(store: &impl Store) -> String {
+    sorted(store.load([0; 32]).unwrap())
+}
+
+fn a_new_store_is_empty(kind: &impl Kind) {
+    let store = kind.open();
+    let Image { secret, g, position, spaces, cells, queued, dead } = store.load(SECRET).unwrap();
+    assert_eq!((secret, g, position), (SECRET, 0, 0));
+    assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty());
+    assert_eq!(store.receipt(&id(1)), Ok(None));
+    assert_eq!(store.entry(1), Ok(None));
+    assert_eq!(store.log(None, 0, 10), Ok(vec![]));
+    assert_eq!(store.dead_letter(1), Ok(None));
+}
+
+fn the_first_secret_is_kept(kind: &impl Kind) {
+    let store = kind.open();
+    assert_eq!(store.load(SECRET).unwrap().secret, SECRET);
+    assert_eq!(store.load([8; 32]).unwrap().secret, SECRET);
+    drop(store);
+    assert_eq!(kind.open().load([9; 32]).unwrap().secret, SECRET);
+}
+
+fn whole_batch() -> Batch {
+    let mut signed = entry(2, 1, 2);
+    signed.signature = Some([5; 64]);
+    Batch {
+        position: Some(7),
+        spaces: vec![space(3)],
+        log: vec![entry(1, 1, 1), signed],
+        heads: vec![(did(1), 2, [6; 32])],
+        cells: vec![cell(1, "token", 2, Some(json!({ "value": "abc" }))), cell(1, "gone", 1, None)],
+        queued: vec![queued(6, 2), queued(7, 1)],
+        taken: vec![],
+        receipts: vec![receipt(3, Outcome::Committed), receipt(4, Outcome::Rejected)],
+        dead: vec![letter(4, 1)],
+        buried: vec![],
+    }
+}
+
+fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
+    let batch = whole_batch();
+    let before = {
+        let store = with_spaces(kind);
+        store.commit(&batch).unwrap();
+        picture(&store)
+    };
+    let store = kind.open();
+    assert_eq!(picture(&store), before);
+    let image = store.load([0; 32]).unwrap();
+    assert_eq!((image.g, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
+    assert_eq!(image.queued, batch.queued);
+    assert_eq!(image.dead, [(did(1), 4)]);
+    assert_eq!(store.log(None, 0, 10).unwrap(), batch.log);
+    assert_eq!(store.entry(2).unwrap().as_ref(), batch.log.last());
+    assert_eq!(store.receipt(&id(4)).unwrap().as_ref(), batch.receipts.last());
+    assert_eq!(store.dead_letter(4).unwrap().as_ref(), batch.dead.last());
+}
+
+fn a_cell_has_its_last_value(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    for g in 1..=3 {
+        let cells = vec![cell(1, "n", g, Some(json!(g))), cell(2, "n", g, Some(json!([g])))];
+        store.commit(&Batch { log: vec![entry(g, 1, g)], cells, ..Batch::default() }).unwrap();
+    }
+    let mut cells = store.load(SECRET).unwrap().cells;
+    cells.sort_by_key(|row| row.space != did(1));
+    assert_eq!(cells, [cell(1, "n", 3, Some(json!(3))), cell(2, "n", 3, Some(json!([3])))]);
+}
+
+/// C6: the way to older values starts at the row of a cell, also of one that is gone.
+fn a_removed_cell_is_kept_as_removed(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&Batch { cells: vec![cell(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
+    store.commit(&Batch { cells: vec![cell(1, "n", 2, None)], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().cells, [cell(1, "n", 2, None)]);
+    drop(store);
+    assert_eq!(kind.open().load(SECRET).unwrap().cells, [cell(1, "n", 2, None)]);
+}
+
+fn a_space_moves_to_its_new_head(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&Batch { heads: vec![(did(1), 5, [1; 32])], ..Batch::default() }).unwrap();
+    store.commit(&Batch { heads: vec![(did(1), 6, [2; 32]), (did(2), 1, [3; 32])], ..Batch::default() }).unwrap();
+    let spaces = store.load(SECRET).unwrap().spaces;
+    let find = |n: u8| spaces.iter().find(|row| row.did == did(n)).unwrap().clone();
+    assert_eq!(find(1), SpaceRow { seq: 6, head: [2; 32], ..space(1) });
+    assert_eq!(find(2), SpaceRow { seq: 1, head: [3; 32], ..space(2) });
+}
+
+fn spaces_come_in_the_order_they_were_added(kind: &impl Kind) {
+    let store = kind.open();
+    let added: Vec<SpaceRow> = [5, 1, 4, 2, 3].map(space).into();
+    for row in &added {
+        store.commit(&Batch { spaces: vec![row.clone()], ..Batch::default() }).unwrap();
+    }
+    let found = store.load(SECRET).unwrap().spaces;
+    assert_eq!(found.len(), added.len());
+    assert!(added.iter().all(|row| found.contains(row)));
+}
+
+fn the_last_position_stays_until_it_is_replaced(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&Batch { position: Some(40), ..Batch::default() }).unwrap();
+    store.commit(&Batch { position: None, cells: vec![cell(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().position, 40);
+    store.commit(&Batch { position: Some(41), ..Batch::default() }).unwrap();
+    drop(store);
+    assert_eq!(kind.open().load(SECRET).unwrap().position, 41);
+}
+
+fn an_event_waits_until_it_is_taken(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&Batch { queued: vec![queued(1, 1), queued(2, 1), queued(3, 2)], ..Batch::default() }).unwrap();
+    store.commit(&Batch { taken: vec![1, 3], queued: vec![queued(4, 1)], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().queued, [queued(2, 1), queued(4, 1)]);
+    // Taking what is not there is nothing.
+    store.commit(&Batch { taken: vec![1, 99], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().queued.len(), 2);
+}
+
+/// S3: after a restart events are handled in the order in which they were sent.
+fn events_come_in_the_order_of_their_positions(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&Batch { queued: vec![queued(30, 1), queued(4, 2)], ..Batch::default() }).unwrap();
+    store.commit(&Batch { queued: vec![queued(200, 1), queued(5, 2)], ..Batch::default() }).unwrap();
+    let positions: Vec<u64> = store.load(SECRET).unwrap().queued.iter().map(|queued| queued.position).collect();
+    assert_eq!(positions, [4, 5, 30, 200]);
+}
+
+fn receipts_are_found_by_id(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let rows: Vec<_> = (1..=20).map(|n| receipt(n, Outcome::Committed)).collect();
+    store.commit(&Batch { receipts: rows.clone(), ..Batch::default() }).unwrap();
+    for row in rows {
+        assert_eq!(store.receipt(&row.receipt.id).unwrap(), Some(row));
+    }
+    assert_eq!(store.receipt(&id(21)), Ok(None));
+}
+
+/// S4: the closed set.
+fn every_outcome_is_kept(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let rows: Vec<_> = Outcome::ALL.into_iter().zip(1..).map(|(outcome, n)| receipt(n, outcome)).collect();
+    store.commit(&Batch { receipts: rows.clone(), ..Batch::default() }).unwrap();
+    drop(store);
+    let store = kind.open();
+    for row in rows {
+        assert_eq!(store.receipt(&row.receipt.id).unwrap(), Some(row));
+    }
+}
+
+/// S11
+fn dead_letters_stay_until_they_are_buried(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&Batch { dead: vec![letter(3, 1), letter(5, 2), letter(8, 1)], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().dead, [(did(1), 3), (did(2), 5), (did(1), 8)]);
+    store.commit(&Batch { buried: vec![3, 99], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().dead, [(did(2), 5), (did(1), 8)]);
+    assert_eq!(store.dead_letter(3), Ok(None));
+    assert_eq!(store.dead_letter(8), Ok(Some(letter(8, 1))));
+}
+
+fn alternating(store: &impl Store, entries: u64) -> Vec<LogEntry> {
+    let log: Vec<_> = (1..=entries).map(|g| entry(g, 1 + (g % 2) as u8, g.div_ceil(2))).collect();
+    for pair in log.chunks(2) {
+        store.commit(&Batch { log: pair.to_vec(), ..Batch::default() }).unwrap();
+    }
+    log
+}
+
+fn the_log_is_read_in_pages(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let log = alternating(&store, 11);
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store.log(None, after, 4).unwrap();
+        assert!(page.len() <= 4);
+        let Some(last) = page.last() else { break };
+        after = last.g;
+        found.extend(page);
+    }
+    assert_eq!(found, log);
+    assert_eq!(store.log(None, 0, 0), Ok(vec![]));
+    assert_eq!(store.log(None, 11, 4), Ok(vec![]));
+    assert_eq!(store.load(SECRET).unwrap().g, 11);
+}
+
+/// I2
+fn the_log_is_read_by_space(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let log = alternating(&store, 10);
+    for n in [1, 2] {
+        let own: Vec<_> = log.iter().filter(|entry| entry.space == did(n)).cloned().collect();
+        assert_eq!(store.log(Some(&did(n)), 0, 100).unwrap(), own);
+        assert_eq!(store.log(Some(&did(n)), own[1].g, 2).unwrap(), own[2..4]);
+    }
+    assert_eq!(store.log(Some(&did(7)), 0, 100), Ok(vec![]), "a space that is not there");
+}
+
+/// I3
+fn only_signed_entries_have_a_signature(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let signed = LogEntry { signature: Some([0xab; 64]), ..entry(2, 1, 2) };
+    store.commit(&Batch { log: vec![entry(1, 1, 1), signed.clone()], ..Batch::default() }).unwrap();
+    assert_eq!(store.entry(1).unwrap().unwrap().signature, None);
+    assert_eq!(store.entry(2).unwrap(), Some(signed));
+}
+
+fn an_empty_batch_changes_nothing(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    store.commit(&whole_batch()).unwrap();
+    let before = picture(&store);
+    store.commit(&Batch::default()).unwrap();
+    assert_eq!(picture(&store), before);
+}
+
+fn the_greatest_numbers_and_texts_come_back(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let g = i64::MAX as u64;
+    let name = "é".repeat(NAME_BYTES_MAX / 2);
+    let large = value(json!("x".repeat(1 << 20)));
+    let row = CellRow { space: did(1), name: name.as_str().into(), g, seq: g, value: Some(large.clone()) };
+    let message = Some("\u{10ffff}".repeat(MESSAGE_BYTES_MAX / 4));
+    let long = Receipt { id: id(255), outcome: Outcome::Faulted, commit: Some(g), message };
+    let long = ReceiptRow { receipt: long, sender: did(9), to: did(1), digest: Some([255; 16]) };
+    let batch = Batch {
+        position: Some(u64::MAX >> 16),
+        log: vec![LogEntry { record: large.as_bytes().into(), ..entry(g, 1, g) }],
+        cells: vec![row.clone()],
+        receipts: vec![long.clone()],
+        queued: vec![Queued { position: g, event: Event { payload: large, ..event(1, 1) } }],
+        ..Batch::default()
+    };
+    store.commit(&batch).unwrap();
+    drop(store);
+    let store = kind.open();
+    let image = store.load(SECRET).unwrap();
+    assert_eq!((image.g, image.position, image.cells, image.queued), (g, u64::MAX >> 16, vec![row], batch.queued));
+    assert_eq!(store.receipt(&id(255)).unwrap(), Some(long));
+    assert_eq!(store.log(None, g - 1, 1).unwrap(), batch.log);
+}
+
+// -- the store on disk alone --
+
+/// T5: a batch that fails in its middle leaves nothing, and the store goes on.
+#[test]
+fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
+    let kind = Sqlite::new();
+    let store = with_spaces(&kind);
+    store.commit(&whole_batch()).unwrap();
+    let before = picture(&store);
+    let unknown = whole_batch();
+    // The log has these numbers already; a cell of a space that is not there.
+    store.commit(&unknown).unwrap_err();
+    let stranger = Batch {
+        log: vec![entry(9, 1, 9)],
+        queued: vec![queued(90, 1)],
+        receipts: vec![receipt(90, Outcome::Committed)],
+        cells: vec![cell(1, "n", 9, Some(json!(1))), cell(77, "n", 9, Some(json!(1)))],
+        position: Some(99),
+        ..Batch::default()
+    };
+    store.commit(&stranger).unwrap_err();
+    assert_eq!(picture(&store), before);
+    assert_eq!((store.entry(9), store.receipt(&id(90))), (Ok(None), Ok(None)));
+    store.commit(&Batch { position: Some(100), ..Batch::default() }).unwrap();
+    drop(store);
+    assert_eq!(kind.open().load(SECRET).unwrap().position, 100);
+}
+
+/// I2: a space that a failed batch would have added is not known afterwards.
+#[test]
+fn a_space_of_a_failed_batch_is_not_added() {
+    let kind = Sqlite::new();
+    let store = with_spaces(&kind);
+    let cells = vec![cell(77, "n", 1, Some(json!(1)))];
+    store.commit(&Batch { spaces: vec![space(3)], cells, ..Batch::default() }).unwrap_err();
+    assert_eq!(store.load(SECRET).unwrap().spaces.len(), 2);
+    store.commit(&Batch { cells: vec![cell(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap_err();
+    store.commit(&Batch { spaces: vec![space(3)], ..Batch::default() }).unwrap();
+    store.commit(&Batch { cells: vec![cell(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
+    assert_eq!(store.load(SECRET).unwrap().cells.len(), 1);
+}
+
+/// T8: one host at a time writes; readers come and go beside it.
+#[test]
+fn a_store_on_disk_has_one_host() {
+    let kind = Sqlite::new();
+    let store = with_spaces(&kind);
+    assert!(matches!(SqliteStore::open(&kind.file), Err(StoreError::InUse { .. })));
+    let reader = SqliteStore::open_read_only(&kind.file).unwrap();
+    store.commit(&whole_batch()).unwrap();
+    assert_eq!(picture(&reader), picture(&store), "a reader sees what is durable");
+    reader.commit(&Batch { position: Some(1), ..Batch::default() }).unwrap_err();
+    drop(store);
+    kind.open();
+}
+
+/// What is no store says so, and is not touched.
+#[test]
+fn a_file_that_is_no_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.db");
+    for content in [
+        &b"not a database at all, but long enough to have a header of one hundred bytes: xxxxxxxxxxxxxxxxxxxx"[..],
+        &[0; 4_096],
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let error = SqliteStore::open(&file).err().unwrap();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains("other.db") && error.to_string().len() < 1_024, "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), content);
+    }
+    let error = SqliteStore::open(folder.path().join("no-such-folder/store.db")).err().unwrap();
+    assert!(error.to_string().contains("no-such-folder"), "{error}");
+    let error = SqliteStore::open_read_only(folder.path().join("absent.db")).err().unwrap();
+    assert!(error.to_string().contains("absent.db"), "{error}");
+    assert!(!folder.path().join("absent.db").exists());
+}
+
+/// A store of a later format is left to a later host.
+#[test]
+fn a_store_of_another_format_is_refused() {
+    let kind = Sqlite::new();
+    drop(with_spaces(&kind));
+    let connection = rusqlite::Connection::open(&kind.file).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    for error in [SqliteStore::open(&kind.file).err(), SqliteStore::open_read_only(&kind.file).err()] {
+        assert!(error.unwrap().to_string().contains("format 99"));
+    }
+}
+
+/// Rows that the host did not write are reported as damage, with the file's name, not taken for values.
+#[test]
+fn damaged_rows_are_reported() {
+    for (table, damage) in [
+        ("cell", "UPDATE cell SET value = x'ff'"),
+        ("queue", "UPDATE queue SET event = x'00'"),
+        ("space", "UPDATE space SET did = x'00' WHERE cid = 1"),
+        ("meta", "UPDATE meta SET value = x'00' WHERE name = 'secret'"),
+    ] {
+        let kind = Sqlite::new();
+        let store = with_spaces(&kind);
+        store.commit(&whole_batch()).unwrap();
+        drop(store);
+        rusqlite::Connection::open(&kind.file).unwrap().execute(damage, []).unwrap();
+        let error = match SqliteStore::open(&kind.file) {
+            Ok(store) => store.load(SECRET).unwrap_err(),
+            Err(error) => error,
+        };
+        assert!(matches!(error, StoreError::Damaged { .. }), "{table}: {error:?}");
+        assert!(error.to_string().contains("store.db"), "{table}: {error}");
+    }
+}
