@@ -83,7 +83,8 @@ fn main() -> ExitCode {
 fn misused(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let line = lines.join(" ").trim_start_matches("error: ").to_owned();
         Output::new(true).failure(&Failure::usage(format!("{line}; see charm --help")));
         return ExitCode::from(Exit::Usage as u8);
     }

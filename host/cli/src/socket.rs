@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     deed::{self, Deed, Fate},
-    failure::{Exit, Failure},
+    failure::Failure,
 };
 
 /// Longest line, in bytes: the largest event, written as JSON.
@@ -198,9 +198,6 @@ pub async fn ask(store: &Path, question: &Question) -> Result<Option<Option<Fate
     }
     Err(match accepted {
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
-        None => Failure {
-            exit: Exit::Host,
-            ..Failure::host("the host stopped before it took the event: send it again with --id")
-        },
+        None => Failure::host("the host stopped before it took the event: send it again with --id"),
     })
 }

@@ -23,21 +23,20 @@ impl Running {
     /// Starts it and waits until it serves.
     #[track_caller]
     fn start(folder: &Folder, arguments: &[&str]) -> Running {
-        let mut child = folder.command(&[&["run"], arguments].concat()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut lines = Vec::new();
+        let child = folder.command(&[&["run"], arguments].concat()).spawn().unwrap();
+        let mut running = Running { child, lines: Vec::new() };
+        let mut output = BufReader::new(running.child.stdout.take().unwrap());
         loop {
             let mut line = String::new();
-            output.read_line(&mut line).unwrap();
-            let done = line.contains("serving on") || line.starts_with('{');
-            lines.push(line.trim_end().to_owned());
-            if done {
-                return Running { child, lines };
-            }
-            if lines.last().unwrap().is_empty() {
+            if output.read_line(&mut line).unwrap() == 0 {
                 let mut text = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-                panic!("charm run ended: {lines:?} {text}");
+                running.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+                panic!("charm run ended: {:?} {text}", running.lines);
+            }
+            let done = line.contains("serving on") || line.starts_with('{');
+            running.lines.push(line.trim_end().to_owned());
+            if done {
+                return running;
             }
         }
     }
