@@ -255,6 +255,9 @@ impl Host {
     /// Installs a charm, or replaces its component and grants. The same name keeps its DID and its cells.
     /// Compiling takes a while for a component that the code cache does not know.
     ///
+    /// Events that waited for it run at once, with the rights of `charm`: a [`Host::grant`] after this comes too
+    /// late for them. `Manifest::install` starts charms that need each other together.
+    ///
     /// # Errors
     /// [`InstallError`]; what was installed before is untouched.
     pub async fn install(&self, charm: Charm) -> Result<Did, InstallError> {
@@ -376,6 +379,10 @@ impl Host {
         let NewEvent { to, stream, payload, sender, id } = event;
         let sender = sender.unwrap_or(self.operator);
         let directory = self.charms.directory();
+        // An event in a charm's own name could pass for a receipt (S6).
+        if directory.inbox(&sender).is_some() {
+            return Err(SendError::Impersonation { sender });
+        }
         if !directory.may_send(&sender, &to, &stream) {
             let stream = clip(&stream, 128).into_owned();
             return Err(SendError::Denied { sender, to, stream });
@@ -486,7 +493,7 @@ impl Host {
         events.into_iter().map(|queued| queued.event.clone()).collect()
     }
 
-    /// Returns the dead letters of a charm, oldest first (S11).
+    /// Returns the durable dead letters of a charm, oldest first (S11).
     ///
     /// # Errors
     /// When the store is damaged.
