@@ -247,6 +247,12 @@ pub enum SendError {
         /// The first event.
         id: EventId,
     },
+    /// The sender is a charm: only its own turns send in its name.
+    #[error("{sender} is a charm: nobody else sends in its name")]
+    Impersonation {
+        /// As asked.
+        sender: Did,
+    },
     /// The sender has no grant for that stream.
     #[error("{sender} has no grant to send to {stream} of {to}: add one to charms.toml")]
     Denied {

@@ -133,7 +133,7 @@ impl From<SendError> for Failure {
             SendError::Limit { .. } => Failure::refused("limit", text),
             SendError::Id(_) => Failure::refused("id", text),
             SendError::IdReused { .. } => Failure::refused("id-reused", text),
-            SendError::Denied { .. } => Failure::refused("denied", text),
+            SendError::Denied { .. } | SendError::Impersonation { .. } => Failure::refused("denied", text),
             SendError::QueueFull { .. } => Failure::refused("queue-full", text),
             _ => Failure::host(text),
         }

@@ -138,7 +138,7 @@ fn someone_outside_sends_what_the_manifest_grants_and_no_charm_is_impersonated()
     );
     folder.json(0, &["send", "counter/add", "1", "--as", OUTSIDER]);
     let did = folder.json(0, &["did", "counter"])["did"].as_str().unwrap().to_owned();
-    assert_eq!(folder.json(2, &["send", "counter/add", "1", "--as", &did])["kind"], "usage");
+    assert_eq!(folder.json(5, &["send", "counter/add", "1", "--as", &did])["kind"], "denied");
 }
 
 #[test]
