@@ -78,7 +78,8 @@ async fn a_turn_over_its_memory_is_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_starts_over_the_memory_is_refused() {
     let limits = Limits { memory_bytes_max: 4 << 20, ..small() };
-    let message = refuse_to_install(limits, by_hand(&[("(export \"memory\") 1)", "(export \"memory\") 100)")])).await;
+    let message =
+        refuse_to_install(limits, by_hand::charm(&[("(export \"memory\") 1)", "(export \"memory\") 100)")])).await;
     assert!(message.contains("memory"), "{message}");
 }
 
@@ -89,9 +90,11 @@ async fn a_turn_over_its_table_elements_is_stopped() {
     let host = builder().limits(limits.clone()).open().await.unwrap();
     let table = "(table $table 10 funcref)";
     let grow = "(if (i32.lt_s (table.grow $table (ref.null func) (i32.const 91)) (i32.const 0)) (then unreachable))";
-    let over = host.install(Charm::new("over", by_hand(&[("in module", table), ("in handle", grow)]))).await.unwrap();
+    let over =
+        host.install(Charm::new("over", by_hand::charm(&[("in module", table), ("in handle", grow)]))).await.unwrap();
     let just = grow.replace("91", "90");
-    let just = host.install(Charm::new("just", by_hand(&[("in module", table), ("in handle", &just)]))).await.unwrap();
+    let just =
+        host.install(Charm::new("just", by_hand::charm(&[("in module", table), ("in handle", &just)]))).await.unwrap();
 
     let receipt = soon(host.request(NewEvent::new(over, "run", value(json!(1))))).await;
     assert_eq!(receipt.outcome, Outcome::Faulted);
@@ -99,7 +102,7 @@ async fn a_turn_over_its_table_elements_is_stopped() {
     let receipt = soon(host.request(NewEvent::new(just, "run", value(json!(1))))).await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
 
-    let message = refuse_to_install(limits, by_hand(&[("in module", "(table 101 funcref)")])).await;
+    let message = refuse_to_install(limits, by_hand::charm(&[("in module", "(table 101 funcref)")])).await;
     assert!(message.contains("table"), "{message}");
 }
 
@@ -110,7 +113,7 @@ async fn a_turn_over_its_stack_is_stopped() {
     street.goes_over(json!([["recurse"]]), Outcome::Faulted, "over stack-bytes-max 131072").await;
     let (endless, call) =
         ("(func $endless (param i64) (call $endless (local.get 0)))", "(call $endless (i64.const 1))");
-    let component = by_hand(&[("in module", endless), ("in handle", call)]);
+    let component = by_hand::charm(&[("in module", endless), ("in handle", call)]);
     let endless = street.host.install(Charm::new("endless", component)).await.unwrap();
     let receipt = soon(street.host.request(NewEvent::new(endless, "run", value(json!(1))))).await;
     assert_eq!(receipt.message.as_deref(), Some("over stack-bytes-max 131072"));

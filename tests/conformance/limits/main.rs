@@ -2,6 +2,8 @@
 //! leaves nothing behind but its receipt, and the neighbours go on.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../by_hand.rs"]
+mod by_hand;
 mod compute;
 mod data;
 mod inbox;
@@ -13,21 +15,6 @@ use std::{fmt::Display, time::Duration};
 use charm_conformance::*;
 use charm_host::*;
 use serde_json::{Value as Json, json};
-
-/// The smallest charm, written by hand.
-const CHARM: &str = include_str!("../../guests-wat/charm.wat");
-
-/// Returns the hand-written charm with text in place of some of its parts: comments named by their words, or any text.
-fn by_hand(changes: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = CHARM.to_owned();
-    for (part, with) in changes {
-        let comment = format!("(; {part} ;)");
-        let part = if text.contains(&comment) { &comment } else { *part };
-        assert!(text.contains(part), "{part}");
-        text = text.replace(part, with);
-    }
-    text.into_bytes()
-}
 
 /// A host with a greedy charm and its neighbour, both probes that may read and send everything of each other.
 struct Street {

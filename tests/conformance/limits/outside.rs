@@ -39,7 +39,7 @@ async fn a_trap_is_told_in_one_bounded_line() {
         ("(i32.store8 (i32.const 128) (i32.const 77))", ""),
         ("(i32.store8 (i32.const 128) (i32.const 1)) (i32.store (i32.const 132) (i32.const -1))", ""),
     ] {
-        let component = by_hand(&[("in handle", trap)]);
+        let component = by_hand::charm(&[("in handle", trap)]);
         let charm = street.host.install(Charm::new("hand", component)).await.unwrap();
         let receipt = soon(street.host.request(NewEvent::new(charm, "run", value(json!(1))))).await;
         assert_eq!(receipt.outcome, Outcome::Faulted, "{trap}: {receipt:?}");
@@ -56,7 +56,7 @@ async fn a_trap_is_told_in_one_bounded_line() {
 async fn no_name_from_inside_a_guest_reaches_a_diagnosis() {
     let host = host().await;
     let component =
-        by_hand(&[("in module", "(func $hello-operator unreachable)"), ("in handle", "(call $hello-operator)")]);
+        by_hand::charm(&[("in module", "(func $hello-operator unreachable)"), ("in handle", "(call $hello-operator)")]);
     let charm = host.install(Charm::new("hand", component)).await.unwrap();
     let receipt = soon(host.request(NewEvent::new(charm, "run", value(json!(1))))).await;
     assert!(!format!("{receipt:?}").contains("hello-operator"), "{receipt:?}");
