@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of the tests")]
 
 use std::{
-    io::Write,
     path::PathBuf,
     sync::{
         Arc,
@@ -59,6 +58,6 @@ async fn work(host: Arc<Host>, a: Did, b: Did, next: Arc<AtomicU64>) {
         let event = NewEvent::new(a, "run", steps).id(format!("event {number}"));
         let receipt = host.request(event).await.unwrap();
         assert_eq!(receipt.outcome, Outcome::Committed);
-        writeln!(std::io::stdout(), "ack {number} {}", receipt.id).unwrap();
+        println!("ack {number} {}", receipt.id);
     }
 }

@@ -45,13 +45,36 @@ pub struct SqliteStore {
     /// All look-ups; WAL lets it read beside the writer.
     reader: Mutex<Connection>,
     /// Held until the store is closed; none when read-only.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
 }
 
 struct Writer {
     connection: Connection,
     /// Row numbers of the spaces: the log and the cells name spaces by them.
     cids: HashMap<Did, i64>,
+}
+
+/// The lock that keeps other hosts out.
+struct Lock(File);
+
+impl Lock {
+    fn take(store: &str) -> Result<Lock, StoreError> {
+        let path = format!("{store}.lock");
+        let error = |error| StoreError::Failed(format!("{path}: {error}"));
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
+            Err(TryLockError::Error(why)) => Err(error(why)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is just being started may still hold a copy of it.
+        let _ = self.0.unlock();
+    }
 }
 
 impl SqliteStore {
@@ -62,18 +85,7 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let lock_path = format!("{name}.lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|error| StoreError::Failed(format!("{lock_path}: {error}")))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: name }),
-            Err(TryLockError::Error(error)) => return Err(StoreError::Failed(format!("{lock_path}: {error}"))),
-        }
+        let lock = Lock::take(&name)?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
@@ -97,7 +109,7 @@ impl SqliteStore {
         path: String,
         connection: Connection,
         reader: Connection,
-        lock: Option<File>,
+        lock: Option<Lock>,
     ) -> Result<SqliteStore, StoreError> {
         for connection in [&connection, &reader] {
             connection.set_prepared_statement_cache_capacity(32);
@@ -109,7 +121,7 @@ impl SqliteStore {
         Ok(SqliteStore { path, writer: Mutex::new(writer), reader: Mutex::new(reader), lock: Mutex::new(lock) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
