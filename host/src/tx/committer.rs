@@ -307,7 +307,7 @@ impl Committer {
         }
         let id = id.unwrap_or_else(|| self.mint.outside(state.position + 1));
         let event = Event { id, supplied: supplied.is_some(), ..event };
-        self.from_host(&mut state, now, vec![Draft { event, refused: None, receipt_of: None }], Vec::new());
+        self.commit_outside(&mut state, now, vec![Draft { event, refused: None, receipt_of: None }], Vec::new());
         Ok(Accepted { id, g: state.g })
     }
 
@@ -332,11 +332,11 @@ impl Committer {
             refused: None,
             receipt_of: None,
         });
-        self.from_host(&mut state, now, sends.into_iter().collect(), vec![position]);
+        self.commit_outside(&mut state, now, sends.into_iter().collect(), vec![position]);
         Ok(Accepted { id, g: state.g })
     }
 
-    fn from_host(&self, state: &mut State, now: u64, sends: Vec<Draft>, buried: Vec<u64>) {
+    fn commit_outside(&self, state: &mut State, now: u64, sends: Vec<Draft>, buried: Vec<u64>) {
         let seq = state.advance(&self.host, Default::default());
         self.publish(state, Commit { charm: self.host, seq, now, taken: None, writes: Vec::new(), sends, buried });
     }
@@ -547,7 +547,7 @@ impl Committer {
         };
         tracing::debug!("committed");
         let taken = taken.map(|(queued, _)| queued.clone());
-        self.group.push(Item::Commit { record, taken, position: state.position });
+        self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position });
     }
 
     fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {

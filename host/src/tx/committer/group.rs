@@ -54,7 +54,7 @@ pub(super) enum Item {
     /// A space that is new, and who waits for it.
     Space { row: SpaceRow, done: oneshot::Sender<()> },
     /// A commit, its place in the chain still open.
-    Commit { record: Record, taken: Option<Arc<Queued>>, position: u64 },
+    Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64 },
 }
 
 /// The queue between the committer and the disk.
@@ -234,7 +234,7 @@ impl Group {
                 Item::Commit { record, taken, position } => {
                     work.batch.position = Some(position);
                     moved.insert(record.space, record.seq);
-                    work.add(record, taken, &mut heads);
+                    work.add(*record, taken, &mut heads);
                 }
             }
         }
