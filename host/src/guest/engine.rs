@@ -202,7 +202,12 @@ impl Guests {
         let mut store = self.store(ctx);
         let charm = match prepared.pre.instantiate_async(&mut store).await {
             Ok(charm) => charm,
-            Err(error) => return Err(LoadError::Limit(Fault::explain(&error, &store, &self.limits).message)),
+            Err(error) => {
+                let fault = Fault::explain(&error, &store, &self.limits).message;
+                // Its start functions ran into something, or the instance is more than the engine gives one.
+                let ran = error.is::<Trap>();
+                return Err(if ran { LoadError::Describe(fault) } else { LoadError::Limit(fault) });
+            }
         };
         let told = match charm.call_describe(&mut store).await {
             Ok(told) => told,

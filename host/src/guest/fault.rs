@@ -29,7 +29,7 @@ impl Fault {
                 (_, _, Some(bound)) => format!("over {bound} {}", bound_of(bound, limits)),
                 (_, Some(text), _) => format!("panicked: {text}"),
                 // The text of a trap code is wasmtime's own.
-                (trap, ..) => format!("trapped: {trap}"),
+                (trap, ..) => format!("trapped: {}", trap.to_string().trim_start_matches("wasm trap: ")),
             });
         }
         if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
