@@ -15,10 +15,6 @@ async fn auth_and_search(host: &Host) -> (Did, Did) {
     (auth, search)
 }
 
-fn commits(host: &Host, charm: Did) -> u64 {
-    host.spaces().iter().find(|space| space.did == charm).unwrap().commits
-}
-
 /// Has `search` send steps to `auth` and name `on-receipt`; returns the receipts that came back.
 async fn receipts_of(host: &Host, search: Did, auth: Did, steps: Json) -> Json {
     let event = json!({ "steps": steps });

@@ -98,17 +98,35 @@ pub async fn value_of(host: &Host, charm: Did, name: &str) -> Option<Value> {
 /// Longest time that a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until no event waits or runs: an event leaves its inbox with the commit of its turn, and what that
-/// turn sends enters inboxes at the same moment.
+/// Waits until no event waits or runs and all that was done is durable.
 ///
 /// # Panics
 /// When that takes longer than 30 s.
 pub async fn settle(host: &Host) {
+    tokio::time::timeout(PATIENCE, host.settled()).await.expect("all events settle in time").unwrap();
+}
+
+/// Waits until something holds that no receipt tells.
+///
+/// # Panics
+/// When that takes longer than 30 s.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..PATIENCE.as_millis() / 2 {
-        if host.spaces().iter().all(|space| space.waiting == 0) {
+        if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    panic!("events still wait: {:?}", host.spaces());
+    panic!("not in time: {what}");
+}
+
+/// Returns the number of the last commit in a charm's space, durable or not.
+pub fn commits(host: &Host, charm: Did) -> u64 {
+    host.spaces().iter().find(|space| space.did == charm).unwrap().commits
+}
+
+/// Returns the commit that wrote a cell last, none when it holds nothing.
+pub async fn revision(host: &Host, charm: Did, name: &str) -> Option<u64> {
+    let cells = host.cells(&charm).await.unwrap();
+    cells.iter().find(|cell| &*cell.name == name).map(|cell| cell.revision)
 }

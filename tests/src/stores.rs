@@ -27,8 +27,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     holds: bool,
-    /// Errors of the next commits.
-    errors: VecDeque<StoreError>,
+    /// Errors of the next commits, and whether the batch is written all the same.
+    errors: VecDeque<(StoreError, bool)>,
     /// Every commit fails so until it is taken away.
     failing: Option<StoreError>,
 }
@@ -54,9 +54,9 @@ impl Control {
         self.0.changed.notify_all();
     }
 
-    /// Makes one of the next commits fail; nothing of it is stored.
-    pub fn fail_next(&self, error: StoreError) {
-        self.0.state.lock().unwrap().errors.push_back(error);
+    /// Makes one of the next commits fail; `written` says whether the batch has reached the disk all the same.
+    pub fn fail_next(&self, error: StoreError, written: bool) {
+        self.0.state.lock().unwrap().errors.push_back((error, written));
     }
 
     /// Makes every commit fail from now on, or none.
@@ -93,8 +93,10 @@ impl Store for GatedStore {
         while state.holds {
             state = self.inner.changed.wait(state).unwrap();
         }
-        match state.errors.pop_front().or_else(|| state.failing.clone()) {
-            Some(error) => Err(error),
+        let failing = || Some((state.failing.clone()?, false));
+        match failing().or_else(|| state.errors.pop_front()) {
+            Some((error, false)) => Err(error),
+            Some((error, true)) => self.memory.commit(batch).and(Err(error)),
             None => self.memory.commit(batch),
         }
     }

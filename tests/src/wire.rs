@@ -63,6 +63,11 @@ impl Wire {
         self.0.gate.add_permits(count);
     }
 
+    /// Holds again each request that comes from now on.
+    pub fn hold(&self) {
+        self.0.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
     /// Waits until `count` requests have come in all.
     ///
     /// # Panics

@@ -1,0 +1,237 @@
+//! Nothing leaves before it is durable, and what happens when the disk does not take it (T5, T8).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use charm_conformance::*;
+use charm_host::{
+    Did, Host, Limits, MemoryKeyring, MemoryStore, Names, NewEvent, Outcome, ReadError, SendError, StoreError,
+    Unavailable,
+};
+use serde_json::{Value as Json, json};
+use tokio::task::JoinHandle;
+
+/// A host on a disk that the test owns.
+struct Disk {
+    host: std::sync::Arc<Host>,
+    control: Control,
+    wire: Wire,
+    a: Did,
+    b: Did,
+}
+
+impl Disk {
+    async fn new(limits: Limits) -> Disk {
+        let (store, control) = GatedStore::new(MemoryStore::new());
+        let wire = Wire::open();
+        let host = builder().store(store).transport(wire.clone()).limits(limits).open().await.unwrap();
+        let a = host.install(probe_charm("a")).await.unwrap();
+        let b = host.install(probe_charm("b").may_call(Wire::grant()).may_read(a, Names::All)).await.unwrap();
+        Disk { host: host.into(), control, wire, a, b }
+    }
+
+    fn request(&self, charm: Did, steps: Json) -> JoinHandle<Result<charm_host::Receipt, SendError>> {
+        let host = self.host.clone();
+        tokio::spawn(async move { host.request(NewEvent::new(charm, "run", script(steps))).await })
+    }
+
+    /// Waits until a charm's turn has committed in memory.
+    async fn committed(&self, charm: Did, count: u64) {
+        until("the turn commits in memory", || commits(&self.host, charm) >= count).await;
+    }
+}
+
+/// Returns whether a task stays unfinished for a while in which everything else is at rest.
+async fn waits<T>(task: &mut JoinHandle<T>) -> bool {
+    tokio::time::timeout(Duration::from_millis(30), task).await.is_err()
+}
+
+async fn done<T>(task: JoinHandle<T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), task).await.expect("in time").unwrap()
+}
+
+/// T8
+#[tokio::test]
+async fn no_answer_leaves_before_its_commit_is_durable_while_later_turns_go_on() {
+    let disk = Disk::new(Limits::default()).await;
+    disk.control.hold();
+    let mut sent = disk.request(disk.a, json!([["set", "x", [], 1]]));
+    disk.committed(disk.a, 1).await;
+    let mut second = disk.request(disk.a, json!([["get", "x", []], ["set", "x", [], 2]]));
+    let mut third = disk.request(disk.b, json!([["get", of(disk.a, "x"), []], ["set", "y", [], 1]]));
+    disk.committed(disk.a, 2).await;
+    disk.committed(disk.b, 1).await;
+    assert!(waits(&mut sent).await && waits(&mut second).await && waits(&mut third).await, "no receipt leaves");
+    let host = disk.host.clone();
+    let mut read = tokio::spawn(async move { value_of(&host, disk.a, "x").await });
+    let (host, event) = (disk.host.clone(), NewEvent::new(disk.a, "note", value(json!(1))));
+    let mut accepted = tokio::spawn(async move { host.send(event).await });
+    assert!(waits(&mut read).await, "no read from outside is answered");
+    assert!(waits(&mut accepted).await, "no event is confirmed");
+    disk.control.release();
+    for task in [sent, second, third] {
+        assert_eq!(done(task).await.unwrap().outcome, Outcome::Committed);
+    }
+    assert_eq!(done(read).await, Some(value(json!(2))));
+    assert!(done(accepted).await.is_ok());
+}
+
+/// T8: the request of a turn depends on all that its snapshot shows.
+#[tokio::test]
+async fn no_request_goes_out_before_what_its_turn_has_read_is_durable() {
+    let disk = Disk::new(Limits::default()).await;
+    disk.control.hold();
+    let first = disk.request(disk.a, json!([["set", "x", [], "paid"]]));
+    disk.committed(disk.a, 1).await;
+    let mut second = disk.request(disk.b, json!([["fetch-with", { "url": WIRE }, of(disk.a, "x"), []]]));
+    assert!(waits(&mut second).await);
+    assert_eq!(disk.wire.count(), 0, "the request is held back");
+    disk.control.release();
+    assert_eq!(done(first).await.unwrap().outcome, Outcome::Committed);
+    assert_eq!(done(second).await.unwrap().outcome, Outcome::Committed);
+    assert_eq!(disk.wire.requests()[0].body, b"\"paid\"");
+}
+
+/// T8, A5: commits that wait for the disk have a bound; turns wait then.
+#[tokio::test]
+async fn a_slow_disk_holds_turns_back_and_loses_none() {
+    let disk = Disk::new(Limits { commits_pending_max: 8, turns_max: 2, ..Limits::default() }).await;
+    disk.control.hold();
+    let tasks: Vec<_> = (0..100).map(|n| disk.request(disk.a, json!([["set", "list", [n], n]]))).collect();
+    until("turns are held back", || commits(&disk.host, disk.a) >= 1).await;
+    disk.control.release();
+    for task in tasks {
+        assert_eq!(done(task).await.unwrap().outcome, Outcome::Committed);
+    }
+    assert_eq!(cell(&disk.host, disk.a, "list").await, json!((0..100).collect::<Vec<_>>()));
+}
+
+/// T8: what a failed write has left on the disk is unknown, so there is no second try.
+#[tokio::test]
+async fn a_host_whose_disk_fails_stops_with_a_typed_error() {
+    for written in [false, true] {
+        let disk = Disk::new(Limits::default()).await;
+        assert_eq!(done(disk.request(disk.a, json!([["set", "x", [], 1]]))).await.unwrap().outcome, Outcome::Committed);
+        let before = disk.control.count();
+        disk.control.fail_next(StoreError::Failed("input/output error".to_owned()), written);
+        let stopped = done(disk.request(disk.a, json!([["set", "x", [], 2]]))).await;
+        let Err(SendError::Unavailable(Unavailable::Stopped { reason })) = &stopped else { panic!("{stopped:?}") };
+        assert!(reason.contains("input/output error"), "{reason}");
+        let event = || NewEvent::new(disk.a, "note", value(json!(1)));
+        assert!(matches!(disk.host.send(event()).await, Err(SendError::Unavailable(Unavailable::Stopped { .. }))));
+        let again = disk.host.request(event()).await;
+        assert!(matches!(again, Err(SendError::Unavailable(Unavailable::Stopped { .. }))), "{again:?}");
+        let install = disk.host.install(probe_charm("late")).await;
+        assert!(matches!(install, Err(charm_host::InstallError::Unavailable(_))), "{install:?}");
+        assert_eq!(disk.control.count(), before + 1, "nothing was written any more");
+    }
+}
+
+/// T8: a read does not show what may be lost.
+#[tokio::test]
+async fn a_stopped_host_shows_nothing_that_is_not_durable() {
+    let disk = Disk::new(Limits::default()).await;
+    done(disk.request(disk.a, json!([["set", "x", [], "kept"], ["set", "y", [], "kept"]]))).await.unwrap();
+    disk.control.hold();
+    let task = disk.request(disk.a, json!([["set", "x", [], "lost"]]));
+    disk.committed(disk.a, 2).await;
+    disk.control.fail(Some(StoreError::Failed("broken".to_owned())));
+    disk.control.release();
+    assert!(done(task).await.is_err());
+    let root = charm_host::Path::root();
+    let seen = disk.host.get(&disk.a, "x", &root).await;
+    assert!(matches!(seen, Err(ReadError::Unavailable(Unavailable::Stopped { .. }))), "{seen:?}");
+    assert_eq!(cell(&disk.host, disk.a, "y").await, json!("kept"), "what is durable stays readable");
+}
+
+/// T8, S9: what was acknowledged is there; what was not can be sent again and happens once.
+#[tokio::test]
+async fn after_a_failed_disk_the_next_host_has_all_that_was_acknowledged_and_an_id_makes_the_rest_safe() {
+    for written in [false, true] {
+        let memory = MemoryStore::new();
+        let keys = std::sync::Arc::new(MemoryKeyring::default());
+        let event = |n: u64, did: Did| NewEvent::new(did, "note", value(json!(n))).id(format!("note {n}"));
+        {
+            let (store, control) = GatedStore::new(memory.clone());
+            let host = builder().store(store).keyring(Keys(keys.clone())).open().await.unwrap();
+            let a = probe(&host, "a").await;
+            for n in 0..10 {
+                assert_eq!(host.request(event(n, a)).await.unwrap().outcome, Outcome::Committed);
+            }
+            control.fail_next(StoreError::Failed("power".to_owned()), written);
+            assert!(host.request(event(10, a)).await.is_err());
+        }
+        let host = builder().store(memory).keyring(Keys(keys)).open().await.unwrap();
+        let a = probe(&host, "a").await;
+        for n in (0..=10).rev() {
+            assert_eq!(host.request(event(n, a)).await.unwrap().outcome, Outcome::Committed, "{n}");
+        }
+        let notes = cell(&host, a, "notes").await;
+        assert_eq!(notes, json!((0..=10).collect::<Vec<_>>()), "each once, in order; written: {written}");
+        host.verify(&a).unwrap();
+    }
+}
+
+/// Keys that outlive a host.
+struct Keys(std::sync::Arc<MemoryKeyring>);
+
+impl charm_host::Keyring for Keys {
+    fn create(&self, randomness: &zeroize::Zeroizing<[u8; 32]>) -> Result<Did, charm_host::KeyError> {
+        self.0.create(randomness)
+    }
+
+    fn check(&self, did: &Did) -> Result<(), charm_host::KeyError> {
+        self.0.check(did)
+    }
+
+    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], charm_host::KeyError> {
+        self.0.sign(did, message)
+    }
+}
+
+/// T8, S9: a full disk is not a broken one. Whoever waits is told; what was accepted happens once all the same.
+#[tokio::test]
+async fn a_full_disk_is_waited_out_and_nothing_is_lost() {
+    let disk = Disk::new(Limits::default()).await;
+    let note = |n: u64| NewEvent::new(disk.a, "note", value(json!(n))).id(format!("note {n}"));
+    assert_eq!(disk.host.request(note(1)).await.unwrap().outcome, Outcome::Committed);
+    done(disk.request(disk.b, json!([["set", "kept", [], 1]]))).await.unwrap();
+    disk.control.fail(Some(StoreError::Full));
+    let full = Err(SendError::Unavailable(Unavailable::DiskFull));
+    assert_eq!(disk.host.request(note(2)).await, full, "accepted, but not durable");
+    assert_eq!(disk.host.request(note(3)).await, full, "not accepted: the disk is known to be full");
+    assert_eq!(cell(&disk.host, disk.b, "kept").await, json!(1), "what is durable stays readable");
+    disk.control.fail(None);
+    settle(&disk.host).await;
+    for n in [2, 3, 2] {
+        let sent_again = || async { disk.host.request(note(n)).await };
+        let mut receipt = sent_again().await;
+        while receipt == full {
+            receipt = sent_again().await;
+        }
+        assert_eq!(receipt.unwrap().outcome, Outcome::Committed);
+    }
+    assert_eq!(cell(&disk.host, disk.a, "notes").await, json!([1, 2, 3]), "each once");
+    disk.host.verify(&disk.a).unwrap();
+}
+
+/// T5, T8: shutting down makes everything durable that has run.
+#[tokio::test]
+async fn what_ran_before_a_shutdown_is_there_after_it() {
+    let home = Home::default();
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    let note = json!(["send", of(b, "note"), 1, { "stream": "on-receipt" }]);
+    let ids = [send(&host, a, json!([["repeat", 50, note]])).await, send(&host, b, json!([["set", "x", [], 1]])).await];
+    host.shutdown().await.unwrap();
+    let host = home.open().await;
+    assert_eq!((host.did_of("a"), host.did_of("b")), (Some(a), Some(b)));
+    pair(&host).await;
+    for id in ids {
+        assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
+    }
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "notes").await.as_array().unwrap().len(), 50);
+    assert_eq!(cell(&host, a, "receipts").await.as_array().unwrap().len(), 50);
+    assert_eq!(cell(&host, b, "x").await, json!(1));
+}

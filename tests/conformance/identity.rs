@@ -1,0 +1,409 @@
+//! Identity: one key and one DID per charm, spaces that prove themselves (I1-I4).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use charm_conformance::*;
+use charm_host::{
+    Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, OpenError, Outcome,
+    SendError, SqliteStore, VerifyError,
+};
+use rusqlite::{Connection, params};
+use serde_json::json;
+
+fn key_file(home: &Home, did: Did) -> PathBuf {
+    home.keys().join(format!("{}.key", did.to_string().strip_prefix("did:key:").unwrap()))
+}
+
+fn set_mode(path: &PathBuf, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// I1
+#[tokio::test]
+async fn every_charm_has_its_own_did_key() {
+    let host = host().await;
+    let dids = probes(&host, ["a", "b", "c"]).await;
+    for did in dids {
+        let text = did.to_string();
+        assert!(text.starts_with("did:key:z6Mk") && text.len() == 56, "{text}");
+        assert_eq!(text.parse::<Did>(), Ok(did));
+    }
+    assert!(dids[0] != dids[1] && dids[1] != dids[2] && dids[0] != dids[2]);
+    assert!(!dids.contains(&host.operator()));
+}
+
+/// I1
+#[tokio::test]
+async fn the_same_name_keeps_its_did_through_restart_and_new_components() {
+    let home = Home::default();
+    let host = home.open().await;
+    let operator = host.operator();
+    let did = probe(&host, "auth").await;
+    run(&host, did, json!([["set", "x", [], 1]])).await;
+    assert_eq!(probe(&host, "auth").await, did, "installed again");
+    host.shutdown().await.unwrap();
+    let host = home.open().await;
+    assert_eq!(host.did_of("auth"), Some(did), "known before it is installed");
+    let other = charm_host::Charm::new("auth", component("trespasser"));
+    assert_eq!(host.install(other).await.unwrap(), did, "another component");
+    assert_eq!(cell(&host, did, "x").await, json!(1));
+    assert_eq!(host.operator(), operator);
+}
+
+/// I1
+#[tokio::test]
+async fn a_pinned_did_that_is_not_the_stored_one_is_refused_by_name() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    assert_eq!(host.install(probe_charm("a").pinned(a)).await.unwrap(), a);
+    let refused = host.install(probe_charm("a").pinned(b)).await.unwrap_err();
+    assert!(matches!(refused, InstallError::OtherDid { wanted, found, .. } if wanted == b && found == a));
+    let text = refused.to_string();
+    assert!(text.contains(&a.to_string()) && text.contains(&b.to_string()), "{text}");
+    assert_eq!(run(&host, a, json!([])).await.outcome, Outcome::Committed, "the installed one goes on");
+    let stranger = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
+    let refused = host.install(probe_charm("new").pinned(stranger)).await.unwrap_err();
+    assert!(matches!(refused, InstallError::Key { error: KeyError::Missing { .. }, .. }), "{refused}");
+}
+
+/// I1
+#[tokio::test]
+async fn a_manifest_with_another_did_than_the_stores_installs_nothing() {
+    let home = Home::default();
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    fs::write(home.path().join("probe.wasm"), component("probe")).unwrap();
+    let file = home.path().join("charms.toml");
+    let load = |did: &str| {
+        fs::write(&file, format!("[charm.a]\ncomponent = \"probe.wasm\"\ndid = \"{did}\"\n")).unwrap();
+        Manifest::load(&file).unwrap()
+    };
+    load(&a.to_string()).install(&host).await.unwrap();
+    let refused = load(&b.to_string()).install(&host).await.unwrap_err();
+    assert!(refused.to_string().contains(&format!("the manifest says {b}, the store has {a}")), "{refused}");
+    for did in ["did:key:z6MkNope", "did:web:example.com", "z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp", ""] {
+        let refused = load(did).install(&host).await.unwrap_err().to_string();
+        assert!(refused.contains("charm a") && refused.contains(&format!("did {did}")), "{refused}");
+    }
+}
+
+/// I1
+#[tokio::test]
+async fn key_files_are_one_per_did_and_readable_by_the_owner_only() {
+    let home = Home::default();
+    let host = home.open().await;
+    let dids = probes(&host, ["a", "b"]).await;
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&home.keys()), 0o700);
+    for did in dids {
+        assert_eq!(mode(&key_file(&home, did)), 0o600);
+    }
+    assert_eq!(fs::read_dir(home.keys()).unwrap().count(), 4, "with the keys of the host and the operator");
+}
+
+/// I1
+#[tokio::test]
+async fn a_key_file_that_others_can_read_is_refused_with_the_command_that_helps() {
+    let home = Home::default();
+    let did = {
+        let host = home.open().await;
+        let did = probe(&host, "a").await;
+        host.shutdown().await.unwrap();
+        did
+    };
+    let file = key_file(&home, did);
+    for mode in [0o640, 0o604, 0o660, 0o601, 0o777] {
+        set_mode(&file, mode);
+        let refused = home.builder().await.open().await.err().expect("a readable key is refused");
+        assert!(matches!(&refused, OpenError::Key(KeyError::Readable { mode: found, .. }) if *found == mode));
+        let text = refused.to_string();
+        assert!(text.contains(&file.display().to_string()) && text.contains("chmod 600"), "{text}");
+    }
+    set_mode(&file, 0o600);
+    assert_eq!(probe(&home.open().await, "a").await, did);
+}
+
+/// I1
+#[tokio::test]
+async fn a_key_file_that_is_gone_or_holds_another_key_is_refused_by_name() {
+    let home = Home::default();
+    let (a, b) = {
+        let host = home.open().await;
+        let dids = pair(&host).await;
+        host.shutdown().await.unwrap();
+        dids
+    };
+    let (file, good) = (key_file(&home, a), fs::read_to_string(key_file(&home, a)).unwrap());
+    for bad in [fs::read_to_string(key_file(&home, b)).unwrap(), String::new(), "x".repeat(64), good[..62].to_owned()] {
+        fs::write(&file, &bad).unwrap();
+        let refused = home.builder().await.open().await.err().expect("a wrong key is refused");
+        assert!(matches!(&refused, OpenError::Key(KeyError::Malformed { .. })), "{refused}");
+        assert!(!refused.to_string().contains(bad.trim_end()) || bad.is_empty(), "the error tells nothing of the file");
+    }
+    fs::remove_file(&file).unwrap();
+    let refused = home.builder().await.open().await.err().expect("a missing key is refused");
+    assert!(matches!(&refused, OpenError::Key(KeyError::Missing { did }) if *did == a), "{refused}");
+    fs::write(&file, good).unwrap();
+    set_mode(&file, 0o600);
+    home.open().await;
+}
+
+/// I4
+#[tokio::test]
+async fn a_handler_sees_who_sent_the_event() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    let sender = |seen: serde_json::Value| seen[0]["sender"].as_str().unwrap().parse::<Did>().unwrap();
+    assert_eq!(sender(results(&host, a, json!([["context"]])).await), host.operator());
+    let asks = json!({ "steps": [["context"]], "out": "out" });
+    run(&host, a, json!([["send", of(b, "run"), asks]])).await;
+    settle(&host).await;
+    assert_eq!(sender(cell(&host, b, "out").await), a);
+    let visitor: Did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
+    let event = || NewEvent::new(b, "run", value(asks.clone())).from(visitor);
+    assert!(matches!(host.request(event()).await, Err(SendError::Denied { sender, .. }) if sender == visitor));
+    host.grant(visitor, BTreeMap::new(), [(b, only(&["run"]))].into());
+    assert_eq!(host.request(event()).await.unwrap().outcome, Outcome::Committed);
+    assert_eq!(sender(cell(&host, b, "out").await), visitor);
+}
+
+/// I2
+#[tokio::test]
+async fn only_commits_made_for_its_did_enter_a_space() {
+    let home = Home::default();
+    let (host, a, b) = busy(&home).await;
+    let before = (commits(&host, a), commits(&host, b));
+    host.shutdown().await.unwrap();
+    let archive = Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    for (did, count) in [(a, before.0), (b, before.1)] {
+        let records = archive.records(Some(&did), 0, 1_000).unwrap();
+        assert_eq!(records.len() as u64, count);
+        assert!(records.iter().all(|record| record.space == did));
+    }
+}
+
+/// A host with a few commits in two spaces: writes, removals, sends, a failure.
+async fn busy(home: &Home) -> (Host, Did, Did) {
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    for n in 0..5 {
+        let note = json!(["send", of(b, "note"), n, { "stream": "on-receipt" }]);
+        run(&host, a, json!([["set", "x", [n], n], note])).await;
+    }
+    run(&host, a, json!([["set", "gone", [], 1]])).await;
+    run(&host, a, json!([["remove", "gone", []]])).await;
+    run(&host, a, json!([["reject", "no"]])).await;
+    settle(&host).await;
+    (host, a, b)
+}
+
+/// I3
+#[tokio::test]
+async fn a_space_proves_itself_with_nothing_but_its_did() {
+    let home = Home::default();
+    let (host, a, b) = busy(&home).await;
+    let proof = host.verify(&a).unwrap();
+    assert_eq!(proof.commits, commits(&host, a));
+    assert!((1..=proof.commits).contains(&proof.signatures), "{proof:?}");
+    host.verify(&b).unwrap();
+    host.shutdown().await.unwrap();
+    // Without the host, without the keys.
+    fs::remove_dir_all(home.keys()).unwrap();
+    let archive = Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    assert_eq!(archive.verify(&a).unwrap(), proof);
+    let stranger = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
+    assert!(matches!(archive.verify(&stranger), Err(VerifyError::NoSuchSpace(did)) if did == stranger));
+}
+
+/// I3: the signed head covers each commit before it, and a restart goes on with the chain.
+#[tokio::test]
+async fn the_chain_goes_on_through_a_restart() {
+    let home = Home::default();
+    let (host, a, _) = busy(&home).await;
+    let before = host.verify(&a).unwrap();
+    host.shutdown().await.unwrap();
+    let host = home.open().await;
+    pair(&host).await;
+    run(&host, a, json!([["set", "x", [], "after"]])).await;
+    let after = host.verify(&a).unwrap();
+    assert_eq!((after.commits, after.signatures), (before.commits + 1, before.signatures + 1));
+    assert_ne!(after.head, before.head);
+}
+
+/// What somebody with the store's file may do to it.
+type Tamper = fn(&Connection, a: i64, b: i64);
+
+/// Flips a bit in each of the blobs that a query selects by rowid or key.
+fn flip(blob: &[u8], at: usize) -> Vec<u8> {
+    let mut blob = blob.to_vec();
+    blob[at] ^= 1;
+    blob
+}
+
+fn record(db: &Connection, cid: i64, seq: i64) -> Vec<u8> {
+    db.query_row("SELECT record FROM log WHERE cid = ?1 AND seq = ?2", [cid, seq], |row| row.get(0)).unwrap()
+}
+
+fn set_record(db: &Connection, cid: i64, seq: i64, record: &[u8]) {
+    let changed = db.execute("UPDATE log SET record = ?3 WHERE cid = ?1 AND seq = ?2", params![cid, seq, record]);
+    assert_eq!(changed.unwrap(), 1);
+}
+
+fn cell_value(db: &Connection, cid: i64) -> Vec<u8> {
+    db.query_row("SELECT value FROM cell WHERE cid = ?1 AND name = 'x'", [cid], |row| row.get(0)).unwrap()
+}
+
+const TAMPERINGS: [(&str, Tamper); 21] = [
+    ("the first byte of a record", |db, a, _| set_record(db, a, 2, &flip(&record(db, a, 2), 0))),
+    ("a byte of a record's value", |db, a, _| {
+        let whole = record(db, a, 2);
+        set_record(db, a, 2, &flip(&whole, whole.len() / 2));
+    }),
+    ("the last byte of the last record", |db, a, _| {
+        let seq = db.query_row("SELECT max(seq) FROM log WHERE cid = ?1", [a], |row| row.get(0)).unwrap();
+        let whole = record(db, a, seq);
+        set_record(db, a, seq, &flip(&whole, whole.len() - 1));
+    }),
+    ("a byte after a record", |db, a, _| set_record(db, a, 2, &[record(db, a, 2), vec![0]].concat())),
+    ("an empty record", |db, a, _| set_record(db, a, 2, &[])),
+    ("each signature", |db, a, _| {
+        let sql = "UPDATE log SET signature = zeroblob(64) WHERE cid = ?1 AND signature IS NOT NULL";
+        assert!(db.execute(sql, [a]).unwrap() > 0);
+    }),
+    ("a bit of the last signature", |db, a, _| {
+        let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g DESC LIMIT 1";
+        let (g, signature) =
+            db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![g, flip(&signature, 40)]).unwrap();
+    }),
+    ("a bit of the first signature", |db, a, _| {
+        let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g LIMIT 1";
+        let (g, signature) =
+            db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![g, flip(&signature, 0)]).unwrap();
+    }),
+    ("the last signature taken away", |db, a, _| {
+        let sql = "UPDATE log SET signature = NULL WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";
+        db.execute(sql, [a]).unwrap();
+    }),
+    ("the signature of another space", |db, a, b| {
+        let sql =
+            "UPDATE log SET signature = (SELECT signature FROM log WHERE cid = ?2 AND signature IS NOT NULL LIMIT 1)
+                   WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";
+        db.execute(sql, [a, b]).unwrap();
+    }),
+    ("the last entry gone", |db, a, _| {
+        db.execute("DELETE FROM log WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)", [a]).unwrap();
+    }),
+    ("the last entry gone, and the head moved back", |db, a, _| {
+        db.execute("DELETE FROM log WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)", [a]).unwrap();
+        db.execute("UPDATE space SET seq = seq - 1 WHERE cid = ?1", [a]).unwrap();
+    }),
+    ("the first entry gone", |db, a, _| {
+        db.execute("DELETE FROM log WHERE cid = ?1 AND seq = 1", [a]).unwrap();
+    }),
+    ("an entry in the middle gone", |db, a, _| {
+        db.execute("DELETE FROM log WHERE cid = ?1 AND seq = 3", [a]).unwrap();
+    }),
+    ("the whole log gone", |db, a, _| {
+        db.execute("DELETE FROM log WHERE cid = ?1", [a]).unwrap();
+    }),
+    ("two entries swapped", |db, a, _| {
+        let (two, three) = (record(db, a, 2), record(db, a, 3));
+        set_record(db, a, 2, &three);
+        set_record(db, a, 3, &two);
+    }),
+    ("the record of another space", |db, a, b| set_record(db, a, 1, &record(db, b, 1))),
+    ("an entry moved to another space", |db, a, b| {
+        db.execute("UPDATE log SET cid = ?2 WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)", [a, b]).unwrap();
+    }),
+    ("a cell's value", |db, a, _| {
+        let whole = cell_value(db, a);
+        let last = whole.len() - 1;
+        db.execute("UPDATE cell SET value = ?2 WHERE cid = ?1 AND name = 'x'", params![a, flip(&whole, last)]).unwrap();
+    }),
+    ("a cell gone", |db, a, _| {
+        db.execute("DELETE FROM cell WHERE cid = ?1 AND name = 'x'", [a]).unwrap();
+    }),
+    ("a cell that nobody wrote", |db, a, _| {
+        db.execute("INSERT INTO cell SELECT cid, 'forged', g, seq, value FROM cell WHERE cid = ?1 AND name = 'x'", [a])
+            .unwrap();
+    }),
+];
+
+/// I3: whatever is changed in the file.
+#[tokio::test]
+async fn every_tampering_with_a_space_is_found() {
+    let home = Home::default();
+    let (host, a, b) = busy(&home).await;
+    host.shutdown().await.unwrap();
+    drop(home.builder().await);
+    Connection::open(home.store()).unwrap().pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
+    let copy = home.path().join("copy.db");
+    let verify = || {
+        let archive = Archive::open(SqliteStore::open_read_only(&copy).unwrap());
+        archive.map_err(VerifyError::from).and_then(|archive| archive.verify(&a))
+    };
+    fs::copy(home.store(), &copy).unwrap();
+    verify().unwrap();
+    for (name, tamper) in TAMPERINGS {
+        for end in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(home.path().join(format!("copy.db{end}")));
+        }
+        fs::copy(home.store(), &copy).unwrap();
+        let db = Connection::open(&copy).unwrap();
+        let cid = |did: Did| -> i64 {
+            db.query_row("SELECT cid FROM space WHERE did = ?1", [did.public_key()], |row| row.get(0)).unwrap()
+        };
+        tamper(&db, cid(a), cid(b));
+        drop(db);
+        let found = verify();
+        let error = found.expect_err(name).to_string();
+        assert!(error.contains(&a.to_string()) || error.contains("copy.db"), "{name}: says which space: {error}");
+        assert!(error.len() <= 1 << 10, "{name}: {error}");
+    }
+}
+
+/// I1: neither as bytes nor as text.
+#[tokio::test]
+async fn a_secret_key_is_nowhere_but_in_its_file() {
+    let logs = Logs::capture();
+    let home = Home::default();
+    let (host, a, b) = busy(&home).await;
+    // The guest tells all that it can see; the faults tell what the host has to say.
+    let told =
+        results(&host, a, json!([["context"], ["wish", "#probe", {}], ["try", ["set", of(b, "x"), [], 1]]])).await;
+    for failure in [json!(["panic", "x"]), json!(["trap"]), json!(["get", ["nobody", "x"], []])] {
+        run(&host, a, json!([failure])).await;
+    }
+    let letters = format!("{:?} {:?}", host.dead_letters(&a).unwrap(), host.spaces());
+    host.shutdown().await.unwrap();
+    drop(home.builder().await);
+    let seeds: Vec<String> =
+        [a, b].map(|did| fs::read_to_string(key_file(&home, did)).unwrap().trim_end().to_owned()).to_vec();
+    set_mode(&key_file(&home, a), 0o644);
+    let refused = home.builder().await.open().await.err().unwrap();
+    let refused = format!("{refused} {refused:?}");
+    set_mode(&key_file(&home, a), 0o600);
+    let keyring = FileKeyring::open(home.keys()).unwrap();
+    keyring.check(&a).unwrap();
+    let mut places =
+        vec![told.to_string().into_bytes(), letters.into_bytes(), refused.into_bytes(), logs.text().into_bytes()];
+    for entry in fs::read_dir(home.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            places.push(fs::read(path).unwrap());
+        }
+    }
+    assert!(places.len() >= 5 && places[3].len() > 1_000, "log and store are searched");
+    for seed in seeds {
+        let bytes: Vec<u8> =
+            (0..32).map(|index| u8::from_str_radix(&seed[index * 2..index * 2 + 2], 16).unwrap()).collect();
+        let forms = [bytes.clone(), seed.clone().into_bytes(), seed.to_uppercase().into_bytes()];
+        for (place, form) in places.iter().flat_map(|place| forms.iter().map(move |form| (place, form))) {
+            let found = place.windows(form.len()).any(|part| part == form.as_slice());
+            assert!(!found, "a secret key is in what the host wrote or said");
+        }
+    }
+}
