@@ -5,6 +5,8 @@
 //! event in the inbox to the next one, on a store in memory (`turn/bare`) and on SQLite (`turn/durable`).
 //! Figures are ratios, each the median over rounds; the rounds alternate, so that a slow moment hits both.
 
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement looks at the clock and prints")]
+
 use std::{path::PathBuf, time::Instant};
 
 use charm_host::{Did, FileKeyring, Host, HostBuilder, NewEvent, Outcome, Path, SqliteStore, Value};

@@ -1,5 +1,7 @@
 //! Embeds a host: `cargo run --example embed -- target/charms/counter.wasm`.
 
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program, not the library")]
+
 use charm_host::{Charm, FileKeyring, Host, NewEvent, Path, SqliteStore, Value};
 
 #[tokio::main]

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests look at the clock")]
+
 use std::{collections::BTreeMap, time::Instant};
 
 use ipld_core::{cid::Cid, ipld::Ipld};
