@@ -260,7 +260,7 @@ async fn malformed_declarations_are_refused() {
         "{a: int, a: int}",
         "{: int}",
         &"[".repeat(200),
-        &format!("\"{}\"", "x".repeat(5_000)),
+        &format!("\"{}\"", "x".repeat(SHAPE_BYTES_MAX)),
     ] {
         let (data, point) = shape(text);
         let error = refused(&host, by_hand::charm(&[("in module", &data), ("in describe", &point)])).await;
@@ -365,7 +365,7 @@ async fn a_refused_replacement_leaves_the_charm_as_it_was() {
 
 // -- names and grants --
 
-/// A2
+/// I1: a name stands for a DID in the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_charm_names_are_refused() {
     let host = small_host().await;
@@ -377,7 +377,7 @@ async fn unusable_charm_names_are_refused() {
     host.install(Charm::new("a-9".repeat(21), component("probe"))).await.unwrap();
 }
 
-/// I1, A2
+/// I1
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_pinned_to_another_did_is_refused() {
     let host = small_host().await;
@@ -506,7 +506,7 @@ async fn refused_manifest(text: &str) -> String {
     error
 }
 
-/// A2: with the file, the line and the key.
+/// D7: with the file, the line and the key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_manifest_is_refused_with_its_line() {
     let good = "[charm.hello]\ncomponent = \"hello.wasm\"\n";
@@ -536,7 +536,7 @@ async fn a_malformed_manifest_is_refused_with_its_line() {
     refused_manifest(&format!("# {}\n{good}", "x".repeat(2 << 20))).await;
 }
 
-/// A2: the file that is not there, and the component that is none, are named.
+/// D7: the file that is not there, and the component that is none, are named.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_whose_files_are_missing_or_broken_is_refused() {
     let absent = Manifest::load(std::path::Path::new("no-such-folder/charms.toml")).unwrap_err();
@@ -549,7 +549,7 @@ async fn a_manifest_whose_files_are_missing_or_broken_is_refused() {
     assert!(error.contains("charm b: not a valid component"), "{error}");
 }
 
-/// A2, A3, D7
+/// A3, D7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_with_senseless_grants_is_refused() {
     let with = |line: &str| format!("[charm.hello]\ncomponent = \"hello.wasm\"\n{line}\n");

@@ -185,7 +185,7 @@ async fn a_receipt_stays_small_with_a_mebibyte_cell_behind_it_and_tells_nothing_
     }
 }
 
-/// S4, S7: awaiting a send inside a handler hung for ever; here the turn ends and the receipt comes.
+/// S4: awaiting a send inside a handler hung for ever; here the turn ends and the receipt comes.
 #[tokio::test]
 async fn a_charm_that_sends_to_itself_and_to_one_that_sends_back_is_never_stuck() {
     let host = host().await;

@@ -186,7 +186,7 @@ async fn events_for_a_charm_that_is_not_installed_yet_wait_for_it() {
     Ledger::check(&archive(&home)).all_settled();
 }
 
-/// Charms that need each other start together: no turn runs before all of them and their grants are there. (S1, A2)
+/// Charms that need each other start together: no turn runs before all of them and their grants are there. (S1, D7)
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_waited_find_all_charms_and_grants_of_the_manifest() {
     let (home, wire) = (Home::default(), Wire::gated());

@@ -299,7 +299,7 @@ async fn a_send_to_a_charm_or_stream_that_is_not_there_settles_as_no_such_stream
     host.shutdown().await.unwrap();
 }
 
-/// (A2)
+/// (D7)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_covers_the_streams_it_names_and_its_loss_counts_from_the_next_turn() {
     let host = host().await;
@@ -341,7 +341,7 @@ async fn a_send_from_outside_is_refused_with_a_reason_and_leaves_nothing() {
     host.shutdown().await.unwrap();
 }
 
-/// (I4, A2)
+/// (I4, D7)
 #[tokio::test(flavor = "multi_thread")]
 async fn someone_outside_sends_what_a_grant_covers_and_is_seen_as_the_sender() {
     let host = host().await;

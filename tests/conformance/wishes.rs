@@ -64,7 +64,7 @@ async fn a_wish_for_another_shape_finds_nobody() {
     host.shutdown().await.unwrap();
 }
 
-/// (D7, A2)
+/// (D7)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_is_taken_back_makes_what_was_found_denied() {
     let host = host().await;
