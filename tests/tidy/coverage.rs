@@ -1,0 +1,109 @@
+//! What must be named by some test.
+
+use super::*;
+
+/// The rules of `docs/model.md` that this host implements.
+const RULES: [&str; 31] = [
+    "I1", "I2", "I3", "I4", "C1", "C2", "C3", "C4", "C6", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "S1", "S2",
+    "S3", "S4", "S5", "S6", "S9", "S11", "S12", "A1", "A3", "A4", "A5", "D7",
+];
+
+/// Every file with tests, but this scan and the guests.
+fn tests() -> impl Iterator<Item = &'static File> {
+    files().iter().filter(|file| {
+        let is_guest = file.path.starts_with("tests/guests/") || file.path.starts_with("tests/tidy/");
+        file.is_rust() && !is_guest && (file.path.starts_with("tests/") || file.path.contains("/tests"))
+    })
+}
+
+fn is_named(word: &str) -> bool {
+    tests().any(|file| words(&file.text).iter().any(|used| used == word))
+}
+
+#[test]
+fn every_implemented_rule_is_cited_by_a_test() {
+    let missing = RULES.iter().filter(|rule| !is_named(rule));
+    none(missing.map(|rule| (*rule).to_owned()), "rules without a test that cites them");
+}
+
+/// A citation of a rule that the model does not have proves nothing.
+#[test]
+fn no_test_cites_a_rule_that_does_not_exist() {
+    let model = words(&file("docs/model.md").text);
+    let mut found = Vec::new();
+    for file in tests() {
+        for line in file.text.lines().filter(|line| line.trim_start().starts_with("//")) {
+            let cited = words(line).into_iter().filter(|word| is_rule(word) && !model.contains(word));
+            found.extend(cited.map(|rule| format!("{}: {rule}", file.path)));
+        }
+    }
+    none(found, "rules that docs/model.md does not have");
+}
+
+fn is_rule(word: &str) -> bool {
+    let (chapter, number) = word.split_at_checked(1).unwrap_or_default();
+    "ICTSAD".contains(chapter) && (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Limits that no test hits are wishes (A5).
+#[test]
+fn every_bound_is_named_by_a_test() {
+    let text = &file("host/src/limits.rs").text;
+    let field = |line: &str| {
+        let line = line.trim_start().strip_prefix("pub ")?.trim_start_matches("const ");
+        let name = line.split(':').next()?;
+        let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        (is_name && line.contains(':')).then(|| name.to_owned())
+    };
+    let bounds: Vec<String> = text.lines().filter_map(field).collect();
+    assert!(bounds.len() > 30, "the bounds are found: {bounds:?}");
+    none(bounds.into_iter().filter(|bound| !is_named(bound)), "bounds without a test");
+}
+
+/// A guest that nothing runs is dead weight.
+#[test]
+fn every_test_guest_is_run_by_a_test() {
+    let mut guests: Vec<&str> = below("tests/guests/")
+        .filter_map(|file| file.path.strip_prefix("tests/guests/")?.strip_suffix("/Cargo.toml"))
+        .collect();
+    guests.extend(below("tests/guests-wat/").filter_map(|file| file.path.rsplit('/').next()));
+    assert!(guests.len() >= 3, "the guests are found: {guests:?}");
+    let users = || files().iter().filter(|file| file.is_rust() && !file.path.starts_with("tests/guests/"));
+    let is_used = |guest: &str| {
+        let (quoted, path) = (format!("\"{guest}\""), format!("/{guest}\""));
+        users().any(|file| file.text.contains(&quoted) || file.text.contains(&path))
+    };
+    none(guests.into_iter().filter(|guest| !is_used(guest)).map(str::to_owned), "guests that no test names");
+}
+
+/// A file of tests that is not in the manifest is never compiled.
+#[test]
+fn every_chapter_is_in_the_manifest() {
+    let manifest: toml::Table = file("tests/Cargo.toml").text.parse().unwrap();
+    let listed: Vec<&str> =
+        manifest["test"].as_array().unwrap().iter().map(|test| test["path"].as_str().unwrap()).collect();
+    let mut missing = Vec::new();
+    for file in below("tests/conformance/").filter(|file| file.is_rust()) {
+        let has_tests = file.text.contains("#[test]") || file.text.contains("#[tokio::test");
+        let path = file.path.trim_start_matches("tests/");
+        let folder = format!("{}/main.rs", path.rsplit_once('/').map_or("", |(folder, _)| folder));
+        if has_tests && !listed.contains(&path) && !listed.contains(&folder.as_str()) {
+            missing.push(path.to_owned());
+        }
+    }
+    none(missing, "test files that tests/Cargo.toml does not list");
+}
+
+/// The name of a test is the sentence that it proves.
+#[test]
+fn no_test_waits_by_sleeping_long() {
+    let mut found = Vec::new();
+    for file in tests().filter(|file| file.path.starts_with("tests/conformance/")) {
+        let code = file.code();
+        if ["sleep(Duration::from_secs", "sleep(std::time::Duration::from_secs"].iter().any(|call| code.contains(call))
+        {
+            found.push(file.path.clone());
+        }
+    }
+    none(found, "wait for what must happen, not for time to pass");
+}

@@ -1,0 +1,129 @@
+//! Sizes, words and settings of the whole repository.
+
+use super::*;
+
+/// Most lines of a source file.
+const LINES_MAX: usize = 600;
+/// Files that are longer for a reason.
+const LONGER: [(&str, usize, &str); 2] = [
+    ("host/src/host.rs", 700, "the whole public life of a host on one page"),
+    ("host/src/tx/committer.rs", 800, "one lock, one rule: split, its invariants would have no home"),
+];
+/// Most entries of the root folder.
+const ROOT_ENTRIES_MAX: usize = 22;
+/// Most lines of an example charm and of its README.
+const EXAMPLE_LINES_MAX: (usize, usize) = (120, 25);
+
+fn lines(file: &File) -> usize {
+    file.text.lines().count()
+}
+
+#[test]
+fn source_files_are_short() {
+    let max = |file: &File| LONGER.iter().find(|(path, ..)| *path == file.path).map_or(LINES_MAX, |(_, max, _)| *max);
+    let long = files().iter().filter(|file| file.is_rust() && lines(file) > max(file));
+    none(long.map(|file| format!("{}: {} lines", file.path, lines(file))), "split what is longer than 600 lines");
+    for (path, ..) in LONGER {
+        assert!(lines(file(path)) > LINES_MAX, "{path} is short enough now: take it off the list");
+    }
+}
+
+#[test]
+fn example_charms_fit_on_a_screen_or_two() {
+    let (source, readme) = EXAMPLE_LINES_MAX;
+    let max = |file: &File| match file.path.rsplit('/').next() {
+        Some("lib.rs") => source,
+        Some("README.md") => readme,
+        _ => usize::MAX,
+    };
+    let long = below("example-charms/").filter(|file| lines(file) > max(file));
+    none(long.map(|file| format!("{}: {} lines", file.path, lines(file))), "an example is read in one go");
+    assert!(below("example-charms/").any(|file| file.path.ends_with("/src/lib.rs")), "the examples are found");
+}
+
+#[test]
+fn the_root_folder_is_small() {
+    let mut entries: Vec<&str> = files().iter().filter_map(|file| file.path.split('/').next()).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    assert!(entries.len() <= ROOT_ENTRIES_MAX, "{} entries: {entries:?}", entries.len());
+}
+
+/// Files that hold words which the scans look for.
+fn is_scanned(file: &&File) -> bool {
+    !file.path.starts_with("tests/tidy/") && !file.path.ends_with("Cargo.lock")
+}
+
+#[test]
+fn nothing_is_left_to_be_done_in_a_comment() {
+    let marks = ["TODO", "FIXME", "XXX", "HACK", "dbg!("];
+    let mut found = Vec::new();
+    for file in files().iter().filter(is_scanned) {
+        for (number, line) in file.text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark)) {
+                found.push(format!("{}:{}: {}", file.path, number + 1, line.trim()));
+            }
+        }
+    }
+    none(found, "finish it, or write it down where it will be read");
+}
+
+#[test]
+fn no_machine_and_no_registry_is_named() {
+    let names = ["/home/", "/root/", "/work/", "C:\\", "index.crates.io", "static.crates.io", "registry.npmjs.org"];
+    let more = ["pypi.org", "files.pythonhosted.org", "127.0.0.1:8080"];
+    let mut found = Vec::new();
+    for file in files().iter().filter(is_scanned) {
+        let named = names.iter().chain(&more).filter(|name| file.text.contains(*name));
+        found.extend(named.map(|name| format!("{}: {name}", file.path)));
+    }
+    none(found, "the repository works on any machine");
+}
+
+fn members() -> Vec<String> {
+    let manifest: toml::Table = file("Cargo.toml").text.parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_crate_takes_the_lints_of_the_workspace() {
+    for member in members() {
+        let manifest: toml::Table = file(&format!("{member}/Cargo.toml")).text.parse().unwrap();
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{member}");
+        assert_eq!(manifest["package"]["license"]["workspace"].as_bool(), Some(true), "{member}");
+    }
+}
+
+/// Versions and their reasons stand in one place.
+#[test]
+fn every_dependency_comes_from_the_workspace() {
+    let mut found = Vec::new();
+    for member in members() {
+        let manifest: toml::Table = file(&format!("{member}/Cargo.toml")).text.parse().unwrap();
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let Some(dependencies) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
+            let own = dependencies.iter().filter(|(_, spec)| spec.get("workspace").is_none());
+            found.extend(own.map(|(name, _)| format!("{member}: {name}")));
+        }
+    }
+    none(found, "say the version in the root Cargo.toml, with a reason");
+}
+
+/// A lint is silenced with a reason, or not at all.
+#[test]
+fn no_lint_is_silenced_without_a_reason() {
+    let mut found = Vec::new();
+    for file in files().iter().filter(is_scanned).filter(|file| file.is_rust()) {
+        let code = file.code().replace(char::is_whitespace, "");
+        for attribute in ["#[allow(", "#![allow(", "#[expect(", "#![expect("] {
+            for rest in code.split(attribute).skip(1) {
+                let silenced = rest.split(")]").next().unwrap_or_default();
+                if !silenced.contains("reason=") {
+                    found.push(format!("{}: {attribute}{silenced})]", file.path));
+                }
+            }
+        }
+    }
+    none(found, "say why");
+}
