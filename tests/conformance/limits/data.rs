@@ -53,6 +53,72 @@ async fn a_path_over_its_steps_is_refused() {
     }
 }
 
+/// A5: the read set keeps paths.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_over_its_bytes_is_refused() {
+    let street = Street::with(small()).await;
+    let (just, over) = (vec!["k".repeat(PATH_BYTES_MAX / 2); 2], vec!["k".repeat(PATH_BYTES_MAX / 2 + 1); 2]);
+    street.is_taken(json!(["set", "long", just, 1])).await;
+    street.is_refused(json!(["set", "long", over, 1]), "path-bytes-max", PATH_BYTES_MAX as u64).await;
+    street.is_refused(json!(["get", "long", over]), "path-bytes-max", PATH_BYTES_MAX as u64).await;
+}
+
+/// A5, T4: a turn that reads many paths of one cell depends on the whole of it; what it keeps stays bounded.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_paths_of_a_cell_become_one_dependency_on_the_whole() {
+    let logs = Logs::capture();
+    for (paths, again) in [(PATHS_PER_CELL_MAX - 1, false), (PATHS_PER_CELL_MAX + 1, true)] {
+        let wire = Wire::gated();
+        let street = Street::on(builder().limits(small()).transport(wire.clone())).await;
+        let reader = street.host.install(probe_charm("reader").may_call(Wire::grant())).await.unwrap();
+        street.host.grant(reader, all_of(&[street.greedy]), Default::default());
+        let mut steps: Vec<Json> =
+            (0..paths).map(|n| json!(["get", of(street.greedy, "table"), [format!("row-{n}")]])).collect();
+        steps.push(json!(["fetch", { "url": format!("{WIRE}/") }]));
+        steps.push(json!(["set", "seen", [], true]));
+        let id = send(&street.host, reader, json!(steps)).await;
+        wire.arrived(1).await;
+        street.is_taken(json!(["set", "table", ["a row that nobody read"], 1])).await;
+        wire.release(1);
+        assert_eq!(soon(street.host.receipt(&id)).await.unwrap().outcome, Outcome::Committed);
+        let conflicts = logs.lines(&id.to_string()).iter().filter(|line| line.contains("running again")).count();
+        assert_eq!(conflicts > 0, again, "{paths} paths");
+        assert_eq!(wire.count(), 1, "a rerun asks nothing twice (A4)");
+    }
+}
+
+/// A5: comparing shapes is work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_over_its_bytes_is_refused() {
+    let street = Street::with(small()).await;
+    let shape = format!("{:<1$}", "any", SHAPE_BYTES_MAX);
+    let cells = |count: usize| (0..count).map(|n| json!([format!("cell-{n}"), shape])).collect::<Vec<_>>();
+    street.is_taken(json!(["wish", "#probe", { "cells": cells(WISH_BYTES_MAX / SHAPE_BYTES_MAX) }])).await;
+    let over = json!(["wish", "#probe", { "cells": cells(WISH_BYTES_MAX / SHAPE_BYTES_MAX + 1) }]);
+    street.is_refused(over, "wish-bytes-max", WISH_BYTES_MAX as u64).await;
+}
+
+/// A5: an event that a shape takes long to check is refused, and soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_takes_too_many_steps_to_check_is_refused() {
+    let host = builder().limits(small()).open().await.unwrap();
+    // 500 words that the items are not, before the one kind that they are.
+    let words: String = (0..500).map(|n| format!("\"{n}\"|")).collect();
+    let shape = format!("[{words}int]");
+    let data = format!("(data (i32.const 512) \"{}\")", shape.replace('"', "\\\""));
+    let point =
+        format!("(i32.store (i32.const 56) (i32.const 512)) (i32.store (i32.const 60) (i32.const {}))", shape.len());
+    let component = by_hand::charm(&[("in module", &data), ("in describe", &point)]);
+    let hand = host.install(Charm::new("hand", component)).await.unwrap();
+    let items = |count: u32| NewEvent::new(hand, "run", value(json!(vec![1; count as usize])));
+    let fits = soon(host.request(items(SHAPE_STEPS_MAX / 600))).await;
+    assert_eq!(fits.outcome, Outcome::Committed, "{fits:?}");
+    let error = host.request(items(SHAPE_STEPS_MAX / 500 + 1)).await.unwrap_err();
+    assert!(matches!(error, SendError::Shape { .. }), "{error:?}");
+    assert!(error.to_string().contains(&format!("checked in {SHAPE_STEPS_MAX} steps")), "{error}");
+    assert_bounded(&error.to_string());
+}
+
 /// A5: a name that no error or index could hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_over_its_bytes_is_refused() {
@@ -73,9 +139,13 @@ async fn a_name_over_its_bytes_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_over_its_reads_is_refused_more() {
     let street = Street::with(Limits { reads_max: 20, ..small() }).await;
-    street.is_taken(json!(["repeat", 20, ["get", "kept", []]])).await;
-    let over = json!([["repeat", 21, ["get", "kept", []]]]);
+    street.is_taken(json!(["repeat", 20, ["get", "other", []]])).await;
+    let over = json!([["repeat", 21, ["get", "other", []]]]);
     street.goes_over(over, Outcome::Rejected, "limit name=reads-max max=20").await;
+    // What the turn wrote itself is no read of the store.
+    let receipt =
+        run(&street.host, street.greedy, json!([["set", "own", [], 1], ["repeat", 50, ["get", "own", []]]])).await;
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
 }
 
 /// A5, T6
@@ -92,14 +162,29 @@ async fn a_turn_over_its_writes_is_refused_more() {
 
 /// A5, T6
 #[tokio::test(flavor = "multi_thread")]
-async fn a_turn_that_leaves_too_many_bytes_written_faults() {
+async fn a_turn_over_its_written_bytes_is_refused_more() {
     let street = Street::with(Limits { write_bytes_max: 1_000, ..small() }).await;
     let write = |cell: &str, bytes: usize| json!(["set", cell, [], text(bytes)]);
-    // What is overwritten in the same turn does not count.
-    let receipt = run(&street.host, street.greedy, json!([write("a", 900), write("a", 400), write("b", 400)])).await;
+    // What is overwritten or removed in the same turn does not count.
+    let steps = json!([write("a", 900), write("a", 400), write("b", 500), ["remove", "b", []], write("c", 500)]);
+    let receipt = run(&street.host, street.greedy, steps).await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
     let steps = json!([write("a", 600), write("b", 500)]);
-    street.goes_over(steps, Outcome::Faulted, "over write-bytes-max 1000").await;
+    street.goes_over(steps, Outcome::Rejected, "limit name=write-bytes-max max=1000").await;
+}
+
+/// A5, T6: payloads and tags together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_over_its_sent_bytes_is_refused_more() {
+    let street = Street::with(Limits { send_bytes_max: 1_000, ..small() }).await;
+    let send = |bytes: usize, tag: usize| {
+        let on_commit = json!({ "stream": "on-receipt", "tag": text(tag) });
+        json!(["send", of(street.neighbour, "note"), text(bytes), on_commit])
+    };
+    assert_eq!(run(&street.host, street.greedy, json!([send(400, 500)])).await.outcome, Outcome::Committed);
+    settle(&street.host).await;
+    let steps = json!([send(400, 100), send(300, 200)]);
+    street.goes_over(steps, Outcome::Rejected, "limit name=send-bytes-max max=1000").await;
 }
 
 /// A5, T6

@@ -137,3 +137,26 @@ async fn turns_wait_when_too_many_commits_wait_for_the_disk() {
     settle(&host).await;
     assert_eq!(cell(&host, a, "end").await, json!(true));
 }
+
+/// A5, T8: the same for few commits that are large.
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_wait_when_too_many_bytes_wait_for_the_disk() {
+    let (store, control) = GatedStore::new(MemoryStore::new());
+    let limits = Limits { commit_bytes_pending_max: 100_000, turns_max: 1, ..Limits::default() };
+    let host = builder().limits(limits).store(store).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    let commits = || host.spaces().iter().find(|space| space.did == a).unwrap().commits;
+    control.hold();
+    // Accepted, though not yet durable; without the bound each would have its turn at once.
+    for n in 0..10 {
+        let event = NewEvent::new(a, "note", value(json!([n, text(20_000)])));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), host.send(event)).await.is_err(),
+            "the disk stands still"
+        );
+    }
+    assert!(commits() <= 5, "{} turns of 20 KB wait for a disk that stands still", commits());
+    control.release();
+    settle(&host).await;
+    assert_eq!(commits(), 10, "all of them went on");
+}
