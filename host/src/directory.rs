@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{descriptor::Descriptor, did::Did, receipt::Outcome, shape::Shape};
+use crate::{descriptor::Descriptor, did::Did, limits::SHAPE_STEPS_MAX, receipt::Outcome, shape::Shape};
 
 /// Names of cells or streams that a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,15 +146,17 @@ impl Directory {
 
     /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7). By DID.
     pub fn wish(&self, holder: &Did, tag: &str, cells: &[(String, Shape)], streams: &[(String, Shape)]) -> Vec<Did> {
-        let offers = |entry: &&Arc<Entry>| {
+        // One budget for the whole wish: it runs between two instructions of the guest.
+        let mut steps = SHAPE_STEPS_MAX;
+        let mut offers = |entry: &&Arc<Entry>| {
             let Entry { did, descriptor, .. } = entry.as_ref();
             descriptor.tags.iter().any(|published| published == tag)
                 && cells.iter().all(|(name, asked)| {
-                    descriptor.cells.get(name).is_some_and(|offered| offered.fits(asked))
+                    descriptor.cells.get(name).is_some_and(|offered| offered.fits_within(asked, &mut steps))
                         && self.may_read(holder, did, name)
                 })
                 && streams.iter().all(|(name, asked)| {
-                    descriptor.streams.get(name).is_some_and(|offered| asked.fits(offered))
+                    descriptor.streams.get(name).is_some_and(|offered| asked.fits_within(offered, &mut steps))
                         && self.may_send(holder, did, name)
                 })
         };
@@ -166,6 +168,6 @@ impl Directory {
             };
             entry.did == *holder || granted(|rights| &rights.read) || granted(|rights| &rights.send)
         };
-        self.entries.values().filter(visible).filter(offers).map(|entry| entry.did).collect()
+        self.entries.values().filter(visible).filter(&mut offers).map(|entry| entry.did).collect()
     }
 }

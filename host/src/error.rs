@@ -76,6 +76,14 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others can write in the folder.
+    #[error("key folder {folder} is writable by others (mode {mode:03o}): run chmod 700 on it")]
+    Writable {
+        /// The folder.
+        folder: String,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file does not hold the key that its name says.
     #[error("key file {file} does not hold the key of its name: restore it")]
     Malformed {

@@ -557,8 +557,17 @@ impl Host {
     /// When the last commits could not be made durable.
     pub async fn shutdown(self) -> Result<(), Unavailable> {
         self.ready.close();
-        self.ready.idle().await;
-        self.stage.committer.close().await
+        let committer = &self.stage.committer;
+        tokio::select! {
+            biased;
+            () = self.ready.idle() => committer.close().await,
+            // With a full disk a turn may wait for it: give up what is not durable.
+            ill = committer.unhealthy() => {
+                committer.abandon();
+                self.ready.idle().await;
+                Err(ill)
+            }
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -83,13 +83,14 @@ impl FileKeyring {
     /// Opens the folder, making it (mode 0700) when it is not there.
     ///
     /// # Errors
-    /// `Readable` when others can enter the folder, `Io`.
+    /// `Writable` when others can write in the folder, `Io`.
     pub fn open(folder: impl Into<PathBuf>) -> Result<FileKeyring, KeyError> {
         let folder = folder.into();
-        if !folder.exists() {
-            let made = fs::create_dir_all(&folder)
-                .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
-            made.map_err(|error| io(&folder, error))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| io(&folder, error))?;
+        let mode = fs::metadata(&folder).map_err(|error| io(&folder, error))?.permissions().mode() & 0o777;
+        // Others may list it; whoever can write in it could put other keys there.
+        if mode & 0o022 != 0 {
+            return Err(KeyError::Writable { folder: folder.display().to_string(), mode });
         }
         Ok(FileKeyring { folder, loaded: MemoryKeyring::default() })
     }
@@ -105,15 +106,18 @@ impl FileKeyring {
         }
         let path = self.file(did);
         let name = path.display().to_string();
-        let mode = match fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions().mode() & 0o777,
+        let mut file = match fs::File::open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(KeyError::Missing { did: *did }),
             Err(error) => return Err(io(&path, error)),
         };
+        // Of the open file, not of the name: it cannot change in between.
+        let mode = file.metadata().map_err(|error| io(&path, error))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeyError::Readable { file: name, mode });
         }
-        let text = Zeroizing::new(fs::read_to_string(&path).map_err(|error| io(&path, error))?);
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(|error| io(&path, error))?;
         let seed = unhex(text.trim_end()).ok_or_else(|| KeyError::Malformed { file: name.clone() })?;
         let key = SigningKey::from_bytes(&seed);
         if did_of(&key)? != *did {
@@ -128,8 +132,12 @@ impl Keyring for FileKeyring {
     fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
         let did = did_of(&SigningKey::from_bytes(randomness))?;
         let path = self.file(&did);
-        let digits = randomness.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let text = Zeroizing::new(digits + "\n");
+        let mut text = Zeroizing::new(String::with_capacity(65));
+        for byte in randomness.iter() {
+            let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+            text.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        text.push('\n');
         let written = fs::OpenOptions::new()
             .write(true)
             .create_new(true)

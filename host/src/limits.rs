@@ -8,6 +8,14 @@ pub const SHAPE_BYTES_MAX: usize = 4096;
 pub const VALUE_DEPTH_MAX: usize = 64;
 /// Longest path, in steps: no deeper than a value.
 pub const PATH_SEGMENTS_MAX: usize = VALUE_DEPTH_MAX;
+/// Longest keys of a path together, in bytes: the read set keeps paths.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Paths that the read set keeps of one cell; a turn that reads more of it depends on the whole cell.
+pub const PATHS_PER_CELL_MAX: usize = 64;
+/// Steps of one check or comparison of a shape: a step looks at one value or shape.
+pub const SHAPE_STEPS_MAX: u32 = 1 << 20;
+/// Shapes that one `wish` may ask for, together, in bytes.
+pub const WISH_BYTES_MAX: usize = 16 << 10;
 /// Longest text of an error, a rejection or a diagnosis, in bytes (T7).
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// Longest fault text that a guest chose, in bytes: panics can carry anything.
@@ -44,8 +52,10 @@ pub struct Limits {
     pub reads_max: usize,
     /// Writes of a turn that change something, counting each call.
     pub writes_max: usize,
-    /// Sum of the cell values that a turn leaves written, in bytes.
+    /// Cell values that a turn holds written, together, in bytes.
     pub write_bytes_max: usize,
+    /// Payloads and tags that a turn may send, together, in bytes.
+    pub send_bytes_max: usize,
     /// Events that a turn may send; at most 65,535.
     pub sends_max: usize,
     /// Events waiting for one charm, receipts on their way to it included (S12).
@@ -80,6 +90,8 @@ pub struct Limits {
     pub turns_max: usize,
     /// Commits that may wait for the disk. New turns wait when it is reached.
     pub commits_pending_max: usize,
+    /// Values and payloads in those commits, together, in bytes. New turns wait when it is reached.
+    pub commit_bytes_pending_max: usize,
     /// A component file, in bytes. Set when the host is built.
     pub component_bytes_max: usize,
 }
@@ -100,6 +112,7 @@ impl Default for Limits {
             reads_max: 10_000,
             writes_max: 10_000,
             write_bytes_max: 16 << 20,
+            send_bytes_max: 16 << 20,
             sends_max: 1_000,
             inbox_events_max: 10_000,
             inbox_bytes_max: 64 << 20,
@@ -117,6 +130,7 @@ impl Default for Limits {
             conflict_ms_max: 30_000,
             turns_max: 64,
             commits_pending_max: 4_096,
+            commit_bytes_pending_max: 64 << 20,
             component_bytes_max: 32 << 20,
         }
     }

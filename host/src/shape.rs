@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use ipld_core::ipld::Ipld;
 
-use crate::value::{Kind, Mismatch, Value};
+use crate::{
+    limits::SHAPE_STEPS_MAX,
+    path::Segment,
+    value::{Kind, Mismatch, Value},
+};
 
 mod parse;
 
@@ -63,86 +67,119 @@ impl Shape {
         if *self == Shape::Any {
             return Ok(());
         }
-        let tree: Ipld = value.decode().map_err(|_| self.mismatch("/", "missing"))?;
-        self.check_at(&tree, &mut Vec::new())
+        let tree: Ipld = value.decode().map_err(|_| self.mismatch(&[], "missing"))?;
+        let mut steps = SHAPE_STEPS_MAX;
+        if self.holds(&tree, &mut steps) {
+            return Ok(());
+        }
+        if steps == 0 {
+            return Err(Mismatch {
+                at: "/".to_owned(),
+                expected: format!("a value that is checked in {SHAPE_STEPS_MAX} steps"),
+                actual: kind_of(&tree).to_string(),
+            });
+        }
+        Err(self.explain(&tree, &mut Vec::new()))
     }
 
-    fn mismatch(&self, at: &str, actual: &str) -> Mismatch {
+    /// Returns whether `value` fits; false also when the steps are used up. Allocates nothing.
+    fn holds(&self, value: &Ipld, steps: &mut u32) -> bool {
+        if *steps == 0 {
+            return false;
+        }
+        *steps -= 1;
+        match (self, value) {
+            (Shape::Any, _) => true,
+            (Shape::Kind(Kind::Float), Ipld::Integer(_)) => true,
+            (Shape::Kind(kind), _) => *kind == kind_of(value),
+            (Shape::Literal(text), Ipld::String(found)) => text == found,
+            (Shape::List(item), Ipld::List(items)) => items.iter().all(|value| item.holds(value, steps)),
+            (Shape::MapOf(item), Ipld::Map(entries)) => entries.values().all(|value| item.holds(value, steps)),
+            (Shape::Record(fields), Ipld::Map(entries)) => fields.iter().all(|(key, field)| match entries.get(key) {
+                Some(value) => field.shape.holds(value, steps),
+                None => field.optional,
+            }),
+            (Shape::OneOf(shapes), _) => shapes.iter().any(|shape| shape.holds(value, steps)),
+            _ => false,
+        }
+    }
+
+    fn mismatch(&self, path: &[Segment], actual: &str) -> Mismatch {
         Mismatch {
-            at: at.to_owned(),
+            at: crate::value::at(path),
             expected: crate::error::clip(&self.to_string(), 256).to_string(),
             actual: actual.to_owned(),
         }
     }
 
-    fn check_at(&self, value: &Ipld, path: &mut Vec<crate::path::Segment>) -> Result<(), Mismatch> {
-        use crate::path::Segment;
-        let misfit = |path: &[Segment]| Err(self.mismatch(&crate::value::at(path), &kind_of(value).to_string()));
-        match (self, value) {
-            (Shape::Any, _) => Ok(()),
-            (Shape::Kind(Kind::Float), Ipld::Integer(_)) => Ok(()),
-            (Shape::Kind(kind), _) if *kind == kind_of(value) => Ok(()),
-            (Shape::Literal(text), Ipld::String(found)) if text == found => Ok(()),
+    /// Finds the first place of a value that does not fit. Keys that the shape does not name stay unnamed.
+    fn explain(&self, value: &Ipld, path: &mut Vec<Segment>) -> Mismatch {
+        let steps = &mut SHAPE_STEPS_MAX.clone();
+        let inside = match (self, value) {
             (Shape::List(item), Ipld::List(items)) => {
-                for (index, value) in items.iter().enumerate() {
-                    path.push(Segment::Index(index as u32));
-                    item.check_at(value, path)?;
-                    path.pop();
-                }
-                Ok(())
+                let misfit = items.iter().position(|value| !item.holds(value, steps));
+                misfit.map(|index| (&**item, Segment::Index(index as u32), items.get(index)))
             }
             (Shape::MapOf(item), Ipld::Map(entries)) => {
-                for (key, value) in entries {
-                    path.push(Segment::Key(key.clone()));
-                    item.check_at(value, path)?;
-                    path.pop();
-                }
-                Ok(())
+                let misfit = entries.values().find(|value| !item.holds(value, steps));
+                misfit.map(|value| (&**item, Segment::Key("*".to_owned()), Some(value)))
             }
             (Shape::Record(fields), Ipld::Map(entries)) => {
-                for (key, field) in fields {
-                    path.push(Segment::Key(key.clone()));
-                    match entries.get(key) {
-                        Some(value) => field.shape.check_at(value, path)?,
-                        None if field.optional => {}
-                        None => return Err(field.shape.mismatch(&crate::value::at(path), "missing")),
-                    }
-                    path.pop();
-                }
-                Ok(())
+                let misfit = fields.iter().find(|(key, field)| match entries.get(*key) {
+                    Some(value) => !field.shape.holds(value, steps),
+                    None => !field.optional,
+                });
+                misfit.map(|(key, field)| (&field.shape, Segment::Key(key.clone()), entries.get(key)))
             }
-            // With one alternative besides null, its own complaint says more than "no alternative fits".
             (Shape::OneOf(shapes), _) => {
-                let depth = path.len();
-                let mut deepest: Option<Mismatch> = None;
-                for shape in shapes {
-                    match shape.check_at(value, path) {
-                        Ok(()) => return Ok(()),
-                        Err(mismatch) if path.len() > depth => deepest = Some(mismatch),
-                        Err(_) => {}
-                    }
-                    path.truncate(depth);
-                }
-                deepest.map_or_else(|| misfit(path), Err)
+                // The one alternative of the value's own kind says more than "no alternative fits".
+                let mut like = shapes.iter().filter(|shape| shape.is_container_of(value));
+                return match (like.next(), like.next()) {
+                    (Some(shape), None) => shape.explain(value, path),
+                    _ => self.mismatch(path, &kind_of(value).to_string()),
+                };
             }
-            _ => misfit(path),
+            _ => None,
+        };
+        let Some((shape, segment, child)) = inside else { return self.mismatch(path, &kind_of(value).to_string()) };
+        path.push(segment);
+        match child {
+            Some(value) => shape.explain(value, path),
+            None => shape.mismatch(path, "missing"),
+        }
+    }
+
+    fn is_container_of(&self, value: &Ipld) -> bool {
+        match (self, value) {
+            (Shape::List(_), Ipld::List(_)) | (Shape::MapOf(_) | Shape::Record(_), Ipld::Map(_)) => true,
+            (Shape::OneOf(shapes), _) => shapes.iter().any(|shape| shape.is_container_of(value)),
+            _ => false,
         }
     }
 
     /// Returns whether every value that fits `self`, and holds no keys that it does not name, also fits `other`.
     /// Errs on the side of no.
     pub fn fits(&self, other: &Shape) -> bool {
+        self.fits_within(other, &mut SHAPE_STEPS_MAX.clone())
+    }
+
+    /// As `fits`; no when the steps are used up.
+    pub(crate) fn fits_within(&self, other: &Shape, steps: &mut u32) -> bool {
+        if *steps == 0 {
+            return false;
+        }
+        *steps -= 1;
         match (self, other) {
             (_, Shape::Any) => true,
-            (Shape::OneOf(shapes), _) => shapes.iter().all(|shape| shape.fits(other)),
-            (_, Shape::OneOf(others)) => others.iter().any(|other| self.fits(other)),
+            (Shape::OneOf(shapes), _) => shapes.iter().all(|shape| shape.fits_within(other, steps)),
+            (_, Shape::OneOf(others)) => others.iter().any(|other| self.fits_within(other, steps)),
             (Shape::Kind(Kind::Integer), Shape::Kind(Kind::Float)) => true,
             (Shape::Kind(a), Shape::Kind(b)) => a == b,
             (Shape::Literal(_), Shape::Kind(Kind::String)) => true,
             (Shape::Literal(a), Shape::Literal(b)) => a == b,
-            (Shape::List(a), Shape::List(b)) | (Shape::MapOf(a), Shape::MapOf(b)) => a.fits(b),
+            (Shape::List(a), Shape::List(b)) | (Shape::MapOf(a), Shape::MapOf(b)) => a.fits_within(b, steps),
             (Shape::Record(a), Shape::Record(b)) => b.iter().all(|(key, field)| match a.get(key) {
-                Some(mine) => mine.shape.fits(&field.shape) && (field.optional || !mine.optional),
+                Some(mine) => mine.shape.fits_within(&field.shape, steps) && (field.optional || !mine.optional),
                 // A key that only the other names, and that may be missing, is no hindrance: an offer may grow.
                 // What a record really holds there is checked when it is sent or decoded.
                 None => field.optional,

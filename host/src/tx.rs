@@ -25,8 +25,8 @@ use crate::{
     did::Did,
     directory::Directory,
     event::{Event, EventId, OnCommit},
-    limits::{Limits, PATH_SEGMENTS_MAX, VALUE_DEPTH_MAX},
-    path::Path,
+    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, VALUE_DEPTH_MAX},
+    path::{Path, Segment},
     shape::Shape,
     store::Queued,
     value::Value,
@@ -44,7 +44,9 @@ pub struct Transaction {
     /// Cells of the writer as the turn leaves them; a removal is none.
     writes: BTreeMap<Arc<str>, Option<Value>>,
     writes_count: usize,
+    write_bytes: usize,
     sends: Vec<Event>,
+    send_bytes: usize,
     /// Events and payload bytes staged for each inbox, receipts to come included.
     staged: HashMap<Did, (usize, usize)>,
     directory: Arc<Directory>,
@@ -64,7 +66,9 @@ impl Transaction {
             reads_count: 0,
             writes: BTreeMap::new(),
             writes_count: 0,
+            write_bytes: 0,
             sends: Vec::new(),
+            send_bytes: 0,
             staged: HashMap::new(),
             directory,
             limits: committer.limits().clone(),
@@ -92,13 +96,9 @@ impl Transaction {
         if !self.directory.may_read(&self.writer, &cell.owner, &cell.name) {
             return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
         }
-        if self.reads_count >= self.limits.reads_max {
-            return Err(Refusal::limit("reads-max", self.limits.reads_max));
-        }
-        self.reads_count += 1;
         let value = match self.writes.get(&cell.name) {
             Some(written) if cell.owner == self.writer => written.as_ref(),
-            _ => self.reads.read(&self.snapshot, cell, path),
+            _ => self.observe(cell, path)?,
         };
         match value {
             Some(value) => Ok(value.get(&path.0)?.map(<[u8]>::to_vec)),
@@ -117,7 +117,7 @@ impl Transaction {
         let depth = VALUE_DEPTH_MAX - path.0.len();
         let value =
             Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
-        let before = self.current(cell, path);
+        let before = self.current(cell, path)?;
         if before.as_ref().is_some_and(|before| before.get(&path.0) == Ok(Some(value.as_bytes()))) {
             return Ok(());
         }
@@ -135,7 +135,7 @@ impl Transaction {
     pub fn remove(&mut self, cell: &CellId, path: &Path) -> Result<(), Refusal> {
         self.check_writer(cell)?;
         check_path(path)?;
-        let Some(before) = self.current(cell, path) else { return Ok(()) };
+        let Some(before) = self.current(cell, path)? else { return Ok(()) };
         if path.is_root() {
             return self.stage(cell, None);
         }
@@ -164,6 +164,11 @@ impl Transaction {
             .map_err(|error| Refusal::value(error, "event-bytes-max", max))?;
         let on_commit = on_commit.map(|(stream, tag)| self.on_commit(stream, tag)).transpose()?;
         let bytes = payload.as_bytes().len();
+        let carried =
+            self.send_bytes + bytes + on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
+        if carried > self.limits.send_bytes_max {
+            return Err(Refusal::limit("send-bytes-max", self.limits.send_bytes_max));
+        }
         let deliver = self.directory.deliver(&self.writer, &to, stream);
         if let Ok(Some(shape)) = deliver {
             shape.check(&payload)?;
@@ -185,6 +190,7 @@ impl Transaction {
         let event =
             Event { id, sender: self.writer, to, stream: stream.to_owned(), payload, on_commit, supplied: false };
         self.sends.push(event);
+        self.send_bytes = carried;
         Ok(id)
     }
 
@@ -193,15 +199,11 @@ impl Transaction {
         self.directory.wish(&self.writer, tag, cells, streams)
     }
 
-    /// Checks what the turn leaves behind: declared shapes and the size of the whole.
+    /// Checks that what the turn leaves written fits the declared shapes.
     ///
     /// # Errors
     /// What is wrong, as the text of a fault.
     pub fn check_end(&self) -> Result<(), String> {
-        let bytes: usize = self.writes.values().flatten().map(|value| value.as_bytes().len()).sum();
-        if bytes > self.limits.write_bytes_max {
-            return Err(format!("over write-bytes-max {}", self.limits.write_bytes_max));
-        }
         let Some(entry) = self.directory.get(&self.writer) else { return Ok(()) };
         for (name, value) in &self.writes {
             if let (Some(shape), Some(value)) = (entry.descriptor.cells.get(&**name), value) {
@@ -221,12 +223,21 @@ impl Transaction {
         }
     }
 
+    /// Reads from the snapshot, adding to the read set.
+    fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<&Value>, Refusal> {
+        if self.reads_count >= self.limits.reads_max {
+            return Err(Refusal::limit("reads-max", self.limits.reads_max));
+        }
+        self.reads_count += 1;
+        Ok(self.reads.read(&self.snapshot, cell, path))
+    }
+
     /// Returns the writer's cell as it stands. What a write at a path keeps of it is a read.
-    fn current(&mut self, cell: &CellId, path: &Path) -> Option<Value> {
+    fn current(&mut self, cell: &CellId, path: &Path) -> Result<Option<Value>, Refusal> {
         match self.writes.get(&cell.name) {
-            Some(written) => written.clone(),
-            None if path.is_root() => self.snapshot.read(cell)?.value,
-            None => self.reads.read(&self.snapshot, cell, &Path::root()).cloned(),
+            Some(written) => Ok(written.clone()),
+            None if path.is_root() => Ok(self.snapshot.read(cell).and_then(|version| version.value)),
+            None => Ok(self.observe(cell, &Path::root())?.cloned()),
         }
     }
 
@@ -234,9 +245,17 @@ impl Transaction {
         if self.writes_count >= self.limits.writes_max {
             return Err(Refusal::limit("writes-max", self.limits.writes_max));
         }
-        self.writes_count += 1;
+        let size = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
+        let before = size(self.writes.get(&cell.name).and_then(Option::as_ref));
         // A cell that ends as it began is no write (C4).
-        if self.snapshot.read(cell).and_then(|version| version.value) == value {
+        let undone = self.snapshot.read(cell).and_then(|version| version.value) == value;
+        let after = if undone { 0 } else { size(value.as_ref()) };
+        let bytes = self.write_bytes - before + after;
+        if bytes > self.limits.write_bytes_max {
+            return Err(Refusal::limit("write-bytes-max", self.limits.write_bytes_max));
+        }
+        (self.writes_count, self.write_bytes) = (self.writes_count + 1, bytes);
+        if undone {
             self.writes.remove(&cell.name);
         } else {
             self.writes.insert(cell.name.clone(), value);
@@ -276,6 +295,13 @@ impl Transaction {
 fn check_path(path: &Path) -> Result<(), Refusal> {
     if path.0.len() >= PATH_SEGMENTS_MAX {
         return Err(Refusal::limit("path-segments-max", PATH_SEGMENTS_MAX));
+    }
+    let size = |segment: &Segment| match segment {
+        Segment::Key(key) => key.len(),
+        Segment::Index(_) => 4,
+    };
+    if path.0.iter().map(size).sum::<usize>() > PATH_BYTES_MAX {
+        return Err(Refusal::limit("path-bytes-max", PATH_BYTES_MAX));
     }
     Ok(())
 }

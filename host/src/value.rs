@@ -13,11 +13,25 @@ mod scan;
 pub use edit::Mismatch;
 pub use scan::{Invalid, Kind};
 
-use crate::path::{Path, Segment};
+use crate::{
+    limits::VALUE_DEPTH_MAX,
+    path::{Path, Segment},
+};
 
 /// One value of the IPLD data model in canonical DAG-CBOR. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Arc<[u8]>")]
 pub struct Value(Arc<[u8]>);
+
+/// Stored bytes are checked like any others: the scanner's callers rely on it.
+impl TryFrom<Arc<[u8]>> for Value {
+    type Error = Invalid;
+
+    fn try_from(bytes: Arc<[u8]>) -> Result<Value, Invalid> {
+        scan::check(&bytes, VALUE_DEPTH_MAX)?;
+        Ok(Value(bytes))
+    }
+}
 
 impl Value {
     /// Checks that `bytes` are exactly one canonical value of at most `bytes_max` bytes and `depth_max` levels.
@@ -47,6 +61,11 @@ impl Value {
     /// [`Invalid::OtherType`] when the value does not fit `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
         serde_ipld_dagcbor::from_slice(&self.0).map_err(|_| Invalid::OtherType)
+    }
+
+    /// Returns null.
+    pub(crate) fn null() -> Value {
+        Value([0xf6].into())
     }
 
     /// Returns the canonical bytes.

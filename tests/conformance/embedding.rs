@@ -4,9 +4,7 @@
 use std::process::Command;
 
 use charm_conformance::{Logs, builder, component, of, pair, probe, probe_charm, run, script, settle};
-use charm_host::{
-    BoxFuture, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError,
-};
+use charm_host::{BoxFuture, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError};
 use serde_json::json;
 
 /// Compiled code is kept by content: a second host finds it, and damage to it costs a compilation, no more.
@@ -87,9 +85,13 @@ async fn turn_commit_and_send_are_traced_with_dids_and_event_ids_and_without_val
 fn the_embedding_example_runs() {
     component("counter");
     let counter = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/charms/counter.wasm");
-    let mut cargo = Command::new(env!("CARGO"));
-    let run = cargo.args(["run", "--quiet", "-p", "charm-host", "--example", "embed", "--", counter]);
-    let output = run.output().unwrap();
+    // Tests are in target/<profile>/deps, examples in target/<profile>/examples.
+    let example = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/embed");
+    // `cargo test --workspace` builds it; a single chapter does not.
+    let mut build = Command::new(env!("CARGO"));
+    let build = build.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--example", "embed"]);
+    assert!(example.exists() || build.status().unwrap().success());
+    let output = Command::new(example).arg(counter).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("counted 6"), "{text}");

@@ -152,7 +152,7 @@ impl Ctx {
 
 impl ResourceLimiter for Ctx {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory_bytes + desired.saturating_sub(current);
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if total > self.limits.memory_bytes_max {
             self.over = Some("memory-bytes-max");
             return Ok(false);
@@ -162,7 +162,7 @@ impl ResourceLimiter for Ctx {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.table_elements + desired.saturating_sub(current);
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
         if total > self.limits.table_elements_max {
             self.over = Some("table-elements-max");
             return Ok(false);

@@ -27,6 +27,9 @@ use crate::{
 /// How often running guests are interrupted to look at their time and let others run.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Core instances of one component. A charm made from one module has 3 or 4.
+const CORE_INSTANCES_MAX: u32 = 8;
+
 /// A component that is compiled and linked: instances come from here.
 pub struct Prepared {
     pre: CharmPre<Ctx>,
@@ -64,13 +67,13 @@ fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
     let slots = limits.turns_max as u32 + 1;
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(slots)
-        .total_core_instances(slots * 4)
+        .total_core_instances(slots * CORE_INSTANCES_MAX)
         .total_memories(slots)
         .total_tables(slots * 3)
         .total_stacks(slots)
         .max_memories_per_component(1)
         .max_tables_per_component(3)
-        .max_core_instances_per_component(8)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memory_size(limits.memory_bytes_max)
         .max_component_instance_size(256 << 10)
         .max_core_instance_size(256 << 10)

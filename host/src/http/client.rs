@@ -141,7 +141,10 @@ fn is_public(address: IpAddr) -> bool {
                 || v4.is_documentation())
         }
         IpAddr::V6(v6) => embedded_v4(v6).map_or_else(
-            || v6.segments()[0] & 0xe000 == 0x2000 && v6.segments()[..2] != [0x2001, 0xdb8],
+            || {
+                let [a, b, ..] = v6.segments();
+                a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x200 || b == 0xdb8)) && (a, b & 0xf000) != (0x3fff, 0)
+            },
             |v4| is_public(IpAddr::V4(v4)),
         ),
     }
@@ -187,6 +190,8 @@ mod tests {
             "64:ff9b::a9fe:a9fe",
             "2002:7f00:1::",
             "2001:db8::1",
+            "2001:0:1::1",
+            "3fff::1",
         ] {
             assert!(!is_public(text.parse().expect(text)), "{text}");
         }

@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -57,11 +58,16 @@ struct Writer {
 /// The lock that keeps other hosts out.
 struct Lock(File);
 
+/// Opens a file for writing, making it for its owner alone: cells hold tokens.
+fn create(path: &str) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
 impl Lock {
     fn take(store: &str) -> Result<Lock, StoreError> {
         let path = format!("{store}.lock");
         let error = |error| StoreError::Failed(format!("{path}: {error}"));
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+        let file = create(&path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
@@ -86,6 +92,7 @@ impl SqliteStore {
         let path = path.as_ref();
         let name = path.display().to_string();
         let lock = Lock::take(&name)?;
+        create(&name).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);

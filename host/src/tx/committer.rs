@@ -404,7 +404,7 @@ impl Committer {
             {
                 let progress = durable.borrow_and_update();
                 progress.stopped.clone().map_or(Ok(()), Err)?;
-                if self.group.pending() < self.limits.commits_pending_max && !progress.full {
+                if self.group.has_room(&self.limits) && !progress.full {
                     return Ok(());
                 }
             }
@@ -497,6 +497,9 @@ impl Committer {
     fn publish(&self, state: &mut State, commit: Commit<'_>) {
         let Commit { charm, seq, now, taken, writes, sends, buried } = commit;
         let _span = tracing::info_span!("commit", space = %charm, seq, g = state.g).entered();
+        if writes.is_empty() {
+            self.versions.advance(state.g);
+        }
         let mut drafts = sends;
         let refused: Vec<Draft> = drafts.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
         drafts.extend(refused);
@@ -512,7 +515,8 @@ impl Committer {
         }
         let mut sent = Vec::with_capacity(drafts.len());
         for Draft { event, refused, receipt_of } in drafts {
-            let _span = tracing::debug_span!("send", event = %event.id, to = %event.to, stream = event.stream).entered();
+            let _span =
+                tracing::debug_span!("send", event = %event.id, to = %event.to, stream = event.stream).entered();
             match refused {
                 Some(outcome) => tracing::debug!(%outcome, "refused"),
                 None => tracing::debug!("queued"),
@@ -607,7 +611,9 @@ impl Draft {
     /// Decides whether a charm's event may be delivered.
     fn judge(event: Event, directory: &Directory) -> Draft {
         let refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
-        Draft { event, refused, receipt_of: None }
+        // What is not delivered takes no room in the log.
+        let payload = if refused.is_some() { Value::null() } else { event.payload };
+        Draft { event: Event { payload, ..event }, refused, receipt_of: None }
     }
 
     /// Makes the event that brings a receipt back (S6). Its sender is the charm itself: nobody else can send

@@ -6,7 +6,7 @@ use super::{
     conflict::Conflict,
     versions::{Snapshot, Version, Versions},
 };
-use crate::{cell::CellId, path::Path, value::Value};
+use crate::{cell::CellId, limits::PATHS_PER_CELL_MAX, path::Path, value::Value};
 
 /// Cells read, each as the snapshot showed it, with the paths that were asked for.
 #[derive(Default)]
@@ -27,14 +27,11 @@ impl ReadSet {
             self.cells.insert(cell.clone(), observed);
         }
         let observed = self.cells.get_mut(cell)?;
-        if !observed.paths.contains(path) {
-            // The whole cell covers every path in it.
-            if path.is_root() {
-                observed.paths.clear();
-            }
-            if !observed.paths.first().is_some_and(Path::is_root) {
-                observed.paths.push(path.clone());
-            }
+        // The whole cell covers every path in it; many paths are as good as the whole.
+        if path.is_root() || observed.paths.len() >= PATHS_PER_CELL_MAX {
+            observed.paths = vec![Path::root()];
+        } else if !observed.paths.first().is_some_and(Path::is_root) && !observed.paths.contains(path) {
+            observed.paths.push(path.clone());
         }
         observed.version.as_ref()?.value.as_ref()
     }

@@ -86,18 +86,24 @@ impl Versions {
         listed
     }
 
+    /// Notes a commit without writes: a snapshot opened from now on depends on it too (T8).
+    pub fn advance(&self, g: u64) {
+        self.write().last = g;
+    }
+
     /// Publishes one commit: all of its writes at once. `g` is larger than any before.
     pub fn apply(&self, owner: &Did, g: u64, seq: u64, writes: impl Iterator<Item = (Arc<str>, Option<Value>)>) {
         let mut inner = self.write();
         let Inner { last, spaces, open } = &mut *inner;
         *last = g;
-        let oldest = open.keys().next().copied().unwrap_or(g);
         let cells = spaces.entry(*owner).or_default();
         for (name, value) in writes {
             let versions: &mut Vec<Version> = cells.entry(name).or_default();
-            // Keep the newest version that the oldest snapshot sees, and everything after it.
-            let keep = versions.iter().rposition(|version| version.g <= oldest).unwrap_or(0);
-            versions.drain(..keep);
+            // Each version is seen by the snapshots from its own commit up to the next version's: keep what
+            // some open snapshot sees. A cell has at most one version per open snapshot, and the newest.
+            let ends: Vec<u64> = versions.iter().skip(1).map(|next| next.g).chain([g]).collect();
+            let mut ends = ends.into_iter();
+            versions.retain(|version| ends.next().is_some_and(|end| open.range(version.g..end).next().is_some()));
             versions.push(Version { g, seq, value });
         }
     }
@@ -163,10 +169,11 @@ mod tests {
         assert_eq!((seen(&first), seen(&second)), (Some(1), Some(2)));
         drop(first);
         write(4);
-        assert_eq!(seen(&second), Some(2));
-        assert_eq!(count(&versions, &cell), 3);
-        drop(second);
         write(5);
-        assert_eq!(count(&versions, &cell), 2, "the version before the newest stays until the next write");
+        assert_eq!(seen(&second), Some(2));
+        assert_eq!(count(&versions, &cell), 2, "what the open snapshot sees, and the newest");
+        drop(second);
+        write(6);
+        assert_eq!(count(&versions, &cell), 1);
     }
 }

@@ -8,6 +8,7 @@ use crate::{
         bindings::charm::host::discovery::{self, Declaration, Found, Wanted},
         ctx::{CellHandle, Ctx, StreamHandle},
     },
+    limits::WISH_BYTES_MAX,
     tx::Refusal,
 };
 
@@ -21,6 +22,10 @@ fn asked(kind: &str, list: &[Declaration]) -> Result<Vec<(String, crate::shape::
 impl discovery::Host for Ctx {
     fn wish(&mut self, tag: String, wanted: Wanted) -> Result<Vec<Found>, CallError> {
         check_tag(&tag).map_err(Refusal::Invalid)?;
+        let asked_bytes = |list: &[Declaration]| list.iter().map(|one| one.shape.len()).sum::<usize>();
+        if asked_bytes(&wanted.cells) + asked_bytes(&wanted.streams) > WISH_BYTES_MAX {
+            return Err(Refusal::limit("wish-bytes-max", WISH_BYTES_MAX).into());
+        }
         let (cells, streams) = (asked("cell", &wanted.cells)?, asked("stream", &wanted.streams)?);
         let owners = self.tx()?.wish(&tag, &cells, &streams);
         let mut found = Vec::with_capacity(owners.len());

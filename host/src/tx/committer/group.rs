@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ use crate::{
     env::Env,
     error::Unavailable,
     keyring::Keyring,
+    limits::Limits,
     receipt::{Outcome, Receipt},
     record::{self, Hash, Record},
     store::{Batch, CellRow, DeadLetter, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError},
@@ -27,6 +31,8 @@ use crate::{
 const FULL_RETRY_MAX: Duration = Duration::from_secs(1);
 /// Most commits in one batch, so that one batch stays a few milliseconds of work.
 const BATCH_COMMITS_MAX: usize = 1_024;
+/// Values and payloads in one batch, in bytes; the last commit may go over.
+const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// How far the disk is.
 #[derive(Clone, Debug, Default)]
@@ -57,9 +63,21 @@ pub(super) enum Item {
     Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64 },
 }
 
+impl Item {
+    /// Returns the size of the values and payloads that it carries.
+    fn bytes(&self) -> usize {
+        let Item::Commit { record, .. } = self else { return 0 };
+        let writes = record.writes.iter().filter_map(|write| write.value.as_ref());
+        let sends = record.sends.iter().map(|sent| &sent.event.payload);
+        writes.chain(sends).map(|value| value.as_bytes().len()).sum()
+    }
+}
+
 /// The queue between the committer and the disk.
 pub(super) struct Group {
     items: Mutex<Vec<Item>>,
+    /// Values and payloads in commits that are not durable yet, in bytes.
+    bytes: AtomicUsize,
     wake: Notify,
     store: Arc<dyn Store>,
     keyring: Arc<dyn Keyring>,
@@ -85,8 +103,8 @@ impl Group {
         heads: HashMap<Did, Hash>,
         progress: watch::Sender<Progress>,
     ) -> Arc<Group> {
-        let (items, wake, heads) = (Mutex::default(), Notify::new(), Mutex::new(heads));
-        Arc::new(Group { items, wake, store, keyring, env, heads, progress })
+        let (items, wake, heads, bytes) = (Mutex::default(), Notify::new(), Mutex::new(heads), AtomicUsize::new(0));
+        Arc::new(Group { items, bytes, wake, store, keyring, env, heads, progress })
     }
 
     fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
@@ -98,17 +116,17 @@ impl Group {
     }
 
     pub fn push(&self, item: Item) {
+        self.bytes.fetch_add(item.bytes(), Ordering::Relaxed);
         self.items().push(item);
         self.wake.notify_one();
     }
 
-    /// Returns how many commits wait.
-    pub fn pending(&self) -> usize {
-        self.items().len()
+    /// Returns whether another turn may add a commit.
+    pub fn has_room(&self, limits: &Limits) -> bool {
+        self.items().len() < limits.commits_pending_max
+            && self.bytes.load(Ordering::Relaxed) < limits.commit_bytes_pending_max
     }
 
-    /// Writes no more batches after the one that is being written; when that is there, lets the next host have
-    /// the store.
     pub fn close(&self) {
         self.stop(Unavailable::Closed);
         self.wake.notify_one();
@@ -142,17 +160,13 @@ impl Group {
 
     async fn write_all(self: &Arc<Group>, committer: &Committer) {
         while !self.closed() {
-            let items = {
-                let mut items = self.items();
-                let rest = items.len().min(BATCH_COMMITS_MAX);
-                let rest = items.split_off(rest);
-                std::mem::replace(&mut *items, rest)
-            };
+            let (items, bytes) = self.next_batch();
             if items.is_empty() {
                 self.wake.notified().await;
                 continue;
             }
             let Some(work) = self.write(items).await else { return };
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             committer.settled(&work.receipts);
             for added in work.added.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
                 let _ = added.send(());
@@ -162,6 +176,18 @@ impl Group {
                 progress.full = false;
             });
         }
+    }
+
+    /// Takes what waits, in order, up to the bounds of a batch; returns it with its bytes.
+    fn next_batch(&self) -> (Vec<Item>, usize) {
+        let mut items = self.items();
+        let (mut count, mut bytes) = (0, 0);
+        while count < items.len().min(BATCH_COMMITS_MAX) && bytes < BATCH_BYTES_MAX {
+            bytes += items[count].bytes();
+            count += 1;
+        }
+        let rest = items.split_off(count);
+        (std::mem::replace(&mut *items, rest), bytes)
     }
 
     /// Writes a batch; none when the host has stopped.
