@@ -1,6 +1,9 @@
 //! Identity: one key and one DID per charm, spaces that prove themselves (I1-I4).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "identity/tamperings.rs"]
+mod tamperings;
+
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use charm_conformance::*;
@@ -8,8 +11,9 @@ use charm_host::{
     Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, OpenError, Outcome,
     SendError, SqliteStore, VerifyError,
 };
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde_json::json;
+use tamperings::TAMPERINGS;
 
 fn key_file(home: &Home, did: Did) -> PathBuf {
     home.keys().join(format!("{}.key", did.to_string().strip_prefix("did:key:").unwrap()))
@@ -230,107 +234,6 @@ async fn the_chain_goes_on_through_a_restart() {
     assert_eq!((after.commits, after.signatures), (before.commits + 1, before.signatures + 1));
     assert_ne!(after.head, before.head);
 }
-
-/// What somebody with the store's file may do to it.
-type Tamper = fn(&Connection, a: i64, b: i64);
-
-/// Flips a bit in each of the blobs that a query selects by rowid or key.
-fn flip(blob: &[u8], at: usize) -> Vec<u8> {
-    let mut blob = blob.to_vec();
-    blob[at] ^= 1;
-    blob
-}
-
-fn record(db: &Connection, cid: i64, seq: i64) -> Vec<u8> {
-    db.query_row("SELECT record FROM log WHERE cid = ?1 AND seq = ?2", [cid, seq], |row| row.get(0)).unwrap()
-}
-
-fn set_record(db: &Connection, cid: i64, seq: i64, record: &[u8]) {
-    let changed = db.execute("UPDATE log SET record = ?3 WHERE cid = ?1 AND seq = ?2", params![cid, seq, record]);
-    assert_eq!(changed.unwrap(), 1);
-}
-
-fn cell_value(db: &Connection, cid: i64) -> Vec<u8> {
-    db.query_row("SELECT value FROM cell WHERE cid = ?1 AND name = 'x'", [cid], |row| row.get(0)).unwrap()
-}
-
-const TAMPERINGS: [(&str, Tamper); 21] = [
-    ("the first byte of a record", |db, a, _| set_record(db, a, 2, &flip(&record(db, a, 2), 0))),
-    ("a byte of a record's value", |db, a, _| {
-        let whole = record(db, a, 2);
-        set_record(db, a, 2, &flip(&whole, whole.len() / 2));
-    }),
-    ("the last byte of the last record", |db, a, _| {
-        let seq = db.query_row("SELECT max(seq) FROM log WHERE cid = ?1", [a], |row| row.get(0)).unwrap();
-        let whole = record(db, a, seq);
-        set_record(db, a, seq, &flip(&whole, whole.len() - 1));
-    }),
-    ("a byte after a record", |db, a, _| set_record(db, a, 2, &[record(db, a, 2), vec![0]].concat())),
-    ("an empty record", |db, a, _| set_record(db, a, 2, &[])),
-    ("each signature", |db, a, _| {
-        let sql = "UPDATE log SET signature = zeroblob(64) WHERE cid = ?1 AND signature IS NOT NULL";
-        assert!(db.execute(sql, [a]).unwrap() > 0);
-    }),
-    ("a bit of the last signature", |db, a, _| {
-        let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g DESC LIMIT 1";
-        let (g, signature) =
-            db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
-        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![g, flip(&signature, 40)]).unwrap();
-    }),
-    ("a bit of the first signature", |db, a, _| {
-        let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g LIMIT 1";
-        let (g, signature) =
-            db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
-        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![g, flip(&signature, 0)]).unwrap();
-    }),
-    ("the last signature taken away", |db, a, _| {
-        let sql = "UPDATE log SET signature = NULL WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";
-        db.execute(sql, [a]).unwrap();
-    }),
-    ("the signature of another space", |db, a, b| {
-        let sql =
-            "UPDATE log SET signature = (SELECT signature FROM log WHERE cid = ?2 AND signature IS NOT NULL LIMIT 1)
-                   WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";
-        db.execute(sql, [a, b]).unwrap();
-    }),
-    ("the last entry gone", |db, a, _| {
-        db.execute("DELETE FROM log WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)", [a]).unwrap();
-    }),
-    ("the last entry gone, and the head moved back", |db, a, _| {
-        db.execute("DELETE FROM log WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)", [a]).unwrap();
-        db.execute("UPDATE space SET seq = seq - 1 WHERE cid = ?1", [a]).unwrap();
-    }),
-    ("the first entry gone", |db, a, _| {
-        db.execute("DELETE FROM log WHERE cid = ?1 AND seq = 1", [a]).unwrap();
-    }),
-    ("an entry in the middle gone", |db, a, _| {
-        db.execute("DELETE FROM log WHERE cid = ?1 AND seq = 3", [a]).unwrap();
-    }),
-    ("the whole log gone", |db, a, _| {
-        db.execute("DELETE FROM log WHERE cid = ?1", [a]).unwrap();
-    }),
-    ("two entries swapped", |db, a, _| {
-        let (two, three) = (record(db, a, 2), record(db, a, 3));
-        set_record(db, a, 2, &three);
-        set_record(db, a, 3, &two);
-    }),
-    ("the record of another space", |db, a, b| set_record(db, a, 1, &record(db, b, 1))),
-    ("an entry moved to another space", |db, a, b| {
-        db.execute("UPDATE log SET cid = ?2 WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)", [a, b]).unwrap();
-    }),
-    ("a cell's value", |db, a, _| {
-        let whole = cell_value(db, a);
-        let last = whole.len() - 1;
-        db.execute("UPDATE cell SET value = ?2 WHERE cid = ?1 AND name = 'x'", params![a, flip(&whole, last)]).unwrap();
-    }),
-    ("a cell gone", |db, a, _| {
-        db.execute("DELETE FROM cell WHERE cid = ?1 AND name = 'x'", [a]).unwrap();
-    }),
-    ("a cell that nobody wrote", |db, a, _| {
-        db.execute("INSERT INTO cell SELECT cid, 'forged', g, seq, value FROM cell WHERE cid = ?1 AND name = 'x'", [a])
-            .unwrap();
-    }),
-];
 
 /// I3: whatever is changed in the file.
 #[tokio::test]

@@ -1,60 +1,13 @@
 //! Transactions: one writer, one snapshot, conflicts by value and path, all or nothing (T1-T7, A4).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "transactions/held.rs"]
+mod held;
+
 use charm_conformance::*;
-use charm_host::{Did, EventId, Host, Limits, Names, Outcome, Receipt};
+use charm_host::{Did, Limits, NewEvent, Outcome};
+use held::{Held, attempts};
 use serde_json::{Value as Json, json};
-
-/// A reader whose turns stop at a request between their reads and their commit, and a writer that goes on.
-struct Held {
-    host: Host,
-    wire: Wire,
-    writer: Did,
-    reader: Did,
-}
-
-impl Held {
-    async fn new(limits: Limits) -> Held {
-        let wire = Wire::gated();
-        let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
-        let [writer] = probes(&host, ["writer"]).await;
-        let reader = probe_charm("reader").may_call(Wire::grant()).may_read(writer, Names::All);
-        let reader = host.install(reader).await.unwrap();
-        Held { host, wire, writer, reader }
-    }
-
-    /// Starts a turn of the reader that takes these steps and stops at a request; the step `["stop"]` says where.
-    async fn start(&self, mut steps: Vec<Json>) -> EventId {
-        for step in &mut steps {
-            if *step == json!(["stop"]) {
-                *step = json!(["fetch", { "url": WIRE }]);
-            }
-        }
-        steps.insert(0, json!(["log", "info", "an attempt"]));
-        let event = value(json!({ "steps": steps, "out": "out" }));
-        let came = self.wire.count();
-        self.wire.hold();
-        let id = self.host.send(charm_host::NewEvent::new(self.reader, "run", event)).await.unwrap();
-        self.wire.arrived(came + 1).await;
-        id
-    }
-
-    async fn write(&self, steps: Json) {
-        assert_eq!(run(&self.host, self.writer, steps).await.outcome, Outcome::Committed);
-    }
-
-    /// Lets all requests go and returns the receipt.
-    async fn end(&self, id: EventId) -> Receipt {
-        self.wire.release(1_000);
-        self.host.receipt(&id).await.unwrap().unwrap()
-    }
-}
-
-/// Returns how often a turn was run.
-fn attempts(id: EventId) -> usize {
-    let lines = Logs::capture().lines(&id.to_string());
-    lines.iter().filter(|line| line.contains("an attempt")).count()
-}
 
 // One writer.
 
@@ -175,11 +128,6 @@ async fn all_reads_of_a_turn_see_one_moment() {
     let (first, second) = told.split_at(3);
     assert!(first.iter().all(|body| body == "1"), "the first attempt saw only the old state: {told:?}");
     assert!(second.iter().all(|body| body == "2"), "the second only the new one: {told:?}");
-    assert_eq!(attempts_of(wire), 2);
-}
-
-fn attempts_of(wire: &Wire) -> usize {
-    wire.count() / 3
 }
 
 /// T3, T4: many rounds, everything at once.
@@ -200,7 +148,7 @@ async fn cells_that_are_always_written_together_are_never_read_apart() {
                 ["get", of(writer, "z"), ["round"]],
             ]);
             let event = value(json!({ "steps": both, "out": format!("out-{round}") }));
-            sent.push(host.send(charm_host::NewEvent::new(reader, "run", event)).await.unwrap());
+            sent.push(host.send(NewEvent::new(reader, "run", event)).await.unwrap());
         }
     }
     settle(&host).await;
@@ -312,7 +260,7 @@ async fn two_turns_that_read_what_the_other_writes_do_not_both_win() {
         let steps =
             json!([["get", of(other, "on-call"), []], ["fetch", { "url": WIRE }], ["set", "on-call", [], false]]);
         let event = value(json!({ "steps": steps, "out": "out" }));
-        sent.push(host.send(charm_host::NewEvent::new(own, "run", event)).await.unwrap());
+        sent.push(host.send(NewEvent::new(own, "run", event)).await.unwrap());
     }
     wire.arrived(2).await;
     wire.release(2);

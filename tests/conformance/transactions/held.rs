@@ -1,0 +1,58 @@
+//! Conflicts on purpose: a reader that a test stops between its reads and its commit.
+
+use charm_conformance::*;
+use charm_host::{Did, EventId, Host, Limits, Names, NewEvent, Outcome, Receipt};
+use serde_json::{Value as Json, json};
+
+/// A reader whose turns stop at a request between their reads and their commit, and a writer that goes on.
+pub struct Held {
+    pub host: Host,
+    pub wire: Wire,
+    pub writer: Did,
+    pub reader: Did,
+}
+
+impl Held {
+    /// Opens the host with both.
+    pub async fn new(limits: Limits) -> Held {
+        let wire = Wire::gated();
+        let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
+        let [writer] = probes(&host, ["writer"]).await;
+        let reader = probe_charm("reader").may_call(Wire::grant()).may_read(writer, Names::All);
+        let reader = host.install(reader).await.unwrap();
+        Held { host, wire, writer, reader }
+    }
+
+    /// Starts a turn of the reader that takes these steps and stops at a request; the step `["stop"]` says where.
+    pub async fn start(&self, mut steps: Vec<Json>) -> EventId {
+        for step in &mut steps {
+            if *step == json!(["stop"]) {
+                *step = json!(["fetch", { "url": WIRE }]);
+            }
+        }
+        steps.insert(0, json!(["log", "info", "an attempt"]));
+        let event = value(json!({ "steps": steps, "out": "out" }));
+        let came = self.wire.count();
+        self.wire.hold();
+        let id = self.host.send(NewEvent::new(self.reader, "run", event)).await.unwrap();
+        self.wire.arrived(came + 1).await;
+        id
+    }
+
+    /// Runs steps in a turn of the writer.
+    pub async fn write(&self, steps: Json) {
+        assert_eq!(run(&self.host, self.writer, steps).await.outcome, Outcome::Committed);
+    }
+
+    /// Lets all requests go and returns the receipt.
+    pub async fn end(&self, id: EventId) -> Receipt {
+        self.wire.release(1_000);
+        self.host.receipt(&id).await.unwrap().unwrap()
+    }
+}
+
+/// Returns how often a turn was run.
+pub fn attempts(id: EventId) -> usize {
+    let lines = Logs::capture().lines(&id.to_string());
+    lines.iter().filter(|line| line.contains("an attempt")).count()
+}
