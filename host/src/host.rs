@@ -591,7 +591,8 @@ fn check_charm_name(name: &str) -> Result<(), InstallError> {
 }
 
 fn check_http_grant(grant: &HttpGrant) -> Result<(), String> {
-    let shown = clip(&grant.origin, 128);
+    // Without a user name and password.
+    let shown = clip(grant.origin.rsplit('@').next().unwrap_or_default(), 128);
     match crate::http::origin(&grant.origin) {
         Ok(origin) if origin == grant.origin => {}
         Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),

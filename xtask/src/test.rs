@@ -119,7 +119,17 @@ fn deny() -> Result<()> {
     if !found.is_ok_and(|found| String::from_utf8_lossy(&found.stdout).trim_end().ends_with(DENY_VERSION)) {
         println!("building cargo-deny {DENY_VERSION} into target/tools, once (some minutes)");
         let mut install = guest_cargo(root());
-        install.args(["install", "--quiet", "--locked", "--force", "--debug", "cargo-deny", "--version", DENY_VERSION, "--root"]);
+        install.args([
+            "install",
+            "--quiet",
+            "--locked",
+            "--force",
+            "--debug",
+            "cargo-deny",
+            "--version",
+            DENY_VERSION,
+            "--root",
+        ]);
         run_command(install.arg(&tools))?;
     }
     for workspace in [""].into_iter().chain(guest_workspaces()) {

@@ -46,18 +46,9 @@ impl MailServer {
     /// # Errors
     /// No free port on 127.0.0.1.
     pub async fn start(check: TokenCheck) -> io::Result<Self> {
-        let inbox = Arc::new(Inbox {
-            check,
-            served: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-        });
-        let router = Router::new()
-            .route("/messages", get(messages))
-            .with_state(Arc::clone(&inbox));
-        Ok(Self {
-            running: Running::start(router).await?,
-            inbox,
-        })
+        let inbox = Arc::new(Inbox { check, served: AtomicU64::new(0), refused: AtomicU64::new(0) });
+        let router = Router::new().route("/messages", get(messages)).with_state(Arc::clone(&inbox));
+        Ok(Self { running: Running::start(router).await?, inbox })
     }
 
     /// `http://127.0.0.1:PORT`
@@ -87,11 +78,7 @@ struct Search {
     q: String,
 }
 
-async fn messages(
-    State(inbox): State<Arc<Inbox>>,
-    headers: HeaderMap,
-    Query(search): Query<Search>,
-) -> Response {
+async fn messages(State(inbox): State<Arc<Inbox>>, headers: HeaderMap, Query(search): Query<Search>) -> Response {
     let valid = match bearer(&headers) {
         Some(token) => inbox.check.is_valid(token).await,
         None => Ok(false),
@@ -110,27 +97,16 @@ async fn messages(
         Ok(false) => {
             inbox.refused.fetch_add(1, Ordering::SeqCst);
             let challenge = [(header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)];
-            (
-                StatusCode::UNAUTHORIZED,
-                challenge,
-                Json(json!({ "error": "invalid_token" })),
-            )
-                .into_response()
+            (StatusCode::UNAUTHORIZED, challenge, Json(json!({ "error": "invalid_token" }))).into_response()
         }
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "error": "token_server_unavailable" })),
-        )
-            .into_response(),
+        Err(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "token_server_unavailable" }))).into_response()
+        }
     }
 }
 
 /// Reads `Authorization: Bearer TOKEN` (RFC 6750).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -40,11 +40,7 @@ pub struct OauthOptions {
 impl Default for OauthOptions {
     /// A client `charm-demo` with a random secret; access tokens live 60 seconds.
     fn default() -> Self {
-        Self {
-            client_id: "charm-demo".to_owned(),
-            client_secret: Some(random_token()),
-            expires_in: 60,
-        }
+        Self { client_id: "charm-demo".to_owned(), client_secret: Some(random_token()), expires_in: 60 }
     }
 }
 
@@ -85,11 +81,7 @@ impl OauthServer {
             .route("/token", post(token))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .with_state(Arc::clone(&shared));
-        Ok(Self {
-            running: Running::start(router).await?,
-            shared,
-            refresh_token,
-        })
+        Ok(Self { running: Running::start(router).await?, shared, refresh_token })
     }
 
     /// `http://127.0.0.1:PORT`
@@ -176,12 +168,7 @@ impl OauthServer {
     /// Waits until `n` or more answers are held back.
     pub async fn wait_for_held(&self, n: usize) {
         // The sender is in `shared`, so the wait can not fail.
-        let _ = self
-            .shared
-            .held
-            .subscribe()
-            .wait_for(|held| *held >= n)
-            .await;
+        let _ = self.shared.held.subscribe().wait_for(|held| *held >= n).await;
     }
 
     fn grants(&self) -> MutexGuard<'_, Grants> {
@@ -197,10 +184,7 @@ impl Drop for OauthServer {
 
 type Fields = Vec<(String, String)>;
 
-async fn token(
-    State(shared): State<Arc<Shared>>,
-    form: Result<Form<Fields>, FormRejection>,
-) -> Response {
+async fn token(State(shared): State<Arc<Shared>>, form: Result<Form<Fields>, FormRejection>) -> Response {
     let answer = match shared.take_failure() {
         Some(status) => status.into_response(),
         None => match shared.refresh(form) {
@@ -220,14 +204,11 @@ impl Shared {
     }
 
     fn refresh(&self, form: Result<Form<Fields>, FormRejection>) -> Result<Answer, TokenError> {
-        let Form(fields) = form.map_err(|_| {
-            TokenError::InvalidRequest("the body must be application/x-www-form-urlencoded")
-        })?;
+        let Form(fields) =
+            form.map_err(|_| TokenError::InvalidRequest("the body must be application/x-www-form-urlencoded"))?;
         let refresh_token = read_refresh_token(&fields, &self.options)?;
         let lifetime = Duration::from_secs(self.options.expires_in);
-        let tokens = lock(&self.grants)
-            .refresh(refresh_token, lifetime)
-            .ok_or(TokenError::InvalidGrant)?;
+        let tokens = lock(&self.grants).refresh(refresh_token, lifetime).ok_or(TokenError::InvalidGrant)?;
         Ok(Answer {
             access_token: tokens.access,
             token_type: "Bearer",

@@ -58,9 +58,7 @@ impl OidcServer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        tokio::task::spawn_blocking(install)
-            .await
-            .map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(install).await.map_err(io::Error::other)??;
         let mut child = Command::new(node)
             .arg("server.mjs")
             .current_dir(DIRECTORY)
@@ -68,22 +66,14 @@ impl OidcServer {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| io::Error::other("no standard output"))?;
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(START_TIME_MAX, lines.next_line())
             .await
             .map_err(|_| io::Error::other("server.mjs printed nothing in 30 seconds"))??
-            .ok_or_else(|| {
-                io::Error::other("server.mjs ended at once; its standard error says why")
-            })?;
+            .ok_or_else(|| io::Error::other("server.mjs ended at once; its standard error says why"))?;
         let start = serde_json::from_str(&line).map_err(io::Error::other)?;
-        Ok(Some(Self {
-            start,
-            _child: child,
-        }))
+        Ok(Some(Self { start, _child: child }))
     }
 
     /// `http://127.0.0.1:PORT`
@@ -117,10 +107,7 @@ impl OidcServer {
     /// The process does not answer.
     pub async fn new_grant(&self) -> io::Result<String> {
         let answer = call(&self.start.url, "POST", "/grant", "").await?;
-        Ok(answer["refresh_token"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned())
+        Ok(answer["refresh_token"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Counts the refresh tokens exchanged.
@@ -128,9 +115,7 @@ impl OidcServer {
     /// # Errors
     /// The process does not answer.
     pub async fn refreshes(&self) -> io::Result<u64> {
-        Ok(self.stats("").await?["refreshes"]
-            .as_u64()
-            .unwrap_or_default())
+        Ok(self.stats("").await?["refreshes"].as_u64().unwrap_or_default())
     }
 
     /// Counts the grants revoked because an old refresh token was used.
@@ -167,13 +152,7 @@ impl OidcServer {
     }
 
     async fn stats(&self, refresh_token: &str) -> io::Result<Value> {
-        call(
-            &self.start.url,
-            "GET",
-            &format!("/stats?refresh_token={refresh_token}"),
-            "",
-        )
-        .await
+        call(&self.start.url, "GET", &format!("/stats?refresh_token={refresh_token}"), "").await
     }
 }
 
@@ -190,23 +169,15 @@ impl Introspection {
         if !is_plain(access_token) {
             return Ok(false);
         }
-        let Self {
-            url,
-            client_id,
-            client_secret,
-        } = self;
-        let form =
-            format!("client_id={client_id}&client_secret={client_secret}&token={access_token}");
+        let Self { url, client_id, client_secret } = self;
+        let form = format!("client_id={client_id}&client_secret={client_secret}&token={access_token}");
         Ok(call(url, "POST", "/token/introspection", &form).await?["active"] == true)
     }
 }
 
 /// Tells whether a token is of the kind that the server issues, which needs no escaping in a form.
 fn is_plain(token: &str) -> bool {
-    !token.is_empty()
-        && token
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// Fetches the packages that the lock file names, unless they are there.
@@ -228,15 +199,11 @@ fn install() -> io::Result<()> {
         .current_dir(directory)
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| {
-            io::Error::other(format!("can not run `npm ci` in {DIRECTORY}: {error}"))
-        })?;
+        .map_err(|error| io::Error::other(format!("can not run `npm ci` in {DIRECTORY}: {error}")))?;
     if !npm.status.success() {
         let text = String::from_utf8_lossy(&npm.stderr);
         let text: String = text.chars().take(1000).collect();
-        return Err(io::Error::other(format!(
-            "`npm ci` in {DIRECTORY} failed; run it by hand: {text}"
-        )));
+        return Err(io::Error::other(format!("`npm ci` in {DIRECTORY} failed; run it by hand: {text}")));
     }
     Ok(())
 }
@@ -248,11 +215,6 @@ mod tests {
 
     #[tokio::test]
     async fn gives_none_without_node() {
-        assert!(
-            OidcServer::start_with("no-such-node")
-                .await
-                .unwrap()
-                .is_none()
-        );
+        assert!(OidcServer::start_with("no-such-node").await.unwrap().is_none());
     }
 }

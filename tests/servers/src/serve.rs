@@ -27,10 +27,7 @@ impl Running {
             let _ = stopped.await;
         });
         tokio::spawn(server.into_future());
-        Ok(Self {
-            address,
-            _stop: stop,
-        })
+        Ok(Self { address, _stop: stop })
     }
 
     /// `http://127.0.0.1:PORT`
@@ -48,12 +45,7 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// No connection, no answer in time, a status other than 200, or no JSON.
-pub(crate) async fn call(
-    base_url: &str,
-    method: &str,
-    target: &str,
-    form: &str,
-) -> io::Result<Value> {
+pub(crate) async fn call(base_url: &str, method: &str, target: &str, form: &str) -> io::Result<Value> {
     let address = base_url.trim_start_matches("http://");
     // HTTP/1.0: the answer ends with the connection and comes in one piece.
     let request = format!(
@@ -65,24 +57,17 @@ pub(crate) async fn call(
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        stream
-            .take(ANSWER_BYTES_MAX)
-            .read_to_end(&mut answer)
-            .await?;
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
         io::Result::Ok(answer)
     };
-    let answer = tokio::time::timeout(CALL_TIME_MAX, exchange)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
+    let answer = tokio::time::timeout(CALL_TIME_MAX, exchange).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("200") {
         // The target may hold a token: say only its path.
         let path = target.split('?').next().unwrap_or_default();
-        return Err(io::Error::other(format!(
-            "{method} {path} answered `{status}`"
-        )));
+        return Err(io::Error::other(format!("{method} {path} answered `{status}`")));
     }
     serde_json::from_str(body).map_err(io::Error::other)
 }

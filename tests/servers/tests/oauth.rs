@@ -14,67 +14,33 @@ type Form<'a> = &'a [(&'a str, &'a str)];
 
 /// A public client `app` whose access tokens live `expires_in` seconds.
 async fn start(expires_in: u64) -> OauthServer {
-    let options = OauthOptions {
-        client_id: "app".to_owned(),
-        client_secret: None,
-        expires_in,
-    };
+    let options = OauthOptions { client_id: "app".to_owned(), client_secret: None, expires_in };
     OauthServer::start(options).await.unwrap()
 }
 
 #[tokio::test]
 async fn malformed_requests_get_the_errors_of_rfc_6749() {
     let server = start(60).await;
-    let good = [
-        ("grant_type", "refresh_token"),
-        ("client_id", "app"),
-        ("refresh_token", server.refresh_token()),
-    ];
+    let good = [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", server.refresh_token())];
     let [grant, client, token] = good;
     let cases: &[(Form<'_>, u16, &str)] = &[
         (&[], 400, "invalid_request"),
         (&[client, token], 400, "invalid_request"),
         (&[grant, token], 400, "invalid_request"),
         (&[grant, client], 400, "invalid_request"),
-        (
-            &[grant, client, ("refresh_token", "")],
-            400,
-            "invalid_request",
-        ),
+        (&[grant, client, ("refresh_token", "")], 400, "invalid_request"),
         (&[grant, client, token, token], 400, "invalid_request"),
-        (
-            &[("grant_type", "password"), client, token],
-            400,
-            "unsupported_grant_type",
-        ),
-        (
-            &[grant, ("client_id", "other"), token],
-            401,
-            "invalid_client",
-        ),
-        (
-            &[grant, client, token, ("client_secret", "guess")],
-            401,
-            "invalid_client",
-        ),
-        (
-            &[grant, client, ("refresh_token", "unknown")],
-            400,
-            "invalid_grant",
-        ),
+        (&[("grant_type", "password"), client, token], 400, "unsupported_grant_type"),
+        (&[grant, ("client_id", "other"), token], 401, "invalid_client"),
+        (&[grant, client, token, ("client_secret", "guess")], 401, "invalid_client"),
+        (&[grant, client, ("refresh_token", "unknown")], 400, "invalid_grant"),
     ];
     for (form, status, error) in cases {
         let (got, body) = post(&server.token_url(), form).await;
-        assert_eq!(
-            (got, body["error"].as_str()),
-            (*status, Some(*error)),
-            "{form:?}"
-        );
+        assert_eq!((got, body["error"].as_str()), (*status, Some(*error)), "{form:?}");
     }
     // The right fields in the wrong encoding.
-    let request = reqwest::Client::new()
-        .post(server.token_url())
-        .header("content-type", "application/json");
+    let request = reqwest::Client::new().post(server.token_url()).header("content-type", "application/json");
     let answer = request.body("{}").send().await.unwrap();
     assert_eq!(answer.status(), 400);
     assert_eq!(answer.headers()["cache-control"], "no-store");
@@ -130,11 +96,7 @@ async fn the_next_requests_fail_without_effect() {
 async fn two_refreshes_at_once_lose_the_grant() {
     let server = start(60).await;
     server.hold_answers();
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("client_id", "app"),
-        ("refresh_token", server.refresh_token()),
-    ];
+    let form = [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", server.refresh_token())];
     let url = server.token_url();
     let meddle = async {
         server.wait_for_held(2).await;
@@ -152,11 +114,7 @@ async fn two_refreshes_at_once_lose_the_grant() {
 #[tokio::test]
 async fn a_lost_answer_still_rotated() {
     let server = start(60).await;
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("client_id", "app"),
-        ("refresh_token", server.refresh_token()),
-    ];
+    let form = [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", server.refresh_token())];
     server.hold_answers();
     let url = server.token_url();
     tokio::select! {
@@ -194,33 +152,15 @@ async fn a_dropped_server_answers_no_more() {
 
 #[tokio::test]
 async fn mail_asks_any_function() {
-    let mail = MailServer::start(TokenCheck::new(|token| token == "good"))
-        .await
-        .unwrap();
+    let mail = MailServer::start(TokenCheck::new(|token| token == "good")).await.unwrap();
     let client = reqwest::Client::new();
-    let all = client
-        .get(mail.messages_url())
-        .bearer_auth("good")
-        .send()
-        .await
-        .unwrap();
+    let all = client.get(mail.messages_url()).bearer_auth("good").send().await.unwrap();
     let all: serde_json::Value = serde_json::from_str(&all.text().await.unwrap()).unwrap();
     assert_eq!(all["messages"].as_array().unwrap().len(), MAILBOX.len());
-    let none = client
-        .get(mail.messages_url())
-        .query(&[("q", "no such subject")])
-        .bearer_auth("good");
-    assert_eq!(
-        none.send().await.unwrap().text().await.unwrap(),
-        r#"{"messages":[]}"#
-    );
+    let none = client.get(mail.messages_url()).query(&[("q", "no such subject")]).bearer_auth("good");
+    assert_eq!(none.send().await.unwrap().text().await.unwrap(), r#"{"messages":[]}"#);
     let bare = client.get(mail.messages_url()).send().await.unwrap();
     assert_eq!(bare.status(), 401);
-    assert!(
-        bare.headers()["www-authenticate"]
-            .to_str()
-            .unwrap()
-            .starts_with("Bearer")
-    );
+    assert!(bare.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
     assert_eq!((mail.served(), mail.refused()), (2, 1));
 }

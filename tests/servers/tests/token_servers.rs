@@ -25,13 +25,7 @@ async fn every_refresh_rotates(server: TokenServer) {
     let second = refresh(&server, &first.refresh).await;
     assert_ne!(second.refresh, first.refresh);
     assert_ne!(second.access, first.access);
-    assert_eq!(
-        (
-            server.refreshes().await.unwrap(),
-            server.reuses().await.unwrap()
-        ),
-        (2, 0)
-    );
+    assert_eq!((server.refreshes().await.unwrap(), server.reuses().await.unwrap()), (2, 0));
     // The grant goes by any refresh token that it ever had.
     for token in [server.refresh_token(), &first.refresh, &second.refresh] {
         assert!(server.grant_alive(token).await.unwrap());
@@ -47,13 +41,7 @@ async fn reuse_revokes_the_grant_and_no_other(server: TokenServer) {
     assert!(check.is_valid(&second.access).await.unwrap());
 
     refused(&server, &first.refresh).await;
-    assert_eq!(
-        (
-            server.refreshes().await.unwrap(),
-            server.reuses().await.unwrap()
-        ),
-        (3, 1)
-    );
+    assert_eq!((server.refreshes().await.unwrap(), server.reuses().await.unwrap()), (3, 1));
     // Every token of the grant is dead, the current refresh token too.
     assert!(!server.grant_alive(&second.refresh).await.unwrap());
     for access in [&first.access, &second.access] {
@@ -65,22 +53,13 @@ async fn reuse_revokes_the_grant_and_no_other(server: TokenServer) {
     // The other grant stands.
     assert!(check.is_valid(&other.access).await.unwrap());
     refresh(&server, &other.refresh).await;
-    assert_eq!(
-        (
-            server.refreshes().await.unwrap(),
-            server.reuses().await.unwrap()
-        ),
-        (4, 1)
-    );
+    assert_eq!((server.refreshes().await.unwrap(), server.reuses().await.unwrap()), (4, 1));
 }
 
 async fn mail_wants_a_fresh_access_token(server: TokenServer) {
     let mail = MailServer::start(server.token_check()).await.unwrap();
     let search = async |token: &str| {
-        let request = reqwest::Client::new()
-            .get(mail.messages_url())
-            .query(&[("q", "INVOICE")])
-            .bearer_auth(token);
+        let request = reqwest::Client::new().get(mail.messages_url()).query(&[("q", "INVOICE")]).bearer_auth(token);
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
@@ -123,11 +102,7 @@ macro_rules! against_both {
         }
     };
 }
-against_both!(
-    every_refresh_rotates,
-    reuse_revokes_the_grant_and_no_other,
-    mail_wants_a_fresh_access_token
-);
+against_both!(every_refresh_rotates, reuse_revokes_the_grant_and_no_other, mail_wants_a_fresh_access_token);
 
 #[tokio::test]
 async fn dropping_the_oidc_server_ends_its_process() {

@@ -50,32 +50,21 @@ impl Grants {
         let now = Instant::now();
         self.access_tokens.retain(|_, token| token.expires > now);
         let access = random_token();
-        self.access_tokens.insert(
-            access.clone(),
-            AccessToken {
-                grant: place,
-                expires: now + lifetime,
-            },
-        );
+        self.access_tokens.insert(access.clone(), AccessToken { grant: place, expires: now + lifetime });
         self.refreshes += 1;
-        Some(Tokens {
-            access,
-            refresh: self.rotate(place),
-        })
+        Some(Tokens { access, refresh: self.rotate(place) })
     }
 
     /// Tells whether an access token is known, not expired, and its grant stands.
     pub(super) fn is_valid(&self, access_token: &str) -> bool {
-        self.access_tokens.get(access_token).is_some_and(|token| {
-            token.expires > Instant::now() && self.grants[token.grant].current.is_some()
-        })
+        self.access_tokens
+            .get(access_token)
+            .is_some_and(|token| token.expires > Instant::now() && self.grants[token.grant].current.is_some())
     }
 
     /// Tells whether the grant of a refresh token, old or current, stands.
     pub(super) fn is_alive(&self, refresh_token: &str) -> bool {
-        self.refresh_tokens
-            .get(refresh_token)
-            .is_some_and(|place| self.grants[*place].current.is_some())
+        self.refresh_tokens.get(refresh_token).is_some_and(|place| self.grants[*place].current.is_some())
     }
 
     pub(super) fn expire_all_access_tokens(&mut self) {

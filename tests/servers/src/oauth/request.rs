@@ -32,10 +32,8 @@ pub(super) fn read_refresh_token<'a>(
     fields: &'a [(String, String)],
     options: &OauthOptions,
 ) -> Result<&'a str, TokenError> {
-    let grant_type =
-        field(fields, "grant_type")?.ok_or(TokenError::InvalidRequest("grant_type is missing"))?;
-    let client_id =
-        field(fields, "client_id")?.ok_or(TokenError::InvalidRequest("client_id is missing"))?;
+    let grant_type = field(fields, "grant_type")?.ok_or(TokenError::InvalidRequest("grant_type is missing"))?;
+    let client_id = field(fields, "client_id")?.ok_or(TokenError::InvalidRequest("client_id is missing"))?;
     let client_secret = field(fields, "client_secret")?;
     if client_id != options.client_id || client_secret != options.client_secret.as_deref() {
         return Err(TokenError::InvalidClient);
@@ -48,10 +46,7 @@ pub(super) fn read_refresh_token<'a>(
 
 /// Finds a field. An empty one counts as missing; one that comes twice is an error (RFC 6749 section 3.2).
 fn field<'a>(fields: &'a [(String, String)], name: &str) -> Result<Option<&'a str>, TokenError> {
-    let mut values = fields
-        .iter()
-        .filter(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str());
+    let mut values = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let value = values.next().filter(|value| !value.is_empty());
     match values.next() {
         Some(_) => Err(TokenError::InvalidRequest("a field comes twice")),
@@ -60,10 +55,7 @@ fn field<'a>(fields: &'a [(String, String)], name: &str) -> Result<Option<&'a st
 }
 
 /// Token answers must not be cached (RFC 6749 section 5.1).
-const NO_STORE: [(header::HeaderName, &str); 2] = [
-    (header::CACHE_CONTROL, "no-store"),
-    (header::PRAGMA, "no-cache"),
-];
+const NO_STORE: [(header::HeaderName, &str); 2] = [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")];
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
@@ -74,19 +66,12 @@ impl IntoResponse for Answer {
 impl IntoResponse for TokenError {
     fn into_response(self) -> Response {
         let (status, body) = match self {
-            Self::InvalidRequest(why) => (
-                StatusCode::BAD_REQUEST,
-                json!({ "error": "invalid_request", "error_description": why }),
-            ),
-            Self::InvalidClient => (
-                StatusCode::UNAUTHORIZED,
-                json!({ "error": "invalid_client" }),
-            ),
+            Self::InvalidRequest(why) => {
+                (StatusCode::BAD_REQUEST, json!({ "error": "invalid_request", "error_description": why }))
+            }
+            Self::InvalidClient => (StatusCode::UNAUTHORIZED, json!({ "error": "invalid_client" })),
             Self::InvalidGrant => (StatusCode::BAD_REQUEST, json!({ "error": "invalid_grant" })),
-            Self::UnsupportedGrantType => (
-                StatusCode::BAD_REQUEST,
-                json!({ "error": "unsupported_grant_type" }),
-            ),
+            Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, json!({ "error": "unsupported_grant_type" })),
         };
         (status, NO_STORE, Json(body)).into_response()
     }

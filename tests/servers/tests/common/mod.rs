@@ -13,31 +13,16 @@ pub struct Tokens {
 
 /// Posts a form; gives status and body (null when it is no JSON).
 pub async fn post(url: &str, form: &[(&str, &str)]) -> (u16, Value) {
-    let answer = reqwest::Client::new()
-        .post(url)
-        .form(form)
-        .send()
-        .await
-        .unwrap();
+    let answer = reqwest::Client::new().post(url).form(form).send().await.unwrap();
     let status = answer.status().as_u16();
-    (
-        status,
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default(),
-    )
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
 }
 
 /// Sends one refresh, whatever comes back.
 pub async fn try_refresh(server: &TokenServer, refresh_token: &str) -> (u16, Value) {
-    let mut form = vec![
-        ("grant_type", "refresh_token"),
-        ("client_id", server.client_id()),
-        ("refresh_token", refresh_token),
-    ];
-    form.extend(
-        server
-            .client_secret()
-            .map(|secret| ("client_secret", secret)),
-    );
+    let mut form =
+        vec![("grant_type", "refresh_token"), ("client_id", server.client_id()), ("refresh_token", refresh_token)];
+    form.extend(server.client_secret().map(|secret| ("client_secret", secret)));
     post(&server.token_url(), &form).await
 }
 
@@ -56,9 +41,5 @@ pub async fn refresh(server: &TokenServer, refresh_token: &str) -> Tokens {
 /// Refreshes with a token that must be refused as `invalid_grant`.
 pub async fn refused(server: &TokenServer, refresh_token: &str) {
     let (status, body) = try_refresh(server, refresh_token).await;
-    assert_eq!(
-        (status, body["error"].as_str()),
-        (400, Some("invalid_grant")),
-        "{body}"
-    );
+    assert_eq!((status, body["error"].as_str()), (400, Some("invalid_grant")), "{body}");
 }
