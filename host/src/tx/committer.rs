@@ -3,8 +3,11 @@
 //! whole of it is handed to the group that makes it durable. Later turns may build on it at once; nothing
 //! leaves the host before [`Committer::durable`] says so (T8).
 
+mod draft;
 mod group;
 mod inbox;
+mod state;
+mod waits;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,20 +20,21 @@ use super::{Conflict, Mint, Transaction, Versions};
 use crate::{
     archive::SpaceInfo,
     did::Did,
-    directory::{Directory, Meter},
+    directory::Meter,
     env::Env,
     error::Unavailable,
-    event::{Event, EventId, OnCommit},
+    event::{Event, EventId},
     keyring::Keyring,
     limits::Limits,
     queue::Ready,
     receipt::{Outcome, Receipt},
     record::{self, Record, Sent, Taken, Write},
     store::{Image, Queued, SpaceRow, Store, StoreError},
-    value::Value,
 };
+use draft::{Draft, digest, refused_receipt};
 use group::{Group, Item};
 use inbox::Space;
+use state::{Open, State};
 
 /// Why a commit did not take place. Nothing of the transaction remains.
 #[derive(Debug)]
@@ -66,22 +70,6 @@ pub struct Committer {
     /// The host's own space: events from outside enter the log there.
     host: Did,
     group: Arc<Group>,
-}
-
-struct State {
-    g: u64,
-    position: u64,
-    spaces: HashMap<Did, Space>,
-    /// Events accepted whose receipts are not durable yet.
-    open: HashMap<EventId, Open>,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Open {
-    /// Of an event whose id its sender chose.
-    digest: Option<[u8; 16]>,
-    waiting: Vec<oneshot::Sender<Receipt>>,
 }
 
 impl Committer {
@@ -341,91 +329,6 @@ impl Committer {
         self.publish(state, Commit { charm: self.host, seq, now, taken: None, writes: Vec::new(), sends, buried });
     }
 
-    /// Completes when commit `g` is durable.
-    ///
-    /// # Errors
-    /// When the host stopped or was shut down first, or the disk is full.
-    pub async fn durable(&self, g: u64) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        loop {
-            {
-                let progress = durable.borrow_and_update();
-                if progress.g >= g {
-                    return Ok(());
-                }
-                progress.healthy()?;
-            }
-            durable.changed().await.map_err(|_| Unavailable::Closed)?;
-        }
-    }
-
-    /// Completes when commit `g` is durable, however long the disk is full.
-    ///
-    /// # Errors
-    /// When the host stopped or was shut down first.
-    pub async fn durable_at_last(&self, g: u64) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        let reached = durable.wait_for(|progress| progress.g >= g || progress.stopped.is_some()).await;
-        let progress = reached.map_err(|_| Unavailable::Closed)?;
-        if progress.g >= g { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
-    }
-
-    /// Completes when no event waits for those charms and every commit until then is durable.
-    ///
-    /// # Errors
-    /// When the host stopped first.
-    pub async fn quiet(&self, charms: &(dyn Fn(&Did) -> bool + Sync)) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        loop {
-            // First the progress, then the state: whatever changes after that wakes this again.
-            let reached = {
-                let progress = durable.borrow_and_update();
-                progress.stopped.clone().map_or(Ok(progress.g), Err)?
-            };
-            let (g, busy) = {
-                let state = self.state();
-                let busy = state.spaces.iter().any(|(did, space)| space.inbox.len() > 0 && charms(did));
-                (state.g, busy)
-            };
-            if !busy && reached >= g {
-                return Ok(());
-            }
-            durable.changed().await.map_err(|_| Unavailable::Closed)?;
-        }
-    }
-
-    /// Completes when few enough commits wait for the disk to start another turn.
-    ///
-    /// # Errors
-    /// When the host stopped.
-    pub async fn room(&self) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        loop {
-            {
-                let progress = durable.borrow_and_update();
-                progress.stopped.clone().map_or(Ok(()), Err)?;
-                if self.group.has_room(&self.limits) && !progress.full {
-                    return Ok(());
-                }
-            }
-            durable.changed().await.map_err(|_| Unavailable::Closed)?;
-        }
-    }
-
-    /// Completes when the host has stopped or closed, or the disk is full, and says which.
-    pub async fn unhealthy(&self) -> Unavailable {
-        let mut durable = self.durable.clone();
-        let ill = durable.wait_for(|progress| progress.healthy().is_err()).await;
-        ill.ok().and_then(|progress| progress.healthy().err()).unwrap_or(Unavailable::Closed)
-    }
-
-    /// Completes when the host has stopped or closed, and says why.
-    pub async fn stopped(&self) -> Unavailable {
-        let mut durable = self.durable.clone();
-        let stopped = durable.wait_for(|progress| progress.stopped.is_some()).await;
-        stopped.ok().and_then(|progress| progress.stopped.clone()).unwrap_or(Unavailable::Closed)
-    }
-
     /// Stops at once: what is not durable yet may be lost, and was not acknowledged.
     pub fn abandon(&self) {
         self.state().closed = true;
@@ -598,124 +501,4 @@ struct Commit<'a> {
     writes: Vec<Write>,
     sends: Vec<Draft>,
     buried: Vec<u64>,
-}
-
-/// An event that goes out with a commit.
-struct Draft {
-    event: Event,
-    refused: Option<Outcome>,
-    receipt_of: Option<EventId>,
-}
-
-impl Draft {
-    /// Decides whether a charm's event may be delivered.
-    fn judge(event: Event, directory: &Directory) -> Draft {
-        let refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
-        // What is not delivered takes no room in the log.
-        let payload = if refused.is_some() { Value::null() } else { event.payload };
-        Draft { event: Event { payload, ..event }, refused, receipt_of: None }
-    }
-
-    /// Makes the event that brings a receipt back (S6). Its sender is the charm itself: nobody else can send
-    /// a charm an event in its own name, so a receipt cannot be forged.
-    fn receipt(mint: &Mint, to: Did, on_commit: &OnCommit, receipt: &Receipt) -> Draft {
-        let event = Event {
-            id: mint.receipt_of(&receipt.id),
-            sender: to,
-            to,
-            stream: on_commit.stream.clone(),
-            payload: receipt_payload(receipt, &on_commit.tag),
-            on_commit: None,
-            supplied: false,
-        };
-        Draft { event, refused: None, receipt_of: Some(receipt.id) }
-    }
-}
-
-/// The receipt of an event that was refused on the spot.
-fn refused_receipt(id: EventId, outcome: Outcome) -> Receipt {
-    let message = match outcome {
-        Outcome::Denied => "no grant covers this send: ask the operator for one",
-        _ => "there is no such charm or stream",
-    };
-    Receipt { id, outcome, commit: None, message: Some(message.to_owned()) }
-}
-
-/// `{receipt: {id, outcome, commit, message}, tag}` (`wit/streams.wit`).
-fn receipt_payload(receipt: &Receipt, tag: &Value) -> Value {
-    use ipld_core::ipld::Ipld;
-    let entry = |key: &str, value: Ipld| (key.to_owned(), value);
-    let text = |text: &Option<String>| text.clone().map_or(Ipld::Null, Ipld::String);
-    let status = Ipld::Map(
-        [
-            entry("id", Ipld::String(receipt.id.to_string())),
-            entry("outcome", Ipld::String(receipt.outcome.name().to_owned())),
-            entry("commit", receipt.commit.map_or(Ipld::Null, |seq| Ipld::Integer(seq.into()))),
-            entry("message", text(&receipt.message)),
-        ]
-        .into(),
-    );
-    let tag: Ipld = tag.decode().unwrap_or(Ipld::Null);
-    let whole = Ipld::Map([entry("receipt", status), entry("tag", tag)].into());
-    Value::encode(&whole).expect("text, integers and a checked tag are in the data model")
-}
-
-/// What makes two events from outside the same event.
-fn digest(event: &Event) -> [u8; 16] {
-    use sha2::{Digest, Sha256};
-    let stream = event.stream.as_bytes();
-    let hash = Sha256::new()
-        .chain_update(event.to.public_key())
-        .chain_update((stream.len() as u64).to_be_bytes())
-        .chain_update(stream)
-        .chain_update(event.payload.as_bytes())
-        .finalize();
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash[..16]);
-    digest
-}
-
-impl State {
-    /// Gives the next commit its numbers.
-    fn advance(&mut self, charm: &Did, usage: inbox::Usage) -> u64 {
-        self.g += 1;
-        let Some(space) = self.spaces.get_mut(charm) else { return 0 };
-        space.usage = usage;
-        space.seq += 1;
-        space.seq
-    }
-
-    fn enqueue(&mut self, queued: Arc<Queued>) {
-        let event = &queued.event;
-        self.open
-            .entry(event.id)
-            .or_insert_with(|| Open { digest: event.supplied.then(|| digest(event)), waiting: Vec::new() });
-        if event.on_commit.is_some()
-            && let Some(sender) = self.spaces.get_mut(&event.sender)
-        {
-            sender.inbox.expect_receipt();
-        }
-        if let Some(space) = self.spaces.get_mut(&event.to) {
-            space.inbox.push(queued);
-        }
-    }
-
-    fn dequeue(&mut self, queued: &Queued) {
-        if let Some(space) = self.spaces.get_mut(&queued.event.to) {
-            space.inbox.take(queued);
-        }
-        if queued.event.on_commit.is_some()
-            && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
-        {
-            sender.inbox.receipt_arrived();
-        }
-    }
-
-    /// Makes room for one more dead letter; returns the one that goes.
-    fn bury_oldest(&mut self, charm: &Did, position: u64, limits: &Limits) -> Vec<u64> {
-        let Some(space) = self.spaces.get_mut(charm) else { return Vec::new() };
-        space.dead.push_back(position);
-        let over = space.dead.len() > limits.dead_letters_max;
-        over.then(|| space.dead.pop_front()).flatten().into_iter().collect()
-    }
 }

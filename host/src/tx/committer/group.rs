@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::{Committer, digest, refused_receipt};
+use super::{
+    Committer,
+    draft::{digest, refused_receipt},
+};
 use crate::{
     did::Did,
     env::Env,

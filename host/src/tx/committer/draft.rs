@@ -1,0 +1,86 @@
+//! What goes out with a commit: events, and the receipts that come back as events (S4-S6).
+
+use ipld_core::ipld::Ipld;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    did::Did,
+    directory::Directory,
+    event::{Event, EventId, OnCommit},
+    receipt::{Outcome, Receipt},
+    tx::Mint,
+    value::Value,
+};
+
+/// An event that goes out with a commit.
+pub(super) struct Draft {
+    pub event: Event,
+    pub refused: Option<Outcome>,
+    pub receipt_of: Option<EventId>,
+}
+
+impl Draft {
+    /// Decides whether a charm's event may be delivered.
+    pub fn judge(event: Event, directory: &Directory) -> Draft {
+        let refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
+        // What is not delivered takes no room in the log.
+        let payload = if refused.is_some() { Value::null() } else { event.payload };
+        Draft { event: Event { payload, ..event }, refused, receipt_of: None }
+    }
+
+    /// Makes the event that brings a receipt back (S6). Its sender is the charm itself: nobody else can send
+    /// a charm an event in its own name, so a receipt cannot be forged.
+    pub fn receipt(mint: &Mint, to: Did, on_commit: &OnCommit, receipt: &Receipt) -> Draft {
+        let event = Event {
+            id: mint.receipt_of(&receipt.id),
+            sender: to,
+            to,
+            stream: on_commit.stream.clone(),
+            payload: receipt_payload(receipt, &on_commit.tag),
+            on_commit: None,
+            supplied: false,
+        };
+        Draft { event, refused: None, receipt_of: Some(receipt.id) }
+    }
+}
+
+/// The receipt of an event that was refused on the spot.
+pub(super) fn refused_receipt(id: EventId, outcome: Outcome) -> Receipt {
+    let message = match outcome {
+        Outcome::Denied => "no grant covers this send: ask the operator for one",
+        _ => "there is no such charm or stream",
+    };
+    Receipt { id, outcome, commit: None, message: Some(message.to_owned()) }
+}
+
+/// `{receipt: {id, outcome, commit, message}, tag}` (`wit/streams.wit`).
+fn receipt_payload(receipt: &Receipt, tag: &Value) -> Value {
+    let entry = |key: &str, value: Ipld| (key.to_owned(), value);
+    let text = |text: &Option<String>| text.clone().map_or(Ipld::Null, Ipld::String);
+    let status = Ipld::Map(
+        [
+            entry("id", Ipld::String(receipt.id.to_string())),
+            entry("outcome", Ipld::String(receipt.outcome.name().to_owned())),
+            entry("commit", receipt.commit.map_or(Ipld::Null, |seq| Ipld::Integer(seq.into()))),
+            entry("message", text(&receipt.message)),
+        ]
+        .into(),
+    );
+    let tag: Ipld = tag.decode().unwrap_or(Ipld::Null);
+    let whole = Ipld::Map([entry("receipt", status), entry("tag", tag)].into());
+    Value::encode(&whole).expect("text, integers and a checked tag are in the data model")
+}
+
+/// What makes two events from outside the same event.
+pub(super) fn digest(event: &Event) -> [u8; 16] {
+    let stream = event.stream.as_bytes();
+    let hash = Sha256::new()
+        .chain_update(event.to.public_key())
+        .chain_update((stream.len() as u64).to_be_bytes())
+        .chain_update(stream)
+        .chain_update(event.payload.as_bytes())
+        .finalize();
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash[..16]);
+    digest
+}

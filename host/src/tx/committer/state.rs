@@ -1,0 +1,75 @@
+//! What the committer's one lock protects.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{
+    draft::digest,
+    inbox::{Space, Usage},
+};
+use crate::{did::Did, event::EventId, limits::Limits, receipt::Receipt, store::Queued};
+
+/// Numbers, spaces, and the events whose outcome the world does not know yet.
+pub(super) struct State {
+    /// The last commit.
+    pub g: u64,
+    /// The last position given to an event.
+    pub position: u64,
+    pub spaces: HashMap<Did, Space>,
+    /// Events accepted whose receipts are not durable yet.
+    pub open: HashMap<EventId, Open>,
+    pub closed: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Open {
+    /// Of an event whose id its sender chose.
+    pub digest: Option<[u8; 16]>,
+    pub waiting: Vec<oneshot::Sender<Receipt>>,
+}
+
+impl State {
+    /// Gives the next commit its numbers.
+    pub fn advance(&mut self, charm: &Did, usage: Usage) -> u64 {
+        self.g += 1;
+        let Some(space) = self.spaces.get_mut(charm) else { return 0 };
+        space.usage = usage;
+        space.seq += 1;
+        space.seq
+    }
+
+    pub fn enqueue(&mut self, queued: Arc<Queued>) {
+        let event = &queued.event;
+        self.open
+            .entry(event.id)
+            .or_insert_with(|| Open { digest: event.supplied.then(|| digest(event)), waiting: Vec::new() });
+        if event.on_commit.is_some()
+            && let Some(sender) = self.spaces.get_mut(&event.sender)
+        {
+            sender.inbox.expect_receipt();
+        }
+        if let Some(space) = self.spaces.get_mut(&event.to) {
+            space.inbox.push(queued);
+        }
+    }
+
+    pub fn dequeue(&mut self, queued: &Queued) {
+        if let Some(space) = self.spaces.get_mut(&queued.event.to) {
+            space.inbox.take(queued);
+        }
+        if queued.event.on_commit.is_some()
+            && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
+        {
+            sender.inbox.receipt_arrived();
+        }
+    }
+
+    /// Makes room for one more dead letter; returns the one that goes.
+    pub fn bury_oldest(&mut self, charm: &Did, position: u64, limits: &Limits) -> Vec<u64> {
+        let Some(space) = self.spaces.get_mut(charm) else { return Vec::new() };
+        space.dead.push_back(position);
+        let over = space.dead.len() > limits.dead_letters_max;
+        over.then(|| space.dead.pop_front()).flatten().into_iter().collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! Waiting for the disk: what leaves the host goes through here (T8).
+
+use super::Committer;
+use crate::{did::Did, error::Unavailable};
+
+impl Committer {
+    /// Completes when commit `g` is durable.
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first, or the disk is full.
+    pub async fn durable(&self, g: u64) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        loop {
+            {
+                let progress = durable.borrow_and_update();
+                if progress.g >= g {
+                    return Ok(());
+                }
+                progress.healthy()?;
+            }
+            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+        }
+    }
+
+    /// Completes when commit `g` is durable, however long the disk is full.
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first.
+    pub async fn durable_at_last(&self, g: u64) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        let reached = durable.wait_for(|progress| progress.g >= g || progress.stopped.is_some()).await;
+        let progress = reached.map_err(|_| Unavailable::Closed)?;
+        if progress.g >= g { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
+    }
+
+    /// Completes when no event waits for those charms and every commit until then is durable.
+    ///
+    /// # Errors
+    /// When the host stopped first.
+    pub async fn quiet(&self, charms: &(dyn Fn(&Did) -> bool + Sync)) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        loop {
+            // First the progress, then the state: whatever changes after that wakes this again.
+            let reached = {
+                let progress = durable.borrow_and_update();
+                progress.stopped.clone().map_or(Ok(progress.g), Err)?
+            };
+            let (g, busy) = {
+                let state = self.state();
+                let busy = state.spaces.iter().any(|(did, space)| space.inbox.len() > 0 && charms(did));
+                (state.g, busy)
+            };
+            if !busy && reached >= g {
+                return Ok(());
+            }
+            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+        }
+    }
+
+    /// Completes when few enough commits wait for the disk to start another turn.
+    ///
+    /// # Errors
+    /// When the host stopped.
+    pub async fn room(&self) -> Result<(), Unavailable> {
+        let mut durable = self.durable.clone();
+        loop {
+            {
+                let progress = durable.borrow_and_update();
+                progress.stopped.clone().map_or(Ok(()), Err)?;
+                if self.group.has_room(&self.limits) && !progress.full {
+                    return Ok(());
+                }
+            }
+            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+        }
+    }
+
+    /// Completes when the host has stopped or closed, or the disk is full, and says which.
+    pub async fn unhealthy(&self) -> Unavailable {
+        let mut durable = self.durable.clone();
+        let ill = durable.wait_for(|progress| progress.healthy().is_err()).await;
+        ill.ok().and_then(|progress| progress.healthy().err()).unwrap_or(Unavailable::Closed)
+    }
+
+    /// Completes when the host has stopped or closed, and says why.
+    pub async fn stopped(&self) -> Unavailable {
+        let mut durable = self.durable.clone();
+        let stopped = durable.wait_for(|progress| progress.stopped.is_some()).await;
+        stopped.ok().and_then(|progress| progress.stopped.clone()).unwrap_or(Unavailable::Closed)
+    }
+}
