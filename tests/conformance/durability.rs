@@ -228,7 +228,7 @@ async fn what_ran_before_a_shutdown_is_there_after_it() {
     assert_eq!((host.did_of("a"), host.did_of("b")), (Some(a), Some(b)));
     pair(&host).await;
     for id in ids {
-        assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
+        assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
     }
     settle(&host).await;
     assert_eq!(cell(&host, b, "notes").await.as_array().unwrap().len(), 50);

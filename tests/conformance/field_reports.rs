@@ -286,7 +286,7 @@ async fn a_turn_that_meets_eight_conflicts_still_commits() {
     }
     wire.arrived(9).await;
     wire.release(1);
-    assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
     assert_eq!(cell(&host, search, "state").await, json!("done"));
     assert_eq!(commits(&host, search), 1, "nine attempts, one commit");
 }

@@ -153,7 +153,7 @@ async fn cells_that_are_always_written_together_are_never_read_apart() {
     }
     settle(&host).await;
     for (index, id) in sent.iter().enumerate() {
-        assert_eq!(host.receipt(id).await.unwrap().unwrap().outcome, Outcome::Committed);
+        assert_eq!(receipt(&host, id).await.outcome, Outcome::Committed);
         let reader = [one, two][index % 2];
         let seen = cell(&host, reader, &format!("out-{}", index / 2)).await;
         assert!(seen[0] == seen[2] && seen[2] == seen[3], "{seen}");
@@ -265,7 +265,7 @@ async fn two_turns_that_read_what_the_other_writes_do_not_both_win() {
     wire.arrived(2).await;
     wire.release(2);
     for id in &sent {
-        assert_eq!(host.receipt(id).await.unwrap().unwrap().outcome, Outcome::Committed);
+        assert_eq!(receipt(&host, id).await.outcome, Outcome::Committed);
     }
     let seen = [cell(&host, a, "out").await[0].clone(), cell(&host, b, "out").await[0].clone()];
     assert!(seen.contains(&json!(true)) && seen.contains(&json!(false)), "one came first: {seen:?}");

@@ -85,6 +85,15 @@ pub async fn send(host: &Host, charm: Did, steps: Json) -> EventId {
     host.send(NewEvent::new(charm, "run", script(steps))).await.unwrap()
 }
 
+/// Waits for the receipt of an event.
+///
+/// # Panics
+/// When that takes longer than 30 s.
+pub async fn receipt(host: &Host, id: &EventId) -> Receipt {
+    let receipt = tokio::time::timeout(PATIENCE, host.receipt(id)).await;
+    receipt.expect("an event settles in time").unwrap().expect("the event is known")
+}
+
 /// Returns what a cell holds, as JSON; null for nothing.
 pub async fn cell(host: &Host, charm: Did, name: &str) -> Json {
     value_of(host, charm, name).await.map_or(Json::Null, |value| crate::json(&value))
