@@ -1,5 +1,6 @@
 //! What somebody with the store's file may do to a space (I3).
 
+use charm_host::Record;
 use rusqlite::{Connection, params};
 
 /// Changes the file; `a` and `b` are the row numbers of two spaces.
@@ -26,7 +27,7 @@ fn cell_value(db: &Connection, cid: i64) -> Vec<u8> {
 }
 
 /// Each with what it changes.
-pub const TAMPERINGS: [(&str, Tamper); 21] = [
+pub const TAMPERINGS: [(&str, Tamper); 22] = [
     ("the first byte of a record", |db, a, _| set_record(db, a, 2, &flip(&record(db, a, 2), 0))),
     ("a byte of a record's value", |db, a, _| {
         let whole = record(db, a, 2);
@@ -36,6 +37,13 @@ pub const TAMPERINGS: [(&str, Tamper); 21] = [
         let seq = db.query_row("SELECT max(seq) FROM log WHERE cid = ?1", [a], |row| row.get(0)).unwrap();
         let whole = record(db, a, seq);
         set_record(db, a, seq, &flip(&whole, whole.len() - 1));
+    }),
+    ("a well-formed record without a signature of its own", |db, a, _| {
+        // Nothing but the chain covers it: the signature over a later head.
+        let mut changed = Record::from_bytes(&record(db, a, 2)).unwrap();
+        changed.time_ms += 1;
+        set_record(db, a, 2, &changed.to_bytes());
+        db.execute("UPDATE log SET signature = NULL WHERE cid = ?1 AND seq = 2", [a]).unwrap();
     }),
     ("a byte after a record", |db, a, _| set_record(db, a, 2, &[record(db, a, 2), vec![0]].concat())),
     ("an empty record", |db, a, _| set_record(db, a, 2, &[])),
