@@ -2,10 +2,7 @@
 
 wit_bindgen::generate!({ path: "../../../wit", world: "charm" });
 
-use charm::host::{
-    cells,
-    streams,
-};
+use charm::host::{cells, streams};
 
 struct Bench;
 
