@@ -128,7 +128,7 @@ impl<T: Shape> Cell<T> {
 
     /// Goes one step into the value: a `&str` is a map key, a `u32` a list index.
     ///
-    /// A read or write there depends on that path only, so it conflicts with fewer others (T4).
+    /// A read there depends on that path only, so it conflicts with fewer others (T4).
     pub fn at(&self, step: impl Into<Segment>) -> At<'_, T> {
         At { cell: self, path: vec![step.into()] }
     }
