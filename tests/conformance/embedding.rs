@@ -3,7 +3,9 @@
 
 use std::process::Command;
 
-use charm_conformance::{Logs, builder, component, of, pair, probe, probe_charm, run, script, settle};
+use charm_conformance::{
+    Logs, WIRE, Wire, builder, component, of, pair, probe, probe_charm, results, run, script, settle,
+};
 use charm_host::{BoxFuture, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError};
 use serde_json::json;
 
@@ -57,6 +59,34 @@ async fn a_panic_in_a_host_call_faults_the_turn_and_the_host_lives_on() {
     }
     assert_eq!(run(&host, charm, json!([["set", "d", [], 1]])).await.outcome, Outcome::Committed);
     assert_eq!(host.cells(&charm).await.unwrap().len(), 1, "nothing of the faulted turns remains");
+    host.shutdown().await.unwrap();
+}
+
+/// A3: a request goes to granted origins and methods only, and the host writes its own headers.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_reaches_granted_origins_and_methods_and_nothing_else() {
+    let wire = Wire::open();
+    let host = builder().transport(wire.clone()).open().await.unwrap();
+    let grant = HttpGrant { methods: vec!["GET".into()], ..Wire::grant() };
+    let charm = host.install(probe_charm("a").may_call(grant)).await.unwrap();
+    let fetch = |method: &str, url: &str, headers: serde_json::Value| json!(["try", ["fetch", {"method": method, "url": url, "headers": headers, "body": ""}]]);
+    let refused = [
+        fetch("POST", &format!("{WIRE}/x"), json!([])),
+        fetch("GET", "https://other.test/x", json!([])),
+        fetch("GET", "http://wire.test/x", json!([])),
+        fetch("GET", "https://wire.test:444/x", json!([])),
+        fetch("GET", "https://wire.test@other.test/x", json!([])),
+        fetch("GET", &format!("{WIRE}/x"), json!([["host", "other.test"]])),
+        fetch("GET", &format!("{WIRE}/x"), json!([["x", "a\r\nb: c"]])),
+    ];
+    let answers = results(&host, charm, json!(refused)).await;
+    for (answer, asked) in answers.as_array().unwrap().iter().zip(&refused) {
+        assert!(answer.get("error").is_some(), "{asked} gave {answer}");
+    }
+    assert!(wire.requests().is_empty(), "nothing went out");
+    let granted = results(&host, charm, json!([fetch("GET", &format!("{WIRE}/x"), json!([]))])).await;
+    assert_eq!(granted[0]["ok"]["status"], 200);
+    assert_eq!(wire.requests().len(), 1);
     host.shutdown().await.unwrap();
 }
 
