@@ -114,7 +114,7 @@ impl Shape {
 
     /// Finds the first place of a value that does not fit. Keys that the shape does not name stay unnamed.
     fn explain(&self, value: &Ipld, path: &mut Vec<Segment>) -> Mismatch {
-        let steps = &mut SHAPE_STEPS_MAX.clone();
+        let steps = &mut { SHAPE_STEPS_MAX };
         let inside = match (self, value) {
             (Shape::List(item), Ipld::List(items)) => {
                 let misfit = items.iter().position(|value| !item.holds(value, steps));
@@ -160,7 +160,7 @@ impl Shape {
     /// Returns whether every value that fits `self`, and holds no keys that it does not name, also fits `other`.
     /// Errs on the side of no.
     pub fn fits(&self, other: &Shape) -> bool {
-        self.fits_within(other, &mut SHAPE_STEPS_MAX.clone())
+        self.fits_within(other, &mut { SHAPE_STEPS_MAX })
     }
 
     /// As `fits`; no when the steps are used up.

@@ -420,19 +420,20 @@ impl Committer {
         for Draft { event, refused, receipt_of } in drafts {
             let _span =
                 tracing::debug_span!("send", event = %event.id, to = %event.to, stream = event.stream).entered();
-            match refused {
-                Some(outcome) => tracing::debug!(%outcome, "refused"),
-                None => tracing::debug!("queued"),
-            }
-            let digest = event.supplied.then(|| digest(&event));
-            state.open.insert(event.id, Open { digest, waiting: Vec::new() });
-            let position = refused.is_none().then(|| {
-                state.position += 1;
-                let queued = Arc::new(Queued { position: state.position, event: event.clone() });
-                self.ready.wake(queued.event.to);
-                state.enqueue(queued);
-                state.position
-            });
+            let position = match refused {
+                Some(outcome) => {
+                    tracing::debug!(%outcome, "refused");
+                    state.open.insert(event.id, Open::default());
+                    None
+                }
+                None => {
+                    tracing::debug!("queued");
+                    state.position += 1;
+                    self.ready.wake(event.to);
+                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }));
+                    Some(state.position)
+                }
+            };
             sent.push(Sent { event, position, refused, receipt_of });
         }
         let record = Record {
