@@ -9,26 +9,13 @@ use std::{
     time::Duration,
 };
 
-use charm_conformance::{Home, Ledger, builder, cell, probe, settle, value};
+use charm_conformance::{Home, Ledger, Random, builder, cell, probe, seed, settle, value};
 use charm_host::{
     Archive, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, SendError, SqliteStore, Status, Unavailable,
 };
 use serde_json::{Value as Json, json};
 
 const ROUNDS: u64 = 20;
-
-/// Numbers from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % bound
-    }
-}
 
 fn start(folder: &Path, first: u64) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crash-host"));
@@ -51,9 +38,7 @@ fn kill_after(mut child: Child, time: Duration) -> BTreeMap<u64, EventId> {
 /// acknowledged is sent again under the same ids. Set `CHARM_SEED` for other moments. (S2, S3, S9, T5, T8, I3)
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_the_process_loses_nothing_acknowledged_and_doubles_nothing() {
-    let seed = std::env::var("CHARM_SEED").map_or(1, |seed| seed.parse().unwrap());
-    eprintln!("CHARM_SEED={seed}");
-    let (home, mut random) = (Home::default(), Random(seed));
+    let (home, mut random) = (Home::default(), Random::new(seed()));
     let mut acknowledged: BTreeMap<u64, EventId> = BTreeMap::new();
     let mut productive = 0;
     for _ in 0..ROUNDS {

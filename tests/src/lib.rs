@@ -8,6 +8,7 @@ mod hosts;
 mod ledger;
 mod logs;
 mod probe;
+mod seeds;
 mod stores;
 mod wire;
 
@@ -22,6 +23,7 @@ pub use probe::{
     all_of, cell, commits, note, of, pair, probe, probe_charm, probes, receipt, results, revision, run, script, send,
     settle, until, value_of,
 };
+pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore};
 pub use wire::{WIRE, Wire};
 
