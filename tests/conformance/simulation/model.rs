@@ -298,16 +298,17 @@ impl Replay {
         };
         let end = turn.event(event);
         let Turn { mut writes, sends, fetched, looked, .. } = turn;
+        let message = record.taken.as_ref().and_then(|taken| taken.receipt.message.as_deref()).unwrap_or_default();
         let allowed = match (&end, outcome) {
             (Ok(()), Outcome::Committed) | (Err(End::Reject), Outcome::Rejected) => true,
             (Err(End::Fault), Outcome::Faulted) => true,
-            // The network failed it, or others were always faster.
+            // The network failed it, it had too little fuel, the host had a bug, or others were always faster.
             (_, Outcome::Rejected) => fetched,
+            (_, Outcome::Faulted) => message.starts_with("over fuel-max") || message.starts_with("the host failed"),
             (Ok(()), Outcome::ConflictExhausted) => looked,
             _ => false,
         };
         if !allowed {
-            let message = record.taken.as_ref().and_then(|taken| taken.receipt.message.as_deref()).unwrap_or_default();
             return Err(format!("it ended as {}, which it could not: {message}", outcome.name()));
         }
         if outcome != Outcome::Committed {

@@ -6,12 +6,16 @@ use std::{
     hash::{DefaultHasher, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use charm_conformance::{Ledger, Random, builder, component};
 use charm_host::*;
+use tracing_subscriber::layer::SubscriberExt;
 use zeroize::Zeroizing;
 
 use super::{
@@ -40,8 +44,8 @@ pub struct Options {
     pub processes: u64,
     /// How often the disk fails.
     pub rates: Rates,
-    /// One fault at one operation of the disk.
-    pub planned: Option<(u64, Fault)>,
+    /// One fault at the operation with that number.
+    pub planned: Option<(u64, Planned)>,
     /// Whether the power goes in each process but the first as soon as it has acknowledged something.
     pub cut_at_ack: bool,
     /// Steps between two kills of the process, about; 0 for never.
@@ -56,20 +60,33 @@ pub struct Options {
     pub network: u64,
     /// Fuel between two places where a turn lets others run.
     pub slice: u64,
+    /// Fuel of a turn.
+    pub fuel: u64,
     /// Time that a turn has for conflicts.
     pub conflict_ms: u64,
 }
 
+/// What fails once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// An operation of the disk.
+    Disk(Fault),
+    /// A host call: it panics.
+    Call,
+    /// The keyring: it does not sign.
+    Sign,
+}
+
 impl Options {
     /// Returns a short run in which nothing fails but what is planned.
-    pub fn planned(seed: u64, number: u64, fault: Fault) -> Options {
+    pub fn planned(seed: u64, number: u64, planned: Planned) -> Options {
         Options {
             seed,
             clients: 2,
             events: 3,
             processes: 3,
             rates: Rates::default(),
-            planned: Some((number, fault)),
+            planned: Some((number, planned)),
             cut_at_ack: false,
             kill: 0,
             flip: 0,
@@ -77,6 +94,7 @@ impl Options {
             clock: false,
             network: 0,
             slice: 50_000,
+            fuel: 20_000_000,
             conflict_ms: 30_000,
         }
     }
@@ -102,6 +120,7 @@ impl Options {
             clock: !quiet && random.chance(300),
             network,
             slice: 2_000 << random.below(9),
+            fuel: 20_000_000,
             conflict_ms: *random.pick(&[0, 5, 30_000]),
         }
     }
@@ -116,7 +135,7 @@ pub struct Report {
     pub processes: u64,
     pub faults: u64,
     pub reruns: u64,
-    /// Operations of the disk before the liveness phase.
+    /// Operations before the liveness phase: of the disk, or of what is planned to fail.
     pub operations: u64,
     /// Flipped bits that were found.
     pub flips_found: u64,
@@ -137,7 +156,14 @@ pub struct Failure {
 pub fn run(options: &Options) -> Result<Report, Failure> {
     let shared = Arc::new(Shared::default());
     let inner = shared.clone();
-    let result = catch_unwind(AssertUnwindSafe(|| Run::new(options, inner).whole()));
+    let work = || catch_unwind(AssertUnwindSafe(|| Run::new(options, inner).whole()));
+    let result = match options.planned {
+        Some((number, Planned::Call)) => {
+            let trap = PanicAt { number, shared: shared.clone() };
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(trap), work)
+        }
+        _ => work(),
+    };
     result.unwrap_or_else(|panic| Err(super::said(&*panic))).map_err(|what| {
         let story = std::mem::take(&mut *shared.story());
         Failure { what, story }
@@ -152,6 +178,24 @@ struct Shared {
     cast: Mutex<Option<Cast>>,
     ended: Mutex<Option<Result<(), String>>>,
     reruns: Mutex<u64>,
+    /// Host calls, or signatures, so far: what `planned` counts.
+    count: AtomicU64,
+    /// Planned faults that struck, but for those of the disk.
+    struck: AtomicU64,
+}
+
+/// Panics in the host call with that number: the log hears of each.
+struct PanicAt {
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for PanicAt {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if event.metadata().target() == "charm::call" && self.shared.strikes(self.number) {
+            panic!("as planned");
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -161,6 +205,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn story(&self) -> MutexGuard<'_, Vec<String>> {
         lock(&self.story)
+    }
+
+    /// Counts, and returns whether this is the one.
+    fn strikes(&self, number: u64) -> bool {
+        let strikes = self.count.fetch_add(1, Ordering::Relaxed) + 1 == number;
+        self.struck.fetch_add(u64::from(strikes), Ordering::Relaxed);
+        strikes
     }
 
     fn tell(&self, line: String) {
@@ -196,20 +247,28 @@ impl Client {
 }
 
 /// The keys, kept over all processes.
-#[derive(Clone, Default)]
-struct Keys(Arc<MemoryKeyring>);
+#[derive(Clone)]
+struct Keys {
+    ring: Arc<MemoryKeyring>,
+    /// The signature that fails.
+    failing: Option<u64>,
+    shared: Arc<Shared>,
+}
 
 impl Keyring for Keys {
     fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
-        self.0.create(randomness)
+        self.ring.create(randomness)
     }
 
     fn check(&self, did: &Did) -> Result<(), KeyError> {
-        self.0.check(did)
+        self.ring.check(did)
     }
 
     fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError> {
-        self.0.sign(did, message)
+        if self.failing.is_some_and(|number| self.shared.strikes(number)) {
+            return Err(KeyError::Missing { did: *did });
+        }
+        self.ring.sign(did, message)
     }
 }
 
@@ -267,10 +326,14 @@ impl Run<'_> {
             let client = Client { did, random, left: options.events, current: None, sent: Vec::new() };
             lock(&shared.clients).push(client);
         }
-        if let Some((number, fault)) = options.planned {
-            disk.plan(number, fault);
+        let mut failing = None;
+        match options.planned {
+            Some((number, Planned::Disk(fault))) => disk.plan(number, fault),
+            Some((number, Planned::Sign)) => failing = Some(number),
+            _ => {}
         }
-        Run { options, random, world, disk, keys: Keys::default(), shared, report: Report::default() }
+        let keys = Keys { ring: Arc::default(), failing, shared: shared.clone() };
+        Run { options, random, world, disk, keys, shared, report: Report::default() }
     }
 
     fn whole(mut self) -> Result<Report, String> {
@@ -281,7 +344,10 @@ impl Run<'_> {
             }
             let done = self.process(number, STEPS_MAX)?;
             self.restart();
-            self.report.operations = self.disk.count();
+            self.report.operations = match self.options.planned {
+                Some((_, Planned::Call | Planned::Sign)) => self.shared.count.load(Ordering::Relaxed),
+                _ => self.disk.count(),
+            };
             self.check()?;
             if done || self.world.steps() > STEPS_MAX {
                 break;
@@ -305,6 +371,7 @@ impl Run<'_> {
                 return Err("a client never learned what became of its events".to_owned());
             }
         }
+        self.report.faults += self.shared.struck.load(Ordering::Relaxed);
         self.report.reruns = *lock(&self.shared.reruns);
         Ok(self.report)
     }
@@ -500,7 +567,7 @@ async fn serve(
     let store = SqliteStore::open_with_vfs(path, VFS).map_err(|error| error.to_string())?;
     let limits = Limits {
         turns_max: 4,
-        fuel_max: 20_000_000,
+        fuel_max: options.fuel,
         tag_bytes_max: 64 << 10,
         fuel_slice: options.slice,
         conflict_ms_max: options.conflict_ms,

@@ -2,7 +2,7 @@
 //! and tasks that take steps in an order that the seed decides.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
     sync::{
@@ -31,7 +31,8 @@ struct Inner {
     /// What the calendar shows beyond `now`, in milliseconds: someone may set the clock.
     calendar: i64,
     tasks: BTreeMap<u64, Task>,
-    ready: Vec<u64>,
+    /// Sorted: the order in which tasks wake each other is not always the same (tokio's `watch` draws lots).
+    ready: BTreeSet<u64>,
     timers: BTreeMap<(Duration, u64), Waker>,
     next: u64,
     steps: u64,
@@ -49,8 +50,8 @@ impl Wake for Ready {
     fn wake(self: Arc<Ready>) {
         let Some(world) = self.world.upgrade() else { return };
         let mut inner = world.inner();
-        if inner.tasks.contains_key(&self.task) && !inner.ready.contains(&self.task) {
-            inner.ready.push(self.task);
+        if inner.tasks.contains_key(&self.task) {
+            inner.ready.insert(self.task);
         }
     }
 }
@@ -117,7 +118,8 @@ impl World {
             }
             let count = inner.ready.len() as u64;
             let chosen = inner.random.below(count) as usize;
-            let id = inner.ready.swap_remove(chosen);
+            let id = inner.ready.iter().nth(chosen).copied().unwrap_or_default();
+            inner.ready.remove(&id);
             if let Some(task) = inner.tasks.get_mut(&id).and_then(Option::take) {
                 inner.steps += 1;
                 break (id, task);
@@ -202,7 +204,7 @@ impl Env for World {
         inner.next += 1;
         let id = inner.next;
         inner.tasks.insert(id, Some(task));
-        inner.ready.push(id);
+        inner.ready.insert(id);
     }
 
     /// The disk takes its time before and after.
