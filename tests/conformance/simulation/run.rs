@@ -119,7 +119,7 @@ impl Options {
             full: !quiet && random.chance(300),
             clock: !quiet && random.chance(300),
             network,
-            slice: 2_000 << random.below(9),
+            slice: 500 << random.below(11),
             fuel: 20_000_000,
             conflict_ms: *random.pick(&[0, 5, 30_000]),
         }
