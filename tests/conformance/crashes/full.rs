@@ -46,7 +46,8 @@ async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
     assert_ne!(cell(&host, a, "cell 0").await, Json::Null);
     assert_eq!(host.send(large(&host, 9_999)).await, Err(SendError::Unavailable(Unavailable::DiskFull)));
     // Space comes, and it goes on by itself; the refused event is sent again under its id.
-    std::fs::remove_file(&filler).unwrap();
+    // Emptied, not removed: a process that is just being started may still hold a copy of it.
+    std::fs::write(&filler, []).unwrap();
     let last = acknowledged.len();
     let again = async {
         loop {
@@ -88,7 +89,7 @@ async fn a_store_on_a_full_disk_opens_again_when_there_is_space() {
     fill(2 << 20);
     let refused = store().err().expect("there is no space at all");
     assert!(refused.to_string().contains("full") || refused.to_string().contains("space"), "{refused}");
-    std::fs::remove_file(&filler).unwrap();
+    fill(0);
     let host = builder().store(store().unwrap()).open().await.unwrap();
     let a = probe(&host, "a").await;
     let receipt = host.request(NewEvent::new(a, "note", value(json!(1)))).await.unwrap();
@@ -120,7 +121,8 @@ impl Filled<'_> {
 
     /// Makes room, once the host has said that there is none.
     fn free(&mut self) {
-        let _ = std::fs::remove_file(self.disk.path().join("filler"));
+        // Emptied, not removed: a process that is just being started may still hold a copy of it.
+        std::fs::File::create(self.disk.path().join("filler")).unwrap();
     }
 
     /// Makes room for a host that goes on.
