@@ -121,8 +121,13 @@ impl HostBuilder {
         let ready = Arc::new(Ready::default());
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
-        committer.register(host, HOST).await?;
-        committer.register(operator, OPERATOR).await?;
+        for (did, name) in [(host, HOST), (operator, OPERATOR)] {
+            if let Err(why) = committer.register(did, name).await {
+                // Lets go of the store: it can be opened again.
+                committer.abandon();
+                return Err(why.into());
+            }
+        }
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);
         let charms = Arc::new(Charms::new(operator, known));

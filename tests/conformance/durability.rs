@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use charm_conformance::*;
 use charm_host::{
-    Did, Host, Limits, MemoryKeyring, MemoryStore, Names, NewEvent, Outcome, ReadError, SendError, StoreError,
-    Unavailable,
+    Archive, Did, Host, InstallError, Limits, MemoryKeyring, MemoryStore, Names, NewEvent, OpenError, Outcome,
+    ReadError, SendError, StoreError, Unavailable,
 };
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
@@ -122,7 +122,7 @@ async fn a_host_whose_disk_fails_stops_with_a_typed_error() {
         let again = disk.host.request(event()).await;
         assert!(matches!(again, Err(SendError::Unavailable(Unavailable::Stopped { .. }))), "{again:?}");
         let install = disk.host.install(probe_charm("late")).await;
-        assert!(matches!(install, Err(charm_host::InstallError::Unavailable(_))), "{install:?}");
+        assert!(matches!(install, Err(InstallError::Unavailable(_))), "{install:?}");
         let written_again = tokio::time::timeout(Duration::from_millis(30), disk.control.more_than(before + 1)).await;
         assert!(written_again.is_err(), "nothing is written any more, nor tried again");
     }
@@ -214,6 +214,44 @@ async fn a_full_disk_is_waited_out_and_nothing_is_lost() {
     }
     assert_eq!(cell(&disk.host, disk.a, "notes").await, json!([1, 2, 3]), "each once");
     disk.host.verify(&disk.a).unwrap();
+}
+
+/// A host that found the disk full while it opened said so, but a task of it kept the store: no other host could open
+/// it until the process ended. (T8)
+#[tokio::test]
+async fn a_host_that_does_not_open_on_a_full_disk_lets_go_of_the_store() {
+    let (store, control) = GatedStore::new(MemoryStore::new());
+    control.fail(Some(StoreError::Full));
+    let refused = builder().store(store).open().await.err();
+    assert!(matches!(refused, Some(OpenError::Unavailable(Unavailable::DiskFull))), "{refused:?}");
+    until("the store is free", || control.is_closed()).await;
+}
+
+/// An install that the disk refused left its space in memory; the next one found it there and handed out a DID that
+/// a crash would have taken back. (T8)
+#[tokio::test]
+async fn a_charm_that_a_full_disk_refused_is_installed_only_when_its_space_is_durable() {
+    let memory = MemoryStore::new();
+    let (store, control) = GatedStore::new(memory.clone());
+    let host = builder().store(store).open().await.unwrap();
+    control.fail(Some(StoreError::Full));
+    for _ in 0..2 {
+        let refused = host.install(probe_charm("a")).await;
+        assert!(matches!(refused, Err(InstallError::Unavailable(Unavailable::DiskFull))), "{refused:?}");
+    }
+    control.fail(None);
+    let install = async {
+        loop {
+            match host.install(probe_charm("a")).await {
+                Err(InstallError::Unavailable(Unavailable::DiskFull)) => tokio::task::yield_now().await,
+                installed => return installed.unwrap(),
+            }
+        }
+    };
+    let a = tokio::time::timeout(Duration::from_secs(30), install).await.expect("there is space again");
+    drop(host);
+    let archive = Archive::open(memory).unwrap();
+    assert!(archive.spaces().iter().any(|space| space.did == a), "the store knows whom it was handed out for");
 }
 
 /// T5, T8: shutting down makes everything durable that has run.

@@ -1,63 +1,162 @@
-//! A host to be killed: `crash-host FOLDER FIRST`. It prints `ready`, then sends events numbered from FIRST on
-//! and prints `ack NUMBER ID` for each that has its receipt, until it is killed.
+//! A host to be killed, which says on its standard output what it has done.
+//!
+//! `crash-host work MANIFEST FIRST [END]` prints `ready`, then sends events numbered from FIRST on and prints
+//! `ack NUMBER ID` for each that has its receipt. A line on its standard input, or the event before END, makes it
+//! print `stopping`, shut down and print `stopped`.
+//!
+//! `crash-host queue MANIFEST EVENTS` fills the inboxes of all charms while none of them gets a turn done, prints
+//! `queued NUMBER ID` for each event that is durable, `full`, and waits.
+//!
+//! Whatever goes wrong is printed as `failed WHY`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of the tests")]
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    io::Write,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use charm_conformance::{builder, component, of, script};
-use charm_host::{Did, FileKeyring, Host, Manifest, NewEvent, Outcome, SqliteStore};
+use charm_conformance::{WIRE, Wire, all_of, builder, of, script};
+use charm_host::{Did, FileKeyring, Host, HostBuilder, Limits, Manifest, NewEvent, Outcome, SqliteStore};
+use futures_util::future::join_all;
 use serde_json::json;
-
-const MANIFEST: &str = r#"
-[charm.a]
-component = "probe.wasm"
-grant = [{ charm = "b", send = ["note"] }]
-[charm.b]
-component = "probe.wasm"
-"#;
+use tokio::task::JoinSet;
 
 /// Events in flight.
-const WORKERS: usize = 8;
+const WORKERS: u64 = 8;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
-    let mut args = std::env::args().skip(1);
-    let folder = PathBuf::from(args.next().unwrap());
-    let next = Arc::new(AtomicU64::new(args.next().unwrap().parse().unwrap()));
-    let store = SqliteStore::open(folder.join("store.db")).unwrap();
-    let keyring = FileKeyring::open(folder.join("keys")).unwrap();
-    let host = Arc::new(builder().store(store).keyring(keyring).open().await.unwrap());
-    let manifest = folder.join("charms.toml");
-    std::fs::write(folder.join("probe.wasm"), component("probe")).unwrap();
-    std::fs::write(&manifest, MANIFEST).unwrap();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize| args.get(index).map(|number| number.parse().unwrap());
+    let manifest = Manifest::load(Path::new(&args[1])).unwrap();
+    let done = match args[0].as_str() {
+        "work" => work(&manifest, number(2).unwrap(), number(3).unwrap_or(u64::MAX)).await,
+        "queue" => queue(&manifest, number(2).unwrap()).await,
+        other => panic!("no mode is named {other}"),
+    };
+    match done {
+        Ok(()) => println!("stopped"),
+        Err(why) => println!("failed {why}"),
+    }
+}
+
+fn home(manifest: &Manifest) -> Result<HostBuilder, Failed> {
+    Ok(builder().store(SqliteStore::open(&manifest.store)?).keyring(FileKeyring::open(&manifest.keys)?))
+}
+
+async fn work(manifest: &Manifest, first: u64, end: u64) -> Result<(), Failed> {
+    let host = Arc::new(home(manifest)?.open().await?);
     // All at once: what waited since the last time needs every charm and every grant.
-    let dids = Manifest::load(&manifest).unwrap().install(&host).await.unwrap();
-    let (a, b) = (dids["a"], dids["b"]);
+    let dids = manifest.install(&host).await?;
     println!("ready");
-    let workers: Vec<_> = (0..WORKERS).map(|_| tokio::spawn(work(host.clone(), a, b, next.clone()))).collect();
-    for worker in workers {
-        worker.await.unwrap();
+    let next = Arc::new(AtomicU64::new(first));
+    let mut workers = JoinSet::new();
+    for _ in 0..WORKERS {
+        workers.spawn(send(host.clone(), dids["a"], dids["b"], next.clone(), end));
+    }
+    let ended = async {
+        while let Some(ended) = workers.join_next().await {
+            ended.unwrap()?;
+        }
+        Ok::<(), Failed>(())
+    };
+    tokio::select! {
+        () = told_to_stop() => {}
+        ended = ended => ended?,
+    }
+    println!("stopping");
+    // Turns and batches go on; nobody waits for their receipts any more.
+    workers.shutdown().await;
+    Ok(Arc::into_inner(host).unwrap().shutdown().await?)
+}
+
+async fn told_to_stop() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        if std::io::stdin().read_line(&mut String::new()).is_ok_and(|bytes| bytes > 0) {
+            let _ = tell.send(());
+        }
+    });
+    if told.await.is_err() {
+        std::future::pending().await
     }
 }
 
 /// Each event makes `a` write a cell and send a note to `b`; the receipts of some go to the notes of `a`.
-async fn work(host: Arc<Host>, a: Did, b: Did, next: Arc<AtomicU64>) {
+async fn send(host: Arc<Host>, a: Did, b: Did, next: Arc<AtomicU64>, end: u64) -> Result<(), Failed> {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= end {
+            return Ok(());
+        }
         let mut send = json!(["send", of(b, "note"), number]);
         if number.is_multiple_of(8) {
             send.as_array_mut().unwrap().push(json!({"stream": "note", "tag": number}));
         }
         let steps = script(json!([["set", "last", [], number], send]));
         let event = NewEvent::new(a, "run", steps).id(format!("event {number}"));
-        let receipt = host.request(event).await.unwrap();
+        let receipt = host.request(event).await?;
         assert_eq!(receipt.outcome, Outcome::Committed);
         println!("ack {number} {}", receipt.id);
     }
+}
+
+/// Some who are no charms.
+const OUTSIDERS: [&str; 4] = [
+    "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp",
+    "did:key:z6MkjchhfUsD6mmvni8mCdXHw216Xrm9bQe2mBH1P5RDjVJG",
+    "did:key:z6MknGc3ocHs3zdPiJbnaaqDi58NGb4pk1Sp9WxWufuXSdxf",
+    "did:key:z6MkvqoYXQfDDJRv8L4wKzxYeuKyVZBfi9Qo6Ro8MiLH3kDQ",
+];
+/// Events of one sender for one charm that are sent at once.
+const AT_ONCE: usize = 250;
+
+/// The first event of each charm waits for an answer that does not come. Each of the others sets the cell
+/// of its sender to its number.
+async fn queue(manifest: &Manifest, events: u64) -> Result<(), Failed> {
+    let limits = Limits { inbox_events_max: events as usize, ..Limits::default() };
+    let wire = Wire::gated();
+    let host = Arc::new(home(manifest)?.limits(limits).transport(wire.clone()).open().await?);
+    let dids: BTreeMap<String, Did> = manifest.install(&host).await?;
+    let dids: Vec<Did> = dids.into_values().collect();
+    for did in &dids {
+        charm_conformance::send(&host, *did, json!([["fetch", {"url": WIRE}]])).await;
+    }
+    wire.arrived(dids.len()).await;
+    for sender in OUTSIDERS {
+        host.grant(sender.parse()?, BTreeMap::new(), all_of(&dids));
+    }
+    let senders = OUTSIDERS.len();
+    let lanes = senders * dids.len();
+    let lane = |lane: usize| {
+        let (host, to, sender) =
+            (host.clone(), dids[lane / senders], OUTSIDERS[lane % senders].parse::<Did>().unwrap());
+        tokio::spawn(async move {
+            let numbers: Vec<u64> = (lane as u64..events).step_by(lanes).collect();
+            for numbers in numbers.chunks(AT_ONCE) {
+                let send = |number: &u64| {
+                    let steps = script(json!([["set", sender.to_string(), [], number]]));
+                    host.send(NewEvent::new(to, "run", steps).from(sender))
+                };
+                let ids = join_all(numbers.iter().map(send)).await;
+                let mut said = String::new();
+                for (number, id) in numbers.iter().zip(ids) {
+                    said += &format!("queued {number} {}\n", id?);
+                }
+                std::io::stdout().lock().write_all(said.as_bytes())?;
+            }
+            Ok::<(), Failed>(())
+        })
+    };
+    let lanes: Vec<_> = (0..lanes).map(lane).collect();
+    join_all(lanes).await.into_iter().try_for_each(Result::unwrap)?;
+    println!("full");
+    std::future::pending().await
 }

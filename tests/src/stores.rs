@@ -31,6 +31,8 @@ struct State {
     errors: VecDeque<(StoreError, bool)>,
     /// Every commit fails so until it is taken away.
     failing: Option<StoreError>,
+    /// Whether the host let go of the store.
+    closed: bool,
 }
 
 impl GatedStore {
@@ -62,6 +64,11 @@ impl Control {
     /// Makes every commit fail from now on, or none.
     pub fn fail(&self, error: Option<StoreError>) {
         self.0.state.lock().unwrap().failing = error;
+    }
+
+    /// Returns whether the host has let go of the store.
+    pub fn is_closed(&self) -> bool {
+        self.0.state.lock().unwrap().closed
     }
 
     /// Returns how many commits have reached the store.
@@ -99,6 +106,10 @@ impl Store for GatedStore {
             Some((error, true)) => self.memory.commit(batch).and(Err(error)),
             None => self.memory.commit(batch),
         }
+    }
+
+    fn close(&self) {
+        self.inner.state.lock().unwrap().closed = true;
     }
 
     fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {

@@ -161,8 +161,13 @@ impl SqliteStore {
 }
 
 fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
+    // To the last row: the switch is written after the row that says `wal`. When it cannot be made, there is an
+    // error, or a row with another mode.
+    let mode = rows(connection, "PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+    if mode.map_err(|error| failed(path, error))? != ["wal"] {
+        return Err(StoreError::Failed(format!("{path}: its file system does not allow a write-ahead log")));
+    }
     let setup = |connection: &mut Connection| -> rusqlite::Result<()> {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         // A process that was killed may have left writes that were never synced, or whose sync failed. They can be

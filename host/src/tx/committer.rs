@@ -86,8 +86,9 @@ impl Committer {
         let Image { secret, g, position, spaces, cells, queued, dead } = image;
         let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
         let mut state = State { g, position, spaces: HashMap::new(), open: HashMap::new(), closed: false };
+        let (_, durable) = watch::channel(true);
         for row in &spaces {
-            state.spaces.insert(row.did, Space::new(row));
+            state.spaces.insert(row.did, Space::new(row, durable.clone()));
         }
         for cell in &cells {
             if let Some(space) = state.spaces.get_mut(&cell.space) {
@@ -138,34 +139,29 @@ impl Committer {
         &self.mint
     }
 
-    /// Adds a space unless it is there; completes when it is durable.
+    /// Adds a space unless it is there; completes when it is durable, whoever added it.
     ///
     /// # Errors
-    /// When the host stops first.
+    /// When the host stops first, or the disk is full.
     pub async fn register(&self, did: Did, name: &str) -> Result<Arc<Meter>, Unavailable> {
-        let (meter, added) = self.add_space(did, name);
-        if let Some(added) = added {
-            tokio::select! {
-                biased;
-                Ok(()) = added => {}
-                ill = self.unhealthy() => return Err(ill),
-            }
+        let (meter, mut durable) = self.add_space(did, name);
+        tokio::select! {
+            biased;
+            Ok(_) = durable.wait_for(|durable| *durable) => Ok(meter),
+            ill = self.unhealthy() => Err(ill),
         }
-        Ok(meter)
     }
 
-    fn add_space(&self, did: Did, name: &str) -> (Arc<Meter>, Option<oneshot::Receiver<()>>) {
+    fn add_space(&self, did: Did, name: &str) -> (Arc<Meter>, watch::Receiver<bool>) {
         let mut state = self.state();
-        if let Some(space) = state.spaces.get(&did) {
-            return (space.inbox.meter.clone(), None);
-        }
-        let row = SpaceRow { did, name: name.to_owned(), seq: 0, head: record::Hash::default() };
-        let space = Space::new(&row);
-        let meter = space.inbox.meter.clone();
-        state.spaces.insert(did, space);
-        let (done, added) = oneshot::channel();
-        self.group.push(Item::Space { row, done });
-        (meter, Some(added))
+        let space = state.spaces.entry(did).or_insert_with(|| {
+            let row = SpaceRow { did, name: name.to_owned(), seq: 0, head: record::Hash::default() };
+            let (done, durable) = watch::channel(false);
+            let space = Space::new(&row, durable);
+            self.group.push(Item::Space { row, done });
+            space
+        });
+        (space.inbox.meter.clone(), space.durable.clone())
     }
 
     /// Returns the DID that the store has for a charm's name.

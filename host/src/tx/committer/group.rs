@@ -61,7 +61,7 @@ impl Progress {
 /// What waits to become durable.
 pub(super) enum Item {
     /// A space that is new, and who waits for it.
-    Space { row: SpaceRow, done: oneshot::Sender<()> },
+    Space { row: SpaceRow, done: watch::Sender<bool> },
     /// A commit, its place in the chain still open.
     Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64 },
 }
@@ -95,7 +95,7 @@ struct Work {
     batch: Batch,
     g: u64,
     receipts: Vec<Receipt>,
-    added: Mutex<Vec<oneshot::Sender<()>>>,
+    added: Vec<watch::Sender<bool>>,
 }
 
 impl Group {
@@ -171,8 +171,8 @@ impl Group {
             let Some(work) = self.write(items).await else { return };
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             committer.settled(&work.receipts);
-            for added in work.added.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-                let _ = added.send(());
+            for added in &work.added {
+                added.send_replace(true);
             }
             self.progress.send_modify(|progress| {
                 progress.g = progress.g.max(work.g);
@@ -250,15 +250,14 @@ impl Group {
     }
 
     fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
-        let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Mutex::default() };
-        let mut added = Vec::new();
+        let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Vec::new() };
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved = BTreeMap::new();
         for item in items {
             match item {
                 Item::Space { row, done } => {
                     work.batch.spaces.push(row);
-                    added.push(done);
+                    work.added.push(done);
                 }
                 Item::Commit { record, taken, position } => {
                     work.batch.position = Some(position);
@@ -267,7 +266,6 @@ impl Group {
                 }
             }
         }
-        work.added = Mutex::new(added);
         work.coalesce();
         let mut result = Ok(());
         for (index, space) in last_of_each(&work.batch.log) {

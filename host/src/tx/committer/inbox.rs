@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use tokio::sync::watch;
+
 use crate::{
     directory::Meter,
     limits::Limits,
@@ -16,6 +18,8 @@ use crate::{
 pub(super) struct Space {
     pub name: String,
     pub seq: u64,
+    /// Whether the space itself is durable.
+    pub durable: watch::Receiver<bool>,
     pub inbox: Inbox,
     /// Positions of dead letters, oldest first.
     pub dead: VecDeque<u64>,
@@ -23,10 +27,11 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub fn new(row: &SpaceRow) -> Space {
+    pub fn new(row: &SpaceRow, durable: watch::Receiver<bool>) -> Space {
         Space {
             name: row.name.clone(),
             seq: row.seq,
+            durable,
             inbox: Inbox::default(),
             dead: VecDeque::new(),
             usage: Usage::default(),

@@ -1,0 +1,18 @@
+//! Chapter crashes: what is left when the process is killed, when the power is cut, when a sync fails and when the
+//! disk is really full. The host is a process of its own (`tests/crash/host.rs`); what it acknowledges goes to a file
+//! outside that process and off the disk that fails.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod disk;
+mod full;
+mod kills;
+mod place;
+mod power;
+mod queue;
+mod syncs;
+mod victim;
+
+/// Says in the output of the test, whatever its result, that it proved nothing here.
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}

@@ -1,0 +1,78 @@
+//! A sync of the disk fails.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+    process::Command,
+};
+
+use charm_conformance::times;
+use tempfile::TempDir;
+
+use super::{place::Place, skipped, victim::Victim};
+
+/// Events of one run.
+const EVENTS: u64 = 24;
+
+/// A library that stands in for the syncs of a host process (`tests/crash/sync.c`).
+pub struct Shim {
+    _folder: TempDir,
+    library: OsString,
+}
+
+impl Shim {
+    /// Fails where there is no C compiler.
+    pub fn build() -> Result<Shim, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("sync.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("crash/sync.c");
+        let mut cc = Command::new("cc");
+        let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).output();
+        match built {
+            Ok(output) if output.status.success() => Ok(Shim { _folder: folder, library: library.into() }),
+            Ok(output) => Err(format!("cc: {}", String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(format!("cc: {error}")),
+        }
+    }
+
+    /// Makes every sync say yes and do nothing.
+    pub fn says_yes(&self) -> [(&str, &OsStr); 2] {
+        [("LD_PRELOAD", &self.library), ("SYNC_FAILS_AT", OsStr::new("0"))]
+    }
+}
+
+/// Each sync of a run fails once, in a run of its own, and those after it work again. SQLite does not ask whether a
+/// sync of its folder worked, so the host cannot know; any other failure ends it. (T8, S9)
+///
+/// The first syncs of a new store once failed in silence: SQLite stayed without a write-ahead log, and a power cut
+/// could then take back the last commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_sync_fails_the_host_stops_loudly_and_keeps_all_that_it_acknowledged() {
+    let shim = match Shim::build() {
+        Ok(shim) => shim,
+        Err(why) => return skipped(&why),
+    };
+    let events = times(EVENTS);
+    let (mut stopped, mut folders, mut acknowledged) = (0, 0, 0);
+    for failing in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let mut place = Place::new(folder.path());
+        let at = OsString::from(failing.to_string());
+        let env = [("LD_PRELOAD", shim.library.as_os_str()), ("SYNC_FAILS_AT", at.as_os_str())];
+        let said = Victim::spawn(&place, "work", &[0, events], &env).ended();
+        acknowledged += place.crashed(&said);
+        place.check();
+        place.finish().await;
+        let failed = said.lines().find_map(|line| line.strip_prefix("sync "));
+        match (failed, said.lines().last().unwrap_or_default()) {
+            // Not as a full disk, which is waited out: nobody knows what a failed sync has left.
+            (Some(_), last) if last.starts_with("failed ") && !last.contains("disk full") => stopped += 1,
+            (Some(name), "stopped") if Path::new(name) == folder.path() => folders += 1,
+            (None, "stopped") => break,
+            (name, last) => panic!("sync {failing} failed, of {name:?}, and the host ended with: {last}"),
+        }
+    }
+    eprintln!("{} syncs, each failed once: {stopped} loud stops, {folders} of the store's folder", stopped + folders);
+    eprintln!("{acknowledged} acknowledged, 0 lost");
+    assert!(stopped > 10, "the syncs fail: {stopped}");
+}
