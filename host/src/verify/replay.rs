@@ -36,14 +36,14 @@ fn must(holds: bool, law: Law, why: &'static str) -> Verdict {
 }
 
 /// The first half of a SHA-256: what is compared and not kept.
-pub(super) type Print = [u8; 16];
+pub(super) type Fingerprint = [u8; 16];
 
-/// Returns the print of what a store keeps.
-pub(super) fn print<T: serde::Serialize>(row: &T) -> Print {
+/// Returns the fingerprint of what a store keeps.
+pub(super) fn fingerprint<T: serde::Serialize>(row: &T) -> Fingerprint {
     let bytes = postcard::to_stdvec(row).expect("a stored frame holds nothing that postcard refuses");
-    let mut print = [0; 16];
-    print.copy_from_slice(&Sha256::digest(bytes)[..16]);
-    print
+    let mut fingerprint = [0; 16];
+    fingerprint.copy_from_slice(&Sha256::digest(bytes)[..16]);
+    fingerprint
 }
 
 /// A cell as the log leaves it.
@@ -59,16 +59,16 @@ pub(super) struct Known {
     /// The commit that sent it, or the one that settled it.
     pub g: u64,
     /// Its receipt, once it is settled.
-    pub receipt: Option<Print>,
+    pub receipt: Option<Fingerprint>,
 }
 
 /// A failed event that is kept.
 pub(super) struct Letter {
     pub g: u64,
     pub to: Did,
-    pub print: Print,
+    pub fingerprint: Fingerprint,
     /// The event as it would be sent again.
-    again: Print,
+    again: Fingerprint,
 }
 
 /// A receipt event that a commit has to send.
@@ -137,7 +137,7 @@ impl Replay {
         must(plain, Law::Cause, "an event from outside is refused, a receipt, or asks for one")?;
         match letter {
             Some(letter) => {
-                let same = print(&again(event)) == letter.again && !event.supplied;
+                let same = fingerprint(&again(event)) == letter.again && !event.supplied;
                 must(same, Law::Cause, "another event than that of the dead letter")?;
             }
             None => {
@@ -186,7 +186,12 @@ impl Replay {
                 event: event.clone(),
                 receipt: receipt.clone(),
             };
-            let letter = Letter { g: record.g, to: event.to, print: print(&letter), again: print(&again(&event)) };
+            let letter = Letter {
+                g: record.g,
+                to: event.to,
+                fingerprint: fingerprint(&letter),
+                again: fingerprint(&again(&event)),
+            };
             self.dead.insert(*position, letter);
         }
         must(record.buried.len() <= usize::from(!committed), Law::Cause, "a dead letter goes that need not")?;
@@ -261,7 +266,7 @@ impl Replay {
     fn settle(&mut self, event: &Event, receipt: &Receipt, g: u64) -> Verdict {
         let digest = event.supplied.then(|| digest(event));
         let row = ReceiptRow { receipt: receipt.clone(), sender: event.sender, to: event.to, digest };
-        let known = self.events.insert(event.id, Known { g, receipt: Some(print(&row)) });
+        let known = self.events.insert(event.id, Known { g, receipt: Some(fingerprint(&row)) });
         must(known.is_some_and(|known| known.receipt.is_none()), Law::Once, "an event is settled a second time")?;
         self.settled += 1;
         Ok(())

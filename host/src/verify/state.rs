@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{
     Chain, Law, PAGE, VerifiedStore, VerifyError, last_commit,
-    replay::{Cell, Replay, print},
+    replay::{Cell, Replay, fingerprint},
 };
 use crate::{
     did::Did,
@@ -165,7 +165,7 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
             return Err(VerifyError::broken(Law::State, did, last_commit(image, did), why));
         };
         match store.dead_letter(*position)? {
-            Some(found) if print(&found) == letter.print => {}
+            Some(found) if fingerprint(&found) == letter.fingerprint => {}
             Some(_) => {
                 let why = format!("dead letter at position {position} differs from the log");
                 return Err(at(store, &letter.g, Law::State, why));
@@ -197,7 +197,7 @@ fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, V
             }
             after = Some(id);
             match replay.events.get(&id).and_then(|known| Some((known.g, known.receipt?))) {
-                Some((_, receipt)) if receipt == print(&row) => drop(replay.events.remove(&id)),
+                Some((_, receipt)) if receipt == fingerprint(&row) => drop(replay.events.remove(&id)),
                 Some((g, _)) => return Err(at(store, &g, Law::State, format!("receipt {id} differs from the log"))),
                 None => new.push(row),
             }
