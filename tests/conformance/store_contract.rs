@@ -335,9 +335,8 @@ fn receipts_are_listed_in_pages_by_id(kind: &impl Kind) {
         let after = found.last().map(|row| row.receipt.id);
         let page = store.receipts(after.as_ref(), 4).unwrap();
         assert!(page.len() <= 4);
-        if page.is_empty() {
-            break;
-        }
+        let Some(first) = page.first() else { break };
+        assert!(after.is_none_or(|after| after < first.receipt.id), "a page begins after the one before it");
         found.extend(page);
     }
     assert_eq!(found, rows);
