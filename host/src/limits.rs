@@ -32,6 +32,8 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Wasm instructions of a turn, in fuel units. Replays alike everywhere, so outcomes come from here first.
     pub fuel_max: u64,
+    /// Fuel after which a turn lets others run. Where it is cut is the same in every run, unlike the time of a tick.
+    pub fuel_slice: u64,
     /// Time a turn may compute, in milliseconds; waiting for HTTP does not count. A backstop for what fuel misses.
     pub compute_ms_max: u64,
     /// Elements of a turn's tables, together. Large tables cost page-table work at every turn.
@@ -101,6 +103,7 @@ impl Default for Limits {
         Limits {
             memory_bytes_max: 16 << 20,
             fuel_max: 1_000_000_000,
+            fuel_slice: 10_000_000,
             compute_ms_max: 5_000,
             table_elements_max: 1_000,
             stack_bytes_max: 512 << 10,

@@ -10,10 +10,7 @@ mod read_set;
 mod refusal;
 mod versions;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use committer::{Accepted, Committer, Failure, Refused};
 pub use conflict::Conflict;
@@ -48,7 +45,7 @@ pub struct Transaction {
     sends: Vec<Event>,
     send_bytes: usize,
     /// Events and payload bytes staged for each inbox, receipts to come included.
-    staged: HashMap<Did, (usize, usize)>,
+    staged: BTreeMap<Did, (usize, usize)>,
     directory: Arc<Directory>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
@@ -69,7 +66,7 @@ impl Transaction {
             write_bytes: 0,
             sends: Vec::new(),
             send_bytes: 0,
-            staged: HashMap::new(),
+            staged: BTreeMap::new(),
             directory,
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),

@@ -9,8 +9,11 @@
 mod bench;
 mod charms;
 mod demo;
+mod mutants;
+mod soak;
 mod test;
 mod toolchain;
+mod tools;
 
 use anyhow::Result;
 use std::path::Path;
@@ -24,6 +27,12 @@ const COMMANDS: &[Command] = &[
     ("bench", "measure what a turn costs over bare wasmtime; --json for machines", bench::run),
     ("charms", "build the guests into target/charms; names build only those", charms::run),
     ("demo", "two charms and one expired token, from building to looking at the store", demo::run),
+    (
+        "mutants",
+        "break transactions, queue, commits and grants in every way: does a test notice? a night",
+        mutants::run,
+    ),
+    ("soak", "the random tests for hours: soak [EFFORT] [CHAPTER..]", soak::run),
     ("test", "build the guests, then run every test and check", test::run),
 ];
 

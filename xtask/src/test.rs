@@ -3,6 +3,7 @@
 use crate::charms::{self, WORKSPACES, has_packages};
 use crate::root;
 use crate::toolchain::{cargo, guest_cargo, run as run_command};
+use crate::tools;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -111,27 +112,9 @@ fn native(workspace: &str, arguments: &[&str]) -> Result<()> {
     run_command(guest_cargo(&folder).args(arguments))
 }
 
-/// Checks the dependencies of every workspace; first builds the checker, when it is missing (some minutes).
+/// Checks the dependencies of every workspace.
 fn deny() -> Result<()> {
-    let tools = root().join("target/tools");
-    let program = tools.join("bin/cargo-deny");
-    let found = Command::new(&program).arg("--version").output();
-    if !found.is_ok_and(|found| String::from_utf8_lossy(&found.stdout).trim_end().ends_with(DENY_VERSION)) {
-        println!("building cargo-deny {DENY_VERSION} into target/tools, once (some minutes)");
-        let mut install = guest_cargo(root());
-        install.args([
-            "install",
-            "--quiet",
-            "--locked",
-            "--force",
-            "--debug",
-            "cargo-deny",
-            "--version",
-            DENY_VERSION,
-            "--root",
-        ]);
-        run_command(install.arg(&tools))?;
-    }
+    let program = tools::installed("cargo-deny", DENY_VERSION)?;
     for workspace in [""].into_iter().chain(guest_workspaces()) {
         let manifest = root().join(workspace).join("Cargo.toml");
         let mut deny = Command::new(&program);

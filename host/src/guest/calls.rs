@@ -97,6 +97,11 @@ impl types::Host for Ctx {
     }
 }
 
+/// Tells the log of a host call: its name, never what it carries.
+fn called(name: &'static str) {
+    tracing::trace!(target: "charm::call", "{name}");
+}
+
 fn path(segments: Vec<types::Segment>) -> Path {
     let segment = |segment| match segment {
         types::Segment::Key(key) => Segment::Key(key),

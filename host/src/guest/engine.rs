@@ -187,6 +187,7 @@ impl Guests {
         let mut store = Store::new(&self.engine, ctx);
         store.limiter(|ctx| ctx);
         store.set_fuel(limits.fuel_max).expect("the engine is configured with fuel");
+        store.fuel_async_yield_interval(Some(limits.fuel_slice.max(1))).expect("the engine is configured with fuel");
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
         store.set_max_component_handles(limits.handles_max);
         let mut ticks = limits.compute_ms_max / TICK.as_millis() as u64 + 1;

@@ -43,8 +43,8 @@ pub struct SqliteStore {
     path: String,
     /// Only `commit` uses it: the one writer.
     writer: Mutex<Writer>,
-    /// All look-ups; WAL lets it read beside the writer.
-    reader: Mutex<Connection>,
+    /// All look-ups; WAL lets it read beside the writer. None where one connection is all there can be.
+    reader: Option<Mutex<Connection>>,
     /// Held until the store is closed; none when read-only.
     lock: Mutex<Option<Lock>>,
 }
@@ -55,8 +55,8 @@ struct Writer {
     cids: HashMap<Did, i64>,
 }
 
-/// The lock that keeps other hosts out.
-struct Lock(File);
+/// The lock that keeps other hosts out. Without a file, SQLite's own lock on the database does.
+struct Lock(Option<File>);
 
 /// Opens a file for writing, making it for its owner alone: cells hold tokens.
 fn create(path: &str) -> std::io::Result<File> {
@@ -69,7 +69,7 @@ impl Lock {
         let error = |error| StoreError::Failed(format!("{path}: {error}"));
         let file = create(&path).map_err(error)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock(file)),
+            Ok(()) => Ok(Lock(Some(file))),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
             Err(TryLockError::Error(why)) => Err(error(why)),
         }
@@ -79,7 +79,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing the file is not enough: a process that is just being started may still hold a copy of it.
-        let _ = self.0.unlock();
+        let _ = self.0.take().map(|file| file.unlock());
     }
 }
 
@@ -96,7 +96,22 @@ impl SqliteStore {
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        SqliteStore::new(name.clone(), connection, reader.map_err(|error| failed(&name, error))?, Some(lock))
+        SqliteStore::new(name.clone(), connection, Some(reader.map_err(|error| failed(&name, error))?), Some(lock))
+    }
+
+    /// Opens the file for one host through a virtual file system that this process has registered with SQLite
+    /// (<https://www.sqlite.org/vfs.html>), making it when it is not there. The file is locked exclusively and
+    /// there is one connection, so the file system needs no shared memory.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_with_vfs(path: impl AsRef<Path>, vfs: &str) -> Result<SqliteStore, StoreError> {
+        let name = path.as_ref().display().to_string();
+        let error = |error| failed(&name, error);
+        let mut connection = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs).map_err(error)?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(error)?;
+        prepare(&mut connection, &name)?;
+        SqliteStore::new(name, connection, None, Some(Lock(None)))
     }
 
     /// Opens an existing file for reading, also beside a running host. `commit` fails.
@@ -109,35 +124,39 @@ impl SqliteStore {
         let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
         check_version(&first, &name)?;
-        SqliteStore::new(name.clone(), first, second.map_err(|error| failed(&name, error))?, None)
+        SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None)
     }
 
     fn new(
         path: String,
         connection: Connection,
-        reader: Connection,
+        reader: Option<Connection>,
         lock: Option<Lock>,
     ) -> Result<SqliteStore, StoreError> {
-        for connection in [&connection, &reader] {
+        for connection in [Some(&connection), reader.as_ref()].into_iter().flatten() {
             connection.set_prepared_statement_cache_capacity(32);
             connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(|error| failed(&path, error))?;
         }
         let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
             .map_err(|error| failed(&path, error))?;
         let writer = Writer { connection, cids: cids.into_iter().collect() };
-        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: Mutex::new(reader), lock: Mutex::new(lock) })
+        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: reader.map(Mutex::new), lock: Mutex::new(lock) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        work(&self.reader()).map_err(|error| failed(&self.path, error))
+        let result = match &self.reader {
+            Some(reader) => work(&reader.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => work(&self.writer().connection),
+        };
+        result.map_err(|error| failed(&self.path, error))
     }
 }
 
@@ -146,6 +165,9 @@ fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        // A process that was killed may have left writes that were never synced, or whose sync failed. They can be
+        // read, so what they say may leave the host next: write and sync them anew first (T8).
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 {
             let transaction = connection.transaction()?;
@@ -264,8 +286,7 @@ fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
 impl Store for SqliteStore {
     fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
         if self.lock().is_some() {
-            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer
+            self.writer()
                 .connection
                 .execute(
                     "INSERT OR IGNORE INTO meta VALUES ('secret', ?1), ('position', ?2)",
@@ -306,7 +327,7 @@ impl Store for SqliteStore {
         if self.lock().is_none() {
             return Err(StoreError::Failed(format!("{}: not open for writing", self.path)));
         }
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
         let Writer { connection, cids } = &mut *writer;
         let added: Vec<Did> = batch.spaces.iter().map(|row| row.did).filter(|did| !cids.contains_key(did)).collect();
         let mut work = || -> rusqlite::Result<()> {

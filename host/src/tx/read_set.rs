@@ -1,6 +1,6 @@
 //! What a transaction has read: by path and by value, so that only a changed answer is a conflict (T4).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::{
     conflict::Conflict,
@@ -11,7 +11,8 @@ use crate::{cell::CellId, limits::PATHS_PER_CELL_MAX, path::Path, value::Value};
 /// Cells read, each as the snapshot showed it, with the paths that were asked for.
 #[derive(Default)]
 pub struct ReadSet {
-    cells: HashMap<CellId, Observed>,
+    /// Sorted, so that of several conflicts the same one is told in every run.
+    cells: BTreeMap<CellId, Observed>,
 }
 
 struct Observed {

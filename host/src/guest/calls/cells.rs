@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{CallError, owner, path};
+use super::{CallError, called, owner, path};
 use crate::{
     cell::CellId,
     guest::{
@@ -20,6 +20,7 @@ impl Ctx {
 
 impl cells::Host for Ctx {
     fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<CellHandle>, CallError> {
+        called("cells.open");
         let owner = owner(self, named)?;
         let cell = CellId { owner, name: guest_name(&name)? };
         Ok(self.table.push(CellHandle(cell))?)
@@ -28,10 +29,12 @@ impl cells::Host for Ctx {
 
 impl cells::HostCell for Ctx {
     fn owner(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<String> {
+        called("cells.owner");
         Ok(self.cell(&handle)?.owner.to_string())
     }
 
     fn name(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<String> {
+        called("cells.name");
         Ok(self.cell(&handle)?.name.to_string())
     }
 
@@ -40,6 +43,7 @@ impl cells::HostCell for Ctx {
         handle: Resource<CellHandle>,
         segments: Vec<types::Segment>,
     ) -> Result<Option<Vec<u8>>, CallError> {
+        called("cells.get");
         let cell = self.cell(&handle)?;
         Ok(self.tx()?.get(&cell, &path(segments))?)
     }
@@ -50,16 +54,19 @@ impl cells::HostCell for Ctx {
         segments: Vec<types::Segment>,
         value: Vec<u8>,
     ) -> Result<(), CallError> {
+        called("cells.set");
         let cell = self.cell(&handle)?;
         Ok(self.tx()?.set(&cell, &path(segments), &value)?)
     }
 
     fn remove(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<(), CallError> {
+        called("cells.remove");
         let cell = self.cell(&handle)?;
         Ok(self.tx()?.remove(&cell, &path(segments))?)
     }
 
     fn drop(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<()> {
+        called("cells.drop");
         self.table.delete(handle)?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `wit/discovery.wit` (D7).
 
-use super::CallError;
+use super::{CallError, called};
 use crate::{
     cell::CellId,
     descriptor::{check_tag, declarations},
@@ -21,6 +21,7 @@ fn asked(kind: &str, list: &[Declaration]) -> Result<Vec<(String, crate::shape::
 
 impl discovery::Host for Ctx {
     fn wish(&mut self, tag: String, wanted: Wanted) -> Result<Vec<Found>, CallError> {
+        called("discovery.wish");
         check_tag(&tag).map_err(Refusal::Invalid)?;
         let asked_bytes = |list: &[Declaration]| list.iter().map(|one| one.shape.len()).sum::<usize>();
         if asked_bytes(&wanted.cells) + asked_bytes(&wanted.streams) > WISH_BYTES_MAX {

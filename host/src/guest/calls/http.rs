@@ -1,6 +1,6 @@
 //! `wit/http.wit` (A3, A4, T8). The only call that may wait.
 
-use super::CallError;
+use super::{CallError, called};
 use crate::{
     guest::{bindings::charm::host::http, ctx::Ctx},
     http::{FetchError, Request},
@@ -9,6 +9,7 @@ use crate::{
 
 impl http::Host for Ctx {
     async fn fetch(&mut self, request: http::Request) -> Result<http::Response, CallError> {
+        called("http.fetch");
         let seen = self.tx()?.snapshot_g();
         let outbound = self.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
         let http::Request { method, url, headers, body } = request;

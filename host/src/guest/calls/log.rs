@@ -1,9 +1,11 @@
 //! `wit/log.wit`.
 
+use super::called;
 use crate::guest::{bindings::charm::host::log, ctx::Ctx};
 
 impl log::Host for Ctx {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        called("log.log");
         let level = match level {
             log::Level::Debug => tracing::Level::DEBUG,
             log::Level::Info => tracing::Level::INFO,
@@ -15,6 +17,7 @@ impl log::Host for Ctx {
     }
 
     fn panicked(&mut self, message: String) -> wasmtime::Result<()> {
+        called("log.panicked");
         Ctx::panicked(self, &message);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{CallError, owner};
+use super::{CallError, called, owner};
 use crate::{
     guest::{
         bindings::charm::host::streams,
@@ -13,6 +13,7 @@ use crate::{
 
 impl streams::Host for Ctx {
     fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<StreamHandle>, CallError> {
+        called("streams.open");
         let owner = owner(self, named)?;
         let name = guest_name(&name)?;
         Ok(self.table.push(StreamHandle { owner, name })?)
@@ -24,6 +25,7 @@ impl streams::Host for Ctx {
         event: Vec<u8>,
         on_commit: Option<streams::OnCommit>,
     ) -> Result<String, CallError> {
+        called("streams.send");
         let StreamHandle { owner, name } = self.table.get(&to)?;
         let (owner, name) = (*owner, name.clone());
         let on_commit = on_commit.as_ref().map(|on_commit| (&*on_commit.stream, &*on_commit.tag));
@@ -33,14 +35,17 @@ impl streams::Host for Ctx {
 
 impl streams::HostStream for Ctx {
     fn owner(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<String> {
+        called("streams.owner");
         Ok(self.table.get(&handle)?.owner.to_string())
     }
 
     fn name(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<String> {
+        called("streams.name");
         Ok(self.table.get(&handle)?.name.to_string())
     }
 
     fn drop(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<()> {
+        called("streams.drop");
         self.table.delete(handle)?;
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! reached the disk is unknown, and only opening the store again tells.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering},
@@ -253,7 +253,7 @@ impl Group {
         let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Mutex::default() };
         let mut added = Vec::new();
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut moved: HashMap<Did, u64> = HashMap::new();
+        let mut moved = BTreeMap::new();
         for item in items {
             match item {
                 Item::Space { row, done } => {

@@ -1,0 +1,339 @@
+//! What a turn of the probe must do, told without a host: given the cells before it, what it writes, sends and
+//! ends with. Replaying the log through it proves that every committed turn is what it would have been alone,
+//! at its place in the order of commits: the history is serializable in that order (T3, T4), and each effect
+//! is there once (S2).
+
+use std::collections::BTreeMap;
+
+use charm_conformance::Random;
+use charm_host::{Did, Event, EventId, Outcome, Record, Value};
+use ipld_core::ipld::Ipld;
+
+/// Cells of all spaces.
+pub type Cells = BTreeMap<(Did, String), Ipld>;
+
+/// The charms of a run: `a` and `b` may do everything with everyone, `c` nothing with `a`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    /// In the order of their names.
+    pub charms: [Did; 3],
+}
+
+impl Cast {
+    fn may(&self, charm: Did, other: Did) -> bool {
+        !(charm == self.charms[2] && other == self.charms[0])
+    }
+}
+
+fn text(text: &str) -> Ipld {
+    Ipld::String(text.to_owned())
+}
+
+fn number(number: u64) -> Ipld {
+    Ipld::Integer(number.into())
+}
+
+fn list(items: impl IntoIterator<Item = Ipld>) -> Ipld {
+    Ipld::List(items.into_iter().collect())
+}
+
+fn map(entries: impl IntoIterator<Item = (&'static str, Ipld)>) -> Ipld {
+    Ipld::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn of(charm: Did, name: &str) -> Ipld {
+    list([text(&charm.to_string()), text(name)])
+}
+
+/// Returns a random event for the stream `run` of `charm`; `tag` makes its values its own.
+pub fn script(cast: &Cast, charm: Did, tag: u64, depth: u64, random: &mut Random) -> Ipld {
+    let mut steps = Vec::new();
+    for part in 0..1 + random.below(5) {
+        let other = *random.pick(&cast.charms);
+        let cell = *random.pick(&["x", "y", "notes", "out"]);
+        let value = number(tag * 10 + part);
+        let step = match random.below(20) {
+            0..5 => list([text("get"), of(other, cell), list([])]),
+            5 => list([text("get"), text(cell), list([])]),
+            6 => list([text("try"), list([text("get"), of(other, cell), list([])])]),
+            7..10 => {
+                let both = |cell: &str| list([text("set"), text(cell), list([]), value.clone()]);
+                steps.push(both("x"));
+                both("y")
+            }
+            10 => list([text("remove"), text(*random.pick(&["x", "y"])), list([])]),
+            11..14 => list([text("send"), of(other, "note"), value]),
+            14 | 15 => {
+                let back = match random.below(3) {
+                    0 if depth > 0 => script(cast, charm, tag * 10 + part, depth - 1, random),
+                    _ => value.clone(),
+                };
+                let on_commit = map([("stream", text("on-receipt")), ("tag", back)]);
+                list([text("send"), of(other, "note"), value, on_commit])
+            }
+            16 if depth > 0 => {
+                let inner = script(cast, other, tag * 10 + part, depth - 1, random);
+                list([text("send"), of(other, "run"), inner])
+            }
+            17 => list([text("try"), list([text("set"), of(other, cell), list([]), value])]),
+            _ => list([text("fetch"), map([("url", text(super::run::PAUSE))])]),
+        };
+        steps.push(step);
+    }
+    match random.below(30) {
+        0 => steps.push(list([text("reject"), text("on purpose")])),
+        1 => steps.push(list([text("trap")])),
+        2 => steps.push(list([text("spin")])),
+        _ => {}
+    }
+    let out = if random.chance(700) { text("out") } else { Ipld::Null };
+    map([("steps", Ipld::List(steps)), ("out", out)])
+}
+
+/// How a turn ends.
+enum End {
+    Reject,
+    Fault,
+}
+
+/// What a turn does, step by step.
+struct Turn<'a> {
+    cast: &'a Cast,
+    charm: Did,
+    before: &'a Cells,
+    writes: BTreeMap<String, Option<Ipld>>,
+    /// Ids that the host gave, in order.
+    ids: Box<dyn Iterator<Item = EventId> + 'a>,
+    sends: Vec<(Did, String, Ipld)>,
+    /// It made a request, which may fail.
+    fetched: bool,
+    /// It read what others write.
+    looked: bool,
+}
+
+impl Turn<'_> {
+    fn read(&mut self, owner: Did, cell: &str) -> Ipld {
+        self.looked |= owner != self.charm;
+        match self.writes.get(cell) {
+            Some(written) if owner == self.charm => written.clone().unwrap_or(Ipld::Null),
+            _ => self.before.get(&(owner, cell.to_owned())).cloned().unwrap_or(Ipld::Null),
+        }
+    }
+
+    fn write(&mut self, cell: &str, value: Option<Ipld>) {
+        self.writes.insert(cell.to_owned(), value);
+    }
+
+    /// Returns whose cell or stream it is, and its name.
+    fn address(&self, at: &Ipld) -> (Did, String) {
+        match at {
+            Ipld::List(parts) => (string(&parts[0]).parse().unwrap(), string(&parts[1]).to_owned()),
+            name => (self.charm, string(name).to_owned()),
+        }
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), End> {
+        let payload = ipld(&event.payload);
+        match event.stream.as_str() {
+            "run" => self.script(&payload),
+            "note" => self.append("notes", payload),
+            "on-receipt" => {
+                self.append("receipts", payload.clone())?;
+                match field(&payload, "tag") {
+                    Some(script) if field(script, "steps").is_some() => self.script(script),
+                    _ => Ok(()),
+                }
+            }
+            other => panic!("nobody sends to {other}"),
+        }
+    }
+
+    fn append(&mut self, cell: &str, item: Ipld) -> Result<(), End> {
+        let mut items = match self.read(self.charm, cell) {
+            Ipld::List(items) => items,
+            Ipld::Null => Vec::new(),
+            // A script has put something else there.
+            _ => return Err(End::Reject),
+        };
+        items.push(item);
+        self.write(cell, Some(Ipld::List(items)));
+        Ok(())
+    }
+
+    fn script(&mut self, script: &Ipld) -> Result<(), End> {
+        let mut results = Vec::new();
+        for step in items(field(script, "steps").unwrap()) {
+            results.push(self.step(step)?.map_err(|_| End::Reject)?);
+        }
+        if let Some(Ipld::String(out)) = field(script, "out") {
+            self.write(out, Some(Ipld::List(results)));
+        }
+        Ok(())
+    }
+
+    /// The inner error is one that the guest sees.
+    fn step(&mut self, step: &Ipld) -> Result<Result<Ipld, Ipld>, End> {
+        let parts = items(step);
+        Ok(match string(&parts[0]) {
+            "get" => {
+                let (owner, cell) = self.address(&parts[1]);
+                if self.cast.may(self.charm, owner) {
+                    Ok(self.read(owner, &cell))
+                } else {
+                    let denied = [("owner", text(&owner.to_string())), ("name", text(&cell)), ("kind", text("denied"))];
+                    Err(map(denied))
+                }
+            }
+            "set" => {
+                let (owner, cell) = self.address(&parts[1]);
+                if owner == self.charm {
+                    self.write(&cell, Some(parts[3].clone()));
+                    Ok(Ipld::Null)
+                } else {
+                    let (requested, open) = (text(&owner.to_string()), text(&self.charm.to_string()));
+                    Err(map([("requested", requested), ("open", open), ("kind", text("write-isolation"))]))
+                }
+            }
+            "remove" => {
+                let (_, cell) = self.address(&parts[1]);
+                self.write(&cell, None);
+                Ok(Ipld::Null)
+            }
+            "send" => {
+                let (to, stream) = self.address(&parts[1]);
+                let refused = !self.cast.may(self.charm, to);
+                self.sends.push((to, stream, if refused { Ipld::Null } else { parts[2].clone() }));
+                // A missing id shows when the sends are compared.
+                Ok(self.ids.next().map_or(Ipld::Null, |id| text(&id.to_string())))
+            }
+            "fetch" => {
+                self.fetched = true;
+                Ok(map([("status", number(200)), ("body", text("ok"))]))
+            }
+            "try" => Ok(match self.step(&parts[1])? {
+                Ok(result) => map([("ok", result)]),
+                Err(error) => map([("error", error)]),
+            }),
+            "reject" => return Err(End::Reject),
+            "trap" | "spin" => return Err(End::Fault),
+            other => panic!("no script says {other}"),
+        })
+    }
+}
+
+fn ipld(value: &Value) -> Ipld {
+    value.decode().unwrap()
+}
+
+fn items(value: &Ipld) -> &[Ipld] {
+    match value {
+        Ipld::List(items) => items,
+        other => panic!("no list: {other:?}"),
+    }
+}
+
+fn string(value: &Ipld) -> &str {
+    match value {
+        Ipld::String(text) => text,
+        other => panic!("no string: {other:?}"),
+    }
+}
+
+fn field<'a>(value: &'a Ipld, key: &str) -> Option<&'a Ipld> {
+    match value {
+        Ipld::Map(entries) => entries.get(key).filter(|value| **value != Ipld::Null),
+        _ => None,
+    }
+}
+
+/// The log, replayed record by record.
+#[derive(Default)]
+pub struct Replay {
+    cells: Cells,
+    queued: BTreeMap<u64, Event>,
+    /// When each event entered the log.
+    pub order: BTreeMap<EventId, usize>,
+    /// Turns by outcome.
+    pub outcomes: BTreeMap<&'static str, u64>,
+}
+
+impl Replay {
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// What differs from what the model makes of it.
+    pub fn take(&mut self, cast: &Cast, record: &Record) -> Result<(), String> {
+        if let Some(taken) = &record.taken {
+            let event = self.queued.remove(&taken.position).ok_or("an event is taken that does not wait")?;
+            *self.outcomes.entry(taken.receipt.outcome.name()).or_default() += 1;
+            self.turn(cast, record, &event, taken.receipt.outcome)
+                .map_err(|why| format!("commit {} of {}, event {}: {why}", record.seq, record.space, event.id))?;
+        }
+        for sent in &record.sends {
+            self.order.insert(sent.event.id, self.order.len());
+            if let Some(position) = sent.position {
+                self.queued.insert(position, sent.event.clone());
+            }
+        }
+        for write in &record.writes {
+            match &write.value {
+                Some(value) => self.cells.insert((record.space, write.name.clone()), ipld(value)),
+                None => self.cells.remove(&(record.space, write.name.clone())),
+            };
+        }
+        Ok(())
+    }
+
+    fn turn(&self, cast: &Cast, record: &Record, event: &Event, outcome: Outcome) -> Result<(), String> {
+        let own = || record.sends.iter().filter(|sent| sent.receipt_of.is_none());
+        let mut turn = Turn {
+            cast,
+            charm: record.space,
+            before: &self.cells,
+            writes: BTreeMap::new(),
+            ids: Box::new(own().map(|sent| sent.event.id)),
+            sends: Vec::new(),
+            fetched: false,
+            looked: false,
+        };
+        let end = turn.event(event);
+        let Turn { mut writes, sends, fetched, looked, .. } = turn;
+        let message = record.taken.as_ref().and_then(|taken| taken.receipt.message.as_deref()).unwrap_or_default();
+        let allowed = match (&end, outcome) {
+            (Ok(()), Outcome::Committed) | (Err(End::Reject), Outcome::Rejected) => true,
+            (Err(End::Fault), Outcome::Faulted) => true,
+            // The network failed it, it had too little fuel, the host had a bug, or others were always faster.
+            (_, Outcome::Rejected) => fetched,
+            (_, Outcome::Faulted) => message.starts_with("over fuel-max") || message.starts_with("the host failed"),
+            (Ok(()), Outcome::ConflictExhausted) => looked,
+            _ => false,
+        };
+        if !allowed {
+            return Err(format!("it ended as {}, which it could not: {message}", outcome.name()));
+        }
+        if outcome != Outcome::Committed {
+            return if record.writes.is_empty() && own().next().is_none() {
+                Ok(())
+            } else {
+                Err("it failed and left something behind".to_owned())
+            };
+        }
+        writes.retain(|cell, value| self.cells.get(&(record.space, cell.clone())) != value.as_ref());
+        let written = |write: &charm_host::Write| (write.name.clone(), write.value.as_ref().map(ipld));
+        let found: BTreeMap<String, Option<Ipld>> = record.writes.iter().map(written).collect();
+        if found != writes {
+            let differs = |cell: &&String| found.get(*cell) != writes.get(*cell);
+            let cell = found.keys().chain(writes.keys()).find(differs).unwrap();
+            let show = |value: Option<&Option<Ipld>>| {
+                let mut text = format!("{value:?}");
+                text.truncate(text.floor_char_boundary(600));
+                text
+            };
+            let (found, expected) = (show(found.get(cell)), show(writes.get(cell)));
+            return Err(format!("cell {cell}: the turn wrote\n  {found}\nalone it would have written\n  {expected}"));
+        }
+        let found: Vec<_> =
+            own().map(|sent| (sent.event.to, sent.event.stream.clone(), ipld(&sent.event.payload))).collect();
+        if found == sends { Ok(()) } else { Err(format!("it sent {} events, alone {}", found.len(), sends.len())) }
+    }
+}

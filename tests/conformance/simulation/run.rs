@@ -1,0 +1,657 @@
+//! One run: clients, processes that come and go on one disk, and what must hold after each.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    hash::{DefaultHasher, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use charm_conformance::{Ledger, Random, builder, component};
+use charm_host::*;
+use tracing_subscriber::layer::SubscriberExt;
+use zeroize::Zeroizing;
+
+use super::{
+    disk::{Disk, Fault, Rates, VFS},
+    model::{self, Cast, Replay},
+    world::{Step, World},
+};
+
+/// The one address that charms may call; the answer takes its time, so that turns overlap.
+pub const PAUSE: &str = "https://pause.test/";
+
+/// Steps after which a run with faults goes on without: a bound on the run, not on the host.
+const STEPS_MAX: u64 = 400_000;
+/// Steps that a host without faults gets for all that waits: some hundred for each event.
+const LIVENESS_STEPS_MAX: u64 = 400_000;
+
+/// What a run is made of. Everything else follows from the seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub seed: u64,
+    /// Senders outside.
+    pub clients: u64,
+    /// Events of each.
+    pub events: u64,
+    /// Processes that may fail, one after the other; the last one runs without faults.
+    pub processes: u64,
+    /// How often the disk fails.
+    pub rates: Rates,
+    /// One fault at the operation with that number.
+    pub planned: Option<(u64, Planned)>,
+    /// Whether the power goes in each process but the first as soon as it has acknowledged something.
+    pub cut_at_ack: bool,
+    /// Steps between two kills of the process, about; 0 for never.
+    pub kill: u64,
+    /// How often a process finds one bit of its store flipped, in thousandths.
+    pub flip: u64,
+    /// Whether the disk gets full now and then.
+    pub full: bool,
+    /// Whether the calendar jumps by years.
+    pub clock: bool,
+    /// How often a request fails, in thousandths.
+    pub network: u64,
+    /// Fuel between two places where a turn lets others run.
+    pub slice: u64,
+    /// Fuel of a turn.
+    pub fuel: u64,
+    /// Time that a turn has for conflicts.
+    pub conflict_ms: u64,
+}
+
+/// What fails once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// An operation of the disk.
+    Disk(Fault),
+    /// A host call: it panics.
+    Call,
+    /// The keyring: it does not sign.
+    Sign,
+}
+
+impl Options {
+    /// Returns a short run in which nothing fails but what is planned.
+    pub fn planned(seed: u64, number: u64, planned: Planned) -> Options {
+        Options {
+            seed,
+            clients: 2,
+            events: 3,
+            processes: 3,
+            rates: Rates::default(),
+            planned: Some((number, planned)),
+            cut_at_ack: false,
+            kill: 0,
+            flip: 0,
+            full: false,
+            clock: false,
+            network: 0,
+            slice: 50_000,
+            fuel: 20_000_000,
+            conflict_ms: 30_000,
+        }
+    }
+
+    /// Returns what the seed wants.
+    pub fn from_seed(seed: u64) -> Options {
+        let mut random = Random::new(seed);
+        let quiet = random.chance(200);
+        let mut rate = |most: u64| if quiet || random.chance(300) { 0 } else { random.below(most + 1) };
+        let rates = Rates { error: rate(4), cut: rate(6), kill: rate(6) };
+        let (kill, flip, network) = (rate(4_000), 0 * rate(300), rate(150));
+        Options {
+            seed,
+            clients: 1 + random.below(4),
+            events: 4 + random.below(12),
+            processes: 1 + random.below(8),
+            rates,
+            planned: None,
+            cut_at_ack: false,
+            kill,
+            flip,
+            full: !quiet && random.chance(300),
+            clock: !quiet && random.chance(300),
+            network,
+            slice: 500 << random.below(11),
+            fuel: 20_000_000,
+            conflict_ms: *random.pick(&[0, 5, 30_000]),
+        }
+    }
+}
+
+/// What a run was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Hash over everything that is stored at the end.
+    pub hash: u64,
+    pub commits: u64,
+    pub processes: u64,
+    pub faults: u64,
+    pub reruns: u64,
+    /// Operations before the liveness phase: of the disk, or of what is planned to fail.
+    pub operations: u64,
+    /// Flipped bits that were found.
+    pub flips_found: u64,
+    /// Flipped bits that changed nothing.
+    pub flips_harmless: u64,
+    /// Flipped bits at which SQLite ended its write-ahead log: an older state, whole in itself.
+    pub flips_cut: u64,
+    pub outcomes: BTreeMap<&'static str, u64>,
+}
+
+/// What went wrong, and what happened before.
+pub struct Failure {
+    pub what: String,
+    pub story: Vec<String>,
+}
+
+/// Runs it.
+pub fn run(options: &Options) -> Result<Report, Failure> {
+    let shared = Arc::new(Shared::default());
+    let inner = shared.clone();
+    let work = || catch_unwind(AssertUnwindSafe(|| Run::new(options, inner).whole()));
+    let result = match options.planned {
+        Some((number, Planned::Call)) => {
+            let trap = PanicAt { number, shared: shared.clone() };
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(trap), work)
+        }
+        _ => work(),
+    };
+    result.unwrap_or_else(|panic| Err(super::said(&*panic))).map_err(|what| {
+        let story = std::mem::take(&mut *shared.story());
+        Failure { what, story }
+    })
+}
+
+/// What tasks and the run share.
+#[derive(Default)]
+struct Shared {
+    story: Mutex<Vec<String>>,
+    clients: Mutex<Vec<Client>>,
+    cast: Mutex<Option<Cast>>,
+    ended: Mutex<Option<Result<(), String>>>,
+    reruns: Mutex<u64>,
+    /// Host calls, or signatures, so far: what `planned` counts.
+    count: AtomicU64,
+    /// Planned faults that struck, but for those of the disk.
+    struck: AtomicU64,
+}
+
+/// Panics in the host call with that number: the log hears of each.
+struct PanicAt {
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for PanicAt {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if event.metadata().target() == "charm::call" && self.shared.strikes(self.number) {
+            panic!("as planned");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn story(&self) -> MutexGuard<'_, Vec<String>> {
+        lock(&self.story)
+    }
+
+    /// Counts, and returns whether this is the one.
+    fn strikes(&self, number: u64) -> bool {
+        let strikes = self.count.fetch_add(1, Ordering::Relaxed) + 1 == number;
+        self.struck.fetch_add(u64::from(strikes), Ordering::Relaxed);
+        strikes
+    }
+
+    fn tell(&self, line: String) {
+        self.story().push(line);
+    }
+}
+
+/// A sender outside: one event after the other, each until it knows what became of it.
+struct Client {
+    did: Did,
+    random: Random,
+    /// Events still to come.
+    left: u64,
+    current: Option<(String, NewEvent)>,
+    /// In the order of sending. With the receipt once it has one.
+    sent: Vec<(EventId, Option<Receipt>)>,
+}
+
+impl Client {
+    fn next(&mut self, cast: &Cast) -> Option<NewEvent> {
+        if self.current.is_none() {
+            self.left = self.left.checked_sub(1)?;
+            let to = *self.random.pick(&cast.charms);
+            let tag = self.sent.len() as u64;
+            let script = model::script(cast, to, tag, 2, &mut self.random);
+            let payload = Value::encode(&script).unwrap();
+            let id = format!("event {tag}");
+            let event = NewEvent::new(to, "run", payload).from(self.did).id(&id);
+            self.current = Some((id, event));
+        }
+        self.current.as_ref().map(|(_, event)| event.clone())
+    }
+}
+
+/// The keys, kept over all processes.
+#[derive(Clone)]
+struct Keys {
+    ring: Arc<MemoryKeyring>,
+    /// The signature that fails.
+    failing: Option<u64>,
+    shared: Arc<Shared>,
+}
+
+impl Keyring for Keys {
+    fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
+        self.ring.create(randomness)
+    }
+
+    fn check(&self, did: &Did) -> Result<(), KeyError> {
+        self.ring.check(did)
+    }
+
+    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        if self.failing.is_some_and(|number| self.shared.strikes(number)) {
+            return Err(KeyError::Missing { did: *did });
+        }
+        self.ring.sign(did, message)
+    }
+}
+
+/// A network with one slow peer.
+struct Network {
+    world: Arc<World>,
+    failing: u64,
+}
+
+impl Transport for Network {
+    fn exchange(&self, _: Request, _: bool) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let mut bytes = [0; 8];
+        self.world.random(&mut bytes);
+        let mut random = Random::new(u64::from_le_bytes(bytes));
+        let pause = self.world.sleep(Duration::from_micros(random.below(20_000)));
+        let fails = random.chance(self.failing);
+        Box::pin(async move {
+            pause.await;
+            if fails {
+                return Err(TransportError::Http(HttpError::Timeout));
+            }
+            Ok(Response { status: 200, headers: Vec::new(), body: b"ok".to_vec() })
+        })
+    }
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    random: Random,
+    world: Arc<World>,
+    disk: Disk,
+    keys: Keys,
+    shared: Arc<Shared>,
+    report: Report,
+}
+
+/// A store as a process finds it.
+struct Seen {
+    ledger: Ledger,
+    log: Vec<LogEntry>,
+    /// Everything, as text.
+    dump: String,
+    outcomes: BTreeMap<&'static str, u64>,
+}
+
+impl Run<'_> {
+    fn new(options: &Options, shared: Arc<Shared>) -> Run<'_> {
+        let mut random = Random::new(options.seed ^ 0x5eed);
+        let (world, disk) = (World::new(Random::new(random.bits())), Disk::new(Random::new(random.bits())));
+        for _ in 0..options.clients {
+            let mut key = Zeroizing::new([0; 32]);
+            key.iter_mut().for_each(|byte| *byte = random.bits() as u8);
+            let did = MemoryKeyring::default().create(&key).unwrap();
+            let random = Random::new(random.bits());
+            let client = Client { did, random, left: options.events, current: None, sent: Vec::new() };
+            lock(&shared.clients).push(client);
+        }
+        let mut failing = None;
+        match options.planned {
+            Some((number, Planned::Disk(fault))) => disk.plan(number, fault),
+            Some((number, Planned::Sign)) => failing = Some(number),
+            _ => {}
+        }
+        let keys = Keys { ring: Arc::default(), failing, shared: shared.clone() };
+        Run { options, random, world, disk, keys, shared, report: Report::default() }
+    }
+
+    fn whole(mut self) -> Result<Report, String> {
+        for number in 1..=self.options.processes {
+            self.disk.set_rates(self.options.rates);
+            if self.options.clock {
+                self.world.set_clock(self.random.below(20 * 365 * 86_400_000) as i64 - 10 * 365 * 86_400_000);
+            }
+            let done = self.process(number, STEPS_MAX)?;
+            self.restart();
+            self.report.operations = match self.options.planned {
+                Some((_, Planned::Call | Planned::Sign)) => self.shared.count.load(Ordering::Relaxed),
+                _ => self.disk.count(),
+            };
+            self.check()?;
+            if done || self.world.steps() > STEPS_MAX {
+                break;
+            }
+        }
+        self.disk.set_rates(Rates::default());
+        self.disk.plan(0, Fault::Error);
+        self.disk.set_free(None);
+        self.shared.tell("from here on nothing fails".to_owned());
+        if !self.process(0, LIVENESS_STEPS_MAX)? {
+            let why = lock(&self.shared.ended).clone();
+            return Err(format!("without faults the host does not settle what waits: {why:?}"));
+        }
+        self.restart();
+        let ledger = self.check()?;
+        if !ledger.waiting.is_empty() {
+            return Err(format!("{} events wait for ever", ledger.waiting.len()));
+        }
+        for client in lock(&self.shared.clients).iter() {
+            if client.left > 0 || client.current.is_some() || client.sent.iter().any(|(_, receipt)| receipt.is_none()) {
+                return Err("a client never learned what became of its events".to_owned());
+            }
+        }
+        self.report.faults += self.shared.struck.load(Ordering::Relaxed);
+        self.report.reruns = *lock(&self.shared.reruns);
+        Ok(self.report)
+    }
+
+    /// Runs one process until it is done, fails or is ended; returns whether it did all that there was to do.
+    fn process(&mut self, number: u64, steps_max: u64) -> Result<bool, String> {
+        let safe = number == 0;
+        self.report.processes += 1;
+        self.shared.tell(format!("process {} starts", self.report.processes));
+        *lock(&self.shared.ended) = None;
+        let mounted = self.disk.mount();
+        let task =
+            process(self.options.clone(), self.world.clone(), mounted.path(), self.keys.clone(), self.shared.clone());
+        let ended = self.world.start(task);
+        let start = self.world.steps();
+        let kill = match self.options.kill {
+            0 => u64::MAX,
+            _ if safe => u64::MAX,
+            mean => start + self.random.below(2 * mean),
+        };
+        let mut full_until = None;
+        let acknowledged = self.acknowledged();
+        loop {
+            let now = self.world.steps();
+            if self.tell_faults() && self.disk.is_off() {
+                return Ok(false);
+            }
+            if ended.load(Ordering::Relaxed) {
+                let result = lock(&self.shared.ended).take();
+                return match result {
+                    Some(Ok(())) => Ok(true),
+                    Some(Err(why)) if safe => Err(why),
+                    Some(Err(why)) => {
+                        self.shared.tell(format!("the process ends: {why}"));
+                        Ok(false)
+                    }
+                    None => Err("the process ended without a word".to_owned()),
+                };
+            }
+            if now >= kill {
+                // Half of the kills take the machine along.
+                let power = self.random.chance(500);
+                self.shared.tell(format!("step {now}: {}", if power { "power cut" } else { "kill -9" }));
+                if power {
+                    self.disk.cut();
+                }
+                return Ok(false);
+            }
+            if self.options.cut_at_ack && number > 1 && self.acknowledged() > acknowledged {
+                self.shared.tell(format!("step {now}: something is acknowledged: power cut"));
+                self.disk.cut();
+                return Ok(false);
+            }
+            if now - start > steps_max {
+                return if safe { Err(format!("not settled after {steps_max} steps")) } else { Ok(false) };
+            }
+            if self.options.full && !safe {
+                match full_until {
+                    None if self.random.chance(1) => {
+                        self.disk.set_free(Some(self.random.below(60_000) as usize));
+                        full_until = Some(now + self.random.below(3_000));
+                    }
+                    Some(until) if now > until => {
+                        self.disk.set_free(None);
+                        full_until = None;
+                    }
+                    _ => {}
+                }
+            }
+            if self.world.step() == Step::Stuck {
+                return Err("everybody waits for somebody: the host hangs".to_owned());
+            }
+        }
+    }
+
+    /// Returns how much the clients have learned.
+    fn acknowledged(&self) -> usize {
+        let known =
+            |client: &Client| client.sent.len() + client.sent.iter().filter(|(_, receipt)| receipt.is_some()).count();
+        lock(&self.shared.clients).iter().map(known).sum()
+    }
+
+    fn tell_faults(&mut self) -> bool {
+        let struck = self.disk.struck();
+        self.report.faults += struck.len() as u64;
+        let some = !struck.is_empty();
+        let step = self.world.steps();
+        // A full disk is hit again and again.
+        let mut said: Vec<String> = struck;
+        said.truncate(3);
+        said.into_iter().for_each(|fault| self.shared.tell(format!("step {step}: disk: {fault}")));
+        some || self.disk.is_off()
+    }
+
+    fn restart(&mut self) {
+        self.tell_faults();
+        self.world = self.world.restarted();
+        self.disk = self.disk.restarted();
+        self.disk.set_free(None);
+    }
+
+    /// Looks at the store as the next process finds it: every law holds, and everything acknowledged is there.
+    fn check(&mut self) -> Result<Ledger, String> {
+        let seen = self.inspect(&self.disk.copy()).map_err(|why| format!("the store is damaged: {why}"))?;
+        if self.options.flip > 0 && self.random.chance(self.options.flip) {
+            let copy = self.disk.copy();
+            if let Some(place) = copy.flip(&mut self.random) {
+                let count = match self.inspect(&copy) {
+                    Err(_) => &mut self.report.flips_found,
+                    Ok(flipped) if flipped.dump == seen.dump => &mut self.report.flips_harmless,
+                    Ok(flipped) if place.contains("-wal") && seen.log.starts_with(&flipped.log) => {
+                        &mut self.report.flips_cut
+                    }
+                    Ok(_) => return Err(format!("a flipped bit changed an answer and nothing noticed: {place}")),
+                };
+                *count += 1;
+            }
+        }
+        let mut hasher = DefaultHasher::new();
+        hasher.write(seen.dump.as_bytes());
+        self.report.hash = hasher.finish();
+        (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.outcomes);
+        Ok(seen.ledger)
+    }
+
+    /// Looks at everything in a store.
+    ///
+    /// # Errors
+    /// The first law that does not hold.
+    fn inspect(&self, disk: &Disk) -> Result<Seen, String> {
+        let mounted = disk.mount();
+        let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(|error| error.to_string());
+        let store = open()?;
+        let mut dump = String::new();
+        let image = store.load([0; 32]).map_err(|error| error.to_string())?;
+        let Image { secret, g, position, spaces, cells, queued, dead } = image;
+        write!(dump, "{secret:?} {g} {position} {spaces:?} {queued:?} {dead:?}").unwrap();
+        for CellRow { space, name, g, seq, value } in &cells {
+            write!(dump, "{space} {name} {g} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();
+        }
+        for Queued { event, .. } in &queued {
+            write!(dump, "{:?}", event.payload.as_bytes()).unwrap();
+        }
+        let log = store.log(None, 0, usize::MAX >> 1).map_err(|error| error.to_string())?;
+        write!(dump, "{log:?}").unwrap();
+        drop(store);
+        let archive = Archive::open(open()?).map_err(|error| error.to_string())?;
+        let ledger =
+            catch_unwind(AssertUnwindSafe(|| Ledger::check(&archive))).map_err(|panic| super::said(&*panic))?;
+        let cast = *lock(&self.shared.cast);
+        let mut replay = Replay::default();
+        if let Some(cast) = cast {
+            for record in archive.records(None, 0, usize::MAX >> 1).map_err(|error| error.to_string())? {
+                replay.take(&cast, &record)?;
+            }
+        }
+        for client in lock(&self.shared.clients).iter() {
+            let mut last = None;
+            for (id, receipt) in &client.sent {
+                match (archive.status(id).map_err(|error| error.to_string())?, receipt) {
+                    (Status::Unknown, _) => return Err(format!("event {id} was acknowledged and is lost")),
+                    (Status::Waiting, Some(_)) => return Err(format!("receipt {id} was handed out and is lost")),
+                    (Status::Settled(now), Some(then)) if now != *then => {
+                        return Err(format!("receipt {id} says something else now"));
+                    }
+                    _ => {}
+                }
+                let order = replay.order.get(id).copied();
+                if order <= last {
+                    return Err(format!("event {id} entered the log before the one that was sent before it"));
+                }
+                last = order;
+                write!(dump, "{id}{:?}", archive.status(id)).unwrap();
+            }
+        }
+        Ok(Seen { ledger, log, dump, outcomes: replay.outcomes })
+    }
+}
+
+/// What a process does: opens the host, installs the charms, lets the clients send until they have what they want.
+async fn process(options: Options, world: Arc<World>, path: String, keys: Keys, shared: Arc<Shared>) {
+    let result = serve(options, world, path, keys, &shared).await;
+    *lock(&shared.ended) = Some(result);
+}
+
+async fn serve(
+    options: Options,
+    world: Arc<World>,
+    path: String,
+    keys: Keys,
+    shared: &Arc<Shared>,
+) -> Result<(), String> {
+    let store = SqliteStore::open_with_vfs(path, VFS).map_err(|error| error.to_string())?;
+    let limits = Limits {
+        turns_max: 4,
+        fuel_max: options.fuel,
+        tag_bytes_max: 64 << 10,
+        fuel_slice: options.slice,
+        conflict_ms_max: options.conflict_ms,
+        ..Limits::default()
+    };
+    let network = Network { world: world.clone(), failing: options.network };
+    let host = builder().store(store).keyring(keys).env(world.clone()).transport(network).limits(limits);
+    let host = Arc::new(host.open().await.map_err(|error| error.to_string())?);
+    let dids: Vec<Did> = lock(&shared.clients).iter().map(|client| client.did).collect();
+    let manifest = Manifest::load(&manifest(&dids)).map_err(|error| error.to_string())?;
+    let installed = manifest.install(&host).await.map_err(|error| error.to_string())?;
+    let cast = Cast { charms: ["a", "b", "c"].map(|name| installed[name]) };
+    *lock(&shared.cast) = Some(cast);
+    let mut ended = Vec::new();
+    for number in 0..dids.len() {
+        ended.push(world.start(client(host.clone(), world.clone(), shared.clone(), number, cast)));
+    }
+    while !ended.iter().all(|ended| ended.load(Ordering::Relaxed)) {
+        world.sleep(Duration::from_millis(5)).await;
+    }
+    let host = Arc::into_inner(host).ok_or("somebody still holds the host")?;
+    host.settled().await.map_err(|error| error.to_string())?;
+    host.shutdown().await.map_err(|error| error.to_string())
+}
+
+async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number: usize, cast: Cast) {
+    loop {
+        let Some(event) = lock(&shared.clients)[number].next(&cast) else { break };
+        let wait = lock(&shared.clients)[number].random.chance(500);
+        let result = match wait {
+            true => host.request(event).await.map(|receipt| (receipt.id, Some(receipt))),
+            false => host.send(event).await.map(|id| (id, None)),
+        };
+        match result {
+            Ok(sent) => {
+                let client = &mut lock(&shared.clients)[number];
+                client.current = None;
+                client.sent.push(sent);
+            }
+            Err(SendError::Unavailable(Unavailable::DiskFull)) => world.sleep(Duration::from_millis(20)).await,
+            Err(SendError::Unavailable(_)) => return,
+            Err(error) => panic!("an event is refused: {error}"),
+        }
+    }
+    // Whatever it did not wait for.
+    let open: Vec<usize> = {
+        let clients = lock(&shared.clients);
+        let sent = clients[number].sent.iter().enumerate();
+        sent.filter(|(_, (_, receipt))| receipt.is_none()).map(|(index, _)| index).collect()
+    };
+    for index in open {
+        let id = lock(&shared.clients)[number].sent[index].0;
+        loop {
+            match host.receipt(&id).await {
+                Ok(Some(receipt)) => break lock(&shared.clients)[number].sent[index].1 = Some(receipt),
+                Ok(None) => panic!("event {id} was acknowledged and the host does not know it"),
+                Err(ReadError::Unavailable(Unavailable::DiskFull)) => world.sleep(Duration::from_millis(20)).await,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Writes the charms and who may do what; once for the same clients.
+fn manifest(clients: &[Did]) -> PathBuf {
+    let folder = super::folder();
+    let probe = folder.join("probe.wasm");
+    if !probe.is_file() {
+        std::fs::write(&probe, component("probe")).unwrap();
+    }
+    let mut text = String::new();
+    let http = r#"http = [{ origin = "https://pause.test", methods = ["GET"] }]"#;
+    for (name, others) in [("a", ["b", "c"].as_slice()), ("b", &["a", "c"]), ("c", &["b"])] {
+        let grants: Vec<String> =
+            others.iter().map(|other| format!(r#"{{ charm = "{other}", read = ["*"], send = ["*"] }}"#)).collect();
+        writeln!(text, "[charm.{name}]\ncomponent = \"probe.wasm\"\n{http}\ngrant = [{}]", grants.join(", ")).unwrap();
+    }
+    for did in clients {
+        let grants = ["a", "b", "c"].map(|name| format!(r#"{{ charm = "{name}", send = ["*"] }}"#)).join(", ");
+        writeln!(text, "[outside.\"{did}\"]\ngrant = [{grants}]").unwrap();
+    }
+    let file = folder.join(format!("{}-{}.toml", clients[0], clients.len()));
+    if !file.is_file() {
+        std::fs::write(&file, text).unwrap();
+    }
+    file
+}
