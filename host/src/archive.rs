@@ -11,7 +11,7 @@ use crate::{
     record::Record,
     store::{CellRow, DeadLetter, Image, Queued, Store, StoreError},
     value::{Kind, Value},
-    verify::{self, Verified, VerifyError},
+    verify::{self, Verified, VerifiedStore, VerifyError},
 };
 
 /// One space, as it is listed.
@@ -167,6 +167,15 @@ impl Archive {
     /// [`VerifyError`] at the first thing that is wrong.
     pub fn verify(&self, space: &Did) -> Result<Verified, VerifyError> {
         verify::verify(&*self.store, space)
+    }
+
+    /// Proves the whole store by the laws that its log obeys, as it is now ([`crate::Law`]): what no space proves
+    /// alone.
+    ///
+    /// # Errors
+    /// [`VerifyError`] at the first thing that is wrong.
+    pub fn verify_store(&self) -> Result<VerifiedStore, VerifyError> {
+        verify::verify_store(&*self.store)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{did::Did, value::Value};
 
@@ -72,4 +73,18 @@ pub struct OnCommit {
     pub stream: String,
     /// Comes back as it is.
     pub tag: Value,
+}
+
+/// What makes two events from outside the same event (S9).
+pub(crate) fn digest(event: &Event) -> [u8; 16] {
+    let stream = event.stream.as_bytes();
+    let hash = Sha256::new()
+        .chain_update(event.to.public_key())
+        .chain_update((stream.len() as u64).to_be_bytes())
+        .chain_update(stream)
+        .chain_update(event.payload.as_bytes())
+        .finalize();
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash[..16]);
+    digest
 }

@@ -22,15 +22,15 @@ use crate::{
     queue::Ready,
     receipt::Receipt,
     scheduler::Scheduler,
-    store::{DeadLetter, MemoryStore, Store, StoreError},
+    store::{DeadLetter, MemoryStore, SpaceRow, Store, StoreError},
     turn::Stage,
     tx::{Committer, Refused},
     value::Value,
-    verify::{self, Verified, VerifyError},
+    verify::{self, Verified, VerifiedStore, VerifyError},
 };
 
 /// Names of the host's own spaces; no charm can have them.
-const HOST: &str = "@host";
+const HOST: &str = SpaceRow::HOST;
 const OPERATOR: &str = "@operator";
 /// Event ids number the sends of a turn in 16 bits; the last number is for events from outside.
 const SENDS_MAX: usize = 65_535;
@@ -538,6 +538,14 @@ impl Host {
     /// [`VerifyError`] at the first thing that is wrong.
     pub fn verify(&self, space: &Did) -> Result<Verified, VerifyError> {
         verify::verify(&*self.store, space)
+    }
+
+    /// Proves the whole store by the laws that its log obeys ([`crate::Law`]), as far as it is durable.
+    ///
+    /// # Errors
+    /// [`VerifyError`] at the first thing that is wrong.
+    pub fn verify_store(&self) -> Result<VerifiedStore, VerifyError> {
+        verify::verify_store(&*self.store)
     }
 
     /// Completes when no installed charm has an event that waits or runs, and everything until then is durable:

@@ -66,4 +66,4 @@ pub use store::{
     StoreError,
 };
 pub use value::{Invalid, Kind, Mismatch, Value};
-pub use verify::{Verified, VerifyError};
+pub use verify::{Law, Verified, VerifiedStore, VerifyError};

@@ -74,3 +74,13 @@ pub struct Receipt {
     /// Why not, in at most 1 KiB of text.
     pub message: Option<String>,
 }
+
+/// The receipt of an event that was refused on the spot. The log holds its outcome alone: these texts belong to the
+/// store's format.
+pub(crate) fn refused(id: EventId, outcome: Outcome) -> Receipt {
+    let message = match outcome {
+        Outcome::Denied => "no grant covers this send: ask the operator for one",
+        _ => "there is no such charm or stream",
+    };
+    Receipt { id, outcome, commit: None, message: Some(message.to_owned()) }
+}

@@ -117,12 +117,17 @@ pub struct ReceiptRow {
 pub struct SpaceRow {
     /// Its DID.
     pub did: Did,
-    /// Its name in the manifest; empty for the host's own space.
+    /// Its name in the manifest; `@host` and `@operator` are the host's own.
     pub name: String,
     /// Number of its last record, 0 before the first.
     pub seq: u64,
     /// Hash of that record.
     pub head: Hash,
+}
+
+impl SpaceRow {
+    /// Name of the space where events from outside enter the log; no charm can have it.
+    pub(crate) const HOST: &str = "@host";
 }
 
 /// What one durable batch changes. Rows are in commit order; a cell stands at most once.
@@ -191,6 +196,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError>;
+
+    /// Returns up to `max` receipts with ids after `after`, in the order of their ids; none starts at the first.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError>;
 
     /// Returns the log entry with number `g`.
     ///

@@ -345,7 +345,7 @@ impl Mint {
     }
 
     /// The `number`th send of the turn that handles the event at `position`.
-    fn send(&self, position: u64, number: usize) -> EventId {
+    pub fn send(&self, position: u64, number: usize) -> EventId {
         let prefix = Mint::prefix(position, number as u16);
         self.with_prefix(prefix, b"send", &[&prefix])
     }
@@ -365,7 +365,7 @@ impl Mint {
     }
 
     /// The event that carries the receipt of `id`.
-    fn receipt_of(&self, id: &EventId) -> EventId {
+    pub fn receipt_of(&self, id: &EventId) -> EventId {
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&id.0[..8]);
         self.with_prefix(prefix, b"receipt", &[&id.0])

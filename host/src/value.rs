@@ -5,7 +5,10 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error, Visitor},
+};
 
 mod edit;
 mod scan;
@@ -19,17 +22,32 @@ use crate::{
 };
 
 /// One value of the IPLD data model in canonical DAG-CBOR. Cloning shares the bytes.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Arc<[u8]>")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Value(Arc<[u8]>);
 
-/// Stored bytes are checked like any others: the scanner's callers rely on it.
-impl TryFrom<Arc<[u8]>> for Value {
-    type Error = Invalid;
+/// In records: the bytes in one piece.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
 
-    fn try_from(bytes: Arc<[u8]>) -> Result<Value, Invalid> {
-        scan::check(&bytes, VALUE_DEPTH_MAX)?;
-        Ok(Value(bytes))
+/// Stored bytes are checked like any others: the scanner's callers rely on it.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the bytes of a value")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Value, E> {
+                Value::from_bytes(bytes, usize::MAX, VALUE_DEPTH_MAX).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 

@@ -1,18 +1,32 @@
-//! Proves a space from its first commit with nothing but its DID (I2, I3), and reads its past (C6).
+//! Proves stores: one space with nothing but its DID (I2, I3), or a whole store by the laws that its log obeys
+//! (T5, S2-S6, S11). Reads a space's past (C6).
+//!
+//! A proof is of one picture, what [`Store::load`] gives; a host that commits meanwhile is no matter.
 
-use std::collections::BTreeMap;
+mod chain;
+mod laws;
+mod replay;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use laws::Law;
 
 use crate::{
     did::Did,
     receipt::Outcome,
-    record::{self, Hash, Record},
-    store::{CellRow, Store, StoreError},
+    record::{Hash, Record},
+    store::{Image, SpaceRow, Store, StoreError},
+    tx::Mint,
     value::Value,
 };
+use chain::Chain;
+use replay::{Cell, Replay};
 
-const PAGE: usize = 512;
+/// Log entries read at once: records may be megabytes.
+const PAGE: usize = 128;
 
-/// What `verify` proved.
+/// What the proof of a space proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Commits in the space.
@@ -23,34 +37,61 @@ pub struct Verified {
     pub head: Hash,
 }
 
-/// What `verify` found wrong.
+/// What the proof of a store proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedStore {
+    /// Every space.
+    pub spaces: BTreeMap<Did, Verified>,
+    /// Events sent, those refused on the spot included.
+    pub sent: u64,
+    /// Events with their one receipt.
+    pub settled: u64,
+    /// Events that wait.
+    pub waiting: u64,
+    /// Dead letters kept.
+    pub dead: u64,
+}
+
+impl VerifiedStore {
+    /// Returns the commits in all spaces.
+    pub fn commits(&self) -> u64 {
+        self.spaces.values().map(|space| space.commits).sum()
+    }
+
+    /// Returns the signatures checked in all spaces.
+    pub fn signatures(&self) -> u64 {
+        self.spaces.values().map(|space| space.signatures).sum()
+    }
+}
+
+/// What a proof found wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
     /// The store knows no such space.
     #[error("no space {0} in this store")]
     NoSuchSpace(Did),
-    /// A commit does not prove what it should.
-    #[error("space {space}, commit {seq}: {why}: restore the store from a backup")]
-    Commit {
+    /// A law is broken.
+    #[error("space {space}, commit {seq}: {why} (law {law}): restore the store from a backup")]
+    Broken {
+        /// The law.
+        law: Law,
         /// The space.
         space: Did,
-        /// The commit's number.
+        /// The commit's number; the space's last one for a row that no commit made.
         seq: u64,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// The present state is not what the commits make.
-    #[error("space {space}, cell {cell}: value differs from the log: restore the store from a backup")]
-    Cell {
-        /// The space.
-        space: Did,
-        /// The cell, cut.
-        cell: String,
+        /// What is wrong: names and numbers, never a value.
+        why: String,
     },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl VerifyError {
+    fn broken(law: Law, space: &Did, seq: u64, why: impl Into<String>) -> VerifyError {
+        VerifyError::Broken { law, space: *space, seq, why: why.into() }
+    }
 }
 
 /// Reads a space's log from its start: numbers without gaps, unbroken hashes, every record for this DID,
@@ -61,61 +102,77 @@ pub enum VerifyError {
 pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
     let image = store.load([0; 32])?;
     let row = image.spaces.iter().find(|row| row.did == *space).ok_or(VerifyError::NoSuchSpace(*space))?;
-    let mut proof = Verified { commits: 0, signatures: 0, head: Hash::default() };
-    let (mut after, mut signed) = (0, true);
-    let mut cells: BTreeMap<String, (u64, Option<Value>)> = BTreeMap::new();
+    let mut chain = Chain::new(*space);
+    let mut after = 0;
+    let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
     // A host that runs meanwhile commits more: the picture above ends at its own head.
-    while proof.commits < row.seq {
-        let max = PAGE.min((row.seq - proof.commits) as usize);
-        let page = store.log(Some(space), after, max)?;
+    while chain.proof.commits < row.seq {
+        let max = (row.seq - chain.proof.commits).min(PAGE as u64);
+        let page = store.log(Some(space), after, max as usize)?;
         let Some(last) = page.last() else { break };
         after = last.g;
         for entry in &page {
-            let wrong = |why| VerifyError::Commit { space: *space, seq: proof.commits + 1, why };
-            let record = Record::from_bytes(&entry.record).ok_or_else(|| wrong("record is malformed"))?;
-            if record.space != *space || entry.space != *space {
-                return Err(wrong("made for another DID"));
+            let record = chain.next(entry)?;
+            if let Some(why) = effect_of_failure(&record) {
+                return Err(VerifyError::broken(Law::Cause, space, record.seq, why));
             }
-            if record.seq != proof.commits + 1 || record.seq != entry.seq || record.g != entry.g {
-                return Err(wrong("number out of sequence"));
-            }
-            if record.previous != proof.head {
-                return Err(wrong("does not continue the commit before it"));
-            }
-            let failed = record.taken.as_ref().is_some_and(|taken| taken.receipt.outcome != Outcome::Committed);
-            if failed && !(record.writes.is_empty() && record.sends.iter().all(|sent| sent.receipt_of.is_some())) {
-                return Err(wrong("a failed event has effects"));
-            }
-            let head = record::hash(&entry.record);
-            if let Some(signature) = &entry.signature {
-                if !space.verify(&record::head_message(space, record.seq, &head), signature) {
-                    return Err(wrong("signature is not by this DID"));
-                }
-                proof.signatures += 1;
-            }
-            signed = entry.signature.is_some();
-            (proof.commits, proof.head) = (record.seq, head);
-            for write in record.writes {
-                cells.insert(write.name, (record.g, write.value));
-            }
+            let (g, seq) = (record.g, record.seq);
+            cells.extend(record.writes.into_iter().map(|write| (write.name, Cell { g, seq, value: write.value })));
         }
     }
-    let wrong = |why| VerifyError::Commit { space: *space, seq: proof.commits, why };
-    if !signed {
-        return Err(wrong("last commit is not signed"));
-    }
-    if row.seq != proof.commits || row.head != proof.head {
-        return Err(wrong("the space's head is not its last commit"));
-    }
-    for CellRow { name, g, value, .. } in image.cells.iter().filter(|cell| cell.space == *space) {
-        if cells.remove(&**name) != Some((*g, value.clone())) {
-            return Err(VerifyError::Cell { space: *space, cell: name.to_string() });
-        }
-    }
+    chain.end(row)?;
+    let live = image.cells.iter().filter(|cell| cell.space == *space);
+    state::cells(live, |_, name| cells.remove(name), |_| chain.proof.commits)?;
     match cells.pop_first() {
-        Some((cell, _)) => Err(VerifyError::Cell { space: *space, cell }),
-        None => Ok(proof),
+        Some((name, cell)) => Err(state::cell(space, &name, cell.seq)),
+        None => Ok(chain.proof),
     }
+}
+
+/// Reads the whole log once, in order, and checks every [`Law`]; then compares what it makes with what the store
+/// keeps. In memory are the present cells, what waits, and some 60 bytes for each event that was ever sent.
+///
+/// # Errors
+/// [`VerifyError`] at the first thing that is wrong.
+pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
+    let image = store.load([0; 32])?;
+    let known: BTreeSet<Did> = image.spaces.iter().map(|row| row.did).collect();
+    let host = image.spaces.iter().find(|row| row.name == SpaceRow::HOST).map(|row| row.did);
+    let mut chains: BTreeMap<Did, Chain> = known.iter().map(|did| (*did, Chain::new(*did))).collect();
+    let mut replay = Replay::new(host, known, Mint::new(image.secret));
+    let mut g = 0;
+    while g < image.g {
+        let page = store.log(None, g, PAGE)?;
+        if page.is_empty() {
+            break;
+        }
+        for entry in page.iter().filter(|entry| entry.g <= image.g) {
+            let broken = |law, why: &str| VerifyError::broken(law, &entry.space, entry.seq, why);
+            if entry.g != g + 1 {
+                return Err(broken(Law::Chain, &format!("is host commit {} and comes after {g}", entry.g)));
+            }
+            let chain = chains.get_mut(&entry.space);
+            let record = chain.ok_or_else(|| broken(Law::Chain, "the store does not know the space"))?.next(entry)?;
+            replay.apply(record).map_err(|wrong| broken(wrong.law, wrong.why))?;
+            g = entry.g;
+        }
+        if page.last().is_some_and(|last| last.g >= image.g) {
+            break;
+        }
+    }
+    state::compare(store, &image, chains, replay, g)
+}
+
+/// Returns what a failed event must not do and does (T6).
+fn effect_of_failure(record: &Record) -> Option<&'static str> {
+    let failed = record.taken.as_ref().is_some_and(|taken| taken.receipt.outcome != Outcome::Committed);
+    let clean = record.writes.is_empty() && record.sends.iter().all(|sent| sent.receipt_of.is_some());
+    (failed && !clean).then_some("a failed event has effects")
+}
+
+/// Returns the number of a space's last commit.
+fn last_commit(image: &Image, space: &Did) -> u64 {
+    image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.seq)
 }
 
 /// Returns the value that a cell had after commit `seq` of its space. `g` is the commit that wrote its

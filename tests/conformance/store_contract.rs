@@ -47,6 +47,10 @@ impl Store for Held {
         self.0.receipt(id)
     }
 
+    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        self.0.receipts(after, max)
+    }
+
     fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
         self.0.entry(g)
     }
@@ -99,6 +103,7 @@ suite! {
     an_event_waits_until_it_is_taken,
     events_come_in_the_order_of_their_positions,
     receipts_are_found_by_id,
+    receipts_are_listed_in_pages_by_id,
     every_outcome_is_kept,
     dead_letters_stay_until_they_are_buried,
     the_log_is_read_in_pages,
@@ -317,6 +322,26 @@ fn receipts_are_found_by_id(kind: &impl Kind) {
         assert_eq!(store.receipt(&row.receipt.id).unwrap(), Some(row));
     }
     assert_eq!(store.receipt(&id(21)), Ok(None));
+}
+
+fn receipts_are_listed_in_pages_by_id(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let rows: Vec<_> = (0..=20).map(|n| receipt(n * 12, Outcome::Committed)).collect();
+    let shuffled = (0..21).map(|n| rows[n * 8 % 21].clone()).collect();
+    assert_eq!(store.receipts(None, 5), Ok(vec![]));
+    store.commit(&Batch { receipts: shuffled, ..Batch::default() }).unwrap();
+    let mut found: Vec<ReceiptRow> = Vec::new();
+    loop {
+        let after = found.last().map(|row| row.receipt.id);
+        let page = store.receipts(after.as_ref(), 4).unwrap();
+        assert!(page.len() <= 4);
+        let Some(first) = page.first() else { break };
+        assert!(after.is_none_or(|after| after < first.receipt.id), "a page begins after the one before it");
+        found.extend(page);
+    }
+    assert_eq!(found, rows);
+    assert_eq!(store.receipts(Some(&id(13)), 1).unwrap(), rows[2..3], "after an id that has no receipt");
+    assert_eq!(store.receipts(None, 0), Ok(vec![]));
 }
 
 /// S4: the closed set.

@@ -7,6 +7,10 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
+/// The finest level of all; but the compiler tells gigabytes of one component.
+const FILTER: &str =
+    "trace,cranelift_codegen=info,cranelift_frontend=info,regalloc2=info,wasmtime_internal_cranelift=info";
+
 /// The log of this process at the finest level, from the first [`Logs::capture`] on. All tests of a binary
 /// share it: look for lines by a DID or an event id.
 #[derive(Clone, Default)]
@@ -18,9 +22,7 @@ impl Logs {
         static LOGS: OnceLock<Logs> = OnceLock::new();
         let start = || {
             let logs = Logs::default();
-            let format = tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+            let format = tracing_subscriber::fmt().with_ansi(false).with_env_filter(FILTER);
             format.with_writer(logs.clone()).init();
             logs
         };

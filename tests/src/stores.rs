@@ -120,6 +120,10 @@ impl Store for GatedStore {
         self.memory.receipt(id)
     }
 
+    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        self.memory.receipts(after, max)
+    }
+
     fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
         self.memory.entry(g)
     }

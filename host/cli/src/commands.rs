@@ -39,7 +39,7 @@ pub enum Command {
     Events(events::Events),
     /// Print DIDs: of one charm, or of all and of the host
     Did(did::Did),
-    /// Prove spaces from their first commit
+    /// Prove the whole store, or one space, from the first commit
     Verify(verify::Verify),
 }
 

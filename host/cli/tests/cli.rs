@@ -177,17 +177,50 @@ fn a_wrong_command_line_or_manifest_is_exit_2() {
 }
 
 #[test]
+fn verify_says_what_was_proven() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "9223372036854775807"]);
+    folder.json(3, &["send", "counter/add", "1"]);
+    let whole = folder.json(0, &["verify"]);
+    let proven = &whole["store"];
+    assert_eq!((&proven["spaces"], &proven["commits"]), (&json!(3), &json!(4)));
+    assert_eq!((&proven["sent"], &proven["settled"]), (&json!(2), &json!(2)));
+    assert_eq!((&proven["waiting"], &proven["dead"]), (&json!(0), &json!(1)));
+    let of = |key: &str| whole["spaces"].as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((of("commits"), Some(of("signatures"))), (4, proven["signatures"].as_u64()));
+    assert_eq!(folder.json(0, &["verify", "counter"])[0]["commits"], 2, "one space alone");
+    let (out, _) = folder.text(0, &["verify"]);
+    assert!(out.lines().last().unwrap().ends_with("events: 2 sent, 2 settled, 0 waiting, 1 dead"), "{out}");
+}
+
+#[test]
 fn a_damaged_space_is_exit_6_and_others_are_still_proved() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
-    assert_eq!(folder.json(0, &["verify"]).as_array().unwrap().len(), 3);
     let store = rusqlite::Connection::open(folder.path("charm.db")).unwrap();
     // The cell says 2, in canonical DAG-CBOR; the log says 1.
     assert_eq!(store.execute("UPDATE cell SET value = x'02' WHERE name = 'count'", []).unwrap(), 1);
     drop(store);
     let (out, err) = folder.text(6, &["verify"]);
-    assert_eq!((out.lines().count(), out.matches("FAILED").count()), (4, 1), "{out}");
-    assert!(err.contains("value differs from the log"), "{err}");
+    assert_eq!((out.lines().count(), out.matches("FAILED").count()), (5, 2), "{out}");
+    assert!(err.contains("value differs from the log (law state)"), "{err}");
+    folder.text(0, &["verify", "@host"]);
+    folder.text(6, &["verify", "counter"]);
+}
+
+/// Each space proves itself; the store does not.
+#[test]
+fn a_receipt_that_is_gone_is_exit_6() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    let store = rusqlite::Connection::open(folder.path("charm.db")).unwrap();
+    assert_eq!(store.execute("DELETE FROM receipt", []).unwrap(), 1);
+    drop(store);
+    let (out, err) = folder.text(6, &["verify"]);
+    assert_eq!(out.matches("FAILED").count(), 1, "{out}");
+    assert!(out.lines().last().unwrap().starts_with("store: FAILED"), "{out}");
+    assert!(err.contains("(law once): restore the store from a backup"), "{err}");
+    assert_eq!(folder.json(0, &["verify", "counter"])[0]["commits"], 1);
 }
 
 #[test]

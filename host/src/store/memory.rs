@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -74,6 +75,12 @@ impl Store for MemoryStore {
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         Ok(self.tables().receipts.get(id).cloned())
+    }
+
+    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id));
+        let tables = self.tables();
+        Ok(tables.receipts.range((start, Bound::Unbounded)).take(max).map(|(_, row)| row.clone()).collect())
     }
 
     fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {

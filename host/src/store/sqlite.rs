@@ -357,6 +357,14 @@ impl Store for SqliteStore {
         self.read(|connection| connection.prepare_cached(sql)?.query_row([id.0], receipt_row).optional())
     }
 
+    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        // No id is shorter than the empty one.
+        let after = after.map_or(&[][..], |id| &id.0);
+        let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt
+                   WHERE id > ?1 ORDER BY id LIMIT ?2";
+        self.read(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
+    }
+
     fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
         let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid) WHERE g = ?1";
         self.read(|connection| connection.prepare_cached(sql)?.query_row([g as i64], log_entry).optional())

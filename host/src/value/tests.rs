@@ -517,3 +517,16 @@ proptest! {
         }
     }
 }
+
+/// The form in records and rows: a length and the canonical bytes, as a list of bytes has; anything else is refused.
+#[test]
+fn a_value_is_stored_as_its_length_and_its_bytes() {
+    let bytes = [vec![0x98, 0x80], vec![0xf6; 128]].concat();
+    let stored = postcard::to_stdvec(&check(&bytes).expect("a list")).expect("a value is stored");
+    assert_eq!(stored, postcard::to_stdvec(&bytes).expect("a list of bytes"));
+    assert_eq!(stored, [vec![0x82, 0x01], bytes.clone()].concat());
+    assert_eq!(postcard::from_bytes::<Value>(&stored).expect("the same value").as_bytes(), bytes);
+    for malformed in [&[1, 0xff][..], &[2, 0x00, 0x00], &[0], &[9, 0x00]] {
+        assert!(postcard::from_bytes::<Value>(malformed).is_err(), "{malformed:?}");
+    }
+}

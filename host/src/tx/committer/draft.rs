@@ -1,7 +1,6 @@
 //! What goes out with a commit: events, and the receipts that come back as events (S4-S6).
 
 use ipld_core::ipld::Ipld;
-use sha2::{Digest, Sha256};
 
 use crate::{
     did::Did,
@@ -11,6 +10,7 @@ use crate::{
     tx::Mint,
     value::Value,
 };
+pub(super) use crate::{event::digest, receipt::refused as refused_receipt};
 
 /// An event that goes out with a commit.
 pub(super) struct Draft {
@@ -44,15 +44,6 @@ impl Draft {
     }
 }
 
-/// The receipt of an event that was refused on the spot.
-pub(super) fn refused_receipt(id: EventId, outcome: Outcome) -> Receipt {
-    let message = match outcome {
-        Outcome::Denied => "no grant covers this send: ask the operator for one",
-        _ => "there is no such charm or stream",
-    };
-    Receipt { id, outcome, commit: None, message: Some(message.to_owned()) }
-}
-
 /// `{receipt: {id, outcome, commit, message}, tag}` (`wit/streams.wit`).
 fn receipt_payload(receipt: &Receipt, tag: &Value) -> Value {
     let entry = |key: &str, value: Ipld| (key.to_owned(), value);
@@ -69,18 +60,4 @@ fn receipt_payload(receipt: &Receipt, tag: &Value) -> Value {
     let tag: Ipld = tag.decode().unwrap_or(Ipld::Null);
     let whole = Ipld::Map([entry("receipt", status), entry("tag", tag)].into());
     Value::encode(&whole).expect("text, integers and a checked tag are in the data model")
-}
-
-/// What makes two events from outside the same event.
-pub(super) fn digest(event: &Event) -> [u8; 16] {
-    let stream = event.stream.as_bytes();
-    let hash = Sha256::new()
-        .chain_update(event.to.public_key())
-        .chain_update((stream.len() as u64).to_be_bytes())
-        .chain_update(stream)
-        .chain_update(event.payload.as_bytes())
-        .finalize();
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash[..16]);
-    digest
 }

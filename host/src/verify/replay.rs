@@ -1,0 +1,310 @@
+//! The log replayed from its first record: what waits, what is settled, what the cells hold; and the laws that
+//! connect commits (S1-S6, S11, T6).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use ipld_core::ipld::Ipld;
+use sha2::{Digest, Sha256};
+
+use super::{Law, effect_of_failure};
+use crate::{
+    did::Did,
+    event::{Event, EventId, OnCommit, digest},
+    limits::MESSAGE_BYTES_MAX,
+    receipt::{self, Outcome, Receipt},
+    record::{Record, Sent, Taken, Write},
+    store::{DeadLetter, ReceiptRow},
+    tx::Mint,
+    value::Value,
+};
+
+/// A law that a record breaks.
+pub(super) struct Wrong {
+    pub law: Law,
+    pub why: &'static str,
+}
+
+type Verdict<T = ()> = Result<T, Wrong>;
+
+fn wrong<T>(law: Law, why: &'static str) -> Verdict<T> {
+    Err(Wrong { law, why })
+}
+
+/// Fails unless it holds.
+fn must(holds: bool, law: Law, why: &'static str) -> Verdict {
+    if holds { Ok(()) } else { wrong(law, why) }
+}
+
+/// The first half of a SHA-256: what is compared and not kept.
+pub(super) type Fingerprint = [u8; 16];
+
+/// Returns the fingerprint of what a store keeps.
+pub(super) fn fingerprint<T: serde::Serialize>(row: &T) -> Fingerprint {
+    let bytes = postcard::to_stdvec(row).expect("a stored frame holds nothing that postcard refuses");
+    let mut fingerprint = [0; 16];
+    fingerprint.copy_from_slice(&Sha256::digest(bytes)[..16]);
+    fingerprint
+}
+
+/// A cell as the log leaves it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub g: u64,
+    pub seq: u64,
+    pub value: Option<Value>,
+}
+
+/// An event that went out.
+pub(super) struct Known {
+    /// The commit that sent it, or the one that settled it.
+    pub g: u64,
+    /// Its receipt, once it is settled.
+    pub receipt: Option<Fingerprint>,
+}
+
+/// A failed event that is kept.
+pub(super) struct Letter {
+    pub g: u64,
+    pub to: Did,
+    pub fingerprint: Fingerprint,
+    /// The event as it would be sent again.
+    again: Fingerprint,
+}
+
+/// A receipt event that a commit has to send.
+struct Due {
+    sender: Did,
+    on_commit: OnCommit,
+    receipt: Receipt,
+}
+
+/// What the log has made so far.
+pub(super) struct Replay {
+    host: Option<Did>,
+    spaces: BTreeSet<Did>,
+    mint: Mint,
+    /// Charms that have committed.
+    charms: BTreeSet<Did>,
+    /// The last position given.
+    pub position: u64,
+    /// Events that wait, by position, with the commit that sent them.
+    pub waiting: BTreeMap<u64, (u64, Event)>,
+    pub events: HashMap<EventId, Known>,
+    pub settled: u64,
+    pub dead: BTreeMap<u64, Letter>,
+    pub cells: BTreeMap<Did, HashMap<String, Cell>>,
+    /// Position of the last event taken, by sender and charm.
+    taken: HashMap<(Did, Did), u64>,
+}
+
+impl Replay {
+    pub fn new(host: Option<Did>, spaces: BTreeSet<Did>, mint: Mint) -> Replay {
+        Replay {
+            host,
+            spaces,
+            mint,
+            charms: BTreeSet::new(),
+            position: 0,
+            waiting: BTreeMap::new(),
+            events: HashMap::new(),
+            settled: 0,
+            dead: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            taken: HashMap::new(),
+        }
+    }
+
+    /// Applies the next record of the log.
+    pub fn apply(&mut self, record: Record) -> Verdict {
+        match &record.taken {
+            None => self.outside(&record),
+            Some(taken) => self.turn(&record, taken),
+        }?;
+        self.write(record.space, record.g, record.seq, record.writes)
+    }
+
+    /// A commit of the host's own: it accepts an event, drops a dead letter, or sends one again.
+    fn outside(&mut self, record: &Record) -> Verdict {
+        let Record { sends, buried, g, .. } = record;
+        must(self.host == Some(record.space), Law::Cause, "a commit that answers no event")?;
+        must(record.writes.is_empty(), Law::Cause, "the host's own space is written")?;
+        let one = sends.len() <= 1 && buried.len() <= 1 && sends.len() + buried.len() > 0;
+        must(one, Law::Cause, "the host accepts one event or drops one dead letter")?;
+        let letter = buried.first().map(|position| self.bury(*position)).transpose()?;
+        let Some(sent) = sends.first() else { return Ok(()) };
+        let Sent { event, refused, receipt_of, .. } = sent;
+        let plain = refused.is_none() && receipt_of.is_none() && event.on_commit.is_none();
+        must(plain, Law::Cause, "an event from outside is refused, a receipt, or asks for one")?;
+        match letter {
+            Some(letter) => {
+                let same = fingerprint(&again(event)) == letter.again && !event.supplied;
+                must(same, Law::Cause, "another event than that of the dead letter")?;
+            }
+            None => {
+                let charm = self.charms.contains(&event.sender) || event.sender == event.to;
+                must(!charm, Law::Cause, "an event from outside in the name of a charm")?;
+            }
+        }
+        let made = event.supplied || event.id == self.mint.outside(self.position + 1);
+        must(made, Law::Cause, "an event id that is not of this store's making")?;
+        self.queue(sent, *g)
+    }
+
+    /// A commit of a charm: it answers one event.
+    fn turn(&mut self, record: &Record, taken: &Taken) -> Verdict {
+        let Taken { position, receipt, .. } = taken;
+        must(self.host != Some(record.space), Law::Cause, "the host's own space handles an event")?;
+        let Some((_, event)) = self.waiting.remove(position) else {
+            let before = *position <= self.position;
+            must(!before, Law::Once, "answers an event that was answered before")?;
+            return wrong(Law::Cause, "answers an event that never was sent");
+        };
+        must(event.to == record.space, Law::Cause, "answers an event of another charm")?;
+        let same = (event.id, event.sender, &event.stream) == (receipt.id, taken.sender, &taken.stream);
+        must(same, Law::Cause, "answers another event than was sent")?;
+        if let Some(why) = effect_of_failure(record) {
+            return wrong(Law::Cause, why);
+        }
+        let last = self.taken.entry((event.sender, event.to)).or_default();
+        must(*position > *last, Law::Order, "answers an event before one that was sent earlier")?;
+        *last = *position;
+        self.charms.insert(record.space);
+
+        let committed = receipt.outcome == Outcome::Committed;
+        let status = if committed {
+            receipt.commit == Some(record.seq) && receipt.message.is_none()
+        } else {
+            receipt.commit.is_none() && receipt.message.is_some()
+        };
+        must(status, Law::Receipt, "a receipt names its commit, or says why there is none")?;
+        let bounded = receipt.message.as_ref().is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX);
+        must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
+        if !committed {
+            let letter = DeadLetter {
+                position: *position,
+                time_ms: record.time_ms,
+                event: event.clone(),
+                receipt: receipt.clone(),
+            };
+            let letter = Letter {
+                g: record.g,
+                to: event.to,
+                fingerprint: fingerprint(&letter),
+                again: fingerprint(&again(&event)),
+            };
+            self.dead.insert(*position, letter);
+        }
+        must(record.buried.len() <= usize::from(!committed), Law::Cause, "a dead letter goes that need not")?;
+        for position in &record.buried {
+            let letter = self.bury(*position)?;
+            must(letter.to == record.space, Law::Cause, "a dead letter of another charm goes")?;
+        }
+        self.sends(record, taken, &event)?;
+        self.settle(&event, receipt, record.g)
+    }
+
+    /// What goes out with a charm's commit: its events, then the receipts that were asked for.
+    fn sends(&mut self, record: &Record, taken: &Taken, event: &Event) -> Verdict {
+        let mut due = VecDeque::new();
+        let plain = record.sends.iter().take_while(|sent| sent.receipt_of.is_none()).count();
+        let (plain, receipts) = record.sends.split_at(plain);
+        for (number, sent) in plain.iter().enumerate() {
+            let Event { id, sender, supplied, on_commit, payload, .. } = &sent.event;
+            must(*sender == record.space, Law::Cause, "an event goes out in the name of another")?;
+            let made = *id == self.mint.send(taken.position, number) && !supplied;
+            must(made, Law::Cause, "an event id that is not of this store's making")?;
+            self.queue(sent, record.g)?;
+            if let Some(outcome) = sent.refused {
+                let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
+                must(known && *payload == Value::null(), Law::Once, "an event is refused as none can be")?;
+                let receipt = receipt::refused(*id, outcome);
+                self.settle(&sent.event, &receipt, record.g)?;
+                due.extend(on_commit.clone().map(|on_commit| Due { sender: *sender, on_commit, receipt }));
+            }
+        }
+        let own = event.on_commit.clone();
+        due.extend(own.map(|on_commit| Due { sender: event.sender, on_commit, receipt: taken.receipt.clone() }));
+        for sent in receipts {
+            let due = due.pop_front().filter(|due| sent.receipt_of == Some(due.receipt.id));
+            let Some(due) = due else { return wrong(Law::Receipt, "a receipt goes out that nobody asked for") };
+            self.receipt(sent, &due)?;
+            self.queue(sent, record.g)?;
+        }
+        must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")
+    }
+
+    /// One receipt event (S6).
+    fn receipt(&self, sent: &Sent, due: &Due) -> Verdict {
+        let Event { id, sender, to, stream, payload, on_commit, supplied } = &sent.event;
+        let home = (*sender, *to, stream) == (due.sender, due.sender, &due.on_commit.stream);
+        must(home, Law::Receipt, "a receipt goes to another than asked for it")?;
+        let carried = carried(&due.receipt, &due.on_commit.tag);
+        must(carried.as_ref() == Some(payload), Law::Receipt, "a receipt carries other than status and tag")?;
+        must(on_commit.is_none() && !supplied, Law::Receipt, "a receipt asks for a receipt")?;
+        must(*id == self.mint.receipt_of(&due.receipt.id), Law::Cause, "an event id that is not of this store's making")
+    }
+
+    /// Gives an event its place in the queue, or none when it is refused.
+    fn queue(&mut self, sent: &Sent, g: u64) -> Verdict {
+        let Sent { event, position, refused, .. } = sent;
+        must(!self.events.contains_key(&event.id), Law::Once, "an event id goes out a second time")?;
+        self.events.insert(event.id, Known { g, receipt: None });
+        match (position, refused) {
+            (Some(position), None) => {
+                must(*position == self.position + 1, Law::Order, "positions are not in the order of sends")?;
+                self.position = *position;
+                let charm = self.spaces.contains(&event.to) && self.host != Some(event.to);
+                must(charm, Law::Cause, "an event waits for a charm that is not there")?;
+                self.waiting.insert(*position, (g, event.clone()));
+                Ok(())
+            }
+            (None, Some(_)) => Ok(()),
+            _ => wrong(Law::Once, "an event waits or is refused, one of the two"),
+        }
+    }
+
+    fn settle(&mut self, event: &Event, receipt: &Receipt, g: u64) -> Verdict {
+        let digest = event.supplied.then(|| digest(event));
+        let row = ReceiptRow { receipt: receipt.clone(), sender: event.sender, to: event.to, digest };
+        let known = self.events.insert(event.id, Known { g, receipt: Some(fingerprint(&row)) });
+        must(known.is_some_and(|known| known.receipt.is_none()), Law::Once, "an event is settled a second time")?;
+        self.settled += 1;
+        Ok(())
+    }
+
+    fn bury(&mut self, position: u64) -> Verdict<Letter> {
+        self.dead.remove(&position).ok_or(Wrong { law: Law::Cause, why: "a dead letter goes that is not there" })
+    }
+
+    fn write(&mut self, space: Did, g: u64, seq: u64, writes: Vec<Write>) -> Verdict {
+        must(writes.is_sorted_by(|a, b| a.name < b.name), Law::State, "a cell is written twice")?;
+        let cells = self.cells.entry(space).or_default();
+        for Write { name, previous_g, value } in writes {
+            let before = cells.get(&name);
+            let linked = before.map_or(0, |cell| cell.g) == previous_g;
+            must(linked, Law::State, "a write does not name the one before it")?;
+            let changes = before.and_then(|cell| cell.value.as_ref()) != value.as_ref();
+            must(changes, Law::State, "a write changes nothing")?;
+            cells.insert(name, Cell { g, seq, value });
+        }
+        Ok(())
+    }
+}
+
+/// Returns an event as it would be sent again from a dead letter, without its id.
+fn again(event: &Event) -> Event {
+    Event { id: EventId([0; 16]), on_commit: None, supplied: false, ..event.clone() }
+}
+
+/// Returns `{receipt: {id, outcome, commit, message}, tag}`, made here a second time: a proof does not take the
+/// host's word.
+fn carried(receipt: &Receipt, tag: &Value) -> Option<Value> {
+    let map = |entries: [(&str, Ipld); 2]| entries.map(|(key, value)| (key.to_owned(), value)).into_iter();
+    let (id, outcome) = (receipt.id.to_string(), receipt.outcome.name().to_owned());
+    let commit = receipt.commit.map_or(Ipld::Null, |seq| Ipld::Integer(seq.into()));
+    let message = receipt.message.clone().map_or(Ipld::Null, Ipld::String);
+    let status = map([("id", Ipld::String(id)), ("outcome", Ipld::String(outcome))])
+        .chain(map([("commit", commit), ("message", message)]));
+    let whole = map([("receipt", Ipld::Map(status.collect())), ("tag", tag.decode().ok()?)]);
+    Value::encode(&Ipld::Map(whole.collect())).ok()
+}

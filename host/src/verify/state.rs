@@ -1,0 +1,211 @@
+//! What the store keeps beside its log, compared with what the log makes (T5).
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{
+    Chain, Law, PAGE, VerifiedStore, VerifyError, last_commit,
+    replay::{Cell, Replay, fingerprint},
+};
+use crate::{
+    did::Did,
+    error::clip,
+    event::EventId,
+    limits::NAME_BYTES_MAX,
+    record::Record,
+    store::{CellRow, Image, ReceiptRow, Store},
+};
+
+/// What the store did after the picture, by its log: receipts that came, dead letters that went.
+struct Later {
+    settled: HashSet<EventId>,
+    buried: HashSet<u64>,
+}
+
+impl Later {
+    fn read(store: &dyn Store, mut g: u64) -> Result<Later, VerifyError> {
+        let mut later = Later { settled: HashSet::new(), buried: HashSet::new() };
+        loop {
+            let page = store.log(None, g, PAGE)?;
+            let Some(last) = page.last() else { return Ok(later) };
+            g = last.g;
+            for entry in &page {
+                let Some(record) = Record::from_bytes(&entry.record) else {
+                    return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "record is malformed"));
+                };
+                later.settled.extend(record.taken.iter().map(|taken| taken.receipt.id));
+                let refused = record.sends.iter().filter(|sent| sent.refused.is_some());
+                later.settled.extend(refused.map(|sent| sent.event.id));
+                later.buried.extend(record.buried);
+            }
+        }
+    }
+}
+
+/// Compares a store with its log, read up to host commit `g`.
+pub(super) fn compare(
+    store: &dyn Store,
+    image: &Image,
+    chains: BTreeMap<Did, Chain>,
+    mut replay: Replay,
+    g: u64,
+) -> Result<VerifiedStore, VerifyError> {
+    heads(image, &chains, &replay, g)?;
+    cells(
+        image.cells.iter(),
+        |space, name| replay.cells.get_mut(space).and_then(|cells| cells.remove(name)),
+        |space| last_commit(image, space),
+    )?;
+    let missing = replay.cells.iter().find_map(|(space, cells)| Some((space, cells.iter().next()?)));
+    if let Some((space, (name, missing))) = missing {
+        return Err(cell(space, name, missing.seq));
+    }
+    let waiting = replay.waiting.len() as u64;
+    queue(store, image, &mut replay)?;
+    let dead = replay.dead.len() as u64;
+    let gone = letters(store, image, &mut replay)?;
+    let sent = replay.events.len() as u64;
+    let settled = replay.settled;
+    let new = receipts(store, &mut replay)?;
+    if !gone.is_empty() || !new.is_empty() {
+        let later = Later::read(store, g)?;
+        if let Some((position, letter)) = gone.iter().find(|(position, _)| !later.buried.contains(position)) {
+            let why = format!("dead letter at position {position} is missing");
+            return Err(at(store, letter, Law::State, why));
+        }
+        if let Some(row) = new.iter().find(|row| !later.settled.contains(&row.receipt.id)) {
+            let why = format!("receipt {} of an event that is not settled", row.receipt.id);
+            return Err(VerifyError::broken(Law::Once, &row.to, last_commit(image, &row.to), why));
+        }
+    }
+    let spaces = chains.into_iter().map(|(did, chain)| (did, chain.proof)).collect();
+    Ok(VerifiedStore { spaces, sent, settled, waiting, dead })
+}
+
+fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, g: u64) -> Result<(), VerifyError> {
+    let mut names = HashSet::new();
+    for row in &image.spaces {
+        if let Some(chain) = chains.get(&row.did) {
+            chain.end(row)?;
+        }
+        if !names.insert(&row.name) {
+            return Err(VerifyError::broken(Law::State, &row.did, row.seq, "another space has the same name"));
+        }
+    }
+    if let Some(row) = image.spaces.first() {
+        let broken = |law, why| Err(VerifyError::broken(law, &row.did, row.seq, why));
+        if names.len() != chains.len() {
+            return broken(Law::State, "a space stands twice");
+        }
+        if image.g != g {
+            return broken(Law::Chain, "the log ends before the host's last commit");
+        }
+        if image.position != replay.position {
+            return broken(Law::State, "the last position is not the log's");
+        }
+    }
+    Ok(())
+}
+
+/// Compares cells with those that the log leaves, which are taken out one by one.
+pub(super) fn cells<'a>(
+    live: impl Iterator<Item = &'a CellRow>,
+    mut take: impl FnMut(&Did, &str) -> Option<Cell>,
+    last: impl Fn(&Did) -> u64,
+) -> Result<(), VerifyError> {
+    for CellRow { space, name, g, seq, value } in live {
+        match take(space, name) {
+            Some(made) if (made.g, made.seq, &made.value) == (*g, *seq, value) => {}
+            Some(made) => return Err(cell(space, name, made.seq)),
+            None => return Err(cell(space, name, last(space))),
+        }
+    }
+    Ok(())
+}
+
+/// The error for a cell.
+pub(super) fn cell(space: &Did, name: &str, seq: u64) -> VerifyError {
+    let why = format!("cell {}: value differs from the log", clip(name, NAME_BYTES_MAX));
+    VerifyError::broken(Law::State, space, seq, why)
+}
+
+/// The error for what host commit `g` made.
+fn at(store: &dyn Store, g: &u64, law: Law, why: String) -> VerifyError {
+    match store.entry(*g) {
+        Ok(Some(entry)) => VerifyError::broken(law, &entry.space, entry.seq, why),
+        Ok(None) => crate::store::StoreError::Failed(format!("log entry {g} is missing")).into(),
+        Err(error) => error.into(),
+    }
+}
+
+fn queue(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<(), VerifyError> {
+    for queued in &image.queued {
+        let (position, to) = (queued.position, &queued.event.to);
+        let Some((g, event)) = replay.waiting.remove(&position) else {
+            let why = format!("event at position {position} waits, but not by the log");
+            return Err(VerifyError::broken(Law::State, to, last_commit(image, to), why));
+        };
+        if event != queued.event {
+            return Err(at(store, &g, Law::State, format!("event at position {position} differs from the log")));
+        }
+    }
+    match replay.waiting.pop_first() {
+        Some((position, (g, _))) => {
+            Err(at(store, &g, Law::State, format!("event at position {position} does not wait any more")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Compares the dead letters; returns those that are not there, with the commits that made them.
+fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<(u64, u64)>, VerifyError> {
+    let mut gone = Vec::new();
+    for (did, position) in &image.dead {
+        let Some(letter) = replay.dead.remove(position).filter(|letter| letter.to == *did) else {
+            let why = format!("dead letter at position {position} is not there by the log");
+            return Err(VerifyError::broken(Law::State, did, last_commit(image, did), why));
+        };
+        match store.dead_letter(*position)? {
+            Some(found) if fingerprint(&found) == letter.fingerprint => {}
+            Some(_) => {
+                let why = format!("dead letter at position {position} differs from the log");
+                return Err(at(store, &letter.g, Law::State, why));
+            }
+            None => gone.push((*position, letter.g)),
+        }
+    }
+    match replay.dead.pop_first() {
+        Some((position, letter)) => {
+            Err(at(store, &letter.g, Law::State, format!("dead letter at position {position} is missing")))
+        }
+        None => Ok(gone),
+    }
+}
+
+/// Compares the receipts, page by page; returns those of events that the log does not settle.
+fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, VerifyError> {
+    let (mut new, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.receipts(after.as_ref(), PAGE)?;
+        if page.is_empty() {
+            break;
+        }
+        for row in page {
+            let id = row.receipt.id;
+            if after.is_some_and(|after| id <= after) {
+                let why = format!("receipt {id} stands out of order");
+                return Err(VerifyError::broken(Law::State, &row.to, row.receipt.commit.unwrap_or(0), why));
+            }
+            after = Some(id);
+            match replay.events.get(&id).and_then(|known| Some((known.g, known.receipt?))) {
+                Some((_, receipt)) if receipt == fingerprint(&row) => drop(replay.events.remove(&id)),
+                Some((g, _)) => return Err(at(store, &g, Law::State, format!("receipt {id} differs from the log"))),
+                None => new.push(row),
+            }
+        }
+    }
+    let missing = replay.events.iter().find(|(_, known)| known.receipt.is_some());
+    match missing {
+        Some((id, known)) => Err(at(store, &known.g, Law::Once, format!("receipt {id} is missing"))),
+        None => Ok(new),
+    }
+}

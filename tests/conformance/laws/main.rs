@@ -1,0 +1,283 @@
+//! Chapter laws: what a store proves as a whole, with every key in the forger's hands (I2, I3, S1-S6, S11, T5, T6).
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod flips;
+mod forged;
+mod tamperings;
+
+use std::{collections::BTreeMap, time::Instant};
+
+use charm_conformance::*;
+use charm_host::{
+    Archive, Did, FileKeyring, Image, Law, Limits, MemoryStore, Names, NewEvent, Outcome, SqliteStore, Store,
+    VerifyError,
+};
+use forged::{Forged, Rows};
+use serde_json::{Value as Json, json};
+use tamperings::{CAUSE, Case, ONCE, ORDER, RECEIPT, SIGNER_AND_CHAIN, STATE, Tamper};
+
+fn wait() -> Json {
+    json!(["fetch", {"url": WIRE}])
+}
+
+/// Leaves a store with everything in it that can happen: commits, removals, rejections, traps, a conflict, refused
+/// sends, receipts, dead letters dropped, pushed out and sent again, events from outside with ids and without, and
+/// events that wait.
+async fn eventful(home: &Home, rounds: u64) {
+    let wire = Wire::gated();
+    let limits = Limits { conflict_ms_max: 0, dead_letters_max: 3, ..Limits::default() };
+    let host = home.builder().await.transport(wire.clone()).limits(limits).open().await.unwrap();
+    let [a, b, _] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
+    let d = host.install(probe_charm("d").may_call(Wire::grant())).await.unwrap();
+    let c = host.did_of("c").unwrap();
+    host.grant(a, all_of(&[b]), all_of(&[b, d]));
+    host.grant(d, all_of(&[b]), BTreeMap::new());
+    let tag = |tag: &str| json!({"stream": "on-receipt", "tag": tag});
+    // Never run again: the conflict is final.
+    let conflicting = json!({"steps": [["get", of(b, "x"), []], wait()]});
+    run(&host, a, json!([["send", of(d, "run"), conflicting, tag("conflict")]])).await;
+    wire.arrived(1).await;
+    run(&host, b, json!([["set", "x", [], "changed"]])).await;
+    wire.release(1);
+    settle(&host).await;
+    for n in 0..rounds {
+        let steps = json!([
+            ["set", "x", [], n + 1],
+            ["set", format!("cell {}", n % 2), ["deep", 0], n],
+            ["send", of(b, "note"), n],
+            ["send", of(b, "note"), n + 1],
+            ["send", of(b, "note"), n + 2, tag("fine")],
+            ["send", of(b, "run"), {"steps": [["set", "y", [], n], ["reject", "no"]]}, tag("rejected")],
+            ["send", of(b, "run"), {"steps": [["set", "y", [], n], ["trap"]]}],
+            ["send", of(c, "note"), n, tag("denied")],
+            ["send", of(c, "note"), n],
+            ["send", of(b, "nowhere"), n, tag("nowhere")],
+        ]);
+        run(&host, a, steps).await;
+    }
+    run(&host, a, json!([["remove", "x", []]])).await;
+    settle(&host).await;
+    let letters = host.dead_letters(&b).unwrap();
+    host.discard(&letters[0]).await.unwrap();
+    host.resend(&letters[1]).await.unwrap();
+    settle(&host).await;
+    let visitor: Did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
+    host.grant(visitor, BTreeMap::new(), [(b, Names::All)].into());
+    for id in ["first", "second"] {
+        host.request(NewEvent::new(b, "note", value(json!(id))).from(visitor).id(id)).await.unwrap();
+    }
+    run(&host, a, json!([["send", of(d, "run"), {"steps": [wait()]}, tag("waits")]])).await;
+    for _ in 0..2 {
+        send(&host, d, json!([wait()])).await;
+    }
+    drop(host);
+    drop(home.builder().await);
+}
+
+fn archive(home: &Home) -> Archive {
+    Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap()
+}
+
+fn rows(home: &Home) -> Rows {
+    Rows::copy(&SqliteStore::open_read_only(home.store()).unwrap())
+}
+
+/// (S2-S6, S11, T5, I2, I3)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_everything_that_can_happen_obeys_every_law() {
+    let home = Home::default();
+    eventful(&home, 3).await;
+    let rows = rows(&home);
+    let outcomes = Outcome::ALL.map(|outcome| rows.receipts.values().filter(|r| r.receipt.outcome == outcome).count());
+    assert!(outcomes[..6].iter().all(|count| *count > 0), "the story is whole: {outcomes:?}");
+    let archive = archive(&home);
+    let proof = archive.verify_store().unwrap();
+    assert_eq!(proof.spaces.len(), 6);
+    for (did, space) in &proof.spaces {
+        assert_eq!(archive.verify(did).unwrap(), *space, "each space proves itself alike");
+    }
+    assert_eq!((proof.commits(), proof.waiting, proof.dead), (rows.log.len() as u64, 3, rows.dead.len() as u64));
+    assert_eq!(proof.settled, rows.receipts.len() as u64);
+    assert_eq!(proof.sent, proof.settled + proof.waiting);
+    assert!(proof.signatures() > 0 && proof.dead > 0);
+    // Taken apart and put together again it is the same, without the host and on another store.
+    let keys = FileKeyring::open(home.keys()).unwrap();
+    let again = Archive::open(Forged::of(&rows).seal(&keys)).unwrap();
+    assert_eq!(again.verify_store().unwrap(), proof);
+}
+
+/// Keys prove who wrote; the laws prove what must not be written even with them. (I2, I3, S1-S6, S11, T5, T6, T7)
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broken_law_is_found_and_named() {
+    let home = Home::default();
+    eventful(&home, 3).await;
+    let (rows, keys) = (rows(&home), FileKeyring::open(home.keys()).unwrap());
+    let cases: Vec<&Case> = [SIGNER_AND_CHAIN, ONCE, CAUSE, ORDER, RECEIPT, STATE].into_iter().flatten().collect();
+    let mut wrong = Vec::new();
+    for (law, name, needle, tamper) in &cases {
+        let mut forged = Forged::of(&rows);
+        let changed = match tamper {
+            Tamper::Log(change) | Tamper::Own(change) => {
+                change(&mut forged);
+                forged.seal(&keys)
+            }
+            Tamper::Rows(change) => {
+                let mut changed = rows.clone();
+                change(&mut changed);
+                changed
+            }
+        };
+        let archive = Archive::open(changed).unwrap();
+        if matches!(tamper, Tamper::Log(_)) {
+            // Cells are compared too: only what no space can see alone is left.
+            let alone = rows.image.spaces.iter().find_map(|row| match archive.verify(&row.did) {
+                Err(VerifyError::Broken { law, why, .. }) if law != Law::State => Some(why),
+                _ => None,
+            });
+            wrong.extend(alone.map(|why| format!("{name}: already a space alone says: {why}")));
+        }
+        match archive.verify_store() {
+            Err(error @ VerifyError::Broken { .. }) => {
+                let text = error.to_string();
+                let VerifyError::Broken { law: found, space, seq, .. } = error else { continue };
+                let named = text.contains(needle) && text.contains(&format!("(law {law})"));
+                let located = rows.image.spaces.iter().any(|row| row.did == space) && seq > 0;
+                let remedy = text.contains("restore the store from a backup") && text.len() <= 1_024;
+                if found != *law || !named || !located || !remedy || text.contains("forged\"") {
+                    wrong.push(format!("{name}: {text}"));
+                }
+            }
+            other => wrong.push(format!("{name}: {other:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(Law::ALL.iter().all(|law| cases.iter().any(|case| case.0 == *law)), "a law without a tampering");
+    eprintln!("{} tamperings", cases.len());
+}
+
+/// A store that shows an older picture than what it holds, as one beside a running host does.
+struct Moving {
+    before: Image,
+    store: MemoryStore,
+}
+
+impl Store for Moving {
+    fn load(&self, _: [u8; 32]) -> Result<Image, charm_host::StoreError> {
+        Ok(self.before.clone())
+    }
+
+    fn commit(&self, _: &charm_host::Batch) -> Result<(), charm_host::StoreError> {
+        Err(charm_host::StoreError::Full)
+    }
+
+    fn receipt(&self, id: &charm_host::EventId) -> Result<Option<charm_host::ReceiptRow>, charm_host::StoreError> {
+        self.store.receipt(id)
+    }
+
+    fn receipts(
+        &self,
+        after: Option<&charm_host::EventId>,
+        max: usize,
+    ) -> Result<Vec<charm_host::ReceiptRow>, charm_host::StoreError> {
+        self.store.receipts(after, max)
+    }
+
+    fn entry(&self, g: u64) -> Result<Option<charm_host::LogEntry>, charm_host::StoreError> {
+        self.store.entry(g)
+    }
+
+    fn log(
+        &self,
+        space: Option<&Did>,
+        after: u64,
+        max: usize,
+    ) -> Result<Vec<charm_host::LogEntry>, charm_host::StoreError> {
+        self.store.log(space, after, max)
+    }
+
+    fn dead_letter(&self, position: u64) -> Result<Option<charm_host::DeadLetter>, charm_host::StoreError> {
+        self.store.dead_letter(position)
+    }
+}
+
+/// Receipts that came and dead letters that went since are no damage: the log says so. (T5)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
+    let (store, wire) = (MemoryStore::new(), Wire::gated());
+    let host = builder().store(store.clone()).transport(wire.clone()).open().await.unwrap();
+    let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
+    run(&host, a, json!([["reject", "no"]])).await;
+    let waiting = send(&host, a, json!([wait(), ["set", "x", [], 1]])).await;
+    wire.arrived(1).await;
+    let before = store.load([0; 32]).unwrap();
+    let proof = host.verify_store().unwrap();
+    assert_eq!((proof.waiting, proof.dead, proof.settled), (1, 1, 1));
+    wire.release(1);
+    receipt(&host, &waiting).await;
+    run(&host, a, json!([["send", "note", "more"], ["send", "nowhere", "no"]])).await;
+    settle(&host).await;
+    host.discard(&host.dead_letters(&a).unwrap()[0]).await.unwrap();
+    let after = host.verify_store().unwrap();
+    assert_eq!((after.waiting, after.dead, after.settled), (0, 0, 5));
+    host.shutdown().await.unwrap();
+    let moved = Archive::open(Moving { before, store }).unwrap();
+    assert_eq!(moved.verify_store().unwrap(), proof);
+}
+
+/// The host commits all the time; a proof of the same file beside it holds each time. (T5, T8)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_beside_a_running_host_proves_itself() {
+    let home = Home::default();
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    let mut proved = 0;
+    for n in 0..times(10) {
+        let steps = json!([
+            ["send", of(b, "note"), n, {"stream": "on-receipt"}],
+            ["send", of(b, "run"), {"steps": [["reject", "no"]]}],
+        ]);
+        for _ in 0..20 {
+            send(&host, a, steps.clone()).await;
+        }
+        if let Some(letter) = host.dead_letters(&b).unwrap().first() {
+            host.discard(letter).await.unwrap();
+        }
+        let proof = archive(&home).verify_store().unwrap();
+        assert!(proof.sent >= 20 * (n + 1), "what was acknowledged is in it");
+        proved = proof.commits();
+    }
+    settle(&host).await;
+    host.shutdown().await.unwrap();
+    assert!(Ledger::check(&archive(&home)).all_settled() > 0 && proved > 0);
+}
+
+/// One pass over the log: the time grows with it and with nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_proved_in_one_pass() {
+    let home = Home::default();
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    let sends: Vec<Json> = (0..50).map(|n| json!(["send", of(b, "on-receipt"), {"n": n}])).collect();
+    while host.spaces().iter().map(|space| space.commits).sum::<u64>() < times(2_000) {
+        // The cell that collects them stays small.
+        run(&host, b, json!([["remove", "receipts", []]])).await;
+        run(&host, a, json!(sends)).await;
+        settle(&host).await;
+    }
+    host.shutdown().await.unwrap();
+    let archive = archive(&home);
+    let start = Instant::now();
+    let proof = archive.verify_store().unwrap();
+    let (commits, took) = (proof.commits(), start.elapsed());
+    eprintln!("{commits} commits, {} signatures, {} events: {took:?}", proof.signatures(), proof.sent);
+    assert_eq!((proof.waiting, proof.sent), (0, proof.settled));
+}
+
+/// Errors name laws; people look them up.
+#[test]
+fn every_law_is_in_the_documentation() {
+    let text = include_str!("../../../docs/laws.md");
+    for law in Law::ALL {
+        assert!(text.contains(&format!("| `{law}` |")), "docs/laws.md lacks {law}");
+    }
+}
