@@ -9,6 +9,7 @@
 
 mod disk;
 mod model;
+mod options;
 mod run;
 mod world;
 
@@ -23,7 +24,8 @@ use std::{
 
 use charm_conformance::{seed, times};
 use disk::Fault;
-use run::{Failure, Options, Planned, Report, run};
+use options::{Options, Planned, Report};
+use run::{Failure, run};
 
 /// Lines of a story that are printed.
 const STORY_LINES_MAX: usize = 40;
