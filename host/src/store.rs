@@ -3,6 +3,7 @@
 //! The log of signed records is the truth; cells, queue, receipts and dead letters are derived from it and
 //! written in the same batch, so that opening needs no replay.
 
+mod lock;
 mod memory;
 mod sqlite;
 

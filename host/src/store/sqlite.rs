@@ -1,19 +1,21 @@
 //! The store on disk: SQLite in WAL mode, one sync of the disk per batch.
 //!
-//! One host at a time: an operating-system lock on `<file>.lock`. Readers may open the file beside a running
-//! host (`open_read_only`, or any SQLite tool with `-readonly`).
+//! One host at a time: an operating-system lock on `<file>.lock`, which also remembers the last durable commit: a
+//! store that ends before it is refused. Readers may open the file beside a running host (`open_read_only`, or any
+//! SQLite tool with `-readonly`).
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
 
-use super::{Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError};
+use super::{
+    Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError,
+    lock::{self, Lock},
+};
 use crate::{
     did::Did,
     event::EventId,
@@ -55,34 +57,6 @@ struct Writer {
     cids: HashMap<Did, i64>,
 }
 
-/// The lock that keeps other hosts out. Without a file, SQLite's own lock on the database does.
-struct Lock(Option<File>);
-
-/// Opens a file for writing, making it for its owner alone: cells hold tokens.
-fn create(path: &str) -> std::io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
-}
-
-impl Lock {
-    fn take(store: &str) -> Result<Lock, StoreError> {
-        let path = format!("{store}.lock");
-        let error = |error| StoreError::Failed(format!("{path}: {error}"));
-        let file = create(&path).map_err(error)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock(Some(file))),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
-            Err(TryLockError::Error(why)) => Err(error(why)),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a process that is just being started may still hold a copy of it.
-        let _ = self.0.take().map(|file| file.unlock());
-    }
-}
-
 impl SqliteStore {
     /// Opens the file for one host, making it when it is not there.
     ///
@@ -91,10 +65,11 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let lock = Lock::take(&name)?;
-        create(&name).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
+        let (lock, mark) = (Lock::take(&name)?, lock::mark(&name));
+        lock::create(&name).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
+        check_end(&connection, &name, mark)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         SqliteStore::new(name.clone(), connection, Some(reader.map_err(|error| failed(&name, error))?), Some(lock))
     }
@@ -111,7 +86,7 @@ impl SqliteStore {
         let mut connection = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs).map_err(error)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(error)?;
         prepare(&mut connection, &name)?;
-        SqliteStore::new(name, connection, None, Some(Lock(None)))
+        SqliteStore::new(name, connection, None, Some(Lock::none()))
     }
 
     /// Opens an existing file for reading, also beside a running host. `commit` fails.
@@ -121,9 +96,11 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let name = path.display().to_string();
+        let mark = lock::mark(&name);
         let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
         check_version(&first, &name)?;
+        check_end(&first, &name, mark)?;
         SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None)
     }
 
@@ -198,6 +175,16 @@ fn check_version(connection: &Connection, path: &str) -> Result<(), StoreError> 
         return Err(damaged(path, format!("store format {version}, this host reads {VERSION}: use a matching host")));
     }
     Ok(())
+}
+
+/// Checks that nothing that was durable is missing at the end.
+fn check_end(connection: &Connection, path: &str, mark: u64) -> Result<(), StoreError> {
+    let end = last_g(connection).map_err(|error| failed(path, error))?;
+    lock::check_mark(path, mark, end)
+}
+
+fn last_g(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0)).map(|g| g as u64)
 }
 
 fn damaged(path: &str, why: String) -> StoreError {
@@ -312,7 +299,7 @@ impl Store for SqliteStore {
             Ok(Image {
                 secret: secret.try_into().map_err(|_| bad(0))?,
                 position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
-                g: connection.query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0))? as u64,
+                g: last_g(connection)?,
                 spaces: rows(connection, "SELECT did, name, seq, head FROM space ORDER BY cid", [], space_row)?,
                 cells: rows(
                     connection,
@@ -344,6 +331,8 @@ impl Store for SqliteStore {
         if result.is_err() {
             // Nothing of the batch remains, so neither do the row numbers of its spaces.
             cids.retain(|did, _| !added.contains(did));
+        } else if let (Some(last), Some(lock)) = (batch.log.last(), &*self.lock()) {
+            lock.mark(last.g);
         }
         result
     }

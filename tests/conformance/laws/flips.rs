@@ -74,3 +74,61 @@ async fn a_flipped_bit_is_found_or_changes_no_answer() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(found > 0 && same > 0);
 }
+
+/// What was committed last is in the write-ahead log until the next start. SQLite ends that log at the first frame
+/// that is damaged, as if the power had gone there: the mark beside the store tells the two apart. (T5, T8)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_the_write_ahead_log_of_a_killed_host_is_found_or_changes_no_answer() {
+    let home = Home::default();
+    let _host = super::lively(&home, 1).await;
+    // As the host that was killed left it.
+    let ends = ["", "-wal", ".lock"];
+    let read = |end: &str| fs::read(format!("{}{end}", home.store().display())).unwrap();
+    let whole = ends.map(read);
+    let copy = tempfile::tempdir().unwrap();
+    let file = copy.path().join("charm.db");
+    let put = |parts: &[Vec<u8>; 3]| {
+        let _ = fs::remove_file(copy.path().join("charm.db-shm"));
+        for (end, bytes) in ends.iter().zip(parts) {
+            fs::write(format!("{}{end}", file.display()), bytes).unwrap();
+        }
+    };
+    put(&whole);
+    let expected = ask(&file, true).unwrap();
+    let mut random = Random::new(seed());
+    let (mut found, mut same) = (0, 0);
+    for number in 0..times(200) {
+        let mut parts = whole.clone();
+        let at = random.below(parts[1].len() as u64) as usize;
+        parts[1][at] ^= 1 << random.below(8);
+        put(&parts);
+        match ask(&file, number % 2 == 0) {
+            Ok(answer) => assert!(answer == expected, "byte {at}: another answer"),
+            Err(_) => found += 1,
+        }
+        same = number + 1 - found;
+    }
+    eprintln!("{} bytes, {found} flips found, {same} without effect", whole[1].len());
+    assert!(found > 0);
+}
+
+/// (I3)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_put_in_place_of_the_store_is_refused_until_the_operator_accepts_it() {
+    let home = Home::default();
+    eventful(&home, 1).await;
+    let older = fs::read(home.store()).unwrap();
+    let host = home.open().await;
+    let charm = charm_conformance::probe(&host, "later").await;
+    charm_conformance::note(&host, charm, serde_json::json!(1)).await;
+    host.shutdown().await.unwrap();
+    // Closed by whoever holds it last.
+    drop(home.builder().await);
+    fs::write(home.store(), older).unwrap();
+    for refused in [SqliteStore::open(home.store()), SqliteStore::open_read_only(home.store())] {
+        let text = refused.err().unwrap().to_string();
+        assert!(text.contains("was durable") && text.contains("older copy"), "{text}");
+    }
+    fs::remove_file(format!("{}.lock", home.store().display())).unwrap();
+    home.open().await.shutdown().await.unwrap();
+}

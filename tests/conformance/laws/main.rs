@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, Image, Law, Limits, MemoryStore, Names, NewEvent, Outcome, SqliteStore, Store,
+    Archive, Did, FileKeyring, Host, Image, Law, Limits, MemoryStore, Names, NewEvent, Outcome, SqliteStore, Store,
     VerifyError,
 };
 use forged::{Forged, Rows};
@@ -24,6 +24,12 @@ fn wait() -> Json {
 /// sends, receipts, dead letters dropped, pushed out and sent again, events from outside with ids and without, and
 /// events that wait.
 async fn eventful(home: &Home, rounds: u64) {
+    drop(lively(home, rounds).await);
+    drop(home.builder().await);
+}
+
+/// As `eventful`, with the host that still runs.
+async fn lively(home: &Home, rounds: u64) -> Host {
     let wire = Wire::gated();
     let limits = Limits { conflict_ms_max: 0, dead_letters_max: 3, ..Limits::default() };
     let host = home.builder().await.transport(wire.clone()).limits(limits).open().await.unwrap();
@@ -70,8 +76,7 @@ async fn eventful(home: &Home, rounds: u64) {
     for _ in 0..2 {
         send(&host, d, json!([wait()])).await;
     }
-    drop(host);
-    drop(home.builder().await);
+    host
 }
 
 fn archive(home: &Home) -> Archive {

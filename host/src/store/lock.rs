@@ -1,0 +1,87 @@
+//! The file beside a store: it keeps other hosts out, and remembers which commit was durable last.
+//!
+//! The mark is written after the store's sync and never synced itself, so it may be behind after a power cut and is
+//! never ahead. A store that ends before its mark has lost something: its end was damaged, or it is an older copy.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use super::StoreError;
+
+/// The lock of one host.
+pub struct Lock {
+    /// None where the store keeps others out by itself.
+    file: Option<File>,
+}
+
+/// Opens a file for reading and writing, making it for its owner alone: cells hold tokens.
+pub fn create(path: &str) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+fn path_of(store: &str) -> String {
+    format!("{store}.lock")
+}
+
+impl Lock {
+    /// Returns a lock of nothing.
+    pub fn none() -> Lock {
+        Lock { file: None }
+    }
+
+    /// Takes the lock of a store.
+    ///
+    /// # Errors
+    /// `InUse`, `Failed`.
+    pub fn take(store: &str) -> Result<Lock, StoreError> {
+        let path = path_of(store);
+        let error = |error| StoreError::Failed(format!("{path}: {error}"));
+        let file = create(&path).map_err(error)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { file: Some(file) }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
+            Err(TryLockError::Error(why)) => Err(error(why)),
+        }
+    }
+
+    /// Notes that commit `g` is durable. A note that fails is one that is behind.
+    pub fn mark(&self, g: u64) {
+        if let Some(file) = &self.file {
+            // Twice, so that half of it is no mark. Always as long, so that it needs no space but the first time.
+            let _ = file.write_all_at(format!("{g:020} {g:020}\n").as_bytes(), 0);
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is just being started may still hold a copy of it.
+        let _ = self.file.take().map(|file| file.unlock());
+    }
+}
+
+/// Returns the last commit that is known to have been durable, 0 for none. To be read before the store is.
+pub fn mark(store: &str) -> u64 {
+    let text = std::fs::read_to_string(Path::new(&path_of(store))).unwrap_or_default();
+    let (first, second) = text.trim_end().split_once(' ').unwrap_or_default();
+    if first == second { first.parse().unwrap_or(0) } else { 0 }
+}
+
+/// Checks that a store ends no earlier than its mark.
+///
+/// # Errors
+/// `Damaged`.
+pub fn check_mark(store: &str, mark: u64, end: u64) -> Result<(), StoreError> {
+    if end >= mark {
+        return Ok(());
+    }
+    let why = format!(
+        "it ends at commit {end}, and commit {mark} was durable: its end is damaged or it is an older copy; restore the \
+         newest backup, and to go on from an older one remove {}",
+        path_of(store)
+    );
+    Err(StoreError::Damaged { path: store.to_owned(), why })
+}
