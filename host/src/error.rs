@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{did::Did, event::EventId, store::StoreError, value::Mismatch};
+use crate::{did::Did, event::EventId, limits::MESSAGE_BYTES_MAX, store::StoreError, value::Mismatch};
 
 /// Cuts `text` to at most `bytes_max` bytes at a character boundary and escapes control characters.
 pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
@@ -21,6 +21,21 @@ pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
         end -= 1;
     }
     Cow::Owned(format!("{}…", &clean[..end]))
+}
+
+/// Cuts the text of a receipt: to `MESSAGE_BYTES_MAX`, and so that the receipt stays below 2 KiB as JSON too, where
+/// a quote and a backslash take two bytes (T7).
+pub(crate) fn clip_message(text: &str) -> Cow<'_, str> {
+    const JSON_BYTES_MAX: usize = 1_792;
+    let text = clip(text, MESSAGE_BYTES_MAX);
+    let json = |c: char| c.len_utf8() + usize::from(matches!(c, '"' | '\\'));
+    if text.chars().map(json).sum::<usize>() <= JSON_BYTES_MAX {
+        return text;
+    }
+    let mut left = JSON_BYTES_MAX - '…'.len_utf8();
+    let fits = |c: &char| left.checked_sub(json(*c)).map(|rest| left = rest).is_some();
+    let kept: String = text.chars().take_while(fits).collect();
+    Cow::Owned(kept + "…")
 }
 
 /// The host has stopped, or cannot make anything durable now.

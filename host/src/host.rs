@@ -8,6 +8,7 @@ use crate::{
     archive::{self, CellInfo, SpaceInfo, Status},
     cell::check_name,
     charms::{Charms, Installed},
+    counters::Counters,
     descriptor::Descriptor,
     did::Did,
     directory::{Entry, Names, Rights},
@@ -348,6 +349,11 @@ impl Host {
     /// Returns the DID of the charm with this name, installed or known to the store.
     pub fn did_of(&self, name: &str) -> Option<Did> {
         self.stage.committer.did_of(name)
+    }
+
+    /// Returns how much was sent, settled and run again since the host was opened.
+    pub fn counters(&self) -> Counters {
+        self.stage.committer.counters()
     }
 
     /// Sends an event; completes when it is durable in the receiver's inbox.

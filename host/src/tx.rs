@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use committer::{Accepted, Committer, Failure, Refused};
-pub use conflict::Conflict;
+pub use conflict::{Cause, Tries};
 pub use refusal::Refusal;
 pub use versions::{Version, Versions};
 
