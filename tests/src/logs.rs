@@ -7,6 +7,10 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
+/// Everything, but what the compiler tells about each instruction: gigabytes when a component is not in the code cache.
+const FILTER: &str =
+    "trace,cranelift_codegen=info,cranelift_frontend=info,regalloc2=info,wasmtime_internal_cranelift=info";
+
 /// The log of this process at the finest level, from the first [`Logs::capture`] on. All tests of a binary
 /// share it: look for lines by a DID or an event id.
 #[derive(Clone, Default)]
@@ -18,10 +22,8 @@ impl Logs {
         static LOGS: OnceLock<Logs> = OnceLock::new();
         let start = || {
             let logs = Logs::default();
-            let format = tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
-            format.with_writer(logs.clone()).init();
+            let filter = tracing_subscriber::EnvFilter::new(FILTER);
+            tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(logs.clone()).init();
             logs
         };
         LOGS.get_or_init(start).clone()
