@@ -1,6 +1,6 @@
 //! What an embedder can get back, by operation. Texts are bounded and hold no values (T7).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
 use crate::{did::Did, event::EventId, limits::MESSAGE_BYTES_MAX, store::StoreError, value::Mismatch};
 
@@ -21,6 +21,22 @@ pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
         end -= 1;
     }
     Cow::Owned(format!("{}…", &clean[..end]))
+}
+
+/// Returns a file's name for an error, without control characters; of a long one its end, which says most.
+pub(crate) fn shown(file: &Path) -> String {
+    const FILE_BYTES_MAX: usize = 512;
+    let text = file.display().to_string();
+    let mut start = text.len().saturating_sub(FILE_BYTES_MAX / 2);
+    let text = if text.len() <= FILE_BYTES_MAX {
+        text
+    } else {
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        format!("…{}", &text[start..])
+    };
+    clip(&text, FILE_BYTES_MAX).into_owned()
 }
 
 /// Cuts the text of a receipt: to `MESSAGE_BYTES_MAX`, and so that the receipt stays below 2 KiB as JSON too, where
@@ -53,6 +69,13 @@ pub enum Unavailable {
     /// The disk is full. The host keeps what it has and tries again.
     #[error("disk full: free space, the host goes on by itself; events sent meanwhile keep their ids and settle then")]
     DiskFull,
+}
+
+impl Unavailable {
+    /// Stopped by an error, whose text may come from a store or keyring of the embedder's.
+    pub(crate) fn stopped(error: &dyn std::fmt::Display) -> Unavailable {
+        Unavailable::Stopped { reason: clip(&error.to_string(), 640).into_owned() }
+    }
 }
 
 /// Why a host does not open.

@@ -278,8 +278,8 @@ impl Host {
             return Err(InstallError::TooLarge { charm: name, bytes: component.len(), max });
         }
         let grant_error = |why| InstallError::Grant { charm: name.clone(), why };
-        for grant in &http {
-            check_http_grant(grant).map_err(grant_error)?;
+        for (index, grant) in http.iter().enumerate() {
+            check_http_grant(index, grant).map_err(grant_error)?;
         }
         let known = self.stage.committer.did_of(&name);
         if let (Some(wanted), Some(found)) = (pinned, known)
@@ -377,7 +377,7 @@ impl Host {
             Ok(Some(receipt)) => Ok(receipt),
             Ok(None) | Err(ReadError::Unavailable(Unavailable::Closed)) => Err(Unavailable::Closed.into()),
             Err(ReadError::Unavailable(why)) => Err(why.into()),
-            Err(error) => Err(Unavailable::Stopped { reason: error.to_string() }.into()),
+            Err(error) => Err(Unavailable::stopped(&error).into()),
         }
     }
 
@@ -596,9 +596,8 @@ fn check_charm_name(name: &str) -> Result<(), InstallError> {
     Err(InstallError::Name { name: clip(name, 64).into_owned(), why: why.to_owned() })
 }
 
-fn check_http_grant(grant: &HttpGrant) -> Result<(), String> {
-    // Without a user name and password.
-    let shown = clip(grant.origin.rsplit('@').next().unwrap_or_default(), 128);
+fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), String> {
+    let shown = crate::http::shown(&grant.origin).unwrap_or_else(|| format!("number {}", index + 1));
     match crate::http::origin(&grant.origin) {
         Ok(origin) if origin == grant.origin => {}
         Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),
@@ -627,6 +626,6 @@ fn send_error(refused: Refused, to: Did) -> SendError {
         Refused::Reused(id) => SendError::IdReused { id },
         Refused::Gone => SendError::NoSuchLetter,
         Refused::Unavailable(why) => SendError::Unavailable(why),
-        Refused::Store(error) => SendError::Unavailable(Unavailable::Stopped { reason: error.to_string() }),
+        Refused::Store(error) => SendError::Unavailable(Unavailable::stopped(&error)),
     }
 }

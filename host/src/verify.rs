@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     did::Did,
+    limits::NAME_BYTES_MAX,
     receipt::Outcome,
     record::{self, Hash, Record},
     store::{CellRow, Store, StoreError},
@@ -109,13 +110,18 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
     }
     for CellRow { name, g, value, .. } in image.cells.iter().filter(|cell| cell.space == *space) {
         if cells.remove(&**name) != Some((*g, value.clone())) {
-            return Err(VerifyError::Cell { space: *space, cell: name.to_string() });
+            return Err(cell_error(*space, &name));
         }
     }
     match cells.pop_first() {
-        Some((cell, _)) => Err(VerifyError::Cell { space: *space, cell }),
+        Some((cell, _)) => Err(cell_error(*space, &cell)),
         None => Ok(proof),
     }
+}
+
+/// Names a cell of a store that may hold anything.
+fn cell_error(space: Did, cell: &str) -> VerifyError {
+    VerifyError::Cell { space, cell: crate::error::clip(cell, NAME_BYTES_MAX).into_owned() }
 }
 
 /// Returns the value that a cell had after commit `seq` of its space. `g` is the commit that wrote its

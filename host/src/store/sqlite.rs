@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row,
 use super::{Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError};
 use crate::{
     did::Did,
+    error::shown,
     event::EventId,
     limits::VALUE_DEPTH_MAX,
     receipt::{Outcome, Receipt},
@@ -59,18 +60,20 @@ struct Writer {
 struct Lock(File);
 
 /// Opens a file for writing, making it for its owner alone: cells hold tokens.
-fn create(path: &str) -> std::io::Result<File> {
+fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
 impl Lock {
-    fn take(store: &str) -> Result<Lock, StoreError> {
-        let path = format!("{store}.lock");
-        let error = |error| StoreError::Failed(format!("{path}: {error}"));
+    fn take(store: &Path) -> Result<Lock, StoreError> {
+        let mut path = store.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let error = |error| StoreError::Failed(format!("{}: {error}", shown(&path)));
         let file = create(&path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: shown(store) }),
             Err(TryLockError::Error(why)) => Err(error(why)),
         }
     }
@@ -90,9 +93,9 @@ impl SqliteStore {
     /// `InUse` while another host has it open; `Damaged`; `Failed`.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
-        let name = path.display().to_string();
-        let lock = Lock::take(&name)?;
-        create(&name).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
+        let name = shown(path);
+        let lock = Lock::take(path)?;
+        create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
@@ -105,7 +108,7 @@ impl SqliteStore {
     /// `Damaged` when the file is not a store; `Failed` when it is not there.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
-        let name = path.display().to_string();
+        let name = shown(path);
         let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
         check_version(&first, &name)?;
