@@ -310,7 +310,8 @@ async fn a_turn_that_gives_up_says_how_often_and_how_long_it_tried() {
     let [told, pauses, total, paused] = tries(message(&receipt));
     assert_eq!((told, pauses), (attempts as u128, attempts as u128 - 1));
     assert!(total >= 60 && paused <= total, "{receipt:?}");
-    assert!(pauses == 0 || paused > 0 || total < 70, "{receipt:?}");
+    // The first five take at least 3 ms together.
+    assert!(pauses < 5 || paused > 0, "{receipt:?}");
     assert_eq!(counted(&host).conflicts, attempts as u64, "each attempt met one");
 }
 
