@@ -238,10 +238,11 @@ fn rights(
 }
 
 fn parse_did(charm: &str, text: &str) -> Result<Did, InstallError> {
+    // What does not even begin like a DID may be a secret key in the wrong place.
+    let is_public = text.starts_with("did:") || text.starts_with("z6Mk");
     text.parse().map_err(|error: crate::did::DidError| InstallError::Grant {
         charm: clip(charm, 128).into_owned(),
-        // What does not even begin like a DID may be a key pasted into the wrong place.
-        why: format!("did {}: {error}", if text.starts_with("did:") { clip(text, 128) } else { "(not shown)".into() }),
+        why: format!("did {}: {error}", if is_public { clip(text, 128) } else { "(not shown)".into() }),
     })
 }
 

@@ -110,7 +110,7 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
     }
     for CellRow { name, g, value, .. } in image.cells.iter().filter(|cell| cell.space == *space) {
         if cells.remove(&**name) != Some((*g, value.clone())) {
-            return Err(cell_error(*space, &name));
+            return Err(cell_error(*space, name));
         }
     }
     match cells.pop_first() {
