@@ -1,8 +1,8 @@
 //! What an embedder can get back, by operation. Texts are bounded and hold no values (T7).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
-use crate::{did::Did, event::EventId, store::StoreError, value::Mismatch};
+use crate::{did::Did, event::EventId, limits::MESSAGE_BYTES_MAX, store::StoreError, value::Mismatch};
 
 /// Cuts `text` to at most `bytes_max` bytes at a character boundary and escapes control characters.
 pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
@@ -23,6 +23,37 @@ pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &clean[..end]))
 }
 
+/// Returns a file's name for an error, without control characters; of a long one its end, which says most.
+pub(crate) fn shown(file: &Path) -> String {
+    const FILE_BYTES_MAX: usize = 512;
+    let text = file.display().to_string();
+    let mut start = text.len().saturating_sub(FILE_BYTES_MAX / 2);
+    let text = if text.len() <= FILE_BYTES_MAX {
+        text
+    } else {
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        format!("…{}", &text[start..])
+    };
+    clip(&text, FILE_BYTES_MAX).into_owned()
+}
+
+/// Cuts the text of a receipt: to `MESSAGE_BYTES_MAX`, and so that the receipt stays below 2 KiB as JSON too, where
+/// a quote and a backslash take two bytes (T7).
+pub(crate) fn clip_message(text: &str) -> Cow<'_, str> {
+    const JSON_BYTES_MAX: usize = 1_792;
+    let text = clip(text, MESSAGE_BYTES_MAX);
+    let json = |c: char| c.len_utf8() + usize::from(matches!(c, '"' | '\\'));
+    if text.chars().map(json).sum::<usize>() <= JSON_BYTES_MAX {
+        return text;
+    }
+    let mut left = JSON_BYTES_MAX - '…'.len_utf8();
+    let fits = |c: &char| left.checked_sub(json(*c)).map(|rest| left = rest).is_some();
+    let kept: String = text.chars().take_while(fits).collect();
+    Cow::Owned(kept + "…")
+}
+
 /// The host has stopped, or cannot make anything durable now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
@@ -38,6 +69,13 @@ pub enum Unavailable {
     /// The disk is full. The host keeps what it has and tries again.
     #[error("disk full: free space, the host goes on by itself; events sent meanwhile keep their ids and settle then")]
     DiskFull,
+}
+
+impl Unavailable {
+    /// Stopped by an error, whose text may come from a store or keyring of the embedder's.
+    pub(crate) fn stopped(error: &dyn std::fmt::Display) -> Unavailable {
+        Unavailable::Stopped { reason: clip(&error.to_string(), 640).into_owned() }
+    }
 }
 
 /// Why a host does not open.

@@ -8,6 +8,7 @@ use crate::{
     archive::{self, CellInfo, SpaceInfo, Status},
     cell::check_name,
     charms::{Charms, Installed},
+    counters::Counters,
     descriptor::Descriptor,
     did::Did,
     directory::{Entry, Names, Rights},
@@ -282,8 +283,8 @@ impl Host {
             return Err(InstallError::TooLarge { charm: name, bytes: component.len(), max });
         }
         let grant_error = |why| InstallError::Grant { charm: name.clone(), why };
-        for grant in &http {
-            check_http_grant(grant).map_err(grant_error)?;
+        for (index, grant) in http.iter().enumerate() {
+            check_http_grant(index, grant).map_err(grant_error)?;
         }
         let known = self.stage.committer.did_of(&name);
         if let (Some(wanted), Some(found)) = (pinned, known)
@@ -355,6 +356,11 @@ impl Host {
         self.stage.committer.did_of(name)
     }
 
+    /// Returns how much was sent, settled and run again since the host was opened.
+    pub fn counters(&self) -> Counters {
+        self.stage.committer.counters()
+    }
+
     /// Sends an event; completes when it is durable in the receiver's inbox.
     ///
     /// # Errors
@@ -376,7 +382,7 @@ impl Host {
             Ok(Some(receipt)) => Ok(receipt),
             Ok(None) | Err(ReadError::Unavailable(Unavailable::Closed)) => Err(Unavailable::Closed.into()),
             Err(ReadError::Unavailable(why)) => Err(why.into()),
-            Err(error) => Err(Unavailable::Stopped { reason: error.to_string() }.into()),
+            Err(error) => Err(Unavailable::stopped(&error).into()),
         }
     }
 
@@ -603,9 +609,8 @@ fn check_charm_name(name: &str) -> Result<(), InstallError> {
     Err(InstallError::Name { name: clip(name, 64).into_owned(), why: why.to_owned() })
 }
 
-fn check_http_grant(grant: &HttpGrant) -> Result<(), String> {
-    // Without a user name and password.
-    let shown = clip(grant.origin.rsplit('@').next().unwrap_or_default(), 128);
+fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), String> {
+    let shown = crate::http::shown(&grant.origin).unwrap_or_else(|| format!("number {}", index + 1));
     match crate::http::origin(&grant.origin) {
         Ok(origin) if origin == grant.origin => {}
         Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),
@@ -634,6 +639,6 @@ fn send_error(refused: Refused, to: Did) -> SendError {
         Refused::Reused(id) => SendError::IdReused { id },
         Refused::Gone => SendError::NoSuchLetter,
         Refused::Unavailable(why) => SendError::Unavailable(why),
-        Refused::Store(error) => SendError::Unavailable(Unavailable::Stopped { reason: error.to_string() }),
+        Refused::Store(error) => SendError::Unavailable(Unavailable::stopped(&error)),
     }
 }

@@ -6,14 +6,14 @@
 
 mod client;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 pub use client::HttpClient;
 
 use crate::{env::BoxFuture, error::Unavailable, limits::Limits, tx::Committer};
 
 /// One request, as a guest asks it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// Upper-case method.
     pub method: String,
@@ -26,7 +26,7 @@ pub struct Request {
 }
 
 /// One answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// Status code.
     pub status: u16,
@@ -34,6 +34,22 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
+}
+
+/// Headers, bodies and the rest of the URL never reach logs.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { method, url, headers, body } = self;
+        let origin = shown(url).unwrap_or_default();
+        write!(f, "{method} {origin} with {} headers and {} bytes", headers.len(), body.len())
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Response { status, headers, body } = self;
+        write!(f, "status {status} with {} headers and {} bytes", headers.len(), body.len())
+    }
 }
 
 /// How an exchange fails.
@@ -201,6 +217,13 @@ pub fn origin(url: &str) -> Result<String, String> {
         return Err("url holds a user name".to_owned());
     }
     Ok(url.origin().ascii_serialization())
+}
+
+/// Returns what may be shown of a URL: its scheme, host and port. The rest may hold secrets, and so may a text that is
+/// no URL.
+pub(crate) fn shown(url: &str) -> Option<String> {
+    let origin = reqwest::Url::parse(url).ok().filter(|url| url.has_host())?.origin();
+    Some(crate::error::clip(&origin.ascii_serialization(), 128).into_owned())
 }
 
 fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Result<&'a HttpGrant, FetchError> {

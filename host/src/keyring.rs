@@ -12,7 +12,10 @@ use std::{
 use ed25519_dalek::{Signer, SigningKey};
 use zeroize::Zeroizing;
 
-use crate::{did::Did, error::KeyError};
+use crate::{
+    did::Did,
+    error::{KeyError, shown},
+};
 
 /// Makes keys and signs with them. Secrets never leave it.
 pub trait Keyring: Send + Sync + 'static {
@@ -90,7 +93,7 @@ impl FileKeyring {
         let mode = fs::metadata(&folder).map_err(|error| io(&folder, error))?.permissions().mode() & 0o777;
         // Others may list it; whoever can write in it could put other keys there.
         if mode & 0o022 != 0 {
-            return Err(KeyError::Writable { folder: folder.display().to_string(), mode });
+            return Err(KeyError::Writable { folder: shown(&folder), mode });
         }
         Ok(FileKeyring { folder, loaded: MemoryKeyring::default() })
     }
@@ -105,7 +108,7 @@ impl FileKeyring {
             return Ok(());
         }
         let path = self.file(did);
-        let name = path.display().to_string();
+        let name = shown(&path);
         let mut file = match fs::File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(KeyError::Missing { did: *did }),
@@ -161,7 +164,7 @@ impl Keyring for FileKeyring {
 }
 
 fn io(path: &Path, error: std::io::Error) -> KeyError {
-    KeyError::Io { file: path.display().to_string(), error }
+    KeyError::Io { file: shown(path), error }
 }
 
 fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {

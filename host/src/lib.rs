@@ -17,6 +17,7 @@
 mod archive;
 mod cell;
 mod charms;
+mod counters;
 mod descriptor;
 mod did;
 mod directory;
@@ -43,6 +44,7 @@ mod verify;
 
 pub use archive::{Archive, CellInfo, SpaceInfo, Status};
 pub use cell::CellId;
+pub use counters::Counters;
 pub use descriptor::Descriptor;
 pub use did::{Did, DidError};
 pub use directory::Names;

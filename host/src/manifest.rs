@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{
     did::Did,
     directory::{Names, Rights},
-    error::{InstallError, clip},
+    error::{InstallError, clip, shown},
     host::{Charm, Host},
     http::HttpGrant,
 };
@@ -154,7 +154,7 @@ impl Manifest {
     pub fn load(file: &Path) -> Result<Manifest, ManifestError> {
         let text = read(file, MANIFEST_BYTES_MAX)
             .and_then(|bytes| String::from_utf8(bytes).map_err(|_| malformed(file, "not UTF-8")))?;
-        let mut manifest: Manifest = toml::from_str(&text).map_err(|error| malformed(file, &error.to_string()))?;
+        let mut manifest: Manifest = toml::from_str(&text).map_err(|error| malformed(file, &explain(&text, &error)))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         for path in [&mut manifest.store, &mut manifest.keys, &mut manifest.cache] {
             *path = folder.join(&*path);
@@ -215,7 +215,7 @@ fn rights(
         let owner = match dids.get(&grant.charm) {
             Some(did) => *did,
             None => grant.charm.parse().map_err(|_| InstallError::Grant {
-                charm: holder.to_owned(),
+                charm: clip(holder, 128).into_owned(),
                 why: format!("{} is neither a charm of this manifest nor a DID", clip(&grant.charm, 128)),
             })?,
         };
@@ -230,7 +230,7 @@ fn rights(
             };
             if map.insert(owner, names).is_some() {
                 let why = format!("{} is named in two grants: merge them", clip(&grant.charm, 128));
-                return Err(InstallError::Grant { charm: holder.to_owned(), why });
+                return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why });
             }
         }
     }
@@ -238,14 +238,16 @@ fn rights(
 }
 
 fn parse_did(charm: &str, text: &str) -> Result<Did, InstallError> {
+    // What does not even begin like a DID may be a secret key in the wrong place.
+    let is_public = text.starts_with("did:") || text.starts_with("z6Mk");
     text.parse().map_err(|error: crate::did::DidError| InstallError::Grant {
         charm: clip(charm, 128).into_owned(),
-        why: format!("did {}: {error}", clip(text, 128)),
+        why: format!("did {}: {error}", if is_public { clip(text, 128) } else { "(not shown)".into() }),
     })
 }
 
 fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, ManifestError> {
-    let io = |error| ManifestError::Io { file: file.display().to_string(), error };
+    let io = |error| ManifestError::Io { file: shown(file), error };
     let bytes = std::fs::read(file).map_err(io)?;
     if bytes.len() > bytes_max {
         return Err(malformed(file, &format!("larger than {bytes_max} bytes")));
@@ -254,6 +256,27 @@ fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, ManifestError> {
 }
 
 fn malformed(file: &Path, text: &str) -> ManifestError {
-    let lines: Vec<_> = text.lines().map(|line| clip(line, 256)).collect();
-    ManifestError::Malformed { file: file.display().to_string(), text: lines.join("\n") }
+    ManifestError::Malformed { file: shown(file), text: clip(text, 384).into_owned() }
+}
+
+/// Says where and why a text is not a manifest: keys and kinds, never a value, which may be a secret.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let (start, end) = error.span().map_or((0, 0), |span| (span.start.min(text.len()), span.end.min(text.len())));
+    let before = text.get(..start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    let is_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    let why = if is_value {
+        // `invalid type: string "…", expected a sequence`
+        let kind = message.split(['"', '`']).next().unwrap_or_default().trim_end();
+        let expected = message.rsplit_once(", expected ").map_or("another", |(_, expected)| expected);
+        format!("{kind}, expected {expected}")
+    } else if message == "duplicate key" {
+        let key = text.get(start..end).unwrap_or_default();
+        format!("{message} {}", clip(key.lines().next().unwrap_or_default(), 64))
+    } else {
+        message.to_owned()
+    };
+    format!("line {line}, column {column}: {why}")
 }

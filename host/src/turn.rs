@@ -24,7 +24,7 @@ use crate::{
     http::{Outbound, Transport},
     receipt::Outcome,
     store::Queued,
-    tx::{Committer, Failure, Transaction},
+    tx::{Committer, Failure, Transaction, Tries},
 };
 
 /// First pause after a conflict; doubles up to `PAUSE_MAX`, each time with jitter.
@@ -80,9 +80,11 @@ impl Stage {
             time_ms: self.env.now_ms(),
             seed: self.committer.mint().seed(&event.id),
         };
-        let budget = Duration::from_millis(self.committer.limits().conflict_ms_max);
+        let limits = self.committer.limits();
+        let budget = Duration::from_millis(limits.conflict_ms_max);
         let mut outbound = Outbound::new(self.transport.clone(), self.committer.clone(), charm.http.clone());
-        let (start, mut attempts, mut pause) = (self.env.monotonic(), 0u32, PAUSE_MIN);
+        let (start, mut paused) = (self.env.monotonic(), Duration::ZERO);
+        let (mut attempts, mut pause) = (0u32, PAUSE_MIN);
         loop {
             attempts += 1;
             let tx = Transaction::begin(&self.committer, queued, directory.clone());
@@ -98,21 +100,19 @@ impl Stage {
                     tracing::debug!(seq, attempts, "committed");
                     return Ok(());
                 }
-                Err(Failure::Conflict(conflict)) => conflict.to_string(),
-                Err(Failure::Full(inbox)) => format!("inbox of {inbox} filled up"),
+                Err(Failure::Conflict(cause)) => cause,
                 Err(Failure::Limit(text)) => return settle(Outcome::Faulted, &text),
                 Err(Failure::Unavailable(why)) => return Err(why),
             };
-            if self.env.monotonic() - start >= budget {
-                let remedy = "read less, or a narrower path, of cells that others write often";
-                let waited = budget.as_millis();
-                return settle(
-                    Outcome::ConflictExhausted,
-                    &format!("{cause}; {attempts} attempts in {waited} ms; {remedy}"),
-                );
+            let end = self.env.monotonic();
+            if end - start >= budget {
+                let (total_ms, paused_ms) = ((end - start).as_millis(), paused.as_millis());
+                let tries = Tries { attempts, total_ms, paused_ms };
+                return settle(Outcome::ConflictExhausted, &cause.exhausted(&tries, limits));
             }
-            tracing::debug!(cause, attempts, "conflict: running again");
+            tracing::debug!(%cause, attempts, "conflict: running again");
             self.pause(&mut pause).await;
+            paused += self.env.monotonic() - end;
             outbound = recorded;
             outbound.rewind();
         }

@@ -13,7 +13,7 @@ mod versions;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use committer::{Accepted, Committer, Failure, Refused};
-pub use conflict::Conflict;
+pub use conflict::{Cause, Tries};
 pub use refusal::Refusal;
 pub use versions::{Version, Versions};
 

@@ -558,7 +558,7 @@ async fn a_manifest_with_senseless_grants_is_refused() {
         ("grant = [{ charm = \"helo\", read = [\"a\"] }]", "helo is neither a charm of this manifest nor a DID"),
         (twice, "hello is named in two grants: merge them"),
         ("http = [{ origin = \"https://a.example/path\", methods = [\"GET\"] }]", "write it as https://a.example"),
-        ("http = [{ origin = \"a.example\", methods = [\"GET\"] }]", "http origin a.example"),
+        ("http = [{ origin = \"a.example\", methods = [\"GET\"] }]", "http origin number 1: url does not parse"),
         ("http = [{ origin = \"https://a.example\", methods = [\"get\"] }]", "methods are upper-case"),
         ("did = \"did:key:zoom\"", "did:key:zoom"),
         ("did = \"did:key:z6LSeu9HkTHSfLLeUs2nnzUSNedgDUevfNQgQjQC23ZCit6F\"", "not an Ed25519 did:key"),

@@ -60,6 +60,64 @@ fn every_bound_is_named_by_a_test() {
     none(bounds.into_iter().filter(|bound| !is_named(bound)), "bounds without a test");
 }
 
+/// Each way to fail is driven with a planted secret, and measured (T7). What a guest sees of a refusal or of an exchange
+/// has a name of its own.
+#[test]
+fn every_variant_of_every_error_is_driven_by_the_chapter_errors() {
+    let chapter: String = below("tests/conformance/errors/").map(|file| file.text.as_str()).collect();
+    // Whole words only: `SendError::Id` is not `SendError::IdReused`.
+    let names = |name: &str| {
+        chapter.match_indices(name).any(|(at, _)| !chapter[at + name.len()..].starts_with(char::is_alphanumeric))
+    };
+    let (mut types, mut missing) = (0, Vec::new());
+    for file in host() {
+        // The error type that the line is in.
+        let (mut derives, mut inside) = (false, None);
+        for line in file.text.lines() {
+            let mut words = line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+            let declared = line.strip_prefix("pub enum ").or(line.strip_prefix("pub struct ")).map(words_of);
+            if line.starts_with("#[derive(") {
+                derives = line.contains("thiserror::Error");
+            } else if let Some(name) = declared {
+                inside = (derives || name == "TransportError").then(|| name.clone());
+                types += usize::from(inside.is_some());
+                derives = false;
+                if line.starts_with("pub struct ") {
+                    missing.extend(inside.take().filter(|name| !names(name)));
+                }
+            } else if line == "}" {
+                inside = None;
+            } else if let (Some(error), Some(variant)) = (&inside, words.next())
+                && line.starts_with("    ")
+                && line[4..].starts_with(|c: char| c.is_ascii_uppercase())
+            {
+                let named = match error.as_str() {
+                    "Refusal" => format!("\"{}\"", kebab(variant)),
+                    _ => format!("{error}::{variant}"),
+                };
+                let seen_by_guests = error != "HttpError" || names(&format!("\"http-{}\"", kebab(variant)));
+                if !names(&named) || !seen_by_guests {
+                    missing.push(format!("{error}::{variant}"));
+                }
+            }
+        }
+    }
+    assert!(types >= 15, "the errors are found: {types}");
+    none(missing, "errors that tests/conformance/errors/ does not drive");
+}
+
+fn words_of(declaration: &str) -> String {
+    words(declaration).first().cloned().unwrap_or_default()
+}
+
+fn kebab(variant: &str) -> String {
+    let dash = |(index, c): (usize, char)| {
+        let start = if index > 0 && c.is_ascii_uppercase() { "-" } else { "" };
+        format!("{start}{}", c.to_ascii_lowercase())
+    };
+    variant.chars().enumerate().map(dash).collect()
+}
+
 /// A guest that nothing runs is dead weight.
 #[test]
 fn every_test_guest_is_run_by_a_test() {

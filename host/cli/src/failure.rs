@@ -46,7 +46,7 @@ impl TryFrom<u8> for Exit {
 /// A failure, as it is printed and as it crosses the socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What, to whom, and what to do next: one line, except for a manifest's excerpt.
+    /// What, to whom, and what to do next, in one line.
     pub error: String,
     /// One word for programs.
     pub kind: Cow<'static, str>,

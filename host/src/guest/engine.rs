@@ -110,6 +110,16 @@ fn text(error: &wasmtime::Error) -> String {
     clip(&format!("{error:#}"), 512).into_owned()
 }
 
+/// Returns the first line of what the engine says about bytes that are no component, without what it quotes of them:
+/// the file may be anything.
+fn nameless(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    let line = text.lines().next().unwrap_or_default();
+    let part = |(number, part)| if number % 2 == 1 && str::len(part) > 1 { "…" } else { part };
+    let parts: Vec<&str> = line.split(['`', '"']).enumerate().map(part).collect();
+    clip(&parts.join("`"), 512).into_owned()
+}
+
 impl Guests {
     /// Starts the engine; compiled code is kept in `cache` when there is one.
     ///
@@ -153,7 +163,7 @@ impl Guests {
             } else if text.contains("pooling allocator") {
                 LoadError::Limit(text)
             } else {
-                LoadError::Malformed(text)
+                LoadError::Malformed(nameless(&error))
             }
         })
     }
@@ -217,7 +227,7 @@ impl Guests {
             Ok(told) => told,
             Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &self.limits).message)),
         };
-        let describe = |why: String| LoadError::Describe(clip(&why, MESSAGE_BYTES_MAX).into_owned());
+        let describe = |why: String| LoadError::Describe(clip(&why, 512).into_owned());
         if told.tags.len() > DECLARATIONS_MAX {
             return Err(describe(format!("more than {DECLARATIONS_MAX} tags")));
         }

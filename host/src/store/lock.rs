@@ -6,10 +6,11 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::StoreError;
+use crate::error::shown;
 
 /// The lock of one host.
 pub struct Lock {
@@ -18,12 +19,14 @@ pub struct Lock {
 }
 
 /// Opens a file for reading and writing, making it for its owner alone: cells hold tokens.
-pub fn create(path: &str) -> std::io::Result<File> {
+pub fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
-fn path_of(store: &str) -> String {
-    format!("{store}.lock")
+fn path_of(store: &Path) -> PathBuf {
+    let mut path = store.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
 }
 
 impl Lock {
@@ -36,13 +39,13 @@ impl Lock {
     ///
     /// # Errors
     /// `InUse`, `Failed`.
-    pub fn take(store: &str) -> Result<Lock, StoreError> {
+    pub fn take(store: &Path) -> Result<Lock, StoreError> {
         let path = path_of(store);
-        let error = |error| StoreError::Failed(format!("{path}: {error}"));
+        let error = |error| StoreError::Failed(format!("{}: {error}", shown(&path)));
         let file = create(&path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: shown(store) }),
             Err(TryLockError::Error(why)) => Err(error(why)),
         }
     }
@@ -64,8 +67,8 @@ impl Drop for Lock {
 }
 
 /// Returns the last commit that is known to have been durable, 0 for none. To be read before the store is.
-pub fn mark(store: &str) -> u64 {
-    let text = std::fs::read_to_string(Path::new(&path_of(store))).unwrap_or_default();
+pub fn mark(store: &Path) -> u64 {
+    let text = std::fs::read_to_string(path_of(store)).unwrap_or_default();
     let (first, second) = text.trim_end().split_once(' ').unwrap_or_default();
     if first == second { first.parse().unwrap_or(0) } else { 0 }
 }
@@ -74,14 +77,13 @@ pub fn mark(store: &str) -> u64 {
 ///
 /// # Errors
 /// `Damaged`.
-pub fn check_mark(store: &str, mark: u64, end: u64) -> Result<(), StoreError> {
+pub fn check_mark(store: &Path, mark: u64, end: u64) -> Result<(), StoreError> {
     if end >= mark {
         return Ok(());
     }
     let why = format!(
         "it ends at commit {end}, and commit {mark} was durable: its end is damaged or it is an older copy; restore the \
-         newest backup, and to go on from an older one remove {}",
-        path_of(store)
+         newest backup, and to go on from an older one remove the .lock file beside it"
     );
-    Err(StoreError::Damaged { path: store.to_owned(), why })
+    Err(StoreError::Damaged { path: shown(store), why })
 }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     did::Did,
+    error::shown,
     event::EventId,
     limits::VALUE_DEPTH_MAX,
     receipt::{Outcome, Receipt},
@@ -64,12 +65,12 @@ impl SqliteStore {
     /// `InUse` while another host has it open; `Damaged`; `Failed`.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
-        let name = path.display().to_string();
-        let (lock, mark) = (Lock::take(&name)?, lock::mark(&name));
-        lock::create(&name).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
+        let name = shown(path);
+        let (lock, mark) = (Lock::take(path)?, lock::mark(path));
+        lock::create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
-        check_end(&connection, &name, mark)?;
+        check_end(&connection, path, mark)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         SqliteStore::new(name.clone(), connection, Some(reader.map_err(|error| failed(&name, error))?), Some(lock))
     }
@@ -81,7 +82,7 @@ impl SqliteStore {
     /// # Errors
     /// As `open`.
     pub fn open_with_vfs(path: impl AsRef<Path>, vfs: &str) -> Result<SqliteStore, StoreError> {
-        let name = path.as_ref().display().to_string();
+        let name = shown(path.as_ref());
         let error = |error| failed(&name, error);
         let mut connection = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs).map_err(error)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(error)?;
@@ -95,12 +96,11 @@ impl SqliteStore {
     /// `Damaged` when the file is not a store; `Failed` when it is not there.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
-        let name = path.display().to_string();
-        let mark = lock::mark(&name);
+        let (name, mark) = (shown(path), lock::mark(path));
         let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
         check_version(&first, &name)?;
-        check_end(&first, &name, mark)?;
+        check_end(&first, path, mark)?;
         SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None)
     }
 
@@ -178,8 +178,8 @@ fn check_version(connection: &Connection, path: &str) -> Result<(), StoreError> 
 }
 
 /// Checks that nothing that was durable is missing at the end.
-fn check_end(connection: &Connection, path: &str, mark: u64) -> Result<(), StoreError> {
-    let end = last_g(connection).map_err(|error| failed(path, error))?;
+fn check_end(connection: &Connection, path: &Path, mark: u64) -> Result<(), StoreError> {
+    let end = last_g(connection).map_err(|error| failed(&shown(path), error))?;
     lock::check_mark(path, mark, end)
 }
 

@@ -16,9 +16,10 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Conflict, Mint, Transaction, Versions};
+use super::{Cause, Mint, Transaction, Versions};
 use crate::{
     archive::SpaceInfo,
+    counters::Counters,
     did::Did,
     directory::Meter,
     env::Env,
@@ -39,10 +40,8 @@ use state::{Open, State};
 /// Why a commit did not take place. Nothing of the transaction remains.
 #[derive(Debug)]
 pub enum Failure {
-    /// A read no longer holds: run the turn again.
-    Conflict(Conflict),
-    /// An inbox filled up since the send was staged: run the turn again, the send will see it (S12).
-    Full(Did),
+    /// Run the turn again.
+    Conflict(Cause),
     /// The space would pass a bound.
     Limit(String),
     /// The host does not write any more.
@@ -85,7 +84,8 @@ impl Committer {
     ) -> Arc<Committer> {
         let Image { secret, g, position, spaces, cells, queued, dead } = image;
         let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
-        let mut state = State { g, position, spaces: HashMap::new(), open: HashMap::new(), closed: false };
+        let counters = Counters { found: queued.len() as u64, ..Counters::default() };
+        let mut state = State { g, position, spaces: HashMap::new(), open: HashMap::new(), closed: false, counters };
         let (_, durable) = watch::channel(true);
         for row in &spaces {
             state.spaces.insert(row.did, Space::new(row, durable.clone()));
@@ -194,6 +194,11 @@ impl Committer {
         spaces
     }
 
+    /// Returns what was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.state().counters()
+    }
+
     /// Returns the number of a space's last commit.
     pub fn last_commit(&self, space: &Did) -> Option<u64> {
         self.state().spaces.get(space).map(|space| space.seq)
@@ -220,12 +225,9 @@ impl Committer {
         let charm = tx.writer;
         let now = self.env.now_ms();
         let mut state = self.open_state().map_err(Failure::Unavailable)?;
-        tx.reads.check(&self.versions).map_err(Failure::Conflict)?;
-        for (inbox, (events, bytes)) in &tx.staged {
-            let space = state.spaces.get(inbox);
-            if space.is_some_and(|space| !space.inbox.has_room(*events, *bytes, &self.limits)) {
-                return Err(Failure::Full(*inbox));
-            }
+        if let Err(cause) = self.check(&state, &tx) {
+            state.counters.conflicts += 1;
+            return Err(Failure::Conflict(cause));
         }
         let (writes, usage) = self.writes(&state, &tx)?;
 
@@ -247,7 +249,7 @@ impl Committer {
         let charm = queued.event.to;
         let now = self.env.now_ms();
         let mut state = self.open_state()?;
-        let message = crate::error::clip(message, crate::limits::MESSAGE_BYTES_MAX).into_owned();
+        let message = crate::error::clip_message(message).into_owned();
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
         let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();
         let seq = state.advance(&charm, usage);
@@ -378,6 +380,20 @@ impl Committer {
         if state.closed { Err(Unavailable::Closed) } else { Ok(state) }
     }
 
+    /// Checks that every read still holds and that there is room for every send.
+    fn check(&self, state: &State, tx: &Transaction) -> Result<(), Cause> {
+        tx.reads.check(&self.versions).map_err(Cause::Read)?;
+        for (did, (events, bytes)) in &tx.staged {
+            if let Some(Space { inbox, .. }) = state.spaces.get(did)
+                && !inbox.has_room(*events, *bytes, &self.limits)
+            {
+                let (events, bytes) = inbox.filled();
+                return Err(Cause::Full { inbox: *did, events, bytes });
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the record's writes and how full the space is after them.
     fn writes(&self, state: &State, tx: &Transaction) -> Result<(Vec<Write>, inbox::Usage), Failure> {
         let mut usage = state.spaces.get(&tx.writer).map(|space| space.usage).unwrap_or_default();
@@ -404,6 +420,7 @@ impl Committer {
         drafts.extend(refused);
         if let Some((queued, receipt)) = &taken {
             state.dequeue(queued);
+            state.counters.settle(receipt.outcome);
             drafts.extend(
                 queued
                     .event
@@ -412,6 +429,7 @@ impl Committer {
                     .map(|on_commit| Draft::receipt(&self.mint, queued.event.sender, on_commit, receipt)),
             );
         }
+        state.counters.sent += drafts.len() as u64;
         let mut sent = Vec::with_capacity(drafts.len());
         for Draft { event, refused, receipt_of } in drafts {
             let _span =
@@ -419,6 +437,7 @@ impl Committer {
             let position = match refused {
                 Some(outcome) => {
                     tracing::debug!(%outcome, "refused");
+                    state.counters.settle(outcome);
                     state.open.insert(event.id, Open::default());
                     None
                 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{cell::CellId, path::Path};
+use crate::{cell::CellId, did::Did, limits::Limits, path::Path};
 
 /// A read that no longer holds. Names the place and the two revisions, never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +17,66 @@ pub struct Conflict {
     pub found: u64,
 }
 
-impl fmt::Display for Conflict {
+/// What a turn met at its commit that makes it run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A read no longer holds.
+    Read(Conflict),
+    /// An inbox filled up since the send was staged: the next attempt will see it (S12).
+    Full {
+        /// Whose.
+        inbox: Did,
+        /// Events in it, receipts on their way to it included.
+        events: usize,
+        /// Their payloads, in bytes.
+        bytes: usize,
+    },
+}
+
+impl Cause {
+    /// Returns the diagnosis of a turn that met conflicts until its time was spent. The path is cut, nothing else:
+    /// with the longest names it stays below `MESSAGE_BYTES_MAX`, so its end is never lost.
+    pub fn exhausted(&self, tries: &Tries, limits: &Limits) -> String {
+        let Tries { attempts, total_ms, paused_ms } = tries;
+        let pauses = attempts.saturating_sub(1);
+        let remedy = match self {
+            Cause::Read(_) => "read less, or a narrower path, of cells that others write often".to_owned(),
+            Cause::Full { .. } => {
+                let Limits { inbox_events_max, inbox_bytes_max, .. } = limits;
+                format!(
+                    "send less at once, or raise inbox-events-max {inbox_events_max} or inbox-bytes-max {inbox_bytes_max}"
+                )
+            }
+        };
+        format!("{self}; {attempts} attempts in {total_ms} ms, with {pauses} pauses of {paused_ms} ms in all; {remedy}")
+    }
+}
+
+/// How long a turn was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// Attempts, each but the last with a pause after it.
+    pub attempts: u32,
+    /// From the start of the first to the end of the last, in milliseconds.
+    pub total_ms: u128,
+    /// All pauses, in milliseconds.
+    pub paused_ms: u128,
+}
+
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conflict { cell, path, seen, found } = self;
-        let place = if path.is_root() { String::new() } else { format!(" at {}", crate::value::at(&path.0)) };
-        write!(f, "cell {} of {}{place} was read at revision {seen} and is at {found} now", cell.name, cell.owner)
+        match self {
+            Cause::Read(Conflict { cell, path, seen, found }) => {
+                let place = if path.is_root() { String::new() } else { format!(" at {}", crate::value::at(&path.0)) };
+                write!(
+                    f,
+                    "cell {} of {}{place} was read at revision {seen} and is at {found} now",
+                    cell.name, cell.owner
+                )
+            }
+            Cause::Full { inbox, events, bytes } => {
+                write!(f, "inbox of {inbox} filled up, with {events} events of {bytes} bytes")
+            }
+        }
     }
 }

@@ -212,8 +212,9 @@ impl Group {
                 }
                 Err(_) if self.closed() => return None,
                 Err(error) => {
-                    tracing::error!(%error, "host stops writing");
-                    self.stop(Unavailable::Stopped { reason: error.to_string() });
+                    let why = Unavailable::stopped(&error);
+                    tracing::error!(error = %why, "host stops writing");
+                    self.stop(why);
                     return None;
                 }
             }

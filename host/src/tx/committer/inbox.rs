@@ -67,6 +67,11 @@ impl Inbox {
             && self.bytes + bytes <= limits.inbox_bytes_max
     }
 
+    /// Returns its events, expected receipts included, and their payload bytes.
+    pub fn filled(&self) -> (usize, usize) {
+        (self.events.len() + self.expected, self.bytes)
+    }
+
     pub fn push(&mut self, queued: Arc<Queued>) {
         self.bytes += queued.event.payload.as_bytes().len();
         self.events.push_back(queued);

@@ -8,7 +8,7 @@ use super::{
     draft::digest,
     inbox::{Space, Usage},
 };
-use crate::{did::Did, event::EventId, limits::Limits, receipt::Receipt, store::Queued};
+use crate::{counters::Counters, did::Did, event::EventId, limits::Limits, receipt::Receipt, store::Queued};
 
 /// Numbers, spaces, and the events whose outcome the world does not know yet.
 pub(super) struct State {
@@ -20,6 +20,8 @@ pub(super) struct State {
     /// Events accepted whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
     pub closed: bool,
+    /// All but `waiting`, which the inboxes know.
+    pub counters: Counters,
 }
 
 #[derive(Default)]
@@ -30,6 +32,12 @@ pub(super) struct Open {
 }
 
 impl State {
+    /// Returns the counters of this moment.
+    pub fn counters(&self) -> Counters {
+        let waiting = self.spaces.values().map(|space| space.inbox.len() as u64).sum();
+        Counters { waiting, ..self.counters }
+    }
+
     /// Gives the next commit its numbers.
     pub fn advance(&mut self, charm: &Did, usage: Usage) -> u64 {
         self.g += 1;

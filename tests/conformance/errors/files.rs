@@ -1,0 +1,156 @@
+//! What stores and keyrings say when their files are not what they should be (I1, I3).
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path as File, PathBuf},
+};
+
+use super::*;
+
+/// A file name so long that the text of an error must cut it.
+fn far(folder: &File) -> PathBuf {
+    (0..12).fold(folder.to_owned(), |path, _| path.join("far-away-".repeat(27)))
+}
+
+/// I1, T7: the keyring never says what a key file holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_error_of_a_keyring_tells_a_key() {
+    let mut secret = Secret::new("keys");
+    let home = Home::default();
+    let host = home.open().await;
+    let a = probe(&host, "a").await;
+    host.shutdown().await.unwrap();
+    let file = |did: &Did| home.keys().join(format!("{}.key", did.to_string().trim_start_matches("did:key:")));
+    let key = fs::read_to_string(file(&a)).unwrap();
+    let digits = key.trim().as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap());
+    let seed: Vec<u8> = digits.map(|two| u8::from_str_radix(two, 16).unwrap()).collect();
+    secret.add(&seed);
+    let check = || FileKeyring::open(home.keys()).unwrap().check(&a);
+    check().unwrap();
+    let opened = async || match home.builder().await.open().await {
+        Ok(_) => panic!("the host opens with a key that is not usable"),
+        Err(error) => error,
+    };
+    let half = &key[..32];
+    for content in [format!("{key}{key}"), half.to_owned(), key.replace('a', "g"), secret.text.clone(), String::new()] {
+        fs::write(file(&a), content).unwrap();
+        fails!(secret, check().unwrap_err(), KeyError::Malformed { .. });
+        fails!(secret, opened().await, OpenError::Key(KeyError::Malformed { .. }));
+    }
+    fs::write(file(&a), [key.as_bytes(), &[0xff, 0xfe]].concat()).unwrap();
+    fails!(secret, check().unwrap_err(), KeyError::Io { .. });
+    // The key of another charm under this name.
+    fs::write(file(&a), &key).unwrap();
+    let other = MemoryKeyring::default().create(&zeroize::Zeroizing::new([7; 32])).unwrap();
+    fs::rename(file(&a), file(&other)).unwrap();
+    fails!(secret, FileKeyring::open(home.keys()).unwrap().check(&other).unwrap_err(), KeyError::Malformed { .. });
+    fails!(secret, check().unwrap_err(), KeyError::Missing { .. });
+    fails!(secret, opened().await, OpenError::Key(KeyError::Missing { .. }));
+    fs::rename(file(&other), file(&a)).unwrap();
+    fs::set_permissions(file(&a), fs::Permissions::from_mode(0o644)).unwrap();
+    fails!(secret, check().unwrap_err(), KeyError::Readable { .. });
+    fs::set_permissions(file(&a), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(home.keys(), fs::Permissions::from_mode(0o777)).unwrap();
+    fails!(secret, FileKeyring::open(home.keys()).map(drop).unwrap_err(), KeyError::Writable { .. });
+    fs::set_permissions(home.keys(), fs::Permissions::from_mode(0o700)).unwrap();
+    fails!(secret, FileKeyring::open(file(&a)).map(drop).unwrap_err(), KeyError::Io { .. });
+    fails!(secret, FileKeyring::open(far(&file(&a))).map(drop).unwrap_err(), KeyError::Io { .. });
+    // In a folder whose name alone is longer than an error may be.
+    let folder = far(home.path());
+    let keyring = FileKeyring::open(&folder).unwrap();
+    let far_key = folder.join(file(&a).file_name().unwrap());
+    fs::write(&far_key, &key[1..]).unwrap();
+    fs::set_permissions(&far_key, fs::Permissions::from_mode(0o600)).unwrap();
+    fails!(secret, keyring.check(&a).unwrap_err(), KeyError::Malformed { .. });
+    fs::set_permissions(&far_key, fs::Permissions::from_mode(0o640)).unwrap();
+    fails!(secret, keyring.check(&a).unwrap_err(), KeyError::Readable { .. });
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
+    fails!(secret, FileKeyring::open(&folder).map(drop).unwrap_err(), KeyError::Writable { .. });
+    // And the whole of it again, in order: nothing of the run above was said anywhere.
+    let host = home.open().await;
+    assert_eq!(run(&host, probe(&host, "a").await, json!([])).await.outcome, Outcome::Committed);
+    host.shutdown().await.unwrap();
+}
+
+/// T7, I3: a store that is none, that is in use, or that somebody changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_error_of_a_store_tells_what_it_holds() {
+    let secret = Secret::new("stores");
+    let home = Home::default();
+    let host = home.open().await;
+    let a = probe(&host, "a").await;
+    run(&host, a, json!([["set", "token", [], secret.text]])).await;
+    run(&host, a, json!([["set", "token", [], format!("{} and new", secret.text)]])).await;
+    fails!(secret, SqliteStore::open(home.store()).map(drop).unwrap_err(), StoreError::InUse { .. });
+    fails!(secret, OpenError::from(StoreError::InUse { path: "charm.db".to_owned() }), OpenError::Store(_));
+    fails!(secret, host.verify(&stranger()).unwrap_err(), VerifyError::NoSuchSpace(_));
+    host.shutdown().await.unwrap();
+    fails!(secret, StoreError::Full, StoreError::Full);
+
+    let file = home.path().join("notes.txt");
+    fs::write(&file, secret.much(100_000)).unwrap();
+    fails!(secret, SqliteStore::open(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
+    fails!(secret, SqliteStore::open_read_only(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
+    fails!(secret, SqliteStore::open(home.path()).map(drop).unwrap_err(), StoreError::Failed(_));
+    let folder = far(home.path());
+    fs::create_dir_all(&folder).unwrap();
+    let far_file = folder.join("charm.db");
+    fails!(secret, SqliteStore::open_read_only(&far_file).map(drop).unwrap_err(), StoreError::Failed(_));
+    fs::write(&far_file, secret.much(100_000)).unwrap();
+    fails!(
+        secret,
+        SqliteStore::open_read_only(&far_file).map(drop).unwrap_err(),
+        StoreError::Failed(_) | StoreError::Damaged { .. }
+    );
+    fails!(secret, SqliteStore::open(far(&file)).map(drop).unwrap_err(), StoreError::Failed(_));
+
+    let archive = || Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    let change = |sql: &str| {
+        let db = rusqlite::Connection::open(home.store()).unwrap();
+        db.execute_batch(sql).unwrap();
+    };
+    archive().verify(&a).unwrap();
+    let hidden = &secret.text;
+    change(&format!(
+        "INSERT INTO cell SELECT cid, '{}', 1, 1, x'f6' FROM cell WHERE name = 'token'",
+        "c".repeat(100_000)
+    ));
+    fails!(secret, archive().verify(&a).unwrap_err(), VerifyError::Broken { law: Law::State, .. });
+    change("DELETE FROM cell WHERE name LIKE 'c%'");
+    let said = {
+        change("UPDATE cell SET value = x'f6' WHERE name = 'token'");
+        fails!(secret, archive().verify(&a).unwrap_err(), VerifyError::Broken { law: Law::State, .. })
+    };
+    assert!(said.contains("token"), "{said}");
+    change(&format!("UPDATE cell SET value = CAST('{hidden}' AS BLOB) WHERE name = 'token'"));
+    let damaged = Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).map(drop).unwrap_err();
+    fails!(secret, damaged, StoreError::Damaged { .. });
+    change("UPDATE cell SET value = x'f6' WHERE name = 'token'");
+    let before = archive();
+    change(&format!("UPDATE log SET record = CAST('{hidden}' AS BLOB) WHERE seq = 1"));
+    fails!(secret, before.verify(&a).unwrap_err(), VerifyError::Broken { .. });
+    fails!(secret, before.get(&a, "token", &Path::root(), Some(1)).unwrap_err(), ReadError::Store(_));
+    fails!(secret, before.records(Some(&a), 0, 10).unwrap_err(), StoreError::Failed(_));
+    change("DROP TABLE cell");
+    fails!(secret, before.verify(&a).unwrap_err(), VerifyError::Store(_));
+}
+
+/// T7, T8: a host that does not open says why, in bounds, whatever the store or the keyring of the embedder says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_does_not_open_says_why_in_bounds() {
+    let secret = Secret::new("opening");
+    let opened = async |builder: HostBuilder| match builder.open().await {
+        Ok(_) => panic!("it opens"),
+        Err(error) => error,
+    };
+    let (store, disk) = GatedStore::new(MemoryStore::new());
+    disk.fail(Some(StoreError::Failed(ugly(1 << 20))));
+    fails!(secret, opened(builder().store(store)).await, OpenError::Unavailable(Unavailable::Stopped { .. }));
+    let limits = Limits { sends_max: 100_000, ..roomy() };
+    fails!(secret, opened(builder().limits(limits)).await, OpenError::Engine(_));
+    let cache = far(File::new("/dev/null"));
+    fails!(secret, opened(Host::builder().code_cache(cache)).await, OpenError::Engine(_));
+    fails!(secret, Unavailable::Closed, Unavailable::Closed);
+    fails!(secret, Unavailable::DiskFull, Unavailable::DiskFull);
+}

@@ -1,0 +1,137 @@
+//! What embedders get back for events and reads, and what texts and bytes of the model are refused with.
+
+use super::*;
+
+/// T7: the model's own errors hold numbers, kinds and places.
+#[test]
+fn no_error_of_the_model_tells_what_it_looked_at() {
+    let secret = Secret::new("model");
+    let hidden = &secret.text;
+    let long = format!("{hidden}{}", ugly(1 << 20));
+    fails!(secret, long.parse::<Did>().unwrap_err(), DidError::Syntax);
+    fails!(secret, format!("did:key:z{hidden}").parse::<Did>().unwrap_err(), DidError::Syntax);
+    let other_key = format!("did:key:z{}", bs58::encode(hidden.as_bytes()).into_string());
+    fails!(secret, other_key.parse::<Did>().unwrap_err(), DidError::KeyType);
+    fails!(secret, Did::from_public_key([0; 32]).unwrap_err(), DidError::WeakKey);
+    fails!(secret, long.parse::<EventId>().unwrap_err(), EventIdError);
+    fails!(secret, long.parse::<Path>().unwrap_err(), PathError);
+    fails!(secret, format!("/'{long}").parse::<Path>().unwrap_err(), PathError);
+    for shape in [long.clone(), format!("\"{hidden}"), format!("{{{hidden}: oops}}"), "[".repeat(4_000)] {
+        fails!(secret, shape.parse::<Shape>().unwrap_err(), ShapeError { .. });
+    }
+    let bytes = |head: &[u8]| [head, hidden.as_bytes()].concat();
+    let read = |bytes: &[u8]| Value::from_bytes(bytes, 1 << 20, VALUE_DEPTH_MAX).unwrap_err();
+    fails!(secret, read(&bytes(&[0x78, 0xff])), Invalid::Truncated);
+    fails!(secret, read(&bytes(&[0x60])), Invalid::Trailing { .. });
+    fails!(secret, read(&bytes(&[0xa1, 0x00])), Invalid::NotCanonical { .. });
+    fails!(secret, read(&bytes(&[0x81; 100])), Invalid::TooDeep { .. });
+    fails!(secret, read(secret.much(2 << 20).as_bytes()), Invalid::TooLarge { .. });
+    fails!(secret, Value::encode(&f64::NAN).unwrap_err(), Invalid::NotInModel);
+    let planted = value(json!({ hidden: [hidden, 1] }));
+    fails!(secret, planted.decode::<u64>().unwrap_err(), Invalid::OtherType);
+    secret.absent(&format!("{planted:?}"));
+    let shape: Shape = format!("{{n: {}}}", "int | ".repeat(500) + "null").parse().unwrap();
+    for wrong in [json!({ "n": hidden }), json!({ "n": { hidden: 1 } }), json!(hidden), json!([hidden])] {
+        secret.shown(&shape.check(&value(wrong)).unwrap_err());
+    }
+    let keys: Shape = "{*: int}".parse().unwrap();
+    secret.shown(&keys.check(&value(json!({ hidden: hidden }))).unwrap_err());
+    secret.shown(
+        &value(json!({ "a": hidden })).get(&["a", &ugly(1 << 20)].map(|key| Segment::Key(key.to_owned()))).unwrap_err(),
+    );
+}
+
+/// T7: each refusal of an event, with the secret in the event and in its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_refused_event_is_told() {
+    let secret = Secret::new("sends");
+    let hidden = &secret.text;
+    let (store, disk) = GatedStore::new(MemoryStore::new());
+    let wire = Wire::gated();
+    let limits = Limits { inbox_events_max: 4, ..roomy() };
+    let host = builder().limits(limits).store(store).transport(wire.clone()).open().await.unwrap();
+    let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
+    let b = probe(&host, "b").await;
+    let event = |to, stream: &str| NewEvent::new(to, stream, value(json!({ "n": hidden })));
+    secret.absent(&format!("{:?}", event(a, "note")));
+    let send = async |event| host.send(event).await.unwrap_err();
+    fails!(secret, send(event(stranger(), "note")).await, SendError::NoSuchCharm { .. });
+    fails!(secret, send(event(a, &ugly(1 << 20))).await, SendError::NoSuchStream { .. });
+    fails!(secret, send(event(a, "shaped")).await, SendError::Shape { .. });
+    let large = NewEvent::new(a, "note", value(json!(secret.much((4 << 20) + 1))));
+    fails!(secret, send(large).await, SendError::Limit { .. });
+    let deep = NewEvent::new(a, "shaped", value(json!({ "n": secret.much(3 << 20) })));
+    fails!(secret, send(deep).await, SendError::Shape { .. });
+    fails!(secret, send(event(a, "note").id(secret.much(1 << 20))).await, SendError::Id(_));
+    host.request(event(a, "note").id(hidden)).await.unwrap();
+    fails!(secret, send(event(b, "note").id(hidden)).await, SendError::IdReused { .. });
+    fails!(secret, send(event(a, "note").from(b)).await, SendError::Impersonation { .. });
+    fails!(secret, send(event(a, &ugly(1 << 20)).from(stranger())).await, SendError::Denied { .. });
+    run(&host, b, json!([["set", "x", [], hidden], ["trap"]])).await;
+    let letter = host.dead_letters(&b).unwrap().pop().unwrap();
+    secret.absent(&format!("{letter:?}"));
+    host.discard(&letter).await.unwrap();
+    fails!(secret, host.resend(&letter).await.unwrap_err(), SendError::NoSuchLetter);
+    fails!(secret, host.discard(&letter).await.unwrap_err(), SendError::NoSuchLetter);
+    send_stopped(&host, a).await;
+    wire.arrived(1).await;
+    for _ in 0..3 {
+        host.send(event(a, "note")).await.unwrap();
+    }
+    fails!(secret, send(event(a, "note")).await, SendError::QueueFull { .. });
+    wire.release(1);
+    settle(&host).await;
+    disk.fail(Some(StoreError::Full));
+    fails!(secret, send(event(a, "note")).await, SendError::Unavailable(Unavailable::DiskFull));
+    disk.fail(Some(StoreError::Failed(ugly(1 << 20))));
+    let stopped = host.stopped().await;
+    fails!(secret, stopped, Unavailable::Stopped { .. });
+    fails!(secret, send(event(a, "note")).await, SendError::Unavailable(Unavailable::Stopped { .. }));
+    let read = host.get_at(&a, "notes", &Path::root(), 1).await;
+    if let Err(error) = read {
+        secret.shown(&error);
+    }
+    let installed = host.install(probe_charm("late")).await.unwrap_err();
+    fails!(secret, installed, InstallError::Unavailable(Unavailable::Stopped { .. }));
+    fails!(secret, host.shutdown().await.unwrap_err(), Unavailable::Stopped { .. });
+}
+
+/// Starts a turn that stops at a request.
+async fn send_stopped(host: &Host, charm: Did) {
+    send(host, charm, json!([["fetch", { "url": WIRE }]])).await;
+}
+
+/// T7: each read that gives nothing, of a cell with 10 MiB of secret in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_refused_read_tells_what_it_read() {
+    let secret = Secret::new("reads");
+    let host = builder().limits(roomy()).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    fill(&host, a, "big", &secret).await;
+    let deep: Path = Path(vec![Segment::Index(0), Segment::Key(ugly(1 << 20))]);
+    let get = async |owner: Did, path: &Path| host.get(&owner, "big", path).await.unwrap_err();
+    fails!(secret, get(stranger(), &Path::root()).await, ReadError::NoSuchSpace(_));
+    fails!(secret, get(a, &deep).await, ReadError::Mismatch(_));
+    let wide = Path(vec![Segment::Key(ugly(1 << 20))]);
+    fails!(secret, get(a, &wide).await, ReadError::Mismatch(_));
+    let denied = host.get_as(&stranger(), &a, &ugly(1 << 20), &deep).await.unwrap_err();
+    fails!(secret, denied, ReadError::Denied { .. });
+    let later = host.get_at(&a, "big", &Path::root(), u64::MAX).await.unwrap_err();
+    fails!(secret, later, ReadError::NoSuchCommit { .. });
+    secret.absent(&format!("{:?} {:?} {:?}", host.cells(&a).await.unwrap(), host.spaces(), host.counters()));
+    let (other, disk) = GatedStore::new(MemoryStore::new());
+    let stopped = builder().store(other).open().await.unwrap();
+    let charm = probe(&stopped, "a").await;
+    disk.fail(Some(StoreError::Failed("broken".to_owned())));
+    stopped.send(NewEvent::new(charm, "note", value(json!(secret.text)))).await.unwrap_err();
+    let read = stopped.get(&charm, "notes", &Path::root()).await;
+    // Nothing was written there yet, or it is not durable.
+    if let Err(error) = read {
+        fails!(secret, error, ReadError::Unavailable(_));
+    }
+    let event = stopped.receipt(&EventId([1; 16])).await;
+    if let Err(error) = event {
+        secret.shown(&error);
+    }
+    fails!(secret, ReadError::Unavailable(Unavailable::Closed), ReadError::Unavailable(Unavailable::Closed));
+}
