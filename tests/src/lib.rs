@@ -24,7 +24,7 @@ pub use probe::{
     settle, until, value_of,
 };
 pub use seeds::{Random, seed, times};
-pub use stores::{Control, GatedStore};
+pub use stores::{Control, GatedStore, Keys};
 pub use wire::{WIRE, Wire};
 
 /// Returns a component that `cargo xtask charms` built.
