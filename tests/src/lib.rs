@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hosts;
+pub mod isolation;
 mod ledger;
 mod logs;
 mod probe;
