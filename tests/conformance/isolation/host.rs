@@ -144,13 +144,13 @@ async fn open(memory: &MemoryStore, keys: &Keys, spaces: usize, fault: Option<(F
     for name in names {
         let mut charm = Charm::new(name, component("isolation")).may_call(Wire::grant());
         // Events that waited run as soon as their charm is there.
-        for (did, cells) in all_of(&known) {
-            charm = charm.may_read(did, cells);
+        for (did, all) in all_of(&known) {
+            charm = charm.may_read(did, all.clone()).may_send(did, all);
         }
         dids.push(host.install(charm).await.unwrap());
     }
     for did in &dids {
-        host.grant(*did, all_of(&dids), all_of(&[]));
+        host.grant(*did, all_of(&dids), all_of(&dids));
     }
     Life { host, spaces: dids, control, fault, ended: AtomicU32::new(0), gone: watch::Sender::new(false) }
 }
@@ -286,6 +286,7 @@ async fn finish(trial: &Trial, host: &Host, spaces: &[Did]) {
     for transaction in trial.again.lock().unwrap().drain(..) {
         trial.history.info(transaction.number);
     }
+    trial.history.settled();
     let last = trial.workload.lock().unwrap().last();
     for transaction in last {
         trial.history.invoke(&transaction);

@@ -33,6 +33,10 @@ pub enum Bug {
     DoubleDelivery,
     /// A confirmed transaction never takes place.
     LostWrite,
+    /// What a rejected transaction sends goes out.
+    OrphanedSend,
+    /// Each attempt at a transaction sends.
+    RepeatedSend,
 }
 
 type Value = Vec<u32>;
@@ -47,6 +51,8 @@ struct Database {
     order: Vec<u32>,
     /// For each of two copies the commits that it does not know yet, with their keys.
     hidden: [VecDeque<(u64, BTreeSet<Key>)>; 2],
+    /// Sent by others that committed, to be taken by a client.
+    inbox: VecDeque<Transaction>,
     /// Confirmed, or to be handled again: takes place later.
     later: Vec<Transaction>,
 }
@@ -93,6 +99,8 @@ fn written(kind: Kind, mut before: Value, value: u32) -> Value {
 /// A transaction that a client runs.
 struct Running {
     transaction: Transaction,
+    /// Another transaction sent it: no client waits for its end.
+    is_sent: bool,
     step: usize,
     snapshot: u64,
     unknown: BTreeSet<u64>,
@@ -110,26 +118,27 @@ pub fn run(seed: u64, transactions: usize, bug: Option<Bug>) -> (History, Vec<u3
     let mut run =
         Run { kind, bug, database: Database::default(), random: Random::new(seed ^ 0x5ca1_ab1e), history: &history };
     let mut clients: Vec<Option<Running>> = (0..workload.clients()).map(|_| None).collect();
-    let (mut begun, mut ended) = (0, 0);
-    while ended < transactions {
+    let mut begun = 0;
+    while begun < transactions || !run.database.inbox.is_empty() || clients.iter().any(Option::is_some) {
         run.sometimes();
         let index = run.random.below(clients.len() as u64) as usize;
         let client = &mut clients[index];
         match client {
+            None if !run.database.inbox.is_empty() => {
+                let transaction = run.database.inbox.pop_front().unwrap();
+                *client = Some(run.begin(transaction, true));
+            }
             None if begun < transactions => {
                 begun += 1;
                 let transaction = workload.transaction();
                 history.invoke(&transaction);
-                *client = Some(run.begin(transaction));
+                *client = Some(run.begin(transaction, false));
             }
             None => {}
             Some(running) if running.step < running.transaction.steps.len() => run.step(running),
             Some(_) => {
                 let running = client.take().unwrap();
-                match run.end(running) {
-                    Some(again) => *client = Some(again),
-                    None => ended += 1,
-                }
+                *client = run.end(running);
             }
         }
     }
@@ -137,9 +146,10 @@ pub fn run(seed: u64, transactions: usize, bug: Option<Bug>) -> (History, Vec<u3
         run.database.handle(kind, &transaction);
     }
     run.database.hidden = Default::default();
+    history.settled();
     for transaction in workload.last() {
         history.invoke(&transaction);
-        let mut running = run.begin(transaction);
+        let mut running = run.begin(transaction, false);
         (running.snapshot, running.unknown) = (run.database.g, BTreeSet::new());
         while running.step < running.transaction.steps.len() {
             run.step(&mut running);
@@ -163,7 +173,7 @@ impl Run<'_> {
         self.bug == Some(bug)
     }
 
-    fn begin(&mut self, transaction: Transaction) -> Running {
+    fn begin(&mut self, transaction: Transaction, is_sent: bool) -> Running {
         let (mut snapshot, mut unknown) = (self.database.g, BTreeSet::new());
         if only_reads(&transaction) {
             if self.has(Bug::StaleSnapshot) {
@@ -175,7 +185,7 @@ impl Run<'_> {
             }
         }
         let (reads, writes) = (BTreeMap::new(), BTreeMap::new());
-        Running { transaction, step: 0, snapshot, unknown, reads, writes, seen: Vec::new() }
+        Running { transaction, is_sent, step: 0, snapshot, unknown, reads, writes, seen: Vec::new() }
     }
 
     fn step(&mut self, running: &mut Running) {
@@ -227,11 +237,24 @@ impl Run<'_> {
             if self.has(Bug::AbortedRead) {
                 self.database.install(running.writes);
             }
-            self.history.fail(number);
+            if self.has(Bug::OrphanedSend) {
+                self.database.inbox.extend(running.transaction.then.map(|then| *then));
+            }
+            if !running.is_sent {
+                self.history.fail(number);
+            }
             return None;
         }
         if !self.is_valid(&running) {
-            return Some(self.begin(running.transaction));
+            if self.has(Bug::RepeatedSend) {
+                self.database.inbox.extend(running.transaction.then.as_deref().cloned());
+            }
+            return Some(self.begin(running.transaction, running.is_sent));
+        }
+        self.history.saw(number, running.seen.clone());
+        if running.is_sent {
+            self.commit(&running);
+            return None;
         }
         // The answer may get lost on its way, and the event on its way there.
         let (answered, arrived) = (!self.random.chance(20), !self.random.chance(10));
@@ -243,7 +266,6 @@ impl Run<'_> {
         } else {
             self.history.info(number);
         }
-        self.history.saw(number, running.seen);
         None
     }
 
@@ -261,6 +283,7 @@ impl Run<'_> {
 
     fn commit(&mut self, running: &Running) {
         let transaction = &running.transaction;
+        self.database.inbox.extend(transaction.then.as_deref().cloned());
         if self.has(Bug::RealTimeReversal) && running.seen.is_empty() && self.random.chance(200) {
             return self.database.later.push(transaction.clone());
         }

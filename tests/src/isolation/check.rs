@@ -76,8 +76,7 @@ fn translated(record: &Record, values: Kind) -> Checked {
     }
     // Who never learnt how it ended may have committed.
     let mut open: Vec<u32> = record.transactions.keys().copied().collect();
-    let ended = record.notes.iter().filter(|(_, note)| *note != Note::Invoke).map(|(number, _)| *number);
-    let ended = std::collections::HashSet::<u32>::from_iter(ended);
+    let ended = record.ended();
     open.retain(|number| !ended.contains(number));
     open.sort_unstable();
     ops.extend(open.into_iter().map(|number| op(record, values, number, OpType::Info, &mut names)));

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::{Key, Kind, Step, Transaction, bounded};
+use super::{End, Key, Kind, Step, Transaction, bounded};
 
 /// What a read gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,38 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Returns where each transaction stands in the order of commits.
+    fn places(&self, order: &[u32]) -> Result<HashMap<u32, usize>, String> {
+        let mut places = HashMap::new();
+        for (index, number) in order.iter().enumerate() {
+            if !self.transactions.contains_key(number) {
+                return Err(format!("T{number} committed, and nobody asked for it"));
+            }
+            if places.insert(*number, index).is_some() {
+                return Err(format!("T{number} committed twice"));
+            }
+        }
+        for (number, transaction) in &self.transactions {
+            let Some(then) = &transaction.then else { continue };
+            match (places.get(number), places.get(&then.number)) {
+                (None, Some(_)) => return Err(format!("T{} took place without T{number}, which sent it", then.number)),
+                (Some(_), None) if then.end == End::Commit => {
+                    return Err(format!("T{number} committed, and T{} that it sent is lost", then.number));
+                }
+                (Some(sender), Some(sent)) if sent < sender => {
+                    return Err(format!("T{} took place before T{number}, which sent it", then.number));
+                }
+                _ => {}
+            }
+        }
+        Ok(places)
+    }
+
+    /// Returns the transactions of which is noted how they ended.
+    pub fn ended(&self) -> HashSet<u32> {
+        self.notes.iter().filter(|(_, note)| *note != Note::Invoke).map(|(number, _)| *number).collect()
+    }
+
     /// Returns a transaction that committed and of which is not known what it read.
     pub fn unread(&self) -> Option<u32> {
         let knows = |number| {
@@ -71,11 +103,13 @@ impl History {
         self.inner.lock().unwrap()
     }
 
-    /// A client begins: to be noted before anything is asked of the host.
+    /// A client begins: to be noted before anything is asked of the host. What the transaction sends begins too.
     pub fn invoke(&self, transaction: &Transaction) {
         let mut record = self.record();
-        record.notes.push((transaction.number, Note::Invoke));
-        record.transactions.insert(transaction.number, transaction.clone());
+        for begun in [Some(transaction), transaction.then.as_deref()].into_iter().flatten() {
+            record.notes.push((begun.number, Note::Invoke));
+            record.transactions.insert(begun.number, begun.clone());
+        }
     }
 
     /// The client knows that it committed: to be noted after the answer is there.
@@ -83,14 +117,32 @@ impl History {
         self.record().notes.push((number, Note::Ok));
     }
 
-    /// The client knows that nothing of it remains.
+    /// The client knows that nothing of it remains, nor of what it sends.
     pub fn fail(&self, number: u32) {
-        self.record().notes.push((number, Note::Fail));
+        self.note_with_sent(number, Note::Fail);
     }
 
-    /// The client does not know what became of it, and never will.
+    /// The client does not know what became of it, and never will. Nor of what it sends.
     pub fn info(&self, number: u32) {
-        self.record().notes.push((number, Note::Info));
+        self.note_with_sent(number, Note::Info);
+    }
+
+    fn note_with_sent(&self, number: u32, note: Note) {
+        let mut record = self.record();
+        let sent = record.transactions[&number].then.as_ref().map(|then| then.number);
+        record.notes.extend([Some(number), sent].into_iter().flatten().map(|number| (number, note)));
+    }
+
+    /// No event waits any more: what committed transactions have sent has ended.
+    pub fn settled(&self) {
+        let mut record = self.record();
+        let ended: HashSet<u32> = record.ended();
+        let committed = record.notes.iter().filter(|(_, note)| *note == Note::Ok);
+        let sent = committed.filter_map(|(number, _)| record.transactions[number].then.as_ref());
+        let open = sent.filter(|then| !ended.contains(&then.number));
+        let notes: Vec<_> =
+            open.map(|then| (then.number, if then.end == End::Commit { Note::Ok } else { Note::Fail })).collect();
+        record.notes.extend(notes);
     }
 
     /// What a committed transaction read, in the order of its steps; at any time before the check.
@@ -114,19 +166,17 @@ impl History {
 
     /// Checks the record against the order in which the transactions of charms committed, by their numbers: one
     /// by one in this order they read what they read, each stands in it once, all that are known to have committed and
-    /// none that is known to have failed, and none that began after another had ended comes before it.
+    /// none that is known to have failed, none that began after another had ended comes before it, and what a
+    /// transaction sends comes after it if it is there, and not at all if it is not.
     ///
     /// # Errors
     /// The first thing that does not hold.
     pub fn replay(&self, order: &[u32]) -> Result<(), String> {
         let record = self.record();
-        let mut place = HashMap::new();
+        let place = record.places(order)?;
         let mut state: HashMap<Key, Vec<u32>> = HashMap::new();
-        for (index, number) in order.iter().enumerate() {
-            let transaction = record.transactions.get(number).ok_or(format!("T{number} committed, nobody asked"))?;
-            if place.insert(*number, index).is_some() {
-                return Err(format!("T{number} committed twice"));
-            }
+        for number in order {
+            let transaction = &record.transactions[number];
             let mut expected = Vec::new();
             for step in &transaction.steps {
                 match step {

@@ -76,6 +76,8 @@ pub struct Transaction {
     pub steps: Vec<Step>,
     /// How it ends.
     pub end: End,
+    /// What it sends to another charm, or its own, in its last step: a transaction that takes place if this one commits.
+    pub then: Option<Box<Transaction>>,
 }
 
 impl Transaction {
@@ -86,6 +88,10 @@ impl Transaction {
 
     /// Returns the event that tells the guest `isolation` to do this; `spaces` are the charms by number.
     pub fn event(&self, kind: Kind, spaces: &[Did]) -> Value {
+        Value::encode(&self.text(kind, spaces)).unwrap()
+    }
+
+    fn text(&self, kind: Kind, spaces: &[Did]) -> String {
         let mut text = format!("{}\n", self.number);
         let tail = |key: &Key| {
             let (cell, inside) = key.place();
@@ -100,12 +106,16 @@ impl Transaction {
             };
             written.unwrap();
         }
+        if let Some((then, space)) = self.then.as_ref().and_then(|then| Some((then, then.space?))) {
+            let event = then.text(kind, spaces).replace('\n', ";");
+            writeln!(text, "send {} {event}", spaces[space]).unwrap();
+        }
         text.push_str(match self.end {
             End::Commit => "",
             End::Reject => "reject\n",
             End::Trap => "trap\n",
         });
-        Value::encode(&text).unwrap()
+        text
     }
 }
 
@@ -198,23 +208,34 @@ impl Workload {
             }
             5..25 => steps.extend((0..2 + self.random.below(4)).map(|_| self.read(space, 250))),
             25..40 => steps.extend((0..1 + self.random.below(4)).map(|_| self.write(space))),
-            _ => {
-                for _ in 0..2 + self.random.below(4) {
-                    let step = if self.random.chance(500) { self.read(space, 500) } else { self.write(space) };
-                    steps.push(step);
-                }
-                end = match self.random.below(100) {
-                    0..4 => End::Reject,
-                    4 => End::Trap,
-                    _ => End::Commit,
-                };
-            }
+            _ => (steps, end) = self.mixed(space),
         }
         if place.is_some() && self.random.chance(150) {
             let at = self.random.below(steps.len() as u64 + 1) as usize;
             steps.insert(at, Step::Wait(self.random.below(40) as u32));
         }
-        self.next(place, steps, end)
+        let mut transaction = self.next(place, steps, end);
+        if place.is_some() && self.random.chance(100) {
+            let space = self.random.below(self.keys.len() as u64) as usize;
+            let (steps, end) = self.mixed(space);
+            transaction.then = Some(Box::new(self.next(Some(space), steps, end)));
+        }
+        transaction
+    }
+
+    /// Returns reads and writes, and an end.
+    fn mixed(&mut self, space: usize) -> (Vec<Step>, End) {
+        let mut steps = Vec::new();
+        for _ in 0..2 + self.random.below(4) {
+            let step = if self.random.chance(500) { self.read(space, 500) } else { self.write(space) };
+            steps.push(step);
+        }
+        let end = match self.random.below(100) {
+            0..4 => End::Reject,
+            4 => End::Trap,
+            _ => End::Commit,
+        };
+        (steps, end)
     }
 
     /// Returns transactions that read every key there ever was: to be run when all others have ended.
@@ -228,7 +249,7 @@ impl Workload {
     fn next(&mut self, space: Option<usize>, steps: Vec<Step>, end: End) -> Transaction {
         let number = self.number;
         self.number += 1;
-        Transaction { number, space, steps, end }
+        Transaction { number, space, steps, end, then: None }
     }
 
     /// Reads a key: of this space in so many of a thousand cases, else of any.

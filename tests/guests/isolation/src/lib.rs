@@ -9,6 +9,7 @@
 //! set number cell [key]      writes an own cell
 //! push number cell [key]     appends to the list there
 //! wait url                   lets others run
+//! send did event             the event has `;` for line ends
 //! reject | trap              ends so
 //! ```
 //!
@@ -16,7 +17,7 @@
 
 use charm::host::{
     cells::{self, Cell},
-    http,
+    http, streams,
     types::{Error, Segment},
 };
 
@@ -82,6 +83,13 @@ fn perform(line: &str) -> Result<Option<Vec<u8>>, String> {
         "wait" => {
             let request = http::Request { method: "GET".into(), url: word().into(), headers: vec![], body: vec![] };
             http::fetch(&request).map_err(told)?;
+            Ok(None)
+        }
+        "send" => {
+            let stream = streams::open(Some(word()), "run").map_err(told)?;
+            let event = words.collect::<Vec<_>>().join(" ").replace(';', "\n");
+            let event = [with_head(TEXT, event.len()), event.into_bytes()].concat();
+            streams::send(&stream, &event, None).map_err(told)?;
             Ok(None)
         }
         "reject" => Err("as asked".into()),
