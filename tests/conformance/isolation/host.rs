@@ -136,7 +136,9 @@ pub async fn run(seed: u64, transactions: u32, faults: bool) -> Result<Figures, 
 /// Opens a host with a charm a space, again or for the first time.
 async fn open(memory: &MemoryStore, keys: &Keys, spaces: usize, fault: Option<(Fault, u32)>) -> Life {
     let (store, control) = GatedStore::new(memory.clone());
-    let limits = Limits { turns_max: 8, ..Limits::default() };
+    // However slow the machine is: every transaction ends as it should.
+    let (conflict_ms_max, compute_ms_max) = (3_600_000, 600_000);
+    let limits = Limits { turns_max: 8, conflict_ms_max, compute_ms_max, ..Limits::default() };
     let host = builder().store(store).keyring(keys.clone()).limits(limits).transport(Pauses).open().await.unwrap();
     let names: Vec<String> = (0..spaces).map(|number| format!("space-{number}")).collect();
     let known: Vec<Did> = names.iter().filter_map(|name| host.did_of(name)).collect();

@@ -7,7 +7,7 @@
 //! order of commits that the log has.
 //!
 //! First the checks themselves: a small database with planted bugs runs the same workload.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, which tell their figures")]
 
 mod host;
 mod reference;
@@ -92,7 +92,7 @@ fn a_million_transactions_are_strictly_serializable() {
     println!("{figures:?}, turns that ran again: {reruns}");
     assert_eq!(figures.unknown, 0, "nothing failed");
     assert!(figures.committed as u64 > histories * length * 9 / 10, "{figures:?}");
-    assert!(reruns * 50 > histories * length, "the transactions met: {reruns} reruns");
+    assert!(reruns * 200 > histories * length, "the transactions met: {reruns} reruns");
 }
 
 /// T3, T4, T5, T8, S1, S2, S9: a store that fails, a host that is dropped, a disk that is full. What no client learnt may have

@@ -60,8 +60,8 @@ struct Database {
 impl Database {
     /// Returns what a key holds at a commit for a copy that does not know some, and the commit that wrote it.
     fn read(&self, key: Key, g: u64, unknown: &BTreeSet<u64>) -> (u64, Value) {
-        let versions = self.versions.get(&key).into_iter().flatten().rev();
-        versions.cloned().find(|(at, _)| *at <= g && !unknown.contains(at)).unwrap_or_default()
+        let mut versions = self.versions.get(&key).into_iter().flatten().rev();
+        versions.find(|(at, _)| *at <= g && !unknown.contains(at)).cloned().unwrap_or_default()
     }
 
     fn latest(&self, key: Key) -> (u64, Value) {
