@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, Host, InstallError, Limits, MemoryKeyring, MemoryStore, Names, NewEvent, OpenError, Outcome,
-    ReadError, SendError, StoreError, Unavailable,
+    Archive, Did, Host, InstallError, Limits, MemoryStore, Names, NewEvent, OpenError, Outcome, ReadError, SendError,
+    StoreError, Unavailable,
 };
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
@@ -150,11 +150,11 @@ async fn a_stopped_host_shows_nothing_that_is_not_durable() {
 async fn after_a_failed_disk_the_next_host_has_all_that_was_acknowledged_and_an_id_makes_the_rest_safe() {
     for written in [false, true] {
         let memory = MemoryStore::new();
-        let keys = std::sync::Arc::new(MemoryKeyring::default());
+        let keys = Keys::default();
         let event = |n: u64, did: Did| NewEvent::new(did, "note", value(json!(n))).id(format!("note {n}"));
         {
             let (store, control) = GatedStore::new(memory.clone());
-            let host = builder().store(store).keyring(Keys(keys.clone())).open().await.unwrap();
+            let host = builder().store(store).keyring(keys.clone()).open().await.unwrap();
             let a = probe(&host, "a").await;
             for n in 0..10 {
                 assert_eq!(host.request(event(n, a)).await.unwrap().outcome, Outcome::Committed);
@@ -162,7 +162,7 @@ async fn after_a_failed_disk_the_next_host_has_all_that_was_acknowledged_and_an_
             control.fail_next(StoreError::Failed("power".to_owned()), written);
             assert!(host.request(event(10, a)).await.is_err());
         }
-        let host = builder().store(memory).keyring(Keys(keys)).open().await.unwrap();
+        let host = builder().store(memory).keyring(keys).open().await.unwrap();
         let a = probe(&host, "a").await;
         for n in (0..=10).rev() {
             assert_eq!(host.request(event(n, a)).await.unwrap().outcome, Outcome::Committed, "{n}");
@@ -170,23 +170,6 @@ async fn after_a_failed_disk_the_next_host_has_all_that_was_acknowledged_and_an_
         let notes = cell(&host, a, "notes").await;
         assert_eq!(notes, json!((0..=10).collect::<Vec<_>>()), "each once, in order; written: {written}");
         host.verify(&a).unwrap();
-    }
-}
-
-/// Keys that outlive a host.
-struct Keys(std::sync::Arc<MemoryKeyring>);
-
-impl charm_host::Keyring for Keys {
-    fn create(&self, randomness: &zeroize::Zeroizing<[u8; 32]>) -> Result<Did, charm_host::KeyError> {
-        self.0.create(randomness)
-    }
-
-    fn check(&self, did: &Did) -> Result<(), charm_host::KeyError> {
-        self.0.check(did)
-    }
-
-    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], charm_host::KeyError> {
-        self.0.sign(did, message)
     }
 }
 
@@ -224,7 +207,7 @@ async fn a_host_that_does_not_open_on_a_full_disk_lets_go_of_the_store() {
     control.fail(Some(StoreError::Full));
     let refused = builder().store(store).open().await.err();
     assert!(matches!(refused, Some(OpenError::Unavailable(Unavailable::DiskFull))), "{refused:?}");
-    until("the store is free", || control.is_closed()).await;
+    control.closed().await;
 }
 
 /// An install that the disk refused left its space in memory; the next one found it there and handed out a DID that

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hosts;
+pub mod isolation;
 mod ledger;
 mod logs;
 mod probe;
@@ -24,7 +25,7 @@ pub use probe::{
     settle, until, value_of,
 };
 pub use seeds::{Random, seed, times};
-pub use stores::{Control, GatedStore};
+pub use stores::{Control, GatedStore, Keys};
 pub use wire::{WIRE, Wire};
 
 /// Returns a component that `cargo xtask charms` built.

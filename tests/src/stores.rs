@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Condvar, Mutex},
 };
 
-use charm_host::{Batch, DeadLetter, Did, EventId, Image, LogEntry, MemoryStore, ReceiptRow, Store, StoreError};
+use charm_host::{
+    Batch, DeadLetter, Did, EventId, Image, KeyError, Keyring, LogEntry, MemoryKeyring, MemoryStore, ReceiptRow, Store,
+    StoreError,
+};
 use tokio::sync::watch;
 
 /// A store in memory whose commits a test holds back or lets fail.
@@ -22,6 +25,8 @@ struct Inner {
     changed: Condvar,
     /// Commits that have reached the store.
     arrived: watch::Sender<usize>,
+    /// Whether the host has let go of the store.
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -31,15 +36,13 @@ struct State {
     errors: VecDeque<(StoreError, bool)>,
     /// Every commit fails so until it is taken away.
     failing: Option<StoreError>,
-    /// Whether the host let go of the store.
-    closed: bool,
 }
 
 impl GatedStore {
     /// Returns a store on top of this memory, and the test's side of it.
     pub fn new(memory: MemoryStore) -> (GatedStore, Control) {
-        let inner =
-            Arc::new(Inner { state: Mutex::default(), changed: Condvar::new(), arrived: watch::Sender::new(0) });
+        let (arrived, closed) = (watch::Sender::new(0), watch::Sender::new(false));
+        let inner = Arc::new(Inner { state: Mutex::default(), changed: Condvar::new(), arrived, closed });
         (GatedStore { memory, inner: inner.clone() }, Control(inner))
     }
 }
@@ -66,14 +69,19 @@ impl Control {
         self.0.state.lock().unwrap().failing = error;
     }
 
-    /// Returns whether the host has let go of the store.
-    pub fn is_closed(&self) -> bool {
-        self.0.state.lock().unwrap().closed
-    }
-
     /// Returns how many commits have reached the store.
     pub fn count(&self) -> usize {
         *self.0.arrived.borrow()
+    }
+
+    /// Waits until the host commits nothing more, so that another can be opened on the same memory.
+    ///
+    /// # Panics
+    /// When that takes longer than 30 s.
+    pub async fn closed(&self) {
+        let mut closed = self.0.closed.subscribe();
+        let wait = closed.wait_for(|closed| *closed);
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("a host lets go in time").unwrap();
     }
 
     /// Waits until more than `count` commits have reached the store.
@@ -109,7 +117,7 @@ impl Store for GatedStore {
     }
 
     fn close(&self) {
-        self.inner.state.lock().unwrap().closed = true;
+        self.inner.closed.send_replace(true);
     }
 
     fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
@@ -134,5 +142,23 @@ impl Store for GatedStore {
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         self.memory.dead_letter(position)
+    }
+}
+
+/// Keys in memory that outlive a host, as a [`MemoryStore`] does. Clones share them.
+#[derive(Clone, Default)]
+pub struct Keys(Arc<MemoryKeyring>);
+
+impl Keyring for Keys {
+    fn create(&self, randomness: &zeroize::Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
+        self.0.create(randomness)
+    }
+
+    fn check(&self, did: &Did) -> Result<(), KeyError> {
+        self.0.check(did)
+    }
+
+    fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        self.0.sign(did, message)
     }
 }
