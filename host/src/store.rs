@@ -33,7 +33,7 @@ pub enum StoreError {
         path: String,
     },
     /// The disk is full. Nothing of the batch remains; it can be tried again.
-    #[error("disk full")]
+    #[error("disk full: free space and try again")]
     Full,
     /// Not a store, of another version, or damaged.
     #[error("store {path}: {why}")]

@@ -245,6 +245,11 @@ impl Disk {
         self.inner().off
     }
 
+    /// Returns whether the power is gone.
+    pub fn is_dark(&self) -> bool {
+        self.inner().dark
+    }
+
     /// Returns how many operations there were.
     pub fn count(&self) -> u64 {
         self.inner().count
@@ -269,6 +274,14 @@ impl Disk {
         let disk = Disk::with(files, random);
         (disk.inner().count, disk.inner().capacity, disk.inner().planned) = (count, capacity, planned);
         disk
+    }
+
+    /// Returns a disk in a state in which this one may be after the power cut.
+    pub fn variant(&self, seed: u64) -> Disk {
+        let mut random = Random::new(seed);
+        let mut files = self.inner().files.clone();
+        files.values_mut().for_each(|file| file.lose_power(&mut random));
+        Disk::with(files, random)
     }
 
     /// Turns the power off at once.

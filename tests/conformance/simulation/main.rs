@@ -11,13 +11,15 @@ mod disk;
 mod model;
 mod options;
 mod run;
+mod seen;
 mod world;
 
 use std::{
     any::Any,
+    cell::Cell,
     path::PathBuf,
     sync::{
-        Mutex,
+        Mutex, Once,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -34,6 +36,24 @@ const STORY_LINES_MAX: usize = 40;
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+}
+
+/// Does work whose panics are told by whoever catches them.
+fn silently<T>(work: impl FnOnce() -> T) -> T {
+    thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !SILENT.get() {
+                usual(panic);
+            }
+        }));
+    });
+    SILENT.set(true);
+    let done = work();
+    SILENT.set(false);
+    done
 }
 
 /// Returns the folder of the manifests.
@@ -101,13 +121,15 @@ fn shrunk(mut options: Options, mut failure: Failure) -> (Options, Failure) {
 fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles() {
     let first = seed();
     let total = Mutex::new(Report::default());
-    each(first..first + times(60), |seed| {
+    each(first..first + times(200), |seed| {
         let report = must(&Options::from_seed(seed));
         let mut total = total.lock().unwrap();
         total.commits += report.commits;
         total.processes += report.processes;
         total.faults += report.faults;
         total.operations += report.operations;
+        total.states += report.states;
+        total.reruns += report.reruns;
         total.flips_found += report.flips_found;
         total.flips_harmless += report.flips_harmless;
         total.flips_cut += report.flips_cut;
@@ -115,21 +137,24 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles
             *total.outcomes.entry(outcome).or_default() += count;
         }
     });
-    eprintln!("{:?}", total.into_inner().unwrap());
+    let total = total.into_inner().unwrap();
+    eprintln!("{total:?}");
+    assert!(total.faults > 0 && total.reruns > 0, "things go wrong");
 }
 
 /// Lets the Nth operation fail, for N = 1, 2.. until a run has no fault any more.
 fn sweep(planned: Planned, more: impl Fn(Options) -> Options + Sync) {
-    let (seed, last) = (seed(), AtomicU64::new(u64::MAX));
+    let (seed, last, states) = (seed(), AtomicU64::new(u64::MAX), AtomicU64::new(0));
     each((1..).take_while(|number| *number < last.load(Ordering::Relaxed)), |number| {
         let report = must(&more(Options::planned(seed, number, planned)));
+        states.fetch_add(report.states, Ordering::Relaxed);
         if report.faults == 0 && report.operations < number {
             last.fetch_min(number, Ordering::Relaxed);
         }
     });
     let count = last.into_inner() - 1;
     assert!(count > 10, "the run is long enough: {count} operations");
-    eprintln!("{planned:?}: {count} operations");
+    eprintln!("{planned:?}: {count} operations, {} states of the disk", states.into_inner());
 }
 
 /// (T5, T8)
@@ -147,7 +172,7 @@ fn a_full_disk_at_any_write_is_waited_out_or_stops_the_host() {
 /// (T5, T8, S9)
 #[test]
 fn a_power_cut_at_any_operation_of_the_disk_loses_nothing_acknowledged() {
-    sweep(Planned::Disk(Fault::Cut), |options| options);
+    sweep(Planned::Disk(Fault::Cut), |options| Options { variants: times(200), ..options });
 }
 
 /// A process that was killed leaves writes that the operating system shows but the disk does not have. What the
@@ -186,7 +211,7 @@ fn a_turn_that_ends_anywhere_for_want_of_fuel_leaves_nothing_behind() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let first = seed();
-    each(first..first + times(25), |seed| {
+    each(first..first + times(50), |seed| {
         let options = Options::from_seed(seed);
         assert_eq!(must(&options), must(&options), "{options:?}");
     });

@@ -22,6 +22,8 @@ pub struct Options {
     pub planned: Option<(u64, Planned)>,
     /// Whether the power goes in each process but the first as soon as it has acknowledged something.
     pub cut_at_ack: bool,
+    /// Other states of the disk to look at after each power cut.
+    pub variants: u64,
     /// Steps between two kills of the process, about; 0 for never.
     pub kill: u64,
     /// How often a process finds one bit of its store flipped, in thousandths.
@@ -62,6 +64,7 @@ impl Options {
             rates: Rates::default(),
             planned: Some((number, planned)),
             cut_at_ack: false,
+            variants: 0,
             kill: 0,
             flip: 0,
             full: false,
@@ -88,6 +91,7 @@ impl Options {
             rates,
             planned: None,
             cut_at_ack: false,
+            variants: 3,
             kill,
             flip,
             full: !quiet && random.chance(300),
@@ -107,6 +111,8 @@ pub struct Report {
     pub hash: u64,
     pub commits: u64,
     pub processes: u64,
+    /// States of the disk that a power cut may leave and that were looked at.
+    pub states: u64,
     pub faults: u64,
     pub reruns: u64,
     /// Operations before the liveness phase: of the disk, or of what is planned to fail.

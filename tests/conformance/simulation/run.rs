@@ -1,13 +1,12 @@
 //! One run: clients, processes that come and go on one disk, and what must hold after each.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write,
     hash::{DefaultHasher, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,8 +19,9 @@ use zeroize::Zeroizing;
 
 use super::{
     disk::{Disk, Fault, Rates, VFS},
-    model::{self, Cast, Replay},
+    model::{self, Cast},
     options::{Options, Planned, Report},
+    seen::Seen,
     world::{Step, World},
 };
 
@@ -43,7 +43,7 @@ pub struct Failure {
 pub fn run(options: &Options) -> Result<Report, Failure> {
     let shared = Arc::new(Shared::default());
     let inner = shared.clone();
-    let work = || catch_unwind(AssertUnwindSafe(|| Run::new(options, inner).whole()));
+    let work = || super::silently(|| catch_unwind(AssertUnwindSafe(|| Run::new(options, inner).whole())));
     let result = match options.planned {
         Some((number, Planned::Call)) => {
             let trap = PanicAt { number, shared: shared.clone() };
@@ -64,7 +64,10 @@ struct Shared {
     clients: Mutex<Vec<Client>>,
     cast: Mutex<Option<Cast>>,
     ended: Mutex<Option<Result<(), String>>>,
-    reruns: Mutex<u64>,
+    /// The host of the process that runs.
+    host: Mutex<Option<Weak<Host>>>,
+    /// Conflicts in processes that ended by themselves.
+    reruns: AtomicU64,
     /// Host calls, or signatures, so far: what `planned` counts.
     count: AtomicU64,
     /// Planned faults that struck, but for those of the disk.
@@ -192,15 +195,6 @@ struct Run<'a> {
     report: Report,
 }
 
-/// A store as a process finds it.
-struct Seen {
-    waiting: u64,
-    log: Vec<LogEntry>,
-    /// Everything, as text.
-    dump: String,
-    outcomes: BTreeMap<&'static str, u64>,
-}
-
 impl Run<'_> {
     fn new(options: &Options, shared: Arc<Shared>) -> Run<'_> {
         let mut random = Random::new(options.seed ^ 0x5eed);
@@ -230,7 +224,7 @@ impl Run<'_> {
                 self.world.set_clock(self.random.below(20 * 365 * 86_400_000) as i64 - 10 * 365 * 86_400_000);
             }
             let done = self.process(number, STEPS_MAX)?;
-            self.restart();
+            self.restart()?;
             self.report.operations = match self.options.planned {
                 Some((_, Planned::Call | Planned::Sign)) => self.shared.count.load(Ordering::Relaxed),
                 _ => self.disk.count(),
@@ -248,7 +242,7 @@ impl Run<'_> {
             let why = lock(&self.shared.ended).clone();
             return Err(format!("without faults the host does not settle what waits: {why:?}"));
         }
-        self.restart();
+        self.restart()?;
         let waiting = self.check()?;
         if waiting > 0 {
             return Err(format!("{waiting} events wait for ever"));
@@ -258,8 +252,8 @@ impl Run<'_> {
                 return Err("a client never learned what became of its events".to_owned());
             }
         }
+        self.report.reruns += self.shared.reruns.load(Ordering::Relaxed);
         self.report.faults += self.shared.struck.load(Ordering::Relaxed);
-        self.report.reruns = *lock(&self.shared.reruns);
         Ok(self.report)
     }
 
@@ -353,21 +347,32 @@ impl Run<'_> {
         some || self.disk.is_off()
     }
 
-    fn restart(&mut self) {
+    /// Ends the process. After a power cut first looks at some other states in which it may leave the disk.
+    fn restart(&mut self) -> Result<(), String> {
         self.tell_faults();
+        let host = lock(&self.shared.host).take().and_then(|host| host.upgrade());
+        self.report.reruns += host.map_or(0, |host| host.counters().conflicts);
         self.world = self.world.restarted();
+        if self.disk.is_dark() {
+            for _ in 0..self.options.variants {
+                let variant = self.disk.variant(self.random.bits());
+                self.look(&variant)?;
+                self.report.states += 1;
+            }
+        }
         self.disk = self.disk.restarted();
         self.disk.set_free(None);
+        Ok(())
     }
 
     /// Looks at the store as the next process finds it: every law holds, and everything acknowledged is there.
     /// Returns how many events wait.
     fn check(&mut self) -> Result<u64, String> {
-        let seen = self.inspect(&self.disk.copy()).map_err(|why| format!("the store is damaged: {why}"))?;
+        let seen = self.look(&self.disk.copy())?;
         if self.options.flip > 0 && self.random.chance(self.options.flip) {
             let copy = self.disk.copy();
             if let Some(place) = copy.flip(&mut self.random) {
-                let count = match self.inspect(&copy) {
+                let count = match Seen::of(&copy, *lock(&self.shared.cast)) {
                     Err(_) => &mut self.report.flips_found,
                     Ok(flipped) if flipped.dump == seen.dump => &mut self.report.flips_harmless,
                     Ok(flipped) if place.contains("-wal") && seen.log.starts_with(&flipped.log) => {
@@ -381,64 +386,18 @@ impl Run<'_> {
         let mut hasher = DefaultHasher::new();
         hasher.write(seen.dump.as_bytes());
         self.report.hash = hasher.finish();
-        (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.outcomes);
+        (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.replay.outcomes);
         Ok(seen.waiting)
     }
 
-    /// Looks at everything in a store.
-    ///
-    /// # Errors
-    /// The first law that does not hold.
-    fn inspect(&self, disk: &Disk) -> Result<Seen, String> {
-        let mounted = disk.mount();
-        let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(|error| error.to_string());
-        let store = open()?;
-        let mut dump = String::new();
-        let image = store.load([0; 32]).map_err(|error| error.to_string())?;
-        let Image { secret, g, position, spaces, cells, queued, dead } = image;
-        write!(dump, "{secret:?} {g} {position} {queued:?} {dead:?}").unwrap();
-        for SpaceRow { did, seq, head, .. } in &spaces {
-            // No law is about names.
-            write!(dump, "{did} {seq} {head:?}").unwrap();
-        }
-        for CellRow { space, name, g, seq, value } in &cells {
-            write!(dump, "{space} {name} {g} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();
-        }
-        for Queued { event, .. } in &queued {
-            write!(dump, "{:?}", event.payload.as_bytes()).unwrap();
-        }
-        let log = store.log(None, 0, usize::MAX >> 1).map_err(|error| error.to_string())?;
-        write!(dump, "{log:?}").unwrap();
-        drop(store);
-        let archive = Archive::open(open()?).map_err(|error| error.to_string())?;
-        let waiting = archive.verify_store().map_err(|error| error.to_string())?.waiting;
-        let cast = *lock(&self.shared.cast);
-        let mut replay = Replay::default();
-        if let Some(cast) = cast {
-            for record in archive.records(None, 0, usize::MAX >> 1).map_err(|error| error.to_string())? {
-                replay.take(&cast, &record)?;
-            }
-        }
+    /// Opens the store on a disk and checks it against what the clients were told.
+    fn look(&self, disk: &Disk) -> Result<Seen, String> {
+        let damaged = |why| format!("the store is damaged: {why}");
+        let seen = Seen::of(disk, *lock(&self.shared.cast)).map_err(damaged)?;
         for client in lock(&self.shared.clients).iter() {
-            let mut last = None;
-            for (id, receipt) in &client.sent {
-                match (archive.status(id).map_err(|error| error.to_string())?, receipt) {
-                    (Status::Unknown, _) => return Err(format!("event {id} was acknowledged and is lost")),
-                    (Status::Waiting, Some(_)) => return Err(format!("receipt {id} was handed out and is lost")),
-                    (Status::Settled(now), Some(then)) if now != *then => {
-                        return Err(format!("receipt {id} says something else now"));
-                    }
-                    _ => {}
-                }
-                let order = replay.order.get(id).copied();
-                if order <= last {
-                    return Err(format!("event {id} entered the log before the one that was sent before it"));
-                }
-                last = order;
-                write!(dump, "{id}{:?}", archive.status(id)).unwrap();
-            }
+            seen.keeps(&client.sent).map_err(damaged)?;
         }
-        Ok(Seen { waiting, log, dump, outcomes: replay.outcomes })
+        Ok(seen)
     }
 }
 
@@ -467,6 +426,7 @@ async fn serve(
     let network = Network { world: world.clone(), failing: options.network };
     let host = builder().store(store).keyring(keys).env(world.clone()).transport(network).limits(limits);
     let host = Arc::new(host.open().await.map_err(|error| error.to_string())?);
+    *lock(&shared.host) = Some(Arc::downgrade(&host));
     let dids: Vec<Did> = lock(&shared.clients).iter().map(|client| client.did).collect();
     let manifest = Manifest::load(&manifest(&dids)).map_err(|error| error.to_string())?;
     let installed = manifest.install(&host).await.map_err(|error| error.to_string())?;
@@ -479,8 +439,9 @@ async fn serve(
     while !ended.iter().all(|ended| ended.load(Ordering::Relaxed)) {
         world.sleep(Duration::from_millis(5)).await;
     }
-    let host = Arc::into_inner(host).ok_or("somebody still holds the host")?;
     host.settled().await.map_err(|error| error.to_string())?;
+    shared.reruns.fetch_add(host.counters().conflicts, Ordering::Relaxed);
+    let host = Arc::into_inner(host).ok_or("somebody still holds the host")?;
     host.shutdown().await.map_err(|error| error.to_string())
 }
 

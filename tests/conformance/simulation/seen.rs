@@ -1,0 +1,89 @@
+//! A store as a process finds it: every law holds, every turn is what it would have been alone.
+
+use std::fmt::Write;
+
+use charm_host::*;
+
+use super::{
+    disk::{Disk, VFS},
+    model::{Cast, Replay},
+};
+
+/// Everything in a store.
+pub struct Seen {
+    /// Events that wait.
+    pub waiting: u64,
+    /// The whole log.
+    pub log: Vec<LogEntry>,
+    /// All of it, as text.
+    pub dump: String,
+    /// What the log makes.
+    pub replay: Replay,
+    archive: Archive,
+}
+
+impl Seen {
+    /// Opens the store on a disk and looks at everything.
+    ///
+    /// # Errors
+    /// What does not open, the first law that does not hold, the first turn that is not what it must be.
+    pub fn of(disk: &Disk, cast: Option<Cast>) -> Result<Seen, String> {
+        let mounted = disk.mount();
+        let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
+        let store = open()?;
+        let mut dump = String::new();
+        let Image { secret, g, position, spaces, cells, queued, dead } = store.load([0; 32]).map_err(text)?;
+        write!(dump, "{secret:?} {g} {position} {queued:?} {dead:?}").unwrap();
+        for SpaceRow { did, seq, head, .. } in &spaces {
+            // No law is about names.
+            write!(dump, "{did} {seq} {head:?}").unwrap();
+        }
+        for CellRow { space, name, g, seq, value } in &cells {
+            write!(dump, "{space} {name} {g} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();
+        }
+        for Queued { event, .. } in &queued {
+            write!(dump, "{:?}", event.payload.as_bytes()).unwrap();
+        }
+        write!(dump, "{:?}", store.receipts(None, usize::MAX >> 1).map_err(text)?).unwrap();
+        let log = store.log(None, 0, usize::MAX >> 1).map_err(text)?;
+        write!(dump, "{log:?}").unwrap();
+        drop(store);
+        let archive = Archive::open(open()?).map_err(text)?;
+        let waiting = archive.verify_store().map_err(text)?.waiting;
+        let mut replay = Replay::default();
+        if let Some(cast) = cast {
+            for record in archive.records(None, 0, usize::MAX >> 1).map_err(text)? {
+                replay.take(&cast, &record)?;
+            }
+        }
+        Ok(Seen { waiting, log, dump, replay, archive })
+    }
+
+    /// Checks that what a client was told is still so, and came in the order of sending.
+    ///
+    /// # Errors
+    /// What is lost.
+    pub fn keeps(&self, sent: &[(EventId, Option<Receipt>)]) -> Result<(), String> {
+        let mut last = None;
+        for (id, receipt) in sent {
+            match (self.archive.status(id).map_err(text)?, receipt) {
+                (Status::Unknown, _) => return Err(format!("event {id} was acknowledged and is lost")),
+                (Status::Waiting, Some(_)) => return Err(format!("receipt {id} was handed out and is lost")),
+                (Status::Settled(now), Some(then)) if now != *then => {
+                    return Err(format!("receipt {id} says something else now"));
+                }
+                _ => {}
+            }
+            let order = self.replay.order.get(id).copied();
+            if order <= last {
+                return Err(format!("event {id} entered the log before the one that was sent before it"));
+            }
+            last = order;
+        }
+        Ok(())
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
