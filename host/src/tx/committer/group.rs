@@ -79,7 +79,9 @@ impl Item {
 /// The queue between the committer and the disk.
 pub(super) struct Group {
     items: Mutex<Vec<Item>>,
-    /// Values and payloads in commits that are not durable yet, in bytes.
+    /// Items that are not durable yet, those in the batch that is being written too.
+    count: AtomicUsize,
+    /// Values and payloads in them, in bytes.
     bytes: AtomicUsize,
     wake: Notify,
     store: Arc<dyn Store>,
@@ -106,8 +108,18 @@ impl Group {
         heads: HashMap<Did, Hash>,
         progress: watch::Sender<Progress>,
     ) -> Arc<Group> {
-        let (items, wake, heads, bytes) = (Mutex::default(), Notify::new(), Mutex::new(heads), AtomicUsize::new(0));
-        Arc::new(Group { items, bytes, wake, store, keyring, env, heads, progress })
+        let (items, count, bytes) = Default::default();
+        Arc::new(Group {
+            items,
+            count,
+            bytes,
+            wake: Notify::new(),
+            store,
+            keyring,
+            env,
+            heads: Mutex::new(heads),
+            progress,
+        })
     }
 
     fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
@@ -119,6 +131,7 @@ impl Group {
     }
 
     pub fn push(&self, item: Item) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(item.bytes(), Ordering::Relaxed);
         self.items().push(item);
         self.wake.notify_one();
@@ -126,7 +139,7 @@ impl Group {
 
     /// Returns whether another turn may add a commit.
     pub fn has_room(&self, limits: &Limits) -> bool {
-        self.items().len() < limits.commits_pending_max
+        self.count.load(Ordering::Relaxed) < limits.commits_pending_max
             && self.bytes.load(Ordering::Relaxed) < limits.commit_bytes_pending_max
     }
 
@@ -168,7 +181,9 @@ impl Group {
                 self.wake.notified().await;
                 continue;
             }
+            let count = items.len();
             let Some(work) = self.write(items).await else { return };
+            self.count.fetch_sub(count, Ordering::Relaxed);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             committer.settled(&work.receipts);
             for added in &work.added {
