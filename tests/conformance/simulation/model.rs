@@ -45,8 +45,8 @@ fn of(charm: Did, name: &str) -> Ipld {
     list([text(&charm.to_string()), text(name)])
 }
 
-/// Returns a random event for the stream `run` of `charm`; `tag` makes its values its own.
-pub fn script(cast: &Cast, charm: Did, tag: u64, depth: u64, random: &mut Random) -> Ipld {
+/// Returns a random event for the stream `run`; `tag` makes its values its own.
+pub fn script(cast: &Cast, tag: u64, depth: u64, random: &mut Random) -> Ipld {
     let mut steps = Vec::new();
     for part in 0..1 + random.below(5) {
         let other = *random.pick(&cast.charms);
@@ -61,18 +61,18 @@ pub fn script(cast: &Cast, charm: Did, tag: u64, depth: u64, random: &mut Random
                 steps.push(both("x"));
                 both("y")
             }
-            10 => list([text("remove"), text(*random.pick(&["x", "y"])), list([])]),
+            10 => list([text("remove"), text(if part % 2 == 0 { "x" } else { "y" }), list([])]),
             11..14 => list([text("send"), of(other, "note"), value]),
             14 | 15 => {
                 let back = match random.below(3) {
-                    0 if depth > 0 => script(cast, charm, tag * 10 + part, depth - 1, random),
+                    0 if depth > 0 => script(cast, tag * 10 + part, depth - 1, random),
                     _ => value.clone(),
                 };
                 let on_commit = map([("stream", text("on-receipt")), ("tag", back)]);
                 list([text("send"), of(other, "note"), value, on_commit])
             }
             16 if depth > 0 => {
-                let inner = script(cast, other, tag * 10 + part, depth - 1, random);
+                let inner = script(cast, tag * 10 + part, depth - 1, random);
                 list([text("send"), of(other, "run"), inner])
             }
             17 => list([text("try"), list([text("set"), of(other, cell), list([]), value])]),

@@ -126,7 +126,7 @@ impl Client {
             self.left = self.left.checked_sub(1)?;
             let to = *self.random.pick(&cast.charms);
             let tag = self.sent.len() as u64;
-            let script = model::script(cast, to, tag, 2, &mut self.random);
+            let script = model::script(cast, tag, 2, &mut self.random);
             let payload = Value::encode(&script).unwrap();
             let id = format!("event {tag}");
             let event = NewEvent::new(to, "run", payload).from(self.did).id(&id);
