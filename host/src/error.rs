@@ -48,8 +48,12 @@ pub(crate) fn clip_message(text: &str) -> Cow<'_, str> {
     if text.chars().map(json).sum::<usize>() <= JSON_BYTES_MAX {
         return text;
     }
-    let mut left = JSON_BYTES_MAX - '…'.len_utf8();
-    let fits = |c: &char| left.checked_sub(json(*c)).map(|rest| left = rest).is_some();
+    let cut = '…'.len_utf8();
+    let (mut bytes, mut json_bytes) = (MESSAGE_BYTES_MAX - cut, JSON_BYTES_MAX - cut);
+    let fits = |c: &char| {
+        let left = bytes.checked_sub(c.len_utf8()).zip(json_bytes.checked_sub(json(*c)));
+        left.map(|left| (bytes, json_bytes) = left).is_some()
+    };
     let kept: String = text.chars().take_while(fits).collect();
     Cow::Owned(kept + "…")
 }

@@ -32,7 +32,8 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Wasm instructions of a turn, in fuel units. Replays alike everywhere, so outcomes come from here first.
     pub fuel_max: u64,
-    /// Fuel after which a turn lets others run. Where it is cut is the same in every run, unlike the time of a tick.
+    /// Fuel after which a turn lets others run; a tick every 10 ms does so too. Without ticks, as in a simulation, a turn
+    /// is cut at the same places in every run.
     pub fuel_slice: u64,
     /// Time a turn may compute, in milliseconds; waiting for HTTP does not count. A backstop for what fuel misses.
     pub compute_ms_max: u64,

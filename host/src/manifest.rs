@@ -211,12 +211,13 @@ fn rights(
     dids: &BTreeMap<String, Did>,
 ) -> Result<(RightsMap, RightsMap), InstallError> {
     let (mut read, mut send) = (RightsMap::new(), RightsMap::new());
-    for grant in grants {
+    for (number, grant) in (1..).zip(grants) {
         let owner = match dids.get(&grant.charm) {
             Some(did) => *did,
+            // What else stands there may be a secret in the wrong place.
             None => grant.charm.parse().map_err(|_| InstallError::Grant {
                 charm: clip(holder, 128).into_owned(),
-                why: format!("{} is neither a charm of this manifest nor a DID", clip(&grant.charm, 128)),
+                why: format!("grant number {number} names neither a charm of this manifest nor a DID"),
             })?,
         };
         for (map, names) in [(&mut read, &grant.read), (&mut send, &grant.send)] {

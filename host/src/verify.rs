@@ -23,8 +23,8 @@ use crate::{
 use chain::Chain;
 use replay::{Cell, Replay};
 
-/// Log entries read at once: records may be megabytes.
-const PAGE: usize = 128;
+/// Log entries read at once: a record may be tens of megabytes.
+const PAGE: usize = 8;
 
 /// What the proof of a space proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -555,7 +555,10 @@ async fn a_manifest_with_senseless_grants_is_refused() {
     let with = |line: &str| format!("[charm.hello]\ncomponent = \"hello.wasm\"\n{line}\n");
     let twice = "grant = [{ charm = \"hello\", read = [\"a\"] }, { charm = \"hello\", read = [\"b\"] }]";
     for (line, words) in [
-        ("grant = [{ charm = \"helo\", read = [\"a\"] }]", "helo is neither a charm of this manifest nor a DID"),
+        (
+            "grant = [{ charm = \"helo\", read = [\"a\"] }]",
+            "grant number 1 names neither a charm of this manifest nor a DID",
+        ),
         (twice, "hello is named in two grants: merge them"),
         ("http = [{ origin = \"https://a.example/path\", methods = [\"GET\"] }]", "write it as https://a.example"),
         ("http = [{ origin = \"a.example\", methods = [\"GET\"] }]", "http origin number 1: url does not parse"),

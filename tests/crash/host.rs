@@ -80,13 +80,13 @@ async fn work(manifest: &Manifest, first: u64, end: u64) -> Result<(), Failed> {
 async fn told_to_stop() {
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        if std::io::stdin().read_line(&mut String::new()).is_ok_and(|bytes| bytes > 0) {
-            let _ = tell.send(());
+        if !std::io::stdin().read_line(&mut String::new()).is_ok_and(|bytes| bytes > 0) {
+            // Whoever wanted this host is gone.
+            std::process::exit(1);
         }
+        let _ = tell.send(());
     });
-    if told.await.is_err() {
-        std::future::pending().await
-    }
+    let _ = told.await;
 }
 
 /// Each event makes `a` write a cell and send a note to `b`; the receipts of some go to the notes of `a`.
@@ -158,5 +158,6 @@ async fn queue(manifest: &Manifest, events: u64) -> Result<(), Failed> {
     let lanes: Vec<_> = (0..lanes).map(lane).collect();
     join_all(lanes).await.into_iter().try_for_each(Result::unwrap)?;
     println!("full");
-    std::future::pending().await
+    told_to_stop().await;
+    Ok(())
 }

@@ -52,7 +52,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let program = tools::installed("cargo-mutants", VERSION)?;
     let mut mutants = Command::new(program);
     mutants.current_dir(root()).args(["mutants", "--in-place", "--output", "target", "--no-shuffle", "--colors=never"]);
-    mutants.args(["--timeout", "300", "--build-timeout", "600", "--test-workspace=true"]);
+    mutants.args(["--timeout", "300", "--build-timeout", "600", "--test-workspace=true", "--sharding=round-robin"]);
     for file in FILES {
         mutants.args(["--file", file]);
     }

@@ -81,9 +81,10 @@ pub fn check_mark(store: &Path, mark: u64, end: u64) -> Result<(), StoreError> {
     if end >= mark {
         return Ok(());
     }
+    let found = if end == 0 { "it is empty".to_owned() } else { format!("it ends at commit {end}") };
     let why = format!(
-        "it ends at commit {end}, and commit {mark} was durable: its end is damaged or it is an older copy; restore the \
-         newest backup, and to go on from an older one remove the .lock file beside it"
+        "{found}, and commit {mark} was durable here: it is damaged, gone or an older copy; to go on with what is there, \
+         such as a restored backup, remove the .lock file beside it"
     );
     Err(StoreError::Damaged { path: shown(store), why })
 }

@@ -66,11 +66,11 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let name = shown(path);
-        let (lock, mark) = (Lock::take(path)?, lock::mark(path));
+        let lock = Lock::take(path)?;
+        look(path, &name)?;
         lock::create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
-        check_end(&connection, path, mark)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         SqliteStore::new(name.clone(), connection, Some(reader.map_err(|error| failed(&name, error))?), Some(lock))
     }
@@ -137,6 +137,27 @@ impl SqliteStore {
     }
 }
 
+/// Looks at the store that is there before anything is changed in it: what is refused stays as it was found.
+fn look(path: &Path, name: &str) -> Result<(), StoreError> {
+    let mark = lock::mark(path);
+    if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+        return lock::check_mark(path, mark, 0);
+    }
+    let error = |error| failed(name, error);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?;
+    if has_tables(&connection).map_err(error)? {
+        check_version(&connection, name)?;
+        check_end(&connection, path, mark)
+    } else {
+        lock::check_mark(path, mark, 0)
+    }
+}
+
+/// Returns whether anything was ever stored: a host may have been killed before.
+fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
 fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
     // To the last row: the switch is written after the row that says `wal`. When it cannot be made, there is an
     // error, or a row with another mode.
@@ -144,14 +165,21 @@ fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
     if mode.map_err(|error| failed(path, error))? != ["wal"] {
         return Err(StoreError::Failed(format!("{path}: its file system does not allow a write-ahead log")));
     }
-    let setup = |connection: &mut Connection| -> rusqlite::Result<()> {
+    // A process that was killed may have left writes that were never synced, or whose sync failed. They can be read,
+    // so what they say may leave the host next: write and sync them anew first (T8).
+    let synced = || -> rusqlite::Result<bool> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
-        // A process that was killed may have left writes that were never synced, or whose sync failed. They can be
-        // read, so what they say may leave the host next: write and sync them anew first (T8).
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if tables == 0 {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            let (written, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(moved >= written)
+        })
+    };
+    if !synced().map_err(|error| failed(path, error))? {
+        return Err(StoreError::Failed(format!("{path}: somebody is reading it: open it again when they are done")));
+    }
+    let setup = |connection: &mut Connection| -> rusqlite::Result<()> {
+        if !has_tables(connection)? {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -144,6 +144,9 @@ impl Moments {
                 sleep(self.random.below(150_000));
                 if kind == 1 {
                     victim.stop();
+                    if self.random.chance(700) {
+                        victim.wait_for("stopping");
+                    }
                     sleep(self.random.below(15_000));
                 }
             }

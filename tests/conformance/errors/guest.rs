@@ -196,3 +196,21 @@ async fn the_receipt_of_an_event_that_waited_for_a_stream_in_vain_tells_no_secre
     secret.letters(&host, a);
     host.shutdown().await.unwrap();
 }
+
+/// T7: a text that only just fits as bytes and must be cut as JSON grew by the mark of the cut, and the store that
+/// held it no longer proved itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_fits_but_for_its_quotes_is_cut_within_the_bound() {
+    let store = MemoryStore::new();
+    let host = builder().store(store.clone()).open().await.unwrap();
+    let charm = probe(&host, "a").await;
+    for plain in 250..262 {
+        let text = format!("{}{}", "a".repeat(plain), "\"".repeat(1_024 - plain));
+        let receipt = run(&host, charm, json!([["reject", text]])).await;
+        let message = receipt.message.clone().unwrap();
+        assert!(message.len() <= MESSAGE_BYTES_MAX, "{} bytes", message.len());
+        assert!(serde_json::to_string(&receipt).unwrap().len() <= 2_048);
+    }
+    host.shutdown().await.unwrap();
+    Archive::open(store).unwrap().verify_store().unwrap();
+}

@@ -47,6 +47,8 @@ pub struct Figures {
     pub unknown_committed: usize,
     /// Sent again to the next host, with an id, and answered there.
     pub settled_later: usize,
+    /// Turns that ran again.
+    pub reruns: u64,
 }
 
 impl std::ops::AddAssign for Figures {
@@ -56,6 +58,7 @@ impl std::ops::AddAssign for Figures {
         self.unknown += other.unknown;
         self.unknown_committed += other.unknown_committed;
         self.settled_later += other.settled_later;
+        self.reruns += other.reruns;
     }
 }
 
@@ -98,6 +101,7 @@ pub async fn run(seed: u64, transactions: u32, faults: bool) -> Result<Figures, 
         again: Mutex::default(),
         settled_later: AtomicU32::new(0),
     });
+    let mut reruns = 0;
     let (memory, keys, mut random) = (MemoryStore::new(), Keys::default(), Random::new(!seed));
     loop {
         let left = u64::from(trial.left.load(Ordering::Relaxed));
@@ -111,6 +115,7 @@ pub async fn run(seed: u64, transactions: u32, faults: bool) -> Result<Figures, 
         let Ok(life) = Arc::try_unwrap(life) else { panic!("all clients have left") };
         let is_gone = *life.gone.borrow() || life.is_struck();
         let Life { host, spaces, control, .. } = life;
+        reruns += host.counters().conflicts;
         if !is_gone {
             host.settled().await.map_err(|error| error.to_string())?;
             finish(&trial, &host, &spaces).await;
@@ -126,7 +131,7 @@ pub async fn run(seed: u64, transactions: u32, faults: bool) -> Result<Figures, 
     }
     let (figures, replayed) = examine(&trial, memory);
     match (check(&trial.history), replayed) {
-        (Ok(()), Ok(())) => Ok(figures),
+        (Ok(()), Ok(())) => Ok(Figures { reruns, ..figures }),
         (Ok(()), Err(why)) => Err(why),
         (Err(anomalies), Ok(())) => Err(anomalies.to_string()),
         (Err(anomalies), Err(why)) => Err(format!("{why}\n{anomalies}")),
@@ -314,6 +319,7 @@ fn examine(trial: &Trial, memory: MemoryStore) -> (Figures, Result<(), String>) 
     }
     let (committed, failed, unknown) = trial.history.counts();
     let figures = Figures {
+        reruns: 0,
         committed,
         failed,
         unknown,

@@ -104,7 +104,11 @@ async fn a_flipped_bit_in_the_write_ahead_log_of_a_killed_host_is_found_or_chang
         put(&parts);
         match ask(&file, number % 2 == 0) {
             Ok(answer) => assert!(answer == expected, "byte {at}: another answer"),
-            Err(_) => found += 1,
+            Err(_) => {
+                found += 1;
+                let kept = fs::read(format!("{}-wal", file.display())).unwrap();
+                assert!(kept == parts[1], "byte {at}: what is refused stays as it was found");
+            }
         }
         same = number + 1 - found;
     }
@@ -129,6 +133,12 @@ async fn an_older_copy_put_in_place_of_the_store_is_refused_until_the_operator_a
         let text = refused.err().unwrap().to_string();
         assert!(text.contains("was durable") && text.contains("older copy"), "{text}");
     }
+    // Nor is a new one begun where one was.
+    let kept = fs::read(home.store()).unwrap();
+    fs::remove_file(home.store()).unwrap();
+    let text = SqliteStore::open(home.store()).err().unwrap().to_string();
+    assert!(text.contains("it is empty") && !home.store().exists(), "{text}");
+    fs::write(home.store(), kept).unwrap();
     fs::remove_file(format!("{}.lock", home.store().display())).unwrap();
     home.open().await.shutdown().await.unwrap();
 }

@@ -56,10 +56,19 @@ fn silently<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Returns the folder of the manifests.
-fn folder() -> PathBuf {
-    static FOLDER: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
-    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().to_owned()
+/// Writes a file that all runs share, whole or not at all; returns its path.
+fn shared_file(name: &str, content: &[u8]) -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulation");
+    let (file, number) = (folder.join(name), NUMBER.fetch_add(1, Ordering::Relaxed));
+    if std::fs::read(&file).is_ok_and(|there| there == content) {
+        return file;
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    let fresh = folder.join(format!("{}-{number}.unfinished", std::process::id()));
+    std::fs::write(&fresh, content).unwrap();
+    std::fs::rename(&fresh, &file).unwrap();
+    file
 }
 
 /// Runs it for each number, on two threads.
@@ -148,6 +157,16 @@ fn sweep(planned: Planned, more: impl Fn(Options) -> Options + Sync) {
     each((1..).take_while(|number| *number < last.load(Ordering::Relaxed)), |number| {
         let report = must(&more(Options::planned(seed, number, planned)));
         states.fetch_add(report.states, Ordering::Relaxed);
+        match planned {
+            // The process ends, a second one does the work, a third one finds nothing to do.
+            Planned::Sign => assert_eq!(report.processes, 2 + report.faults, "call {number}"),
+            // One process does the work, a second one finds nothing to do.
+            Planned::Call => {
+                assert_eq!(report.processes, 2, "call {number}");
+                assert!(report.bugs <= report.faults, "call {number}: {} turns", report.bugs);
+            }
+            Planned::Disk(_) => {}
+        }
         if report.faults == 0 && report.operations < number {
             last.fetch_min(number, Ordering::Relaxed);
         }

@@ -253,6 +253,8 @@ pub struct Replay {
     queued: BTreeMap<u64, Event>,
     /// When each event entered the log.
     pub order: BTreeMap<EventId, usize>,
+    /// Turns that failed because the host did.
+    pub bugs: u64,
     /// Turns by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
 }
@@ -266,6 +268,8 @@ impl Replay {
         if let Some(taken) = &record.taken {
             let event = self.queued.remove(&taken.position).ok_or("an event is taken that does not wait")?;
             *self.outcomes.entry(taken.receipt.outcome.name()).or_default() += 1;
+            let message = taken.receipt.message.as_deref();
+            self.bugs += u64::from(message.is_some_and(|message| message.starts_with("the host failed")));
             self.turn(cast, record, &event, taken.receipt.outcome)
                 .map_err(|why| format!("commit {} of {}, event {}: {why}", record.seq, record.space, event.id))?;
         }

@@ -114,6 +114,8 @@ pub struct Report {
     /// States of the disk that a power cut may leave and that were looked at.
     pub states: u64,
     pub faults: u64,
+    /// Turns that failed because the host did.
+    pub bugs: u64,
     pub reruns: u64,
     /// Operations before the liveness phase: of the disk, or of what is planned to fail.
     pub operations: u64,

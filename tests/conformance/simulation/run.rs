@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -386,6 +386,7 @@ impl Run<'_> {
         let mut hasher = DefaultHasher::new();
         hasher.write(seen.dump.as_bytes());
         self.report.hash = hasher.finish();
+        self.report.bugs = seen.replay.bugs;
         (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.replay.outcomes);
         Ok(seen.waiting)
     }
@@ -485,11 +486,8 @@ async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number:
 
 /// Writes the charms and who may do what; once for the same clients.
 fn manifest(clients: &[Did]) -> PathBuf {
-    let folder = super::folder();
-    let probe = folder.join("probe.wasm");
-    if !probe.is_file() {
-        std::fs::write(&probe, component("probe")).unwrap();
-    }
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    PROBE.get_or_init(|| super::shared_file("probe.wasm", &component("probe")));
     let mut text = String::new();
     let http = r#"http = [{ origin = "https://pause.test", methods = ["GET"] }]"#;
     for (name, others) in [("a", ["b", "c"].as_slice()), ("b", &["a", "c"]), ("c", &["b"])] {
@@ -501,9 +499,5 @@ fn manifest(clients: &[Did]) -> PathBuf {
         let grants = ["a", "b", "c"].map(|name| format!(r#"{{ charm = "{name}", send = ["*"] }}"#)).join(", ");
         writeln!(text, "[outside.\"{did}\"]\ngrant = [{grants}]").unwrap();
     }
-    let file = folder.join(format!("{}-{}.toml", clients[0], clients.len()));
-    if !file.is_file() {
-        std::fs::write(&file, text).unwrap();
-    }
-    file
+    super::shared_file(&format!("{}-{}.toml", clients[0], clients.len()), text.as_bytes())
 }

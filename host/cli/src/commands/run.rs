@@ -81,7 +81,7 @@ impl Run {
         if let Some(why) = failed {
             return Err(why.into());
         }
-        output.note(&format!("since the start: {}", host.counters()));
+        output.note(&format!("until now: {}", host.counters()));
         output.note("stopping: running turns end first; the same again ends at once");
         let host = Arc::into_inner(host).ok_or_else(|| Failure::host("the host is still in use"))?;
         tokio::select! {
