@@ -7,14 +7,6 @@ use charm_conformance::*;
 use charm_host::{Archive, Counters, Host, Limits, MemoryStore, NewEvent, Outcome};
 use serde_json::json;
 
-/// Checks the law and returns the counters.
-#[track_caller]
-fn counted(host: &Host) -> Counters {
-    let counters = host.counters();
-    assert_eq!(counters.found + counters.sent, counters.settled() + counters.waiting, "{counters:?}");
-    counters
-}
-
 /// As `counted`, of a host where nothing waits.
 #[track_caller]
 fn settled(host: &Host) -> Counters {

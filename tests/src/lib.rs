@@ -21,8 +21,8 @@ pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{
-    all_of, cell, commits, note, of, pair, probe, probe_charm, probes, receipt, results, revision, run, script, send,
-    settle, until, value_of,
+    all_of, cell, commits, counted, note, of, pair, probe, probe_charm, probes, receipt, results, revision, run,
+    script, send, settle, until, value_of,
 };
 pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore, Keys};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use charm_host::{Charm, Did, EventId, Host, Names, NewEvent, Path, Receipt, Value};
+use charm_host::{Charm, Counters, Did, EventId, Host, Names, NewEvent, Path, Receipt, Value};
 use serde_json::{Value as Json, json};
 
 use crate::{component, value};
@@ -127,6 +127,17 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("not in time: {what}");
+}
+
+/// Checks the law of a host's counters and returns them.
+///
+/// # Panics
+/// When it does not hold.
+#[track_caller]
+pub fn counted(host: &Host) -> Counters {
+    let counters = host.counters();
+    assert_eq!(counters.found + counters.sent, counters.settled() + counters.waiting, "{counters:?}");
+    counters
 }
 
 /// Returns the number of the last commit in a charm's space, durable or not.

@@ -16,7 +16,7 @@ use super::{
 /// Events of the short form.
 const EVENTS: u64 = 100_000;
 const CHARMS: [&str; 4] = ["a", "b", "c", "d"];
-/// Longest time to settle the short form.
+/// Longest time to fill and to settle the short form.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Events of several senders wait for several charms, none of which ends a turn, when the host is killed. The next
@@ -30,7 +30,7 @@ async fn a_hundred_thousand_queued_events_survive_a_kill_and_settle_once_each_in
     let place = Place::with(folder.path(), &CHARMS.map(charm).concat());
     let started = Instant::now();
     let mut victim = Victim::spawn(&place, "queue", &[events], &[]);
-    victim.wait_within("full", PATIENCE);
+    victim.wait_within("full", PATIENCE * times(1) as u32);
     let queued = acks(&victim.kill());
     assert_eq!(queued.len() as u64, events);
     let filled = started.elapsed();
@@ -44,7 +44,7 @@ async fn a_hundred_thousand_queued_events_survive_a_kill_and_settle_once_each_in
 
     let started = Instant::now();
     let charms = place.install(&host).await;
-    tokio::time::timeout(PATIENCE, host.settled()).await.expect("the events settle in time").unwrap();
+    tokio::time::timeout(PATIENCE * times(1) as u32, host.settled()).await.expect("the events settle in time").unwrap();
     let settled = started.elapsed();
     host.shutdown().await.unwrap();
 

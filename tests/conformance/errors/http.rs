@@ -58,22 +58,24 @@ async fn no_exchange_that_fails_tells_a_secret_or_logs_one() {
         // A name that leads to this machine, or nowhere.
         ("http://localhost.".to_owned(), "http-address"),
     ];
-    let limits = Limits { http_timeout_ms: 1_000, http_response_bytes_max: 5_000, ..roomy() };
-    let host = builder().limits(limits).open().await.unwrap();
+    let limits = Limits { http_response_bytes_max: 5_000, ..roomy() };
+    let patient = builder().limits(limits.clone()).open().await.unwrap();
+    let hasty = builder().limits(Limits { http_timeout_ms: 1_000, ..limits }).open().await.unwrap();
     for (origin, expected) in cases {
+        let host = if expected == "http-timeout" { &hasty } else { &patient };
         let methods = vec!["POST".to_owned()];
         let grant = HttpGrant { origin: origin.clone(), methods, private: false };
         let a = host.install(probe_charm("a").may_call(grant)).await.unwrap();
         let request = json!({ "method": "POST", "url": format!("{origin}/{hidden}?token={hidden}"),
             "headers": { "authorization": format!("Bearer {hidden}"), "x-key": hidden }, "body": body });
-        let seen = results(&host, a, json!([["try", ["fetch", request]]])).await;
+        let seen = results(host, a, json!([["try", ["fetch", request]]])).await;
         if expected == "ok" {
             assert!(seen[0]["ok"]["status"].is_number(), "{origin}: {seen}");
             continue;
         }
         assert_eq!(seen[0]["error"]["kind"], expected, "{origin}: {seen}");
         secret.told(&seen[0].to_string());
-        let receipt = run(&host, a, json!([["fetch", request]])).await;
+        let receipt = run(host, a, json!([["fetch", request]])).await;
         assert_eq!(receipt.outcome, Outcome::Rejected);
         secret.receipt(&receipt);
     }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, Host, Image, Law, Limits, MemoryStore, Names, NewEvent, Outcome, SqliteStore, Store,
+    Archive, Did, FileKeyring, Host, Law, Limits, MemoryStore, Names, NewEvent, Outcome, SqliteStore, Store,
     VerifyError,
 };
 use forged::{Forged, Rows};
@@ -160,51 +160,6 @@ async fn every_broken_law_is_found_and_named() {
     eprintln!("{} tamperings", cases.len());
 }
 
-/// A store that shows an older picture than what it holds, as one beside a running host does.
-struct Moving {
-    before: Image,
-    store: MemoryStore,
-}
-
-impl Store for Moving {
-    fn load(&self, _: [u8; 32]) -> Result<Image, charm_host::StoreError> {
-        Ok(self.before.clone())
-    }
-
-    fn commit(&self, _: &charm_host::Batch) -> Result<(), charm_host::StoreError> {
-        Err(charm_host::StoreError::Full)
-    }
-
-    fn receipt(&self, id: &charm_host::EventId) -> Result<Option<charm_host::ReceiptRow>, charm_host::StoreError> {
-        self.store.receipt(id)
-    }
-
-    fn receipts(
-        &self,
-        after: Option<&charm_host::EventId>,
-        max: usize,
-    ) -> Result<Vec<charm_host::ReceiptRow>, charm_host::StoreError> {
-        self.store.receipts(after, max)
-    }
-
-    fn entry(&self, g: u64) -> Result<Option<charm_host::LogEntry>, charm_host::StoreError> {
-        self.store.entry(g)
-    }
-
-    fn log(
-        &self,
-        space: Option<&Did>,
-        after: u64,
-        max: usize,
-    ) -> Result<Vec<charm_host::LogEntry>, charm_host::StoreError> {
-        self.store.log(space, after, max)
-    }
-
-    fn dead_letter(&self, position: u64) -> Result<Option<charm_host::DeadLetter>, charm_host::StoreError> {
-        self.store.dead_letter(position)
-    }
-}
-
 /// Receipts that came and dead letters that went since are no damage: the log says so. (T5)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
@@ -225,7 +180,8 @@ async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
     let after = host.verify_store().unwrap();
     assert_eq!((after.waiting, after.dead, after.settled), (0, 0, 5));
     host.shutdown().await.unwrap();
-    let moved = Archive::open(Moving { before, store }).unwrap();
+    // An older picture than what is stored, as beside a running host.
+    let moved = Archive::open(Rows { image: before, ..Rows::copy(&store) }).unwrap();
     assert_eq!(moved.verify_store().unwrap(), proof);
 }
 
