@@ -167,7 +167,7 @@ fn a_wrong_command_line_or_manifest_is_exit_2() {
         ("[charm.counter]\ncomponent = 1", "line 2"),
         ("[charm.counter]\ncomponent = \"nothing.wasm\"", "nothing.wasm"),
         ("[charm.counter]\ncomponent = \"charms.toml\"", "not a valid component"),
-        ("[charm.counter]\ncomponent = \"counter.wasm\"\ngrant = [{ charm = \"nobody\" }]", "nobody"),
+        ("[charm.counter]\ncomponent = \"counter.wasm\"\ngrant = [{ charm = \"nobody\" }]", "grant number 1"),
     ] {
         fs::write(folder.path("charms.toml"), text).unwrap();
         let failure = folder.json(2, &["run"]);
