@@ -43,8 +43,7 @@ const CHAPTERS: [&str; 14] = [
 const SKIPPED: [&str; 6] = ["the_same_seed", "a_power_cut", "an_error_at", "a_full_disk_at", "flips", "a_long_log"];
 
 /// Runs it on the files above, in place: the tree must be clean, and is clean again at the end. Further words go to
-/// cargo-mutants, for example `--shard 1/8`. What survives is in `target/mutants.out/missed.txt`; why each is no hole
-/// in the tests stands in docs/proof.md.
+/// cargo-mutants, for example `--shard 1/8`. What survives is in `target/mutants.out/missed.txt`.
 ///
 /// # Errors
 /// When the tree is not clean, or a mutant survives.
