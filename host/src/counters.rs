@@ -44,16 +44,8 @@ pub struct Counters {
 impl Counters {
     /// Returns how many events had this outcome.
     pub fn of(&self, outcome: Outcome) -> u64 {
-        match outcome {
-            Outcome::Committed => self.committed,
-            Outcome::Rejected => self.rejected,
-            Outcome::Faulted => self.faulted,
-            Outcome::ConflictExhausted => self.conflict_exhausted,
-            Outcome::Denied => self.denied,
-            Outcome::NoSuchStream => self.no_such_stream,
-            Outcome::Expired => self.expired,
-            Outcome::Cancelled => self.cancelled,
-        }
+        let mut copy = *self;
+        *copy.place(outcome)
     }
 
     /// Returns how many events are settled.
@@ -62,7 +54,11 @@ impl Counters {
     }
 
     pub(crate) fn settle(&mut self, outcome: Outcome) {
-        *match outcome {
+        *self.place(outcome) += 1;
+    }
+
+    fn place(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
             Outcome::Committed => &mut self.committed,
             Outcome::Rejected => &mut self.rejected,
             Outcome::Faulted => &mut self.faulted,
@@ -71,7 +67,7 @@ impl Counters {
             Outcome::NoSuchStream => &mut self.no_such_stream,
             Outcome::Expired => &mut self.expired,
             Outcome::Cancelled => &mut self.cancelled,
-        } += 1;
+        }
     }
 }
 

@@ -25,6 +25,8 @@ use replay::{Cell, Replay};
 
 /// Log entries read at once: a record may be tens of megabytes.
 const PAGE: usize = 8;
+/// Receipts read at once: each is below 2 KiB (T7).
+const RECEIPTS_PAGE: usize = 512;
 
 /// What the proof of a space proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
 }
 
 /// Reads the whole log once, in order, and checks every [`Law`]; then compares what it makes with what the store
-/// keeps. In memory are the present cells, what waits, and some 60 bytes for each event that was ever sent.
+/// keeps. In memory are the present cells, what waits, and some 100 bytes for each event that was ever sent.
 ///
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.

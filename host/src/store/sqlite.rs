@@ -100,7 +100,7 @@ impl SqliteStore {
         let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
         check_version(&first, &name)?;
-        check_end(&first, path, mark)?;
+        lock::check_mark(path, mark, last_g(&first).map_err(|error| failed(&name, error))?)?;
         SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None)
     }
 
@@ -139,18 +139,16 @@ impl SqliteStore {
 
 /// Looks at the store that is there before anything is changed in it: what is refused stays as it was found.
 fn look(path: &Path, name: &str) -> Result<(), StoreError> {
-    let mark = lock::mark(path);
-    if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
-        return lock::check_mark(path, mark, 0);
+    let (mark, mut end) = (lock::mark(path), 0);
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        let error = |error| failed(name, error);
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?;
+        if has_tables(&connection).map_err(error)? {
+            check_version(&connection, name)?;
+            end = last_g(&connection).map_err(error)?;
+        }
     }
-    let error = |error| failed(name, error);
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?;
-    if has_tables(&connection).map_err(error)? {
-        check_version(&connection, name)?;
-        check_end(&connection, path, mark)
-    } else {
-        lock::check_mark(path, mark, 0)
-    }
+    lock::check_mark(path, mark, end)
 }
 
 /// Returns whether anything was ever stored: a host may have been killed before.
@@ -205,12 +203,7 @@ fn check_version(connection: &Connection, path: &str) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Checks that nothing that was durable is missing at the end.
-fn check_end(connection: &Connection, path: &Path, mark: u64) -> Result<(), StoreError> {
-    let end = last_g(connection).map_err(|error| failed(&shown(path), error))?;
-    lock::check_mark(path, mark, end)
-}
-
+/// Returns the number of the last commit.
 fn last_g(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0)).map(|g| g as u64)
 }

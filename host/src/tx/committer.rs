@@ -24,15 +24,15 @@ use crate::{
     directory::Meter,
     env::Env,
     error::Unavailable,
-    event::{Event, EventId},
+    event::{Event, EventId, digest},
     keyring::Keyring,
     limits::Limits,
     queue::Ready,
-    receipt::{Outcome, Receipt},
+    receipt::{self, Outcome, Receipt},
     record::{self, Record, Sent, Taken, Write},
     store::{Image, Queued, SpaceRow, Store, StoreError},
 };
-use draft::{Draft, digest, refused_receipt};
+use draft::Draft;
 use group::{Group, Item};
 use inbox::Space;
 use state::{Open, State};
@@ -476,7 +476,7 @@ impl Committer {
     fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {
         let outcome = draft.refused?;
         let on_commit = draft.event.on_commit.as_ref()?;
-        let receipt = refused_receipt(draft.event.id, outcome);
+        let receipt = receipt::refused(draft.event.id, outcome);
         Some(Draft::receipt(&self.mint, draft.event.sender, on_commit, &receipt))
     }
 

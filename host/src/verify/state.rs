@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    Chain, Law, PAGE, VerifiedStore, VerifyError, last_commit,
+    Chain, Law, PAGE, RECEIPTS_PAGE, VerifiedStore, VerifyError, last_commit,
     replay::{Cell, Replay, fingerprint},
 };
 use crate::{
@@ -185,7 +185,7 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
 fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, VerifyError> {
     let (mut new, mut after) = (Vec::new(), None);
     loop {
-        let page = store.receipts(after.as_ref(), PAGE)?;
+        let page = store.receipts(after.as_ref(), RECEIPTS_PAGE)?;
         if page.is_empty() {
             break;
         }

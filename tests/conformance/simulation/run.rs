@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use charm_conformance::{Random, builder, component};
+use charm_conformance::{Keys, Random, builder, component};
 use charm_host::*;
 use tracing_subscriber::layer::SubscriberExt;
 use zeroize::Zeroizing;
@@ -28,10 +28,9 @@ use super::{
 /// The one address that charms may call; the answer takes its time, so that turns overlap.
 pub const PAUSE: &str = "https://pause.test/";
 
-/// Steps after which a run with faults goes on without: a bound on the run, not on the host.
+/// Steps of a process. One that may fail is ended then; one without faults must have settled everything: that takes
+/// some hundred for each event.
 const STEPS_MAX: u64 = 400_000;
-/// Steps that a host without faults gets for all that waits: some hundred for each event.
-const LIVENESS_STEPS_MAX: u64 = 400_000;
 
 /// What went wrong, and what happened before.
 pub struct Failure {
@@ -115,7 +114,7 @@ struct Client {
     random: Random,
     /// Events still to come.
     left: u64,
-    current: Option<(String, NewEvent)>,
+    current: Option<NewEvent>,
     /// In the order of sending. With the receipt once it has one.
     sent: Vec<(EventId, Option<Receipt>)>,
 }
@@ -128,37 +127,36 @@ impl Client {
             let tag = self.sent.len() as u64;
             let script = model::script(cast, tag, 2, &mut self.random);
             let payload = Value::encode(&script).unwrap();
-            let id = format!("event {tag}");
-            let event = NewEvent::new(to, "run", payload).from(self.did).id(&id);
-            self.current = Some((id, event));
+            let event = NewEvent::new(to, "run", payload).from(self.did).id(format!("event {tag}"));
+            self.current = Some(event);
         }
-        self.current.as_ref().map(|(_, event)| event.clone())
+        self.current.clone()
     }
 }
 
 /// The keys, kept over all processes.
 #[derive(Clone)]
-struct Keys {
-    ring: Arc<MemoryKeyring>,
+struct FailingKeys {
+    keys: Keys,
     /// The signature that fails.
     failing: Option<u64>,
     shared: Arc<Shared>,
 }
 
-impl Keyring for Keys {
+impl Keyring for FailingKeys {
     fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
-        self.ring.create(randomness)
+        self.keys.create(randomness)
     }
 
     fn check(&self, did: &Did) -> Result<(), KeyError> {
-        self.ring.check(did)
+        self.keys.check(did)
     }
 
     fn sign(&self, did: &Did, message: &[u8]) -> Result<[u8; 64], KeyError> {
         if self.failing.is_some_and(|number| self.shared.strikes(number)) {
             return Err(KeyError::Missing { did: *did });
         }
-        self.ring.sign(did, message)
+        self.keys.sign(did, message)
     }
 }
 
@@ -190,7 +188,7 @@ struct Run<'a> {
     random: Random,
     world: Arc<World>,
     disk: Disk,
-    keys: Keys,
+    keys: FailingKeys,
     shared: Arc<Shared>,
     report: Report,
 }
@@ -213,24 +211,24 @@ impl Run<'_> {
             Some((number, Planned::Sign)) => failing = Some(number),
             _ => {}
         }
-        let keys = Keys { ring: Arc::default(), failing, shared: shared.clone() };
+        let keys = FailingKeys { keys: Keys::default(), failing, shared: shared.clone() };
         Run { options, random, world, disk, keys, shared, report: Report::default() }
     }
 
     fn whole(mut self) -> Result<Report, String> {
-        for number in 1..=self.options.processes {
+        for _ in 0..self.options.processes {
             self.disk.set_rates(self.options.rates);
             if self.options.clock {
                 self.world.set_clock(self.random.below(20 * 365 * 86_400_000) as i64 - 10 * 365 * 86_400_000);
             }
-            let done = self.process(number, STEPS_MAX)?;
+            let done = self.process(false)?;
             self.restart()?;
             self.report.operations = match self.options.planned {
                 Some((_, Planned::Call | Planned::Sign)) => self.shared.count.load(Ordering::Relaxed),
                 _ => self.disk.count(),
             };
             self.check()?;
-            if done || self.world.steps() > STEPS_MAX {
+            if done {
                 break;
             }
         }
@@ -238,7 +236,7 @@ impl Run<'_> {
         self.disk.plan(0, Fault::Error);
         self.disk.set_free(None);
         self.shared.tell("from here on nothing fails".to_owned());
-        if !self.process(0, LIVENESS_STEPS_MAX)? {
+        if !self.process(true)? {
             let why = lock(&self.shared.ended).clone();
             return Err(format!("without faults the host does not settle what waits: {why:?}"));
         }
@@ -258,8 +256,8 @@ impl Run<'_> {
     }
 
     /// Runs one process until it is done, fails or is ended; returns whether it did all that there was to do.
-    fn process(&mut self, number: u64, steps_max: u64) -> Result<bool, String> {
-        let safe = number == 0;
+    /// Nothing fails in a safe one.
+    fn process(&mut self, safe: bool) -> Result<bool, String> {
         self.report.processes += 1;
         self.shared.tell(format!("process {} starts", self.report.processes));
         *lock(&self.shared.ended) = None;
@@ -267,11 +265,10 @@ impl Run<'_> {
         let task =
             process(self.options.clone(), self.world.clone(), mounted.path(), self.keys.clone(), self.shared.clone());
         let ended = self.world.start(task);
-        let start = self.world.steps();
         let kill = match self.options.kill {
             0 => u64::MAX,
             _ if safe => u64::MAX,
-            mean => start + self.random.below(2 * mean),
+            mean => self.random.below(2 * mean),
         };
         let mut full_until = None;
         let acknowledged = self.acknowledged();
@@ -301,13 +298,13 @@ impl Run<'_> {
                 }
                 return Ok(false);
             }
-            if self.options.cut_at_ack && number > 1 && self.acknowledged() > acknowledged {
+            if self.options.cut_at_ack && !safe && self.report.processes > 1 && self.acknowledged() > acknowledged {
                 self.shared.tell(format!("step {now}: something is acknowledged: power cut"));
                 self.disk.cut();
                 return Ok(false);
             }
-            if now - start > steps_max {
-                return if safe { Err(format!("not settled after {steps_max} steps")) } else { Ok(false) };
+            if now > STEPS_MAX {
+                return if safe { Err(format!("not settled after {STEPS_MAX} steps")) } else { Ok(false) };
             }
             if self.options.full && !safe {
                 match full_until {
@@ -403,7 +400,7 @@ impl Run<'_> {
 }
 
 /// What a process does: opens the host, installs the charms, lets the clients send until they have what they want.
-async fn process(options: Options, world: Arc<World>, path: String, keys: Keys, shared: Arc<Shared>) {
+async fn process(options: Options, world: Arc<World>, path: String, keys: FailingKeys, shared: Arc<Shared>) {
     let result = serve(options, world, path, keys, &shared).await;
     *lock(&shared.ended) = Some(result);
 }
@@ -412,7 +409,7 @@ async fn serve(
     options: Options,
     world: Arc<World>,
     path: String,
-    keys: Keys,
+    keys: FailingKeys,
     shared: &Arc<Shared>,
 ) -> Result<(), String> {
     let store = SqliteStore::open_with_vfs(path, VFS).map_err(|error| error.to_string())?;

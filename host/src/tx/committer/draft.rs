@@ -10,8 +10,6 @@ use crate::{
     tx::Mint,
     value::Value,
 };
-pub(super) use crate::{event::digest, receipt::refused as refused_receipt};
-
 /// An event that goes out with a commit.
 pub(super) struct Draft {
     pub event: Event,

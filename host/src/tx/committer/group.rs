@@ -15,17 +15,15 @@ use std::{
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::{
-    Committer,
-    draft::{digest, refused_receipt},
-};
+use super::Committer;
 use crate::{
     did::Did,
     env::Env,
     error::Unavailable,
+    event::digest,
     keyring::Keyring,
     limits::Limits,
-    receipt::{Outcome, Receipt},
+    receipt::{self, Outcome, Receipt},
     record::{self, Hash, Record},
     store::{Batch, CellRow, DeadLetter, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError},
 };
@@ -324,7 +322,7 @@ impl Work {
             if let Some(position) = sent.position {
                 self.batch.queued.push(Queued { position, event: sent.event });
             } else if let Some(outcome) = sent.refused {
-                let receipt = refused_receipt(sent.event.id, outcome);
+                let receipt = receipt::refused(sent.event.id, outcome);
                 self.receipt(receipt, sent.event.sender, sent.event.to, None);
             }
         }

@@ -4,11 +4,15 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{
-    draft::digest,
-    inbox::{Space, Usage},
+use super::inbox::{Space, Usage};
+use crate::{
+    counters::Counters,
+    did::Did,
+    event::{EventId, digest},
+    limits::Limits,
+    receipt::Receipt,
+    store::Queued,
 };
-use crate::{counters::Counters, did::Did, event::EventId, limits::Limits, receipt::Receipt, store::Queued};
 
 /// Numbers, spaces, and the events whose outcome the world does not know yet.
 pub(super) struct State {
