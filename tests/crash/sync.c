@@ -1,7 +1,9 @@
 /* Stands in for the syncs of a process (LD_PRELOAD). With SYNC_FAILS_AT=0 every sync says yes and does nothing;
- * with SYNC_FAILS_AT=N the Nth fails as a broken disk would and prints `sync NAME`, and all others are done. */
+ * with SYNC_FAILS_AT=N the Nth fails as a broken disk would and prints `sync NAME`, and all others are done. With
+ * SYNC_DIES_AT=N the process is killed before the Nth. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,11 +12,16 @@
 
 static atomic_long syncs;
 
+static long number(const char *name) {
+    const char *text = getenv(name);
+    return text ? atol(text) : -1;
+}
+
 static int stand_in(long call, int file) {
-    const char *at = getenv("SYNC_FAILS_AT");
-    long failing = at ? atol(at) : -1;
+    long failing = number("SYNC_FAILS_AT"), now = atomic_fetch_add(&syncs, 1) + 1;
     if (failing == 0) return 0;
-    if (atomic_fetch_add(&syncs, 1) + 1 == failing) {
+    if (now == number("SYNC_DIES_AT")) raise(SIGKILL);
+    if (now == failing) {
         char link[64], name[4096];
         snprintf(link, sizeof link, "/proc/self/fd/%d", file);
         ssize_t length = readlink(link, name, sizeof name);

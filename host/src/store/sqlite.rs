@@ -71,8 +71,8 @@ impl SqliteStore {
         lock::create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
-        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        SqliteStore::new(name.clone(), connection, Some(reader.map_err(|error| failed(&name, error))?), Some(lock))
+        let reader = reader(path).map_err(|error| failed(&name, error))?;
+        SqliteStore::new(name, connection, Some(reader), Some(lock))
     }
 
     /// Opens the file for one host through a virtual file system that this process has registered with SQLite
@@ -97,8 +97,7 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let (name, mark) = (shown(path), lock::mark(path));
-        let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        let (first, second) = (open().map_err(|error| failed(&name, error))?, open());
+        let (first, second) = (reader(path).map_err(|error| failed(&name, error))?, reader(path));
         check_version(&first, &name)?;
         lock::check_mark(path, mark, last_g(&first).map_err(|error| failed(&name, error))?)?;
         SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None)
@@ -137,12 +136,22 @@ impl SqliteStore {
     }
 }
 
+/// Opens the file for reading. A host killed while it made the store has left a rollback journal, which SQLite undoes
+/// before it reads anything: that takes a connection that may write.
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    let is_half_made = Path::new(&journal).exists();
+    let flags = if is_half_made { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    Connection::open_with_flags(path, flags)
+}
+
 /// Looks at the store that is there before anything is changed in it: what is refused stays as it was found.
 fn look(path: &Path, name: &str) -> Result<(), StoreError> {
     let (mark, mut end) = (lock::mark(path), 0);
     if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
         let error = |error| failed(name, error);
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?;
+        let connection = reader(path).map_err(error)?;
         if has_tables(&connection).map_err(error)? {
             check_version(&connection, name)?;
             end = last_g(&connection).map_err(error)?;

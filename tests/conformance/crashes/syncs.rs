@@ -1,4 +1,4 @@
-//! A sync of the disk fails.
+//! A sync of the disk fails, or is the last thing that a process does.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -75,4 +75,35 @@ async fn whichever_sync_fails_the_host_stops_loudly_and_keeps_all_that_it_acknow
     eprintln!("{} syncs, each failed once: {stopped} loud stops, {folders} of the store's folder", stopped + folders);
     eprintln!("{acknowledged} acknowledged, 0 lost");
     assert!(stopped > 10, "the syncs fail: {stopped}");
+}
+
+/// A host is killed at each sync of a run, in a run of its own, and the next one goes on with what it left. (T8, S9)
+///
+/// A host killed while it made its store left a half-done change of the whole file, and the next one, which looks at
+/// the file before it writes to it, could not read it: `attempt to write a readonly database`.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_whichever_sync_the_next_host_goes_on() {
+    let shim = match Shim::build() {
+        Ok(shim) => shim,
+        Err(why) => return skipped(&why),
+    };
+    let events = times(EVENTS);
+    let (mut kills, mut acknowledged) = (0, 0);
+    for last in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let mut place = Place::new(folder.path());
+        let at = OsString::from(last.to_string());
+        let env = [("LD_PRELOAD", shim.library.as_os_str()), ("SYNC_DIES_AT", at.as_os_str())];
+        let said = Victim::spawn(&place, "work", &[0, events], &env).ended();
+        acknowledged += place.crashed(&said);
+        place.check();
+        place.finish().await;
+        match said.lines().last().unwrap_or_default() {
+            "stopped" => break,
+            last => assert!(!last.starts_with("failed"), "{last}"),
+        }
+        kills += 1;
+    }
+    eprintln!("{kills} syncs, killed at each: {acknowledged} acknowledged, 0 lost");
+    assert!(kills > 10, "it is killed: {kills}");
 }
