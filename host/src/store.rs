@@ -10,7 +10,7 @@ mod sqlite;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub enum StoreError {
 }
 
 /// One log entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LogEntry {
     /// Number in the host.
     pub g: u64,
@@ -61,6 +61,13 @@ pub struct LogEntry {
     pub record: Arc<[u8]>,
     /// Signature over the space's head at this record, on the last record of a space in each batch.
     pub signature: Option<[u8; 64]>,
+}
+
+/// Records hold values: debug output is their length.
+impl fmt::Debug for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "commit {}: record {} of {}, {} bytes", self.g, self.seq, self.space, self.record.len())
+    }
 }
 
 /// One cell's present value.
@@ -157,7 +164,7 @@ pub struct Batch {
 }
 
 /// What a host needs to start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Image {
     /// Keys event ids (see `EventId`); made when the store was made.
     pub secret: [u8; 32],
@@ -173,6 +180,15 @@ pub struct Image {
     pub queued: Vec<Queued>,
     /// (charm, position) of every dead letter, in order.
     pub dead: Vec<(Did, u64)>,
+}
+
+/// Debug output is without the secret.
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Image { g, spaces, cells, queued, dead, .. } = self;
+        let (spaces, cells, queued, dead) = (spaces.len(), cells.len(), queued.len(), dead.len());
+        write!(f, "commit {g}: {spaces} spaces, {cells} cells, {queued} queued, {dead} dead letters")
+    }
 }
 
 /// A store of spaces. Calls may block; the host makes them from where that hurts nobody.

@@ -76,7 +76,7 @@ async fn no_error_of_a_keyring_tells_a_key() {
 /// T7, I3: a store that is none, that is in use, or that somebody changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_error_of_a_store_tells_what_it_holds() {
-    let secret = Secret::new("stores");
+    let mut secret = Secret::new("stores");
     let home = Home::default();
     let host = home.open().await;
     let a = probe(&host, "a").await;
@@ -87,6 +87,10 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     fails!(secret, host.verify(&stranger()).unwrap_err(), VerifyError::NoSuchSpace(_));
     host.shutdown().await.unwrap();
     fails!(secret, StoreError::Full, StoreError::Full);
+    let store = SqliteStore::open_read_only(home.store()).unwrap();
+    let image = store.load([0; 32]).unwrap();
+    secret.add(&image.secret);
+    secret.absent(&format!("{image:?} {:?}", store.log(None, 0, 100).unwrap()));
 
     let file = home.path().join("notes.txt");
     fs::write(&file, secret.much(100_000)).unwrap();
