@@ -61,6 +61,9 @@ async fn the_same_name_in_two_spaces_is_two_cells() {
     assert_eq!((cell(&host, a, "x").await, cell(&host, b, "x").await), (json!("of a"), json!("of b")));
     let reads = json!([["get", "x", []], ["get", of(b, "x"), []], ["get", of(a, "x"), []]]);
     assert_eq!(results(&host, a, reads).await, json!(["of a", "of b", "of a"]));
+    // What a turn has written to its own cell is not what it reads of the other's.
+    let reads = json!([["set", "x", [], "new of a"], ["get", of(b, "x"), []], ["get", "x", []]]);
+    assert_eq!(results(&host, a, reads).await, json!([null, "of b", "new of a"]));
 }
 
 /// C1

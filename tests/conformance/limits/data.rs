@@ -169,6 +169,9 @@ async fn a_turn_over_its_written_bytes_is_refused_more() {
     let steps = json!([write("a", 900), write("a", 400), write("b", 500), ["remove", "b", []], write("c", 500)]);
     let receipt = run(&street.host, street.greedy, steps).await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    // A text of 997 takes 1,000 with its length.
+    street.is_taken(write("a", 997)).await;
+    street.is_refused(write("a", 998), "write-bytes-max", 1_000).await;
     let steps = json!([write("a", 600), write("b", 500)]);
     street.goes_over(steps, Outcome::Rejected, "limit name=write-bytes-max max=1000").await;
 }
@@ -181,7 +184,9 @@ async fn a_turn_over_its_sent_bytes_is_refused_more() {
         let on_commit = json!({ "stream": "on-receipt", "tag": text(tag) });
         json!(["send", of(street.neighbour, "note"), text(bytes), on_commit])
     };
-    assert_eq!(run(&street.host, street.greedy, json!([send(400, 500)])).await.outcome, Outcome::Committed);
+    // With their lengths, texts of 400 and 594 take 1,000.
+    street.is_taken(send(400, 594)).await;
+    street.is_refused(send(400, 595), "send-bytes-max", 1_000).await;
     settle(&street.host).await;
     let steps = json!([send(400, 100), send(300, 200)]);
     street.goes_over(steps, Outcome::Rejected, "limit name=send-bytes-max max=1000").await;
@@ -237,4 +242,17 @@ async fn a_tag_over_its_bytes_is_refused() {
     street.is_taken(json!(["send-tag", to, "on-receipt", tag(40)])).await;
     settle(&street.host).await;
     street.is_refused(json!(["send-tag", to, "on-receipt", tag(41)]), "tag-bytes-max", 40).await;
+}
+
+/// A5, S6: the event that carries a receipt holds the tag two levels down, and is a value like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_over_its_depth_is_refused() {
+    let street = Street::with(small()).await;
+    let tag = |levels: usize| [vec![0x81; levels - 1], vec![1]].concat();
+    let to = of(street.neighbour, "note");
+    street.is_taken(json!(["send-tag", to, "on-receipt", tag(VALUE_DEPTH_MAX - 2)])).await;
+    settle(&street.host).await;
+    let over = json!(["try", ["send-tag", to, "on-receipt", tag(VALUE_DEPTH_MAX - 1)]]);
+    let refused = results(&street.host, street.greedy, json!([over])).await;
+    assert_eq!(refused[0]["error"]["name"], json!("value-depth-max"), "{refused}");
 }

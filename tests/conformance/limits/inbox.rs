@@ -67,6 +67,31 @@ async fn one_turn_cannot_overfill_an_inbox() {
     assert_eq!(cell(&street.host, street.neighbour, "notes").await, json!(vec![1; 10]));
 }
 
+/// A5, S12: payload bytes of one turn too; a send that is refused for want of room for its receipt leaves none taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_send_gives_back_the_room_that_it_had_taken() {
+    const BYTES: usize = 6_000;
+    let (street, wire) = held(Limits { inbox_events_max: 3, inbox_bytes_max: BYTES, ..small() }).await;
+    // Leaves room for one event of 500 bytes, that is a text of 497.
+    let waits: usize = street.host.waiting(&street.greedy).iter().map(|event| event.payload.as_bytes().len()).sum();
+    street.host.send(NewEvent::new(street.greedy, "note", value(json!(text(BYTES - 500 - waits - 3))))).await.unwrap();
+    let (full, receipts) = (of(street.greedy, "note"), json!({ "stream": "on-receipt", "tag": 1 }));
+    let steps = json!([
+        ["repeat", 2, ["send", "note", 1]],
+        ["try", ["send", full, text(497), receipts]],
+        ["try", ["send", full, text(498)]],
+        ["send", full, text(497)],
+    ]);
+    let seen = results(&street.host, street.neighbour, steps).await;
+    let kinds = [&seen[1]["error"], &seen[2]["error"]].map(|error| (&error["kind"], &error["inbox"]));
+    let (own, other) = (json!(street.neighbour.to_string()), json!(street.greedy.to_string()));
+    let kind = json!("queue-full");
+    assert_eq!(kinds, [(&kind, &own), (&kind, &other)], "{seen}");
+    wire.release(1);
+    settle(&street.host).await;
+    assert_eq!(cell(&street.host, street.greedy, "notes").await[1], json!(text(497)));
+}
+
 /// A5: more charms that always have work than there are slots: each gets its turns.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_busy_charms_than_turns_at_once_all_make_progress() {

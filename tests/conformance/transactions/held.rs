@@ -1,7 +1,7 @@
 //! Conflicts on purpose: a reader that a test stops between its reads and its commit.
 
 use charm_conformance::*;
-use charm_host::{Did, EventId, Host, Limits, Names, NewEvent, Outcome, Receipt};
+use charm_host::{Did, EventId, Host, HostBuilder, Limits, Names, NewEvent, Outcome, Receipt};
 use serde_json::{Value as Json, json};
 
 /// A reader whose turns stop at a request between their reads and their commit, and a writer that goes on.
@@ -15,8 +15,13 @@ pub struct Held {
 impl Held {
     /// Opens the host with both.
     pub async fn new(limits: Limits) -> Held {
+        Held::on(builder().limits(limits)).await
+    }
+
+    /// As `new`, on what a test has prepared.
+    pub async fn on(builder: HostBuilder) -> Held {
         let wire = Wire::gated();
-        let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
+        let host = builder.transport(wire.clone()).open().await.unwrap();
         let [writer] = probes(&host, ["writer"]).await;
         let reader = probe_charm("reader").may_call(Wire::grant()).may_read(writer, Names::All);
         let reader = host.install(reader).await.unwrap();
