@@ -12,8 +12,8 @@ mod held;
 
 use std::{
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -285,57 +285,12 @@ async fn the_diagnosis_of_a_turn_that_gives_up_is_whole_in_the_worst_case() {
     assert_eq!(counted(&held.host).conflict_exhausted, 1);
 }
 
-/// The real world, but for time, which passes while the host sleeps and when a test says so, and for single bytes of
-/// randomness: 0 and 255 in turn.
-struct Clock {
-    world: Arc<SystemEnv>,
-    now: Mutex<Duration>,
-    bytes: AtomicUsize,
-    slept: Mutex<Vec<Duration>>,
-}
-
-impl Clock {
-    fn pass(&self, time: Duration) {
-        *self.now.lock().unwrap() += time;
-    }
-}
-
-impl Env for Clock {
-    fn now_ms(&self) -> u64 {
-        self.world.now_ms()
-    }
-    fn monotonic(&self) -> Duration {
-        *self.now.lock().unwrap()
-    }
-    fn random(&self, bytes: &mut [u8]) {
-        match bytes {
-            [byte] => *byte = if self.bytes.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { 0 } else { 255 },
-            _ => self.world.random(bytes),
-        }
-    }
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.pass(duration);
-        self.slept.lock().unwrap().push(duration);
-        Box::pin(tokio::task::yield_now())
-    }
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.world.spawn(task);
-    }
-    fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        self.world.block(work)
-    }
-    fn tick(&self, period: Duration, tick: Box<dyn FnMut() -> bool + Send>) {
-        self.world.tick(period, tick);
-    }
-}
-
 /// T4, T7: between attempts a turn waits a random part of a pause that doubles, from 0.2 ms up to 50 ms, and at least
 /// half of it; a turn that gives up says how often and how long it tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_gives_up_says_how_often_and_how_long_it_tried() {
     let limits = Limits { conflict_ms_max: 200, http_requests_max: 100, ..Limits::default() };
-    let (now, bytes, slept) = Default::default();
-    let clock = Arc::new(Clock { world: SystemEnv::current(), now, bytes, slept });
+    let clock = Clock::new();
     let Held { host, wire, writer, reader } = Held::on(builder().limits(limits).env(clock.clone())).await;
     // Each attempt asks with what it has read, so each makes a new request; the read changes while it waits.
     let ask = json!(["fetch-with", { "url": WIRE }, of(writer, "hot"), []]);
@@ -350,7 +305,7 @@ async fn a_turn_that_gives_up_says_how_often_and_how_long_it_tried() {
     let receipt = receipt(&host, &id).await;
     let pauses = (0..11).map(|n| Duration::from_micros(200 << n).min(Duration::from_millis(50)));
     let pauses: Vec<_> = pauses.zip([128, 255].into_iter().cycle()).map(|(pause, part)| pause * part / 256).collect();
-    assert_eq!(*clock.slept.lock().unwrap(), pauses);
+    assert_eq!(clock.slept(), pauses);
     let paused = pauses.iter().sum::<Duration>().as_millis();
     assert_eq!(tries(message(&receipt)), [12, 11, paused + 60, paused]);
     assert_eq!(counted(&host).conflicts, 12, "each attempt met one");

@@ -1,7 +1,11 @@
 //! Nothing leaves before it is durable, and what happens when the disk does not take it (T5, T8).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use charm_conformance::*;
 use charm_host::{
@@ -13,7 +17,7 @@ use tokio::task::JoinHandle;
 
 /// A host on a disk that the test owns.
 struct Disk {
-    host: std::sync::Arc<Host>,
+    host: Arc<Host>,
     control: Control,
     wire: Wire,
     a: Did,
@@ -196,6 +200,62 @@ async fn a_full_disk_is_waited_out_and_nothing_is_lost() {
         assert_eq!(receipt.unwrap().outcome, Outcome::Committed);
     }
     assert_eq!(cell(&disk.host, disk.a, "notes").await, json!([1, 2, 3]), "each once");
+    disk.host.verify(&disk.a).unwrap();
+}
+
+/// T8: a full disk is tried again after 10 ms, and after pauses that double up to a second.
+#[tokio::test]
+async fn a_full_disk_is_tried_again_less_and_less_often() {
+    let (clock, (store, control)) = (Clock::new(), GatedStore::new(MemoryStore::new()));
+    let host = builder().store(store).env(clock.clone()).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    for _ in 0..9 {
+        control.fail_next(StoreError::Full, false);
+    }
+    // Told or not: it is the first that finds out.
+    let _ = host.send(NewEvent::new(a, "note", value(json!(1)))).await;
+    settle(&host).await;
+    assert_eq!(cell(&host, a, "notes").await, json!([1]));
+    let pauses = [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000];
+    assert_eq!(clock.slept(), pauses.map(Duration::from_millis));
+}
+
+/// T8, T5: a batch has at most 1,024 commits, and values and payloads of 8 MiB but for the commit that goes over. What it
+/// makes void itself is not in it: older values of a cell, events that came and went.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_bounded_and_holds_nothing_that_it_makes_void_itself() {
+    const EVENTS: u64 = 2_000;
+    let limits = Limits { commits_pending_max: 100_000, commit_bytes_pending_max: 1 << 30, ..Limits::default() };
+    let disk = Disk::new(limits).await;
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = sizes.clone();
+    disk.control.look(move |batch| {
+        let cells: BTreeSet<_> = batch.cells.iter().map(|row| (row.space, row.name.clone())).collect();
+        assert_eq!(cells.len(), batch.cells.len(), "a cell stands once");
+        assert!(batch.queued.iter().all(|queued| !batch.taken.contains(&queued.position)), "taken or queued");
+        assert!(batch.dead.iter().all(|letter| !batch.buried.contains(&letter.position)), "buried or dead");
+        let bytes: usize = batch.log.iter().map(|entry| entry.record.len()).sum();
+        seen.lock().unwrap().push((batch.log.len(), bytes));
+    });
+    disk.control.hold();
+    let count = |charm| commits(&disk.host, charm);
+    for (charm, events, bytes) in [(disk.a, EVENTS, 1), (disk.b, 60, 200_000)] {
+        // Each is accepted and handled; none is acknowledged yet.
+        for n in 0..events {
+            let steps = json!([["set", "x", [], format!("{n} {}", "x".repeat(bytes))]]);
+            let (host, event) = (disk.host.clone(), NewEvent::new(charm, "run", script(steps)));
+            tokio::spawn(async move { host.send(event).await });
+        }
+        until("all are handled in memory", || count(charm) == events).await;
+    }
+    disk.control.release();
+    settle(&disk.host).await;
+    let sizes = sizes.lock().unwrap();
+    assert_eq!(sizes.iter().map(|(commits, _)| *commits).max(), Some(1_024), "{sizes:?}");
+    // Records are a little more than what they carry.
+    let (most, over) = (8 << 20, 300_000);
+    assert!(sizes.iter().all(|(_, bytes)| *bytes < most + over), "{sizes:?}");
+    assert!(sizes.iter().any(|(_, bytes)| *bytes > most - over), "{sizes:?}");
     disk.host.verify(&disk.a).unwrap();
 }
 

@@ -4,6 +4,7 @@
 //! Most tests are plain data: they send scripts to the guest [`probe`] and look at what the host calls gave.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clock;
 mod hosts;
 pub mod isolation;
 mod ledger;
@@ -17,6 +18,7 @@ use std::{collections::HashSet, path::PathBuf};
 
 use charm_host::{Names, Value};
 
+pub use clock::Clock;
 pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;

@@ -36,7 +36,11 @@ struct State {
     errors: VecDeque<(StoreError, bool)>,
     /// Every commit fails so until it is taken away.
     failing: Option<StoreError>,
+    /// Looks at every batch that is written.
+    look: Option<Look>,
 }
+
+type Look = Box<dyn FnMut(&Batch) + Send>;
 
 impl GatedStore {
     /// Returns a store on top of this memory, and the test's side of it.
@@ -67,6 +71,11 @@ impl Control {
     /// Makes every commit fail from now on, or none.
     pub fn fail(&self, error: Option<StoreError>) {
         self.0.state.lock().unwrap().failing = error;
+    }
+
+    /// Shows every batch from now on, before it is written.
+    pub fn look(&self, look: impl FnMut(&Batch) + Send + 'static) {
+        self.0.state.lock().unwrap().look = Some(Box::new(look));
     }
 
     /// Returns how many commits have reached the store.
@@ -107,6 +116,9 @@ impl Store for GatedStore {
         let mut state = self.inner.state.lock().unwrap();
         while state.holds {
             state = self.inner.changed.wait(state).unwrap();
+        }
+        if let Some(look) = &mut state.look {
+            look(batch);
         }
         let failing = || Some((state.failing.clone()?, false));
         match failing().or_else(|| state.errors.pop_front()) {

@@ -1,0 +1,73 @@
+//! A world whose time a test owns.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use charm_host::{BoxFuture, Env, SystemEnv};
+
+/// The real world, but for time, which passes while the host sleeps and when a test says so, and for single bytes of
+/// randomness: 0 and 255 in turn.
+pub struct Clock {
+    world: Arc<SystemEnv>,
+    now: Mutex<Duration>,
+    bytes: AtomicUsize,
+    slept: Mutex<Vec<Duration>>,
+}
+
+impl Clock {
+    /// Returns a clock that starts at zero, on the runtime of the caller.
+    pub fn new() -> Arc<Clock> {
+        let (now, bytes, slept) = Default::default();
+        Arc::new(Clock { world: SystemEnv::current(), now, bytes, slept })
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        *self.now.lock().unwrap() += time;
+    }
+
+    /// Returns how long the host has slept, each time.
+    pub fn slept(&self) -> Vec<Duration> {
+        self.slept.lock().unwrap().clone()
+    }
+}
+
+impl Env for Clock {
+    fn now_ms(&self) -> u64 {
+        self.world.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.now.lock().unwrap()
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        match bytes {
+            [byte] => *byte = if self.bytes.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { 0 } else { 255 },
+            _ => self.world.random(bytes),
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.pass(duration);
+        self.slept.lock().unwrap().push(duration);
+        Box::pin(tokio::task::yield_now())
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.world.spawn(task);
+    }
+
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        self.world.block(work)
+    }
+
+    fn tick(&self, period: Duration, tick: Box<dyn FnMut() -> bool + Send>) {
+        self.world.tick(period, tick);
+    }
+}
