@@ -22,7 +22,7 @@ const FILES: [&str; 9] = [
 ];
 
 /// The chapters that must notice. Each mutant builds all of them, 15 seconds, and runs them until one does.
-const CHAPTERS: [&str; 14] = [
+const CHAPTERS: [&str; 18] = [
     "transactions",
     "sends",
     "inboxes",
@@ -36,6 +36,10 @@ const CHAPTERS: [&str; 14] = [
     "counters",
     "laws",
     "embedding",
+    "bad_input",
+    "wasi",
+    "contention",
+    "errors",
     "simulation",
 ];
 

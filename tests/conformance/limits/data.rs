@@ -142,6 +142,10 @@ async fn a_turn_over_its_reads_is_refused_more() {
     street.is_taken(json!(["repeat", 20, ["get", "other", []]])).await;
     let over = json!([["repeat", 21, ["get", "other", []]]]);
     street.goes_over(over, Outcome::Rejected, "limit name=reads-max max=20").await;
+    // A write at a path reads what it keeps of its cell; a write of the whole cell reads nothing.
+    let writes = |path: &[&str]| (0..21).map(|n| json!(["set", format!("c{n}"), path, 1])).collect::<Json>();
+    street.goes_over(writes(&["k"]), Outcome::Rejected, "limit name=reads-max max=20").await;
+    assert_eq!(run(&street.host, street.greedy, writes(&[])).await.outcome, Outcome::Committed);
     // What the turn wrote itself is no read of the store.
     let receipt =
         run(&street.host, street.greedy, json!([["set", "own", [], 1], ["repeat", 50, ["get", "own", []]]])).await;
