@@ -127,8 +127,11 @@ async fn a_host_whose_disk_fails_stops_with_a_typed_error() {
         assert!(matches!(disk.host.send(event()).await, Err(SendError::Unavailable(Unavailable::Stopped { .. }))));
         let again = disk.host.request(event()).await;
         assert!(matches!(again, Err(SendError::Unavailable(Unavailable::Stopped { .. }))), "{again:?}");
-        let install = disk.host.install(probe_charm("late")).await;
-        assert!(matches!(install, Err(InstallError::Unavailable(_))), "{install:?}");
+        // A new charm, and one that has its space already.
+        for name in ["late", "a"] {
+            let install = disk.host.install(probe_charm(name)).await;
+            assert!(matches!(install, Err(InstallError::Unavailable(_))), "{install:?}");
+        }
         let written_again = tokio::time::timeout(Duration::from_millis(30), disk.control.more_than(before + 1)).await;
         assert!(written_again.is_err(), "nothing is written any more, nor tried again");
     }
@@ -220,6 +223,26 @@ async fn a_full_disk_is_tried_again_less_and_less_often() {
     assert_eq!(cell(&host, a, "notes").await, json!([1]));
     let pauses = [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000];
     assert_eq!(clock.slept(), pauses.map(Duration::from_millis));
+}
+
+/// T8: when a host has shut down, it writes nothing more: another may have the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_shut_down_on_a_full_disk_does_not_go_on_trying() {
+    let (store, control) = GatedStore::new(MemoryStore::new());
+    let host = builder().store(store).env(Clock::new()).open().await.unwrap();
+    control.fail(Some(StoreError::Full));
+    let refused = host.install(probe_charm("a")).await.unwrap_err();
+    assert!(matches!(refused, InstallError::Unavailable(Unavailable::DiskFull)), "{refused}");
+    control.hold();
+    until("the host tries again", || control.is_held()).await;
+    let mut ends = tokio::spawn(host.shutdown());
+    assert!(waits(&mut ends).await, "a write is under way");
+    control.release();
+    done(ends).await.unwrap();
+    control.closed().await;
+    let tried = control.count();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(control.count(), tried);
 }
 
 /// T8, T5: a batch has at most 1,024 commits, and values and payloads of 8 MiB but for the commit that goes over. What it

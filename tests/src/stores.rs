@@ -32,6 +32,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     holds: bool,
+    /// Whether a commit is held now.
+    held: bool,
     /// Errors of the next commits, and whether the batch is written all the same.
     errors: VecDeque<(StoreError, bool)>,
     /// Every commit fails so until it is taken away.
@@ -61,6 +63,11 @@ impl Control {
     pub fn release(&self) {
         self.0.state.lock().unwrap().holds = false;
         self.0.changed.notify_all();
+    }
+
+    /// Returns whether a commit is held now.
+    pub fn is_held(&self) -> bool {
+        self.0.state.lock().unwrap().held
     }
 
     /// Makes one of the next commits fail; `written` says whether the batch has reached the disk all the same.
@@ -115,8 +122,10 @@ impl Store for GatedStore {
         self.inner.arrived.send_modify(|count| *count += 1);
         let mut state = self.inner.state.lock().unwrap();
         while state.holds {
+            state.held = true;
             state = self.inner.changed.wait(state).unwrap();
         }
+        state.held = false;
         if let Some(look) = &mut state.look {
             look(batch);
         }
