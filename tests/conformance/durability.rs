@@ -96,6 +96,13 @@ async fn no_request_goes_out_before_what_its_turn_has_read_is_durable() {
     assert_eq!(done(first).await.unwrap().outcome, Outcome::Committed);
     assert_eq!(done(second).await.unwrap().outcome, Outcome::Committed);
     assert_eq!(disk.wire.requests()[0].body, b"\"paid\"");
+    // Also of a turn that read nothing: its event must be durable.
+    disk.control.hold();
+    let mut alone = disk.request(disk.b, json!([["fetch", { "url": WIRE }]]));
+    assert!(waits(&mut alone).await);
+    assert_eq!(disk.wire.count(), 1, "the request is held back");
+    disk.control.release();
+    assert_eq!(done(alone).await.unwrap().outcome, Outcome::Committed);
 }
 
 /// T8, A5: commits that wait for the disk have a bound; turns wait then.

@@ -7,8 +7,7 @@ use std::sync::{
 };
 
 use charm_conformance::{
-    Home, Ledger, WIRE, Wire, all_of, cell, note, of, only, pair, probe, probe_charm, results, run, script, send,
-    settle, value,
+    Home, Ledger, WIRE, Wire, all_of, cell, note, of, only, pair, probe, probe_charm, results, run, send, settle, value,
 };
 use charm_host::{
     Archive, Batch, Did, EventId, Host, InstallError, Manifest, NewEvent, Outcome, Path, SendError, SqliteStore,
@@ -415,7 +414,9 @@ async fn events_that_waited_run_as_soon_as_their_charm_is_installed() {
     let host = wired(&home, &wire).await;
     let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
     host.grant(a, all_of(&[a]), all_of(&[a]));
-    let event = NewEvent::new(a, "run", script(json!([wait(), ["set", "x", [], 1]]))).id("once");
+    run(&host, a, json!([["set", "y", [], "before"]])).await;
+    let steps = json!({ "steps": [wait(), ["get", "y", []]], "out": "out" });
+    let event = NewEvent::new(a, "run", value(steps)).id("once");
     let first = host.send(event.clone()).await.unwrap();
     wire.arrived(1).await;
     drop(host);
@@ -423,5 +424,7 @@ async fn events_that_waited_run_as_soon_as_their_charm_is_installed() {
     host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
     let receipt = host.request(event).await.unwrap();
     assert_eq!((receipt.id, receipt.outcome), (first, Outcome::Committed));
+    // Nothing was committed between: the turn sees what the store had.
+    assert_eq!(cell(&host, a, "out").await[1], json!("before"));
     host.shutdown().await.unwrap();
 }
