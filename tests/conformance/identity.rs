@@ -8,11 +8,13 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, OpenError, Outcome,
-    SendError, SqliteStore, VerifyError,
+    Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, OpenError, Outcome, Record,
+    SendError, SqliteStore, Store, VerifyError,
 };
+use ed25519_dalek::{Signature, VerifyingKey};
 use rusqlite::Connection;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tamperings::TAMPERINGS;
 
 fn key_file(home: &Home, did: Did) -> PathBuf {
@@ -218,6 +220,46 @@ async fn a_space_proves_itself_with_nothing_but_its_did() {
     assert_eq!(archive.verify(&a).unwrap(), proof);
     let stranger = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
     assert!(matches!(archive.verify(&stranger), Err(VerifyError::NoSuchSpace(did)) if did == stranger));
+}
+
+/// I2, I3: a record's hash is SHA-256 over `charm commit v1\0` and its bytes; the record after it holds it. The space's key
+/// signs `charm head v1\0`, its public key, the record's number in 8 bytes, big end first, and the hash, with Ed25519.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
+    let home = Home::default();
+    let (host, a, _) = busy(&home).await;
+    host.shutdown().await.unwrap();
+    let entries = SqliteStore::open_read_only(home.store()).unwrap().log(Some(&a), 0, 1_000).unwrap();
+    let key = VerifyingKey::from_bytes(a.public_key()).unwrap();
+    let mut previous = [0; 32];
+    for entry in &entries {
+        let record = Record::from_bytes(&entry.record).unwrap();
+        assert_eq!((record.space, record.seq, record.previous), (a, entry.seq, previous));
+        previous = Sha256::new().chain_update(b"charm commit v1\0").chain_update(&entry.record).finalize().into();
+        if let Some(signature) = entry.signature {
+            let message = [&b"charm head v1\0"[..], a.public_key(), &entry.seq.to_be_bytes(), &previous].concat();
+            key.verify_strict(&message, &Signature::from_bytes(&signature)).unwrap();
+        }
+    }
+    assert!(entries.len() > 1 && entries.last().unwrap().signature.is_some());
+}
+
+/// I2: one record has one spelling.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_bytes_are_the_same_record() {
+    let home = Home::default();
+    let (host, a, _) = busy(&home).await;
+    host.shutdown().await.unwrap();
+    let bytes = SqliteStore::open_read_only(home.store()).unwrap().log(Some(&a), 0, 1).unwrap().remove(0).record;
+    let record = Record::from_bytes(&bytes).unwrap();
+    assert_eq!(record.to_bytes(), bytes[..]);
+    assert_eq!(Record::from_bytes(&[&bytes[..], &[0]].concat()), None, "bytes after it");
+    assert_eq!(Record::from_bytes(&bytes[..bytes.len() - 1]), None, "cut");
+    assert_eq!(Record::from_bytes(&Record { version: 2, ..record.clone() }.to_bytes()), None, "of another version");
+    let other = Record { seq: 2, ..record }.to_bytes();
+    let seq = bytes.iter().zip(&other).position(|(one, two)| one != two).unwrap();
+    let padded = [&bytes[..seq], &[bytes[seq] | 0x80, 0], &bytes[seq + 1..]].concat();
+    assert_eq!(Record::from_bytes(&padded), None, "a number with a zero in front");
 }
 
 /// I3: the signed head covers each commit before it, and a restart goes on with the chain.

@@ -24,6 +24,11 @@ async fn a_space_over_its_bytes_takes_no_more() {
     street.is_taken(large("a")).await;
     street.is_taken(large("b")).await;
     street.goes_over(json!([large("c")]), Outcome::Faulted, "over space-bytes-max 10000").await;
+    // To the byte: `kept` has 10, the two texts 4,903 each with their lengths.
+    let rest = |bytes: usize| json!([["set", "rest", [], text(bytes - 2)]]);
+    assert_eq!(run(&street.host, street.greedy, rest(184)).await.outcome, Outcome::Committed);
+    assert_eq!(run(&street.host, street.greedy, rest(185)).await.outcome, Outcome::Faulted);
+    street.is_taken(json!(["remove", "rest", []])).await;
     // What is removed makes room; what is replaced counts once.
     street.is_taken(large("a")).await;
     street.is_taken(json!(["remove", "b", []])).await;
