@@ -39,6 +39,18 @@ impl Shim {
     pub fn says_yes(&self) -> [(&str, &OsStr); 2] {
         [("LD_PRELOAD", &self.library), ("SYNC_FAILS_AT", OsStr::new("0"))]
     }
+
+    /// Runs a host on a folder with one variable of the library set, then another that goes on with what it left.
+    /// Returns what the first said, and how many events it had acknowledged: all are still there.
+    async fn run(&self, folder: &Path, variable: &str, sync: u64) -> (String, usize) {
+        let (mut place, sync) = (Place::new(folder), OsString::from(sync.to_string()));
+        let env = [("LD_PRELOAD", self.library.as_os_str()), (variable, sync.as_os_str())];
+        let said = Victim::spawn(&place, "work", &[0, times(EVENTS)], &env).ended();
+        let acknowledged = place.crashed(&said);
+        place.check();
+        place.finish().await;
+        (said, acknowledged)
+    }
 }
 
 /// Each sync of a run fails once, in a run of its own, and those after it work again. SQLite does not ask whether a
@@ -52,17 +64,11 @@ async fn whichever_sync_fails_the_host_stops_loudly_and_keeps_all_that_it_acknow
         Ok(shim) => shim,
         Err(why) => return skipped(&why),
     };
-    let events = times(EVENTS);
     let (mut stopped, mut folders, mut acknowledged) = (0, 0, 0);
     for failing in 1.. {
         let folder = tempfile::tempdir().unwrap();
-        let mut place = Place::new(folder.path());
-        let at = OsString::from(failing.to_string());
-        let env = [("LD_PRELOAD", shim.library.as_os_str()), ("SYNC_FAILS_AT", at.as_os_str())];
-        let said = Victim::spawn(&place, "work", &[0, events], &env).ended();
-        acknowledged += place.crashed(&said);
-        place.check();
-        place.finish().await;
+        let (said, acks) = shim.run(folder.path(), "SYNC_FAILS_AT", failing).await;
+        acknowledged += acks;
         let failed = said.lines().find_map(|line| line.strip_prefix("sync "));
         match (failed, said.lines().last().unwrap_or_default()) {
             // Not as a full disk, which is waited out: nobody knows what a failed sync has left.
@@ -87,17 +93,11 @@ async fn killed_at_whichever_sync_the_next_host_goes_on() {
         Ok(shim) => shim,
         Err(why) => return skipped(&why),
     };
-    let events = times(EVENTS);
     let (mut kills, mut acknowledged) = (0, 0);
     for last in 1.. {
         let folder = tempfile::tempdir().unwrap();
-        let mut place = Place::new(folder.path());
-        let at = OsString::from(last.to_string());
-        let env = [("LD_PRELOAD", shim.library.as_os_str()), ("SYNC_DIES_AT", at.as_os_str())];
-        let said = Victim::spawn(&place, "work", &[0, events], &env).ended();
-        acknowledged += place.crashed(&said);
-        place.check();
-        place.finish().await;
+        let (said, acks) = shim.run(folder.path(), "SYNC_DIES_AT", last).await;
+        acknowledged += acks;
         match said.lines().last().unwrap_or_default() {
             "stopped" => break,
             last => assert!(!last.starts_with("failed"), "{last}"),
