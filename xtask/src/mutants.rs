@@ -59,7 +59,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let program = tools::installed("cargo-mutants", VERSION)?;
     let mut mutants = Command::new(program);
     mutants.current_dir(root()).args(["mutants", "--in-place", "--output", "target", "--no-shuffle", "--colors=never"]);
-    mutants.args(["--timeout", "300", "--build-timeout", "600", "--test-workspace=true", "--sharding=round-robin"]);
+    mutants.args(["--timeout", "300", "--build-timeout", "600", "--test-workspace=true"]);
     for file in FILES {
         mutants.args(["--file", file]);
     }
