@@ -270,7 +270,6 @@ async fn a_batch_is_bounded_and_holds_nothing_that_it_makes_void_itself() {
         seen.lock().unwrap().push((batch.log.len(), bytes));
     });
     disk.control.hold();
-    let count = |charm| commits(&disk.host, charm);
     for (charm, events, bytes) in [(disk.a, EVENTS, 1), (disk.b, 60, 200_000)] {
         // Each is accepted and handled; none is acknowledged yet.
         for n in 0..events {
@@ -278,7 +277,7 @@ async fn a_batch_is_bounded_and_holds_nothing_that_it_makes_void_itself() {
             let (host, event) = (disk.host.clone(), NewEvent::new(charm, "run", script(steps)));
             tokio::spawn(async move { host.send(event).await });
         }
-        until("all are handled in memory", || count(charm) == events).await;
+        disk.committed(charm, events).await;
     }
     disk.control.release();
     settle(&disk.host).await;

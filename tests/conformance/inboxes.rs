@@ -148,6 +148,8 @@ async fn receipts_on_their_way_have_their_room() {
         let seen = results(&small.host, a, json!([note_with_receipt(b, &format!("after {n}"))])).await;
         assert!(seen[0]["ok"].is_string(), "{seen}");
         settle(&small.host).await;
+        small.host.send(NewEvent::new(a, "note", value(json!("after")))).await.unwrap();
+        settle(&small.host).await;
     }
     small.end().await;
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use charm_conformance::{
-    WIRE, Wire, all_of, builder, cell, host, of, only, pair, probe, probe_charm, probes, results, run, script, send,
-    settle, value,
+    WIRE, Wire, all_of, builder, cell, commits, host, of, only, pair, probe, probe_charm, probes, results, run, script,
+    send, settle, value,
 };
 use charm_host::{Did, EventId, Host, Keyring, Limits, MemoryKeyring, NewEvent, Outcome, SendError};
 use serde_json::{Value as Json, json};
@@ -224,7 +224,7 @@ async fn an_event_that_does_not_fit_the_stream_is_refused_at_the_send_and_says_w
     assert_eq!(seen[1]["error"]["actual"], "missing");
     assert_eq!(seen[2]["error"]["actual"], "integer");
     assert_eq!(host.receipt(&id(&seen[3]["ok"])).await.unwrap().unwrap().outcome, Outcome::Committed);
-    assert_eq!(host.spaces().iter().find(|space| space.did == b).unwrap().commits, 1, "nothing else arrived");
+    assert_eq!(commits(&host, b), 1, "nothing else arrived");
     host.shutdown().await.unwrap();
 }
 

@@ -23,10 +23,15 @@ pub fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
-fn path_of(store: &Path) -> PathBuf {
+/// Returns the file beside a store whose name has `ending` after the store's.
+pub fn beside(store: &Path, ending: &str) -> PathBuf {
     let mut path = store.as_os_str().to_owned();
-    path.push(".lock");
+    path.push(ending);
     path.into()
+}
+
+fn path_of(store: &Path) -> PathBuf {
+    beside(store, ".lock")
 }
 
 impl Lock {

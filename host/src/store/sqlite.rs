@@ -139,9 +139,7 @@ impl SqliteStore {
 /// Opens the file for reading. A host killed while it made the store has left a rollback journal, which SQLite undoes
 /// before it reads anything: that takes a connection that may write.
 fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let mut journal = path.as_os_str().to_owned();
-    journal.push("-journal");
-    let is_half_made = Path::new(&journal).exists();
+    let is_half_made = lock::beside(path, "-journal").exists();
     let flags = if is_half_made { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     Connection::open_with_flags(path, flags)
 }

@@ -169,7 +169,7 @@ async fn turns_wait_when_too_many_bytes_wait_for_the_disk() {
     let limits = Limits { commit_bytes_pending_max: 100_000, turns_max: 1, ..Limits::default() };
     let host = builder().limits(limits).store(store).open().await.unwrap();
     let a = probe(&host, "a").await;
-    let commits = || host.spaces().iter().find(|space| space.did == a).unwrap().commits;
+    let commits = || commits(&host, a);
     control.hold();
     // Accepted, though not yet durable; without the bound each would have its turn at once.
     for n in 0..10 {

@@ -52,7 +52,7 @@ impl Street {
             json!(["send", of(self.neighbour, "note"), "from a turn that failed"]),
         ];
         script.extend(steps);
-        let commits = self.commits(self.neighbour);
+        let before = commits(&self.host, self.neighbour);
         let receipt = run(&self.host, self.greedy, Json::Array(script)).await;
         assert_eq!(receipt.outcome, outcome, "{receipt:?}");
         assert_eq!(receipt.commit, None);
@@ -60,12 +60,8 @@ impl Street {
         assert!(message.contains(words), "{message}");
         assert_bounded(message);
         self.left_nothing(&receipt).await;
-        assert_eq!(self.commits(self.neighbour), commits, "nothing was sent");
+        assert_eq!(commits(&self.host, self.neighbour), before, "nothing was sent");
         self.both_go_on().await;
-    }
-
-    fn commits(&self, charm: Did) -> u64 {
-        self.host.spaces().iter().find(|space| space.did == charm).unwrap().commits
     }
 
     async fn left_nothing(&self, receipt: &Receipt) {

@@ -10,6 +10,7 @@ use crate::{
     tx::Mint,
     value::Value,
 };
+
 /// An event that goes out with a commit.
 pub(super) struct Draft {
     pub event: Event,
