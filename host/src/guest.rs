@@ -5,14 +5,17 @@
 
 mod bindings;
 mod calls;
+mod config;
 mod ctx;
 mod engine;
 mod fault;
+mod load;
 mod wasi;
 
 pub use ctx::Facts;
-pub use engine::{Guests, LoadError, Prepared};
+pub use engine::Guests;
 pub use fault::Fault;
+pub use load::{LoadError, Prepared};
 
 use crate::{http::Outbound, tx::Transaction};
 

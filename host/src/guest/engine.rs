@@ -1,25 +1,25 @@
-//! The engine: one pooled, metered configuration, components compiled once and kept on disk by content.
+//! The engine: one configuration for all charms, and calls on fresh instances.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap,
-    UpdateDeadline,
-    component::{Component, HasSelf, Linker},
+    Engine, Store, Trap, UpdateDeadline,
+    component::{HasSelf, Linker},
 };
 
 use super::{
     End, Fault, Outcome,
-    bindings::{Charm, CharmPre},
+    bindings::Charm,
+    config::config,
     ctx::{Ctx, Facts},
+    load::Prepared,
     wasi,
 };
 use crate::{
-    descriptor::{Descriptor, check_tag, declarations},
     env::Env,
     error::clip,
     http::Outbound,
-    limits::{DECLARATIONS_MAX, Limits, MESSAGE_BYTES_MAX},
+    limits::{Limits, MESSAGE_BYTES_MAX},
     store::Queued,
     tx::Transaction,
 };
@@ -27,97 +27,14 @@ use crate::{
 /// How often running guests are interrupted to look at their time and let others run.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Core instances of one component. A charm made from one module has 3 or 4.
-const CORE_INSTANCES_MAX: u32 = 8;
-
-/// A component that is compiled and linked: instances come from here.
-pub struct Prepared {
-    pre: CharmPre<Ctx>,
-    wasi: bool,
-}
-
-/// Why a component is not taken.
-#[derive(Debug)]
-pub enum LoadError {
-    /// Not a component, or a broken one.
-    Malformed(String),
-    /// It imports what no charm gets.
-    Import(String),
-    /// Its exports or the types of its imports are not those of the world.
-    World(String),
-    /// It needs more than an instance may have.
-    Limit(String),
-    /// `describe` failed or told something malformed.
-    Describe(String),
-}
-
 /// Loads components and runs calls.
 pub struct Guests {
-    engine: Engine,
-    plain: Linker<Ctx>,
-    with_wasi: Linker<Ctx>,
-    limits: Arc<Limits>,
+    pub(super) engine: Engine,
+    pub(super) plain: Linker<Ctx>,
+    pub(super) with_wasi: Linker<Ctx>,
+    pub(super) limits: Arc<Limits>,
     /// Charms are described one at a time: that takes the one slot that no turn has.
-    describing: tokio::sync::Mutex<()>,
-}
-
-fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
-    // Why each: docs/decisions/0002-engine-settings.md.
-    // One more than turns: a charm can be described while every slot is taken.
-    let slots = limits.turns_max as u32 + 1;
-    let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(slots)
-        .total_core_instances(slots * CORE_INSTANCES_MAX)
-        .total_memories(slots)
-        .total_tables(slots * 3)
-        .total_stacks(slots)
-        .max_memories_per_component(1)
-        .max_tables_per_component(3)
-        .max_core_instances_per_component(CORE_INSTANCES_MAX)
-        .max_memory_size(limits.memory_bytes_max)
-        .max_component_instance_size(256 << 10)
-        .max_core_instance_size(256 << 10)
-        .table_elements(limits.table_elements_max)
-        .max_unused_warm_slots(4_000)
-        .linear_memory_keep_resident(512 << 10)
-        .table_keep_resident(16 << 10)
-        .pagemap_scan(Enabled::Auto);
-    let mut config = Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .concurrency_support(false)
-        .gc_support(false)
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        .signals_based_traps(false)
-        .memory_guard_size(0)
-        .memory_reservation(limits.memory_bytes_max as u64)
-        .memory_init_cow(true)
-        .max_wasm_stack(limits.stack_bytes_max)
-        .async_stack_size(limits.stack_bytes_max + (512 << 10))
-        .cranelift_nan_canonicalization(true)
-        .wasm_relaxed_simd(false)
-        .wasm_backtrace_max_frames(None);
-    if let Some(folder) = cache {
-        let mut cache = CacheConfig::new();
-        cache.with_directory(folder);
-        config.cache(Some(Cache::new(cache)?));
-    }
-    Ok(config)
-}
-
-fn text(error: &wasmtime::Error) -> String {
-    clip(&format!("{error:#}"), 512).into_owned()
-}
-
-/// Returns the first line of what the engine says about bytes that are no component, without what it quotes of them:
-/// the file may be anything.
-fn nameless(error: &wasmtime::Error) -> String {
-    let text = format!("{error:#}");
-    let line = text.lines().next().unwrap_or_default();
-    let part = |(number, part)| if number % 2 == 1 && str::len(part) > 1 { "…" } else { part };
-    let parts: Vec<&str> = line.split(['`', '"']).enumerate().map(part).collect();
-    clip(&parts.join("`"), 512).into_owned()
+    pub(super) describing: tokio::sync::Mutex<()>,
 }
 
 impl Guests {
@@ -149,50 +66,7 @@ impl Guests {
         Ok(guests)
     }
 
-    /// Compiles a component. Blocks: milliseconds for tens of kilobytes, unless the code cache has it.
-    ///
-    /// # Errors
-    /// `Malformed`; `Limit` for one that starts over a limit.
-    pub fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
-        Component::new(&self.engine, bytes).map_err(|error| {
-            let (text, limits) = (text(&error), &self.limits);
-            if text.contains("minimum byte size") {
-                LoadError::Limit(format!("memory-bytes-max {}: {text}", limits.memory_bytes_max))
-            } else if text.contains("minimum element size") {
-                LoadError::Limit(format!("table-elements-max {}: {text}", limits.table_elements_max))
-            } else if text.contains("pooling allocator") {
-                LoadError::Limit(text)
-            } else {
-                LoadError::Malformed(nameless(&error))
-            }
-        })
-    }
-
-    /// Checks and links a component, and asks it what it is.
-    ///
-    /// # Errors
-    /// [`LoadError`].
-    pub async fn load(&self, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
-        let mut wasi = false;
-        for (import, _) in component.component_type().imports(&self.engine) {
-            if wasi::serves(import) {
-                wasi = true;
-            } else if !import.starts_with("charm:host/") || !import.ends_with("@0.1.0") {
-                return Err(LoadError::Import(clip(import, 256).into_owned()));
-            }
-        }
-        let linker = if wasi { &self.with_wasi } else { &self.plain };
-        let pre = linker.instantiate_pre(component).map_err(|error| {
-            // An import of a name that the world does not have is an unknown import, not another type of a known one.
-            LoadError::World(text(&error))
-        })?;
-        let pre = CharmPre::new(pre).map_err(|error| LoadError::World(text(&error)))?;
-        let prepared = Prepared { pre, wasi };
-        let descriptor = self.describe(&prepared).await?;
-        Ok((prepared, descriptor))
-    }
-
-    fn store(&self, ctx: Ctx) -> Store<Ctx> {
+    pub(super) fn store(&self, ctx: Ctx) -> Store<Ctx> {
         let limits = &self.limits;
         let mut store = Store::new(&self.engine, ctx);
         store.limiter(|ctx| ctx);
@@ -207,39 +81,6 @@ impl Guests {
             if ticks == 0 { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         store
-    }
-
-    async fn describe(&self, prepared: &Prepared) -> Result<Descriptor, LoadError> {
-        let _slot = self.describing.lock().await;
-        let mut ctx = Ctx::bare(self.limits.clone());
-        ctx.wasi = prepared.wasi.then(|| wasi::Wasi::new(0, 0));
-        let mut store = self.store(ctx);
-        let charm = match prepared.pre.instantiate_async(&mut store).await {
-            Ok(charm) => charm,
-            Err(error) => {
-                let fault = Fault::explain(&error, &store, &self.limits).message;
-                // Its start functions ran into something, or the instance is more than the engine gives one.
-                let ran = error.is::<Trap>();
-                return Err(if ran { LoadError::Describe(fault) } else { LoadError::Limit(fault) });
-            }
-        };
-        let told = match charm.call_describe(&mut store).await {
-            Ok(told) => told,
-            Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &self.limits).message)),
-        };
-        let describe = |why: String| LoadError::Describe(clip(&why, 512).into_owned());
-        if told.tags.len() > DECLARATIONS_MAX {
-            return Err(describe(format!("more than {DECLARATIONS_MAX} tags")));
-        }
-        told.tags.iter().try_for_each(|tag| check_tag(tag)).map_err(describe)?;
-        let pairs = |list: Vec<super::bindings::charm::host::discovery::Declaration>| {
-            list.into_iter().map(|declaration| (declaration.name, declaration.shape))
-        };
-        Ok(Descriptor {
-            tags: told.tags,
-            cells: declarations("cell", pairs(told.cells)).map_err(describe)?,
-            streams: declarations("stream", pairs(told.streams)).map_err(describe)?,
-        })
     }
 
     /// Calls `handle` on a fresh instance. Always runs to its end: a guest is stopped by a trap, never by
