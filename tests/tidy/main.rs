@@ -3,6 +3,7 @@
 
 mod code;
 mod coverage;
+mod dependencies;
 mod house;
 
 use std::{

@@ -9,6 +9,7 @@
 mod bench;
 mod charms;
 mod demo;
+mod fetch;
 mod mutants;
 mod soak;
 mod test;
@@ -16,8 +17,9 @@ mod toolchain;
 mod tools;
 
 use anyhow::Result;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// A subcommand: its name, what it does in one line, and the function that does it.
 type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
@@ -27,12 +29,13 @@ const COMMANDS: &[Command] = &[
     ("bench", "measure what a turn costs over bare wasmtime; --json for machines", bench::run),
     ("charms", "build the guests into target/charms; names build only those", charms::run),
     ("demo", "two charms and one expired token, from building to looking at the store", demo::run),
+    ("fetch", "download everything that the other commands need, and build nothing", fetch::run),
     (
         "mutants",
         "break transactions, queue, commits and grants in every way: does a test notice? a night",
         mutants::run,
     ),
-    ("soak", "the random tests for hours: soak [EFFORT] [CHAPTER..]", soak::run),
+    ("soak", "the random tests for hours, and cargo-deny: soak [EFFORT] [CHAPTER..]", soak::run),
     ("test", "build the guests, then run every test and check", test::run),
 ];
 
@@ -55,7 +58,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the repository.
+/// The root of the repository that cargo runs this in: a copied folder, with its `target`, is a repository of its own.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        Path::new(&here).parent().unwrap_or(Path::new(".")).to_owned()
+    })
 }

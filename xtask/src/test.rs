@@ -3,7 +3,6 @@
 use crate::charms::{self, WORKSPACES, has_packages};
 use crate::root;
 use crate::toolchain::{cargo, guest_cargo, run as run_command};
-use crate::tools;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -20,14 +19,10 @@ const STEPS: &[Step] = &[
     ("tests", "tests of the main workspace", tests),
     ("charm-tests", "native tests of the example charms", charm_tests),
     ("clippy", "lints of the main workspace and the example charms", clippy),
-    ("deny", "licences, bans and sources of all dependencies", deny),
 ];
 
 /// The folder of the npm package that is the OpenID Connect server.
 const SERVER: &str = "tests/servers/oidc";
-
-/// Checks what dependencies come in; configured by `deny.toml`.
-const DENY_VERSION: &str = "0.20.2";
 
 /// Runs every step, or only those named, and stops at the first that fails.
 ///
@@ -69,7 +64,10 @@ fn charms() -> Result<()> {
 }
 
 /// Installs the server's packages as its lock file has them, when that changed since the last time.
-fn servers() -> Result<()> {
+///
+/// # Errors
+/// When npm fails.
+pub fn servers() -> Result<()> {
     let folder = root().join(SERVER);
     let has_node = Command::new("node").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
     if !has_node || !folder.join("package-lock.json").is_file() {
@@ -112,20 +110,7 @@ fn native(workspace: &str, arguments: &[&str]) -> Result<()> {
     run_command(guest_cargo(&folder).args(arguments))
 }
 
-/// Checks the dependencies of every workspace.
-fn deny() -> Result<()> {
-    let program = tools::installed("cargo-deny", DENY_VERSION)?;
-    for workspace in [""].into_iter().chain(guest_workspaces()) {
-        let manifest = root().join(workspace).join("Cargo.toml");
-        let mut deny = Command::new(&program);
-        deny.arg("--manifest-path").arg(&manifest).arg("--config").arg(root().join("deny.toml"));
-        deny.args(["check", "bans", "licenses", "sources"]).current_dir(root());
-        run_command(&mut deny).with_context(|| format!("see deny.toml; checked {}", manifest.display()))?;
-    }
-    Ok(())
-}
-
 /// The guest workspaces that have guests.
-fn guest_workspaces() -> impl Iterator<Item = &'static str> {
+pub fn guest_workspaces() -> impl Iterator<Item = &'static str> {
     WORKSPACES.into_iter().filter(|workspace| has_packages(&root().join(workspace)))
 }

@@ -77,6 +77,24 @@ impl Toolchain {
     }
 }
 
+/// Downloads what [`Toolchain::find`] needs, with the arguments of `cargo fetch` for this machine.
+///
+/// # Errors
+/// As [`Toolchain::find`].
+pub fn fetch(arguments: &[&str]) -> Result<()> {
+    let has_target = target_libraries(Path::new(&ask("rustc", &["--print", "sysroot"])?)).is_dir();
+    if has_target || !is_debian() {
+        return Ok(());
+    }
+    if !packages_ready() {
+        install_packages()?;
+    }
+    let library = Path::new(&ask(DEBIAN_RUSTC, &["--print", "sysroot"])?).join("lib/rustlib/src/rust/library");
+    let mut fetch = guest_cargo(root());
+    fetch.args(arguments).args(["--target", TARGET, "--manifest-path"]).arg(library.join("Cargo.toml"));
+    run(fetch.env("RUSTC_BOOTSTRAP", "1"))
+}
+
 /// Returns a `cargo` in `folder`, free of what an outer cargo set for the package it runs.
 pub fn cargo(folder: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -1,0 +1,24 @@
+//! `cargo xtask fetch`: downloads everything that the other commands need.
+
+use crate::root;
+use crate::test::{guest_workspaces, servers};
+use crate::toolchain::{self, TARGET, cargo, guest_cargo, output, run as run_command};
+use anyhow::{Result, ensure};
+use std::process::Command;
+
+/// Downloads the crates of every workspace and of the guests' standard library, the packages of Debian's compiler where
+/// guests need it, and those of the OpenID Connect server. Builds nothing; what is there already is not asked for again.
+///
+/// # Errors
+/// When a download fails: run it again.
+pub fn run(arguments: &[String]) -> Result<()> {
+    ensure!(arguments.is_empty(), "cargo xtask fetch takes no arguments");
+    let host = output(Command::new("rustc").args(["--print", "host-tuple"]).current_dir(root()))?;
+    let host = ["fetch", "--locked", "--target", host.trim()];
+    run_command(cargo(root()).args(host))?;
+    for workspace in guest_workspaces() {
+        run_command(guest_cargo(&root().join(workspace)).args(host).args(["--target", TARGET]))?;
+    }
+    toolchain::fetch(&host)?;
+    servers()
+}
