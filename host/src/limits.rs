@@ -24,6 +24,9 @@ pub const PANIC_BYTES_MAX: usize = 256;
 pub const SUPPLIED_ID_BYTES_MAX: usize = 128;
 /// Most declarations and tags of one charm: `wish` looks through all of them.
 pub const DECLARATIONS_MAX: usize = 256;
+/// Stack that a turn has beside that of its guest, in bytes: for the host calls, for what the engine does under them, and
+/// for whatever the embedder's transport and subscriber do there.
+pub const HOST_STACK_BYTES: usize = 512 << 10;
 
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,14 @@ use std::path::Path;
 
 use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::Limits;
+use crate::limits::{HOST_STACK_BYTES, Limits};
 
 /// Core instances of one component. A charm made from one module has 3 or 4.
 const CORE_INSTANCES_MAX: u32 = 8;
+
+/// Calls into wasm that stand on one stack at the same time, each with `stack_bytes_max` of its own: the engine counts
+/// from where it enters. The deepest nesting is handler, host call, `realloc` (docs/decisions/0002-engine-settings.md).
+const ENTRIES_MAX: usize = 2;
 
 /// Returns the settings of a host's engine; compiled code is kept in `cache` when there is one.
 ///
@@ -46,7 +50,7 @@ pub fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config>
         .memory_reservation(limits.memory_bytes_max as u64)
         .memory_init_cow(true)
         .max_wasm_stack(limits.stack_bytes_max)
-        .async_stack_size(limits.stack_bytes_max + (512 << 10))
+        .async_stack_size(ENTRIES_MAX * limits.stack_bytes_max + HOST_STACK_BYTES)
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
         .wasm_backtrace_max_frames(None);

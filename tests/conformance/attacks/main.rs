@@ -4,6 +4,7 @@
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod process;
 
 use charm_conformance::*;
 use charm_host::*;
