@@ -4,10 +4,16 @@
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod components;
+mod handles;
+mod neighbours;
 mod process;
+#[path = "../raw.rs"]
+mod raw;
 
 use charm_conformance::*;
 use charm_host::*;
+use neighbours::Neighbours;
 use serde_json::json;
 
 /// A charm by hand with text in place of some of its parts, installed without any grant.

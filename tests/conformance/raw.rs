@@ -1,0 +1,84 @@
+//! A component written by hand that has every host call at hand: `tests/guests-wat/raw.wat`.
+
+use std::fmt::Write;
+
+const CHARM: &str = include_str!("../guests-wat/raw.wat");
+
+/// The host calls: the name that the module knows it by, the instance of the component that it comes from, its name there,
+/// and its core parameters and results, `i` for 32 bits and `l` for 64.
+const CALLS: [(&str, &str, &str, &str, &str); 14] = [
+    ("cells-open", "cells", "open", "iiiiii", ""),
+    ("cell-owner", "cells", "[method]cell.owner", "ii", ""),
+    ("cell-get", "cells", "[method]cell.get", "iiii", ""),
+    ("cell-set", "cells", "[method]cell.set", "iiiiii", ""),
+    ("cell-remove", "cells", "[method]cell.remove", "iiii", ""),
+    ("streams-open", "streams", "open", "iiiiii", ""),
+    ("stream-name", "streams", "[method]stream.name", "ii", ""),
+    ("streams-send", "streams", "send", "iiiiiiiii", ""),
+    ("wish", "discovery", "wish", "iiiiiii", ""),
+    ("fetch", "http", "fetch", "iiiiiiiii", ""),
+    ("log", "log", "log", "iii", ""),
+    ("panicked", "log", "panicked", "ii", ""),
+    ("self-did", "context", "self-did", "i", ""),
+    ("time", "context", "time", "", "l"),
+];
+
+/// The same for what drops a handle of a type.
+const DROPS: [(&str, &str); 2] = [("cell-drop", "cell"), ("stream-drop", "stream")];
+
+/// Returns the component with text in place of some of its parts: comments named by their words, or any text.
+pub fn charm(changes: &[(&str, &str)]) -> Vec<u8> {
+    let (shim, imports, link) = host_calls();
+    let mut text = CHARM.to_owned();
+    for (part, with) in [("shim", &*shim), ("host calls", &*imports), ("link", &*link)].iter().chain(changes) {
+        let comment = format!("(; {part} ;)");
+        let part = if text.contains(&comment) { &comment } else { *part };
+        assert!(text.contains(part), "{part}");
+        text = text.replace(part, with);
+    }
+    text.into_bytes()
+}
+
+/// The module's memory is there only after the module, which wants the calls that need it: they go through a table.
+fn host_calls() -> (String, String, String) {
+    let drops = DROPS.map(|(name, _)| (name, "", "", "i", ""));
+    let calls = CALLS.iter().chain(&drops);
+    let words = |letters: &str| letters.chars().map(|c| if c == 'i' { "i32 " } else { "i64 " }).collect::<String>();
+    let number = CALLS.len() + DROPS.len();
+    let mut shim = format!("(core module $shim-module (table (export \"table\") {number} {number} funcref)\n");
+    let (mut imports, mut canon, mut wanted) = (String::new(), String::new(), String::new());
+    let (mut given, mut elements) = (String::new(), String::new());
+    for (index, (name, instance, function, parameters, results)) in calls.enumerate() {
+        let kind = format!("(param {}) (result {})", words(parameters), words(results));
+        let pushed: String = (0..parameters.len()).map(|n| format!("(local.get {n}) ")).collect();
+        let call = format!("(call_indirect {kind} {pushed} (i32.const {index}))");
+        writeln!(shim, "  (func (export \"{name}\") {kind} {call})").unwrap();
+        writeln!(imports, "    (import \"host\" \"{name}\" (func ${name} {kind}))").unwrap();
+        writeln!(wanted, "  (import \"\" \"{name}\" (func ${name} {kind}))").unwrap();
+        match DROPS.iter().find(|(drop, _)| drop == name) {
+            Some((_, resource)) => writeln!(canon, "(core func ${name} (canon resource.drop ${resource}))").unwrap(),
+            None => {
+                let options = "(memory $memory) (realloc $realloc)";
+                writeln!(canon, "(core func ${name} (canon lower (func ${instance} \"{function}\") {options}))")
+                    .unwrap();
+            }
+        }
+        write!(given, "(export \"{name}\" (func ${name})) ").unwrap();
+        write!(elements, "${name} ").unwrap();
+    }
+    shim += ") (core instance $shim (instantiate $shim-module))";
+    let fill = format!(
+        "(core module $fill (import \"\" \"table\" (table {number} funcref))\n{wanted}  (elem (i32.const 0) func {elements}))"
+    );
+    let table = "(alias core export $shim \"table\" (core table $table))";
+    let link = format!(
+        "{canon}{table}\n{fill}\n(core instance (instantiate $fill (with \"\" (instance (export \"table\" (table $table)) {given}))))"
+    );
+    (shim, imports, link)
+}
+
+/// Returns the version of the host's interfaces that it imports, as `@0.0.0`.
+pub fn version() -> &'static str {
+    let start = CHARM.find("charm:host/cells").map_or(0, |at| at + "charm:host/cells".len());
+    CHARM[start..].split('"').next().unwrap_or_default()
+}
