@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     did::Did,
-    directory::{Directory, Entry, Meter, Rights},
+    directory::{Directory, Entry, Rights},
     guest::Prepared,
     http::HttpGrant,
+    meter::Meter,
 };
 
 /// One installed charm.

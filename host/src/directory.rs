@@ -2,13 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
-use crate::{descriptor::Descriptor, did::Did, limits::SHAPE_STEPS_MAX, receipt::Outcome, shape::Shape};
+use crate::{descriptor::Descriptor, did::Did, limits::SHAPE_STEPS_MAX, meter::Meter, receipt::Outcome, shape::Shape};
 
 /// Names of cells or streams that a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,23 +32,6 @@ pub struct Rights {
     pub read: BTreeMap<Did, Names>,
     /// Streams that may be sent to, by owner.
     pub send: BTreeMap<Did, Names>,
-}
-
-/// How full a charm's inbox is. Written by the committer only; a turn reads it to push back early (S12).
-#[derive(Debug, Default)]
-pub struct Meter {
-    /// Events waiting, and receipts on their way to it.
-    pub events: AtomicUsize,
-    /// Payload bytes waiting.
-    pub bytes: AtomicUsize,
-}
-
-impl Meter {
-    /// Returns whether there is room for one more event of `bytes` on top of `extra` staged ones.
-    pub fn has_room(&self, extra: usize, bytes: usize, limits: &crate::limits::Limits) -> bool {
-        self.events.load(Ordering::Relaxed) + extra < limits.inbox_events_max
-            && self.bytes.load(Ordering::Relaxed) + bytes <= limits.inbox_bytes_max
-    }
 }
 
 /// One installed charm, as others see it.

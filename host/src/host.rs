@@ -32,7 +32,7 @@ use crate::{
 
 /// Names of the host's own spaces; no charm can have them.
 const HOST: &str = SpaceRow::HOST;
-const OPERATOR: &str = "@operator";
+const OPERATOR: &str = SpaceRow::OPERATOR;
 /// Event ids number the sends of a turn in 16 bits; the last number is for events from outside.
 const SENDS_MAX: usize = 65_535;
 

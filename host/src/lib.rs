@@ -30,6 +30,7 @@ mod http;
 mod keyring;
 mod limits;
 mod manifest;
+mod meter;
 mod path;
 mod queue;
 mod receipt;

@@ -64,9 +64,11 @@ pub struct Limits {
     pub send_bytes_max: usize,
     /// Events that a turn may send; at most 65,535.
     pub sends_max: usize,
-    /// Events waiting for one charm, receipts on their way to it included (S12).
+    /// Events waiting for one charm that other charms and those outside have sent; as many from the operator, and as
+    /// many from itself, receipts on their way to it included (S12). Of others, who takes more than it leaves free is
+    /// pushed back, but the first event of each finds room.
     pub inbox_events_max: usize,
-    /// Payload bytes waiting for one charm.
+    /// Payload bytes waiting for one charm, in the same three parts.
     pub inbox_bytes_max: usize,
     /// Cells of one charm, removed ones included.
     pub cells_max: usize,

@@ -1,6 +1,6 @@
 //! Gives charms their turns: one at a time each, all in line, as many at once as there are slots.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{charms::Charms, did::Did, queue::Ready, turn::Stage};
 
@@ -31,13 +31,13 @@ impl Scheduler {
 
     /// Runs one turn; returns whether the charm has more to do.
     async fn turn(&self, charm: &Did) -> bool {
-        let Some(queued) = self.stage.committer.next(charm) else { return false };
+        let Some(queued) = self.stage.committer.next(charm, &HashSet::new()) else { return false };
         let Some((installed, directory)) = self.charms.get(charm) else { return false };
         if self.stage.turn(&installed, directory, &queued).await.is_err() {
             // The host stopped: the event waits for the next start.
             self.ready.close();
             return false;
         }
-        self.stage.committer.next(charm).is_some()
+        self.stage.committer.next(charm, &HashSet::new()).is_some()
     }
 }

@@ -136,6 +136,8 @@ pub struct SpaceRow {
 impl SpaceRow {
     /// Name of the space where events from outside enter the log; no charm can have it.
     pub(crate) const HOST: &str = "@host";
+    /// Name of the operator's space; no charm can have it.
+    pub(crate) const OPERATOR: &str = "@operator";
 }
 
 /// What one durable batch changes. Rows are in commit order; a cell stands at most once.

@@ -23,6 +23,7 @@ use crate::{
     directory::Directory,
     event::{Event, EventId, OnCommit},
     limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, VALUE_DEPTH_MAX},
+    meter::{Amount, Sender},
     path::{Path, Segment},
     shape::Shape,
     store::Queued,
@@ -44,8 +45,8 @@ pub struct Transaction {
     write_bytes: usize,
     sends: Vec<Event>,
     send_bytes: usize,
-    /// Events and payload bytes staged for each inbox, receipts to come included.
-    staged: BTreeMap<Did, (usize, usize)>,
+    /// What is staged for each inbox, receipts to come included.
+    staged: BTreeMap<Did, Amount>,
     directory: Arc<Directory>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
@@ -273,18 +274,18 @@ impl Transaction {
     }
 
     fn reserve(&mut self, inbox: Did, bytes: usize) -> Result<(), Refusal> {
-        let (events, staged) = self.staged.get(&inbox).copied().unwrap_or_default();
-        if self.directory.inbox(&inbox).is_some_and(|meter| !meter.has_room(events, staged + bytes, &self.limits)) {
+        let staged = self.staged.get(&inbox).copied().unwrap_or_default().plus(Amount::one(bytes));
+        let sender = if inbox == self.writer { Sender::Own } else { Sender::Charm(self.writer) };
+        if self.directory.inbox(&inbox).is_some_and(|meter| !meter.has_room(&sender, staged, &self.limits)) {
             return Err(Refusal::QueueFull(inbox));
         }
-        self.staged.insert(inbox, (events + 1, staged + bytes));
+        self.staged.insert(inbox, staged);
         Ok(())
     }
 
     fn release(&mut self, inbox: Did, bytes: usize) {
-        if let Some((events, staged)) = self.staged.get_mut(&inbox) {
-            *events -= 1;
-            *staged -= bytes;
+        if let Some(staged) = self.staged.get_mut(&inbox) {
+            *staged = staged.minus(Amount::one(bytes));
         }
     }
 }

@@ -60,7 +60,8 @@ fn note_with_receipt(to: Did, text: &str) -> Json {
 /// (S12)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_inbox_refuses_the_send_and_the_sender_goes_on() {
-    let (small, [a, b]) = Small::open(3, ["a", "b"]).await;
+    // Of the room that others share, one alone takes half.
+    let (small, [a, b]) = Small::open(4, ["a", "b"]).await;
     small.block(b, 1).await;
     let seen = results(&small.host, a, json!([note(b, "1"), note(b, "2"), note(b, "3")])).await;
     assert_eq!(seen[2]["error"], json!({"kind": "queue-full", "inbox": b.to_string()}));
@@ -119,7 +120,7 @@ async fn an_inbox_is_bounded_in_bytes_too() {
 /// A receipt always finds room: its place is kept from the send on. (S6, S12)
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_on_their_way_have_their_room() {
-    let (small, [a, b, c]) = Small::open(4, ["a", "b", "c"]).await;
+    let (small, [a, b, c, d]) = Small::open(4, ["a", "b", "c", "d"]).await;
     small.block(b, 1).await;
     small.block(c, 2).await;
     let steps = json!([
@@ -127,24 +128,30 @@ async fn receipts_on_their_way_have_their_room() {
         note_with_receipt(b, "2"),
         note_with_receipt(c, "3"),
         note_with_receipt(c, "4"),
-        note(c, "5"),
+        note_with_receipt(d, "5"),
+        note(d, "6"),
+        note(a, "7"),
     ]);
     let seen = results(&small.host, a, steps).await;
-    // This very turn and three receipts fill the sender's own inbox.
-    assert_eq!(seen[3]["error"], json!({"kind": "queue-full", "inbox": a.to_string()}));
-    assert!(seen[4]["ok"].is_string(), "a send without a receipt needs no room of one's own");
+    let full = json!({"kind": "queue-full", "inbox": a.to_string()});
+    assert_eq!(seen[4]["error"], full, "four receipts fill the room that the sender has in its own inbox");
+    assert!(seen[5]["ok"].is_string(), "a send without a receipt needs no room of one's own");
+    assert_eq!(seen[6]["error"], full, "the room for receipts is that for sends to oneself");
     small.block(a, 3).await;
+    for n in 0..3 {
+        small.host.send(NewEvent::new(a, "note", value(json!(n)))).await.expect("receipts take no room of others");
+    }
     let one_more = small.host.send(NewEvent::new(a, "note", value(json!("more")))).await;
-    assert_eq!(one_more, Err(SendError::QueueFull { to: a }), "one event and three receipts to come");
+    assert_eq!(one_more, Err(SendError::QueueFull { to: a }), "one event that runs and three more");
     small.wire.release(3);
     settle(&small.host).await;
     let receipts = cell(&small.host, a, "receipts").await;
     let mut tags: Vec<_> = receipts.as_array().unwrap().iter().map(|event| event["tag"].as_str().unwrap()).collect();
     tags.sort();
-    assert_eq!(tags, ["1", "2", "3"]);
-    assert_eq!(cell(&small.host, c, "notes").await, json!(["3", "5"]));
+    assert_eq!(tags, ["1", "2", "3", "4"]);
+    assert_eq!(cell(&small.host, c, "notes").await, json!(["3", "4"]));
     // What has come leaves its room.
-    for n in 0..4 {
+    for n in 0..5 {
         let seen = results(&small.host, a, json!([note_with_receipt(b, &format!("after {n}"))])).await;
         assert!(seen[0]["ok"].is_string(), "{seen}");
         settle(&small.host).await;
@@ -172,19 +179,24 @@ async fn a_send_without_a_grant_does_not_learn_that_an_inbox_is_full() {
 /// The inbox had room when the send was staged, and is full at the commit: the turn runs again and sees it. (S12)
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inbox_that_fills_up_before_the_commit_is_seen_by_the_next_run() {
-    let (small, [a, b]) = Small::open(2, ["a", "b"]).await;
-    let event = json!({"steps": [note(b, "late"), wait()], "out": "out"});
+    let (small, [a, b, c, d]) = Small::open(4, ["a", "b", "c", "d"]).await;
+    let event = json!({"steps": [note(b, "1"), note(b, "2"), wait()], "out": "out"});
     let event = small.host.send(NewEvent::new(a, "run", value(event))).await.unwrap();
     small.wire.arrived(1).await;
     small.block(b, 2).await;
-    small.host.send(NewEvent::new(b, "note", value(json!("first")))).await.unwrap();
+    for other in [c, d] {
+        let seen = results(&small.host, other, json!([note(b, "first")])).await;
+        assert!(seen[0]["ok"].is_string(), "{seen}");
+    }
     // The sender's turn waited first, so it goes on first.
     small.wire.release(1);
     assert_eq!(small.host.receipt(&event).await.unwrap().unwrap().outcome, Outcome::Committed);
-    assert_eq!(cell(&small.host, a, "out").await[0]["error"]["kind"], "queue-full");
+    let seen = cell(&small.host, a, "out").await;
+    assert!(seen[0]["ok"].is_string(), "the first event of a sender always finds room: {seen}");
+    assert_eq!(seen[1]["error"]["kind"], "queue-full");
     small.wire.release(1);
     settle(&small.host).await;
-    assert_eq!(cell(&small.host, b, "notes").await, json!(["first"]));
+    assert_eq!(cell(&small.host, b, "notes").await, json!(["first", "first", "1"]));
     small.end().await;
 }
 

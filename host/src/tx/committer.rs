@@ -10,7 +10,7 @@ mod state;
 mod waits;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,12 +21,12 @@ use crate::{
     archive::SpaceInfo,
     counters::Counters,
     did::Did,
-    directory::Meter,
     env::Env,
     error::Unavailable,
     event::{Event, EventId, digest},
     keyring::Keyring,
     limits::Limits,
+    meter::{Amount, Meter, Sender},
     queue::Ready,
     receipt::{self, Outcome, Receipt},
     record::{self, Record, Sent, Taken, Write},
@@ -204,16 +204,16 @@ impl Committer {
         self.state().spaces.get(space).map(|space| space.seq)
     }
 
-    /// Returns the first event that waits for a charm.
-    pub fn next(&self, charm: &Did) -> Option<Arc<Queued>> {
-        self.state().spaces.get(charm)?.inbox.front().cloned()
+    /// Returns the event of a charm whose turn is next, leaving out senders whose turn is parked.
+    pub fn next(&self, charm: &Did, parked: &HashSet<Did>) -> Option<Arc<Queued>> {
+        self.state().spaces.get(charm)?.inbox.next(parked).cloned()
     }
 
-    /// Returns the events that wait for a charm, first first, and the positions of its dead letters.
+    /// Returns the events that wait for a charm, in the order in which they were sent, and the positions of its dead letters.
     pub fn waiting(&self, charm: &Did) -> (Vec<Arc<Queued>>, Vec<u64>) {
         let state = self.state();
         let Some(space) = state.spaces.get(charm) else { return Default::default() };
-        (space.inbox.iter().cloned().collect(), space.dead.iter().copied().collect())
+        (space.inbox.all(), space.dead.iter().copied().collect())
     }
 
     /// Commits a turn: its writes, the acknowledgement of its event, its sends and receipts, as one (T5).
@@ -284,11 +284,7 @@ impl Committer {
             let same = row.digest == Some(digest(&event));
             return if same { Ok(Accepted { id, g: 0 }) } else { Err(Refused::Reused(id)) };
         }
-        let room = state
-            .spaces
-            .get(&event.to)
-            .is_some_and(|space| space.inbox.has_room(1, event.payload.as_bytes().len(), &self.limits));
-        if !room {
+        if !state.has_room(&event, &self.limits) {
             return Err(Refused::Full);
         }
         let id = id.unwrap_or_else(|| self.mint.outside(state.position + 1));
@@ -305,10 +301,10 @@ impl Committer {
         let now = self.env.now_ms();
         let mut state = self.open_state().map_err(Refused::Unavailable)?;
         let next = state.position + 1;
+        let full = resend.as_ref().is_some_and(|event| !state.has_room(event, &self.limits));
         let space = state.spaces.get_mut(charm).ok_or(Refused::Gone)?;
         let index = space.dead.iter().position(|dead| *dead == position).ok_or(Refused::Gone)?;
-        let bytes = resend.as_ref().map_or(0, |event| event.payload.as_bytes().len());
-        if resend.is_some() && !space.inbox.has_room(1, bytes, &self.limits) {
+        if full {
             return Err(Refused::Full);
         }
         space.dead.remove(index);
@@ -383,11 +379,12 @@ impl Committer {
     /// Checks that every read still holds and that there is room for every send.
     fn check(&self, state: &State, tx: &Transaction) -> Result<(), Cause> {
         tx.reads.check(&self.versions).map_err(Cause::Read)?;
-        for (did, (events, bytes)) in &tx.staged {
+        for (did, staged) in &tx.staged {
+            let sender = if *did == tx.writer { Sender::Own } else { Sender::Charm(tx.writer) };
             if let Some(Space { inbox, .. }) = state.spaces.get(did)
-                && !inbox.has_room(*events, *bytes, &self.limits)
+                && !inbox.meter.has_room(&sender, *staged, &self.limits)
             {
-                let (events, bytes) = inbox.filled();
+                let Amount { events, bytes } = inbox.meter.used(&sender);
                 return Err(Cause::Full { inbox: *did, events, bytes });
             }
         }

@@ -10,6 +10,7 @@ mod neighbours;
 mod process;
 #[path = "../raw.rs"]
 mod raw;
+mod shares;
 
 use charm_conformance::*;
 use charm_host::*;

@@ -1,15 +1,17 @@
 //! What the committer keeps of one space: its inbox, its dead letters and how full it is (S12, A5).
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::Hash,
+    sync::Arc,
 };
 
 use tokio::sync::watch;
 
 use crate::{
-    directory::Meter,
+    did::Did,
     limits::Limits,
+    meter::{Amount, Meter, Sender},
     store::{Queued, SpaceRow},
     value::Value,
 };
@@ -39,66 +41,184 @@ impl Space {
     }
 }
 
-/// Events that wait for one charm, in order.
+/// Events that wait for one charm. Each sender has a line of its own, in the order of sending (S3); senders are served
+/// in turn, those outside together as one (A6).
 #[derive(Default)]
 pub(super) struct Inbox {
-    events: VecDeque<Arc<Queued>>,
-    /// Receipts that will come: each has its room reserved when the send is committed.
-    expected: usize,
-    bytes: usize,
+    lines: HashMap<Did, Line>,
+    /// Whose turn is next; none for those outside.
+    order: Rotation<Option<Did>>,
+    /// The same among those outside.
+    outside: Rotation<Did>,
+    /// Events that are out of their line, until somebody decides. They keep their room.
+    held: BTreeMap<u64, (Sender, Arc<Queued>)>,
+    len: usize,
     pub meter: Arc<Meter>,
 }
 
+/// What one sender has waiting, by position. Never empty.
+struct Line {
+    /// Who it was when the line began: a DID outside may become a charm's.
+    sender: Sender,
+    events: VecDeque<Arc<Queued>>,
+}
+
+impl Line {
+    fn index(&self, position: u64) -> Result<usize, usize> {
+        self.events.binary_search_by_key(&position, |queued| queued.position)
+    }
+}
+
 impl Inbox {
+    /// Returns how many events wait, held ones included.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.len
     }
 
-    pub fn front(&self) -> Option<&Arc<Queued>> {
-        self.events.front()
+    /// Returns whether an event has its turn or waits for it.
+    pub fn is_busy(&self) -> bool {
+        !self.lines.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Queued>> {
-        self.events.iter()
+    /// Returns the event whose turn is next, leaving out senders whose turn is parked.
+    pub fn next(&self, parked: &HashSet<Did>) -> Option<&Arc<Queued>> {
+        let free = |did: &&Did| !parked.contains(*did);
+        let sender = self.order.iter().find_map(|share| match share {
+            Some(did) => Some(did).filter(free),
+            None => self.outside.iter().find(free),
+        })?;
+        self.lines.get(sender)?.events.front()
     }
 
-    pub fn has_room(&self, events: usize, bytes: usize, limits: &Limits) -> bool {
-        self.events.len() + self.expected + events <= limits.inbox_events_max
-            && self.bytes + bytes <= limits.inbox_bytes_max
+    /// Returns all events, held ones too, in the order in which they were sent.
+    pub fn all(&self) -> Vec<Arc<Queued>> {
+        let waiting = self.lines.values().flat_map(|line| &line.events);
+        let mut all: Vec<_> = waiting.chain(self.held.values().map(|(_, queued)| queued)).cloned().collect();
+        all.sort_unstable_by_key(|queued| queued.position);
+        all
     }
 
-    /// Returns its events, expected receipts included, and their payload bytes.
-    pub fn filled(&self) -> (usize, usize) {
-        (self.events.len() + self.expected, self.bytes)
+    /// Adds an event to its sender's line, at the place that its position gives it.
+    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>) {
+        self.meter.add(&sender, amount(&queued));
+        self.len += 1;
+        self.line_up(sender, queued);
     }
 
-    pub fn push(&mut self, queued: Arc<Queued>) {
-        self.bytes += queued.event.payload.as_bytes().len();
-        self.events.push_back(queued);
-        self.publish();
-    }
-
-    pub fn take(&mut self, queued: &Queued) {
-        if let Some(index) = self.events.iter().position(|waiting| waiting.position == queued.position) {
-            self.events.remove(index);
-            self.bytes -= queued.event.payload.as_bytes().len();
+    fn line_up(&mut self, sender: Sender, queued: Arc<Queued>) {
+        let did = queued.event.sender;
+        let line = self.lines.entry(did).or_insert_with(|| Line { sender, events: VecDeque::new() });
+        if let Err(index) = line.index(queued.position) {
+            line.events.insert(index, queued);
         }
-        self.publish();
+        let share = match line.sender {
+            Sender::Outside(_) => {
+                self.outside.join(did);
+                None
+            }
+            Sender::Own | Sender::Operator | Sender::Charm(_) => Some(did),
+        };
+        self.order.join(share);
     }
 
-    pub fn expect_receipt(&mut self) {
-        self.expected += 1;
-        self.publish();
+    /// Removes an event, whether it had its turn, waits or is held. Its sender goes to the end of the order.
+    pub fn take(&mut self, queued: &Queued) {
+        let sender = self.leave(queued).or_else(|| self.held.remove(&queued.position).map(|(sender, _)| sender));
+        if let Some(sender) = sender {
+            self.len -= 1;
+            self.meter.remove(&sender, amount(queued));
+        }
     }
 
-    pub fn receipt_arrived(&mut self) {
-        self.expected = self.expected.saturating_sub(1);
-        self.publish();
+    /// Takes an event out of its line until it is released or taken; those after it go on.
+    #[expect(dead_code, reason = "nothing holds events yet")]
+    pub fn hold(&mut self, queued: &Arc<Queued>) {
+        if let Some(sender) = self.leave(queued) {
+            self.held.insert(queued.position, (sender, queued.clone()));
+        }
     }
 
-    fn publish(&self) {
-        self.meter.events.store(self.events.len() + self.expected, Ordering::Relaxed);
-        self.meter.bytes.store(self.bytes, Ordering::Relaxed);
+    /// Puts a held event back at its place.
+    #[expect(dead_code, reason = "nothing holds events yet")]
+    pub fn release(&mut self, position: u64) {
+        if let Some((sender, queued)) = self.held.remove(&position) {
+            self.line_up(sender, queued);
+        }
+    }
+
+    /// Takes an event out of its line; returns who its sender is.
+    fn leave(&mut self, queued: &Queued) -> Option<Sender> {
+        let did = queued.event.sender;
+        let line = self.lines.get_mut(&did)?;
+        let index = line.index(queued.position).ok()?;
+        line.events.remove(index);
+        let (sender, is_empty) = (line.sender, line.events.is_empty());
+        if is_empty {
+            self.lines.remove(&did);
+        }
+        let share = match sender {
+            Sender::Outside(_) => {
+                self.outside.served(did, !is_empty);
+                (None, !self.outside.is_empty())
+            }
+            Sender::Own | Sender::Operator | Sender::Charm(_) => (Some(did), !is_empty),
+        };
+        self.order.served(share.0, share.1);
+        Some(sender)
+    }
+
+    pub fn expect_receipt(&self) {
+        self.meter.add(&Sender::Own, Amount::one(0));
+    }
+
+    pub fn receipt_arrived(&self) {
+        self.meter.remove(&Sender::Own, Amount::one(0));
+    }
+}
+
+fn amount(queued: &Queued) -> Amount {
+    Amount::one(queued.event.payload.as_bytes().len())
+}
+
+/// Who is served next: whoever was served goes to the end.
+struct Rotation<K> {
+    order: BTreeMap<u64, K>,
+    places: HashMap<K, u64>,
+    last: u64,
+}
+
+impl<K> Default for Rotation<K> {
+    fn default() -> Rotation<K> {
+        Rotation { order: BTreeMap::new(), places: HashMap::new(), last: 0 }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Rotation<K> {
+    fn iter(&self) -> impl Iterator<Item = &K> {
+        self.order.values()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Adds one at the end, unless it is there.
+    fn join(&mut self, key: K) {
+        if !self.places.contains_key(&key) {
+            self.last += 1;
+            self.places.insert(key, self.last);
+            self.order.insert(self.last, key);
+        }
+    }
+
+    /// Moves one to the end; with no more to do it leaves.
+    fn served(&mut self, key: K, more: bool) {
+        if let Some(place) = self.places.remove(&key) {
+            self.order.remove(&place);
+        }
+        if more {
+            self.join(key);
+        }
     }
 }
 

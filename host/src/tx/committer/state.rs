@@ -8,10 +8,11 @@ use super::inbox::{Space, Usage};
 use crate::{
     counters::Counters,
     did::Did,
-    event::{EventId, digest},
+    event::{Event, EventId, digest},
     limits::Limits,
+    meter::{Amount, Sender},
     receipt::Receipt,
-    store::Queued,
+    store::{Queued, SpaceRow},
 };
 
 /// Numbers, spaces, and the events whose outcome the world does not know yet.
@@ -51,6 +52,23 @@ impl State {
         space.seq
     }
 
+    /// Returns who sent an event, as its receiver's inbox sees it.
+    fn sender(&self, event: &Event) -> Sender {
+        match self.spaces.get(&event.sender) {
+            Some(_) if event.sender == event.to => Sender::Own,
+            Some(space) if space.name == SpaceRow::OPERATOR => Sender::Operator,
+            Some(_) => Sender::Charm(event.sender),
+            None => Sender::Outside(event.sender),
+        }
+    }
+
+    /// Returns whether there is room for an event from outside, or one that is sent again.
+    pub fn has_room(&self, event: &Event, limits: &Limits) -> bool {
+        let more = Amount::one(event.payload.as_bytes().len());
+        let room = |space: &Space| space.inbox.meter.has_room(&self.sender(event), more, limits);
+        self.spaces.get(&event.to).is_some_and(room)
+    }
+
     pub fn enqueue(&mut self, queued: Arc<Queued>) {
         let event = &queued.event;
         self.open
@@ -61,8 +79,9 @@ impl State {
         {
             sender.inbox.expect_receipt();
         }
+        let sender = self.sender(event);
         if let Some(space) = self.spaces.get_mut(&event.to) {
-            space.inbox.push(queued);
+            space.inbox.push(sender, queued);
         }
     }
 

@@ -47,7 +47,7 @@ impl Committer {
             };
             let (g, busy) = {
                 let state = self.state();
-                let busy = state.spaces.iter().any(|(did, space)| space.inbox.len() > 0 && charms(did));
+                let busy = state.spaces.iter().any(|(did, space)| space.inbox.is_busy() && charms(did));
                 (state.g, busy)
             };
             if !busy && reached >= g {

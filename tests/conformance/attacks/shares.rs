@@ -1,0 +1,158 @@
+//! Shares (A6): who floods, writes, sends or logs without end gets what others leave, and they get theirs.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde_json::Value as Json;
+
+use super::*;
+
+/// A victim whose turn waits for a held answer, a flooder and a quiet sender that may send to it, and one outside.
+struct Inbox {
+    host: Host,
+    wire: Wire,
+    victim: Did,
+    flooder: Did,
+    quiet: Did,
+    outside: Did,
+}
+
+impl Inbox {
+    /// What the victim does after its wait stands in `steps`.
+    async fn open(limits: Limits, mut steps: Vec<Json>) -> Inbox {
+        let wire = Wire::gated();
+        let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
+        let victim = host.install(probe_charm("victim").may_call(Wire::grant())).await.unwrap();
+        let may_note = |name| probe_charm(name).may_send(victim, only(&["note"]));
+        let flooder = host.install(may_note("flooder")).await.unwrap();
+        let quiet = host.install(may_note("quiet")).await.unwrap();
+        let outside = did();
+        host.grant(outside, [].into(), [(victim, only(&["note"]))].into());
+        steps.insert(0, json!(["fetch", { "url": WIRE }]));
+        send(&host, victim, Json::Array(steps)).await;
+        wire.arrived(1).await;
+        Inbox { host, wire, victim, flooder, quiet, outside }
+    }
+
+    /// Sends notes from a charm, one a turn; returns how many were taken.
+    async fn notes(&self, from: Did, text: &str, count: usize) -> usize {
+        let mut taken = 0;
+        for n in 0..count {
+            let step = json!([["try", ["send", of(self.victim, "note"), format!("{text} {n}")]]]);
+            taken += usize::from(results(&self.host, from, step).await[0]["ok"].is_string());
+        }
+        taken
+    }
+
+    /// Sends notes from outside; returns how many were taken.
+    async fn notes_outside(&self, sender: Did, text: &str, count: usize) -> usize {
+        let mut taken = 0;
+        for n in 0..count {
+            let note = NewEvent::new(self.victim, "note", value(json!(format!("{text} {n}")))).from(sender);
+            match self.host.send(note).await {
+                Ok(_) => taken += 1,
+                Err(error) => assert_eq!(error, SendError::QueueFull { to: self.victim }),
+            }
+        }
+        taken
+    }
+
+    /// Lets the victim go on; returns what it was sent, in the order in which it handled it.
+    async fn handled(&self) -> Vec<String> {
+        self.wire.release(1);
+        settle(&self.host).await;
+        serde_json::from_value(cell(&self.host, self.victim, "notes").await).unwrap()
+    }
+}
+
+/// Returns another DID that belongs to no charm.
+fn did() -> Did {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&LAST.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    MemoryKeyring::default().create(&zeroize::Zeroizing::new(seed)).unwrap()
+}
+
+/// Asserts that whoever has `senders` beside it has its n-th event handled among the first n rounds.
+fn is_fair(handled: &[String], senders: usize) {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for (index, note) in handled.iter().enumerate() {
+        let (sender, _) = note.split_once(' ').unwrap();
+        let number = seen.entry(sender).or_default();
+        *number += 1;
+        if sender != "flood" {
+            assert!(index < *number * senders, "{note} is number {index} in {handled:?}");
+        }
+    }
+}
+
+/// X7: a flooder takes at most half of an inbox; a quiet charm, the operator, one outside and the victim itself find
+/// room for all they send, and each has its n-th event handled in the n-th round.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sender_that_floods_an_inbox_hurts_no_other() {
+    let own = json!(["repeat", 10, ["send", "note", "own 0", { "stream": "on-receipt", "tag": 1 }]]);
+    let inbox = Inbox::open(Limits { inbox_events_max: 60, ..Limits::default() }, vec![own]).await;
+    assert_eq!(inbox.notes(inbox.flooder, "flood", 40).await, 30);
+    assert_eq!(inbox.notes(inbox.quiet, "quiet", 10).await, 10);
+    assert_eq!(inbox.notes_outside(inbox.host.operator(), "operator", 10).await, 10);
+    assert_eq!(inbox.notes_outside(inbox.outside, "outside", 5).await, 5);
+    let handled = inbox.handled().await;
+    assert_eq!(handled.len(), 65, "{handled:?}");
+    is_fair(&handled, 6);
+    let receipts = cell(&inbox.host, inbox.victim, "receipts").await;
+    assert_eq!(receipts.as_array().map(Vec::len), Some(10), "{receipts}");
+}
+
+/// X7: the same in bytes: few large events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_large_events_leaves_room_for_others() {
+    let inbox = Inbox::open(Limits { inbox_bytes_max: 100_000, ..Limits::default() }, Vec::new()).await;
+    let large = format!("flood {}", "x".repeat(10_000));
+    assert_eq!(inbox.notes(inbox.flooder, &large, 10).await, 4);
+    assert_eq!(inbox.notes(inbox.quiet, &format!("quiet {}", "x".repeat(1_000)), 10).await, 10);
+    assert_eq!(inbox.notes_outside(inbox.host.operator(), "operator", 10).await, 10);
+    assert_eq!(inbox.handled().await.len(), 24);
+}
+
+/// X7, Sybil: however many DIDs one outside makes up, together they have the room of one charm, and its turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_dids_outside_have_the_share_of_one_charm() {
+    let inbox = Inbox::open(Limits { inbox_events_max: 60, ..Limits::default() }, Vec::new()).await;
+    let mut taken = 0;
+    for n in 0..60 {
+        let sybil = did();
+        inbox.host.grant(sybil, [].into(), [(inbox.victim, only(&["note"]))].into());
+        taken += inbox.notes_outside(sybil, &format!("flood {n}"), 1).await;
+    }
+    assert_eq!(taken, 30);
+    assert_eq!(inbox.notes(inbox.quiet, "quiet", 10).await, 10);
+    assert_eq!(inbox.notes_outside(inbox.host.operator(), "operator", 59).await, 59);
+    is_fair(&inbox.handled().await, 4);
+}
+
+/// X7: one outside that floods leaves room for another outside, and its turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_outside_that_floods_leaves_room_for_another() {
+    let inbox = Inbox::open(Limits { inbox_events_max: 60, ..Limits::default() }, Vec::new()).await;
+    let flooder = did();
+    inbox.host.grant(flooder, [].into(), [(inbox.victim, only(&["note"]))].into());
+    assert_eq!(inbox.notes_outside(flooder, "flood", 60).await, 20);
+    assert_eq!(inbox.notes_outside(inbox.outside, "outside", 5).await, 5);
+    is_fair(&inbox.handled().await, 2);
+}
+
+/// X7: many charms of one author: each fills its part, and the first event of another still finds room.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_charms_that_flood_leave_a_first_event_for_each_other() {
+    let inbox = Inbox::open(Limits { inbox_events_max: 8, ..Limits::default() }, Vec::new()).await;
+    for n in 0..8 {
+        let name = format!("flooder-{n}");
+        let flooder = inbox.host.install(probe_charm(&name).may_send(inbox.victim, only(&["note"]))).await.unwrap();
+        assert!(inbox.notes(flooder, "flood", 5).await >= 1);
+    }
+    assert_eq!(inbox.notes(inbox.quiet, "quiet", 1).await, 1);
+    assert_eq!(inbox.notes_outside(inbox.host.operator(), "operator", 7).await, 7);
+    is_fair(&inbox.handled().await, 10);
+}
