@@ -29,6 +29,19 @@ pub trait Env: Send + Sync + 'static {
     fn tick(&self, period: Duration, tick: Box<dyn FnMut() -> bool + Send>);
 }
 
+/// Lets other tasks run before it completes. Long work between two commits goes in steps with this between them.
+pub(crate) async fn breathe() {
+    let mut breathed = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut breathed, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// The real world, on the tokio runtime that opens the host.
 pub struct SystemEnv {
     runtime: tokio::runtime::Handle,

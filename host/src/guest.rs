@@ -27,6 +27,8 @@ pub enum Outcome {
     Rejected(String),
     /// The guest trapped or passed a limit.
     Fault(Fault),
+    /// The snapshot was given back meanwhile: whatever the guest did since counts for nothing, and the turn runs again.
+    Lost,
 }
 
 /// The end of one attempt at a turn: the outcome, and the HTTP exchanges that a rerun gets again (A4).

@@ -366,7 +366,7 @@ impl Host {
     /// # Errors
     /// [`SendError`]. `Unavailable` may leave the event in the inbox: give it an id to be able to send it again.
     pub async fn send(&self, event: NewEvent) -> Result<EventId, SendError> {
-        let accepted = self.accept(event)?;
+        let accepted = self.accept(event).await?;
         self.stage.committer.durable(accepted.g).await?;
         Ok(accepted.id)
     }
@@ -377,7 +377,7 @@ impl Host {
     /// As `send`; `Unavailable` also when the host stops or the disk is full before the event is settled: with an
     /// id of its own it can be sent again for the same receipt.
     pub async fn request(&self, event: NewEvent) -> Result<Receipt, SendError> {
-        let accepted = self.accept(event)?;
+        let accepted = self.accept(event).await?;
         match self.receipt(&accepted.id).await {
             Ok(Some(receipt)) => Ok(receipt),
             Ok(None) | Err(ReadError::Unavailable(Unavailable::Closed)) => Err(Unavailable::Closed.into()),
@@ -386,7 +386,7 @@ impl Host {
         }
     }
 
-    fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {
+    async fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {
         let NewEvent { to, stream, payload, sender, id } = event;
         let sender = sender.unwrap_or(self.operator);
         let directory = self.charms.directory();
@@ -415,7 +415,7 @@ impl Host {
             return Err(SendError::Id(format!("give 1 to {SUPPLIED_ID_BYTES_MAX} bytes")));
         }
         let event = Event { id: EventId([0; 16]), sender, to, stream, payload, on_commit: None, supplied: false };
-        self.stage.committer.accept(event, id.as_deref()).map_err(|refused| send_error(refused, to))
+        self.stage.committer.accept(event, id.as_deref()).await.map_err(|refused| send_error(refused, to))
     }
 
     /// Waits until an event is settled and returns its durable receipt; none when there is no such event.

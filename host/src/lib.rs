@@ -57,7 +57,8 @@ pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, T
 pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
 pub use limits::{
     DECLARATIONS_MAX, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX,
-    PATHS_PER_CELL_MAX, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX,
+    PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX,
+    WISH_BYTES_MAX,
 };
 pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};

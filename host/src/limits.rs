@@ -12,6 +12,9 @@ pub const PATH_SEGMENTS_MAX: usize = VALUE_DEPTH_MAX;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Paths that the read set keeps of one cell; a turn that reads more of it depends on the whole cell.
 pub const PATHS_PER_CELL_MAX: usize = 64;
+/// Bytes of changed cells that one commit goes through to compare what was read at paths. Beyond it any change of a
+/// cell that was read is a conflict: the rerun pays for the size that the cell has now.
+pub const RECHECK_BYTES_MAX: usize = 64 << 20;
 /// Steps of one check or comparison of a shape: a step looks at one value or shape.
 pub const SHAPE_STEPS_MAX: u32 = 1 << 20;
 /// Shapes that one `wish` may ask for, together, in bytes.
@@ -100,6 +103,9 @@ pub struct Limits {
     pub commits_pending_max: usize,
     /// Values and payloads in those commits, together, in bytes. New turns wait when it is reached.
     pub commit_bytes_pending_max: usize,
+    /// Old versions of cells that only open snapshots still see, in bytes, 128 more for each. Over it the turn with the
+    /// oldest snapshot is run again, as after a conflict. Set when the host is built.
+    pub old_versions_bytes_max: usize,
     /// A component file, in bytes. Set when the host is built.
     pub component_bytes_max: usize,
 }
@@ -140,6 +146,7 @@ impl Default for Limits {
             turns_max: 64,
             commits_pending_max: 4_096,
             commit_bytes_pending_max: 64 << 20,
+            old_versions_bytes_max: 256 << 20,
             component_bytes_max: 32 << 20,
         }
     }

@@ -90,12 +90,13 @@ impl Stage {
             let tx = Transaction::begin(&self.committer, queued, directory.clone());
             let End { outcome, outbound: recorded } =
                 self.guests.handle(&charm.prepared, tx, outbound, facts.clone(), queued).await;
-            let tx = match outcome {
-                Ended::Done(tx) => tx,
+            let committed = match outcome {
+                Ended::Done(tx) => self.committer.commit(*tx, queued).await,
+                Ended::Lost => Err(self.committer.lost()),
                 Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
                 Ended::Fault(fault) => return settle(Outcome::Faulted, &fault.message),
             };
-            let cause = match self.committer.commit(*tx, queued) {
+            let cause = match committed {
                 Ok(seq) => {
                     tracing::debug!(seq, attempts, "committed");
                     return Ok(());

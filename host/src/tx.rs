@@ -85,6 +85,12 @@ impl Transaction {
         self.snapshot.g()
     }
 
+    /// Returns whether its snapshot was given back (`old-versions-bytes-max`): the turn has to run again, whatever the
+    /// guest made of what it saw since.
+    pub fn is_lost(&self) -> bool {
+        self.snapshot.is_lost()
+    }
+
     /// Reads at a path: own writes first, else the snapshot, adding to the read set.
     ///
     /// # Errors
@@ -95,7 +101,7 @@ impl Transaction {
             return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
         }
         let value = match self.writes.get(&cell.name) {
-            Some(written) if cell.owner == self.writer => written.as_ref(),
+            Some(written) if cell.owner == self.writer => written.clone(),
             _ => self.observe(cell, path)?,
         };
         match value {
@@ -222,7 +228,7 @@ impl Transaction {
     }
 
     /// Reads from the snapshot, adding to the read set.
-    fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<&Value>, Refusal> {
+    fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<Value>, Refusal> {
         if self.reads_count >= self.limits.reads_max {
             return Err(Refusal::limit("reads-max", self.limits.reads_max));
         }
@@ -235,7 +241,7 @@ impl Transaction {
         match self.writes.get(&cell.name) {
             Some(written) => Ok(written.clone()),
             None if path.is_root() => Ok(self.snapshot.read(cell).and_then(|version| version.value)),
-            None => Ok(self.observe(cell, &Path::root())?.cloned()),
+            None => self.observe(cell, &Path::root()),
         }
     }
 

@@ -38,6 +38,11 @@ impl CallError {
     pub fn outside_turn() -> CallError {
         CallError::Trap(wasmtime::Error::msg(CallError::OUTSIDE_TURN))
     }
+
+    /// Returns the trap of a turn whose snapshot was given back: it runs again, so nobody reads the text.
+    pub fn lost() -> CallError {
+        CallError::Trap(wasmtime::Error::msg("the turn's snapshot was given back"))
+    }
 }
 
 impl From<Refusal> for CallError {

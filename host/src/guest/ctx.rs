@@ -95,9 +95,10 @@ impl Ctx {
     /// Returns the turn's transaction.
     ///
     /// # Errors
-    /// A trap while the charm is described: there is no transaction then.
+    /// A trap while the charm is described: there is no transaction then. A trap when its snapshot was given back.
     pub fn tx(&mut self) -> Result<&mut Transaction, CallError> {
-        self.tx.as_mut().ok_or_else(CallError::outside_turn)
+        let tx = self.tx.as_mut().ok_or_else(CallError::outside_turn)?;
+        if tx.is_lost() { Err(CallError::lost()) } else { Ok(tx) }
     }
 
     /// Returns the turn's facts.

@@ -106,6 +106,7 @@ impl Guests {
         ctx.flush_output();
         let Ctx { tx, outbound, .. } = ctx;
         let outcome = match (result, fault, tx) {
+            (_, _, Some(tx)) if tx.is_lost() => Outcome::Lost,
             (Ok(Err(text)), ..) => Outcome::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
             (Ok(Ok(())), _, Some(tx)) => match tx.check_end() {
                 Ok(()) => Outcome::Done(Box::new(tx)),

@@ -2,7 +2,10 @@
 //! transaction would give the same answer now; then all its effects take place at once, in memory, and the
 //! whole of it is handed to the group that makes it durable. Later turns may build on it at once; nothing
 //! leaves the host before [`Committer::durable`] says so (T8).
+//!
+//! Nothing long happens under the lock: no disk, no log, no call into the embedder's code, no more than a bound of bytes.
 
+mod commit;
 mod draft;
 mod group;
 mod inbox;
@@ -10,13 +13,13 @@ mod state;
 mod waits;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Cause, Mint, Transaction, Versions};
+use super::{Cause, Mint, Versions};
 use crate::{
     archive::SpaceInfo,
     counters::Counters,
@@ -26,16 +29,20 @@ use crate::{
     event::{Event, EventId, digest},
     keyring::Keyring,
     limits::Limits,
-    meter::{Amount, Meter, Sender},
+    meter::Meter,
     queue::Ready,
-    receipt::{self, Outcome, Receipt},
-    record::{self, Record, Sent, Taken, Write},
+    receipt::{Outcome, Receipt},
+    record,
     store::{Image, Queued, SpaceRow, Store, StoreError},
 };
+use commit::{After, Commit};
 use draft::Draft;
 use group::{Group, Item};
-use inbox::Space;
+use inbox::{Growth, Space};
 use state::{Open, State};
+
+/// Receipts that are noted as durable under one hold of the lock.
+const SETTLED_STEP: usize = 256;
 
 /// Why a commit did not take place. Nothing of the transaction remains.
 #[derive(Debug)]
@@ -85,14 +92,16 @@ impl Committer {
         let Image { secret, g, position, spaces, cells, queued, dead } = image;
         let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
         let counters = Counters { found: queued.len() as u64, ..Counters::default() };
-        let mut state = State { g, position, spaces: HashMap::new(), open: HashMap::new(), closed: false, counters };
+        let mut state = State { g, position, counters, ..State::default() };
         let (_, durable) = watch::channel(true);
         for row in &spaces {
             state.spaces.insert(row.did, Space::new(row, durable.clone()));
         }
         for cell in &cells {
             if let Some(space) = state.spaces.get_mut(&cell.space) {
-                space.usage.change(None, Some(cell.value.as_ref()));
+                let mut growth = Growth::default();
+                growth.change(None, Some(cell.value.as_ref()));
+                space.usage = space.usage.grown(&growth);
             }
         }
         for queued in queued {
@@ -107,7 +116,7 @@ impl Committer {
         let group = Group::new(store, keyring, env.clone(), heads, progress);
         let committer = Arc::new(Committer {
             state: Mutex::new(state),
-            versions: Arc::new(Versions::load(g, cells)),
+            versions: Arc::new(Versions::load(g, cells, limits.old_versions_bytes_max)),
             durable,
             ready,
             env: env.clone(),
@@ -216,31 +225,6 @@ impl Committer {
         (space.inbox.all(), space.dead.iter().copied().collect())
     }
 
-    /// Commits a turn: its writes, the acknowledgement of its event, its sends and receipts, as one (T5).
-    /// Returns the sequence number in the charm's space.
-    ///
-    /// # Errors
-    /// [`Failure`] leaves nothing behind but the event, which still waits.
-    pub fn commit(&self, tx: Transaction, queued: &Arc<Queued>) -> Result<u64, Failure> {
-        let charm = tx.writer;
-        let now = self.env.now_ms();
-        let mut state = self.open_state().map_err(Failure::Unavailable)?;
-        if let Err(cause) = self.check(&state, &tx) {
-            state.counters.conflicts += 1;
-            return Err(Failure::Conflict(cause));
-        }
-        let (writes, usage) = self.writes(&state, &tx)?;
-
-        let seq = state.advance(&charm, usage);
-        let sends = tx.sends.into_iter().map(|event| Draft::judge(event, &tx.directory)).collect();
-        let receipt = Receipt { id: queued.event.id, outcome: Outcome::Committed, commit: Some(seq), message: None };
-        let g = state.g;
-        self.versions.apply(&charm, g, seq, tx.writes.into_iter());
-        let commit = Commit { charm, seq, now, taken: Some((queued, receipt)), writes, sends, buried: Vec::new() };
-        self.publish(&mut state, commit);
-        Ok(seq)
-    }
-
     /// Settles an event without a transaction: a failure, or a stream that is not there (T6). It becomes a dead letter.
     ///
     /// # Errors
@@ -253,10 +237,13 @@ impl Committer {
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
         let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();
         let seq = state.advance(&charm, usage);
+        self.versions.advance(state.g);
         let buried = state.bury_oldest(&charm, queued.position, &self.limits);
         let taken = Some((queued, receipt));
         let commit = Commit { charm, seq, now, taken, writes: Vec::new(), sends: Vec::new(), buried };
-        self.publish(&mut state, commit);
+        let after = self.publish(&mut state, commit);
+        drop(state);
+        self.tell(after);
         Ok(())
     }
 
@@ -264,33 +251,50 @@ impl Committer {
     ///
     /// # Errors
     /// `Refused::Full`, `Refused::Reused`, `Refused::Unavailable`.
-    pub fn accept(&self, event: Event, supplied: Option<&str>) -> Result<Accepted, Refused> {
-        let now = self.env.now_ms();
-        let mut state = self.open_state().map_err(Refused::Unavailable)?;
-        if self.durable.borrow().full {
-            return Err(Refused::Unavailable(Unavailable::DiskFull));
-        }
+    pub async fn accept(&self, event: Event, supplied: Option<&str>) -> Result<Accepted, Refused> {
         let id = supplied.map(|supplied| self.mint.supplied(&event.sender, supplied));
-        if let Some(id) = id
-            && let Some(open) = state.open.get(&id)
-        {
-            let same = open.digest == Some(digest(&event));
-            return if same { Ok(Accepted { id, g: state.g }) } else { Err(Refused::Reused(id)) };
+        let digest = id.map(|_| digest(&event));
+        let same = |id, g, found| if found == digest { Ok(Accepted { id, g }) } else { Err(Refused::Reused(id)) };
+        loop {
+            // Before the lock: the disk may be slow. Under it, `settled` tells whether the answer may be old.
+            let settled = self.state().settled;
+            if let Some(id) = id
+                && let Some(row) = self.group.receipt(id).await.map_err(Refused::Store)?
+            {
+                return same(id, 0, row.digest);
+            }
+            let now = self.env.now_ms();
+            let mut state = self.open_state().map_err(Refused::Unavailable)?;
+            if self.durable.borrow().full {
+                return Err(Refused::Unavailable(Unavailable::DiskFull));
+            }
+            if let Some(id) = id {
+                if let Some(open) = state.open.get(&id) {
+                    return same(id, state.g, open.digest);
+                }
+                if state.may_be_settled_since(settled, &id) {
+                    continue;
+                }
+            }
+            if !state.has_room(&event, &self.limits) {
+                return Err(Refused::Full);
+            }
+            let id = id.unwrap_or_else(|| self.mint.outside(state.position + 1));
+            let event = Event { id, supplied: supplied.is_some(), ..event };
+            if digest.is_some() {
+                state.open.insert(id, Open { digest, waiting: Vec::new() });
+            }
+            let after = self.commit_outside(
+                &mut state,
+                now,
+                vec![Draft { event, refused: None, receipt_of: None }],
+                Vec::new(),
+            );
+            let accepted = Accepted { id, g: state.g };
+            drop(state);
+            self.tell(after);
+            return Ok(accepted);
         }
-        // Under the lock: an event leaves `open` only after its receipt is in the store.
-        if let Some(id) = id
-            && let Some(row) = self.group.store().receipt(&id).map_err(Refused::Store)?
-        {
-            let same = row.digest == Some(digest(&event));
-            return if same { Ok(Accepted { id, g: 0 }) } else { Err(Refused::Reused(id)) };
-        }
-        if !state.has_room(&event, &self.limits) {
-            return Err(Refused::Full);
-        }
-        let id = id.unwrap_or_else(|| self.mint.outside(state.position + 1));
-        let event = Event { id, supplied: supplied.is_some(), ..event };
-        self.commit_outside(&mut state, now, vec![Draft { event, refused: None, receipt_of: None }], Vec::new());
-        Ok(Accepted { id, g: state.g })
     }
 
     /// Drops a dead letter, or sends its event again under a new id from the same sender (S11).
@@ -314,13 +318,17 @@ impl Committer {
             refused: None,
             receipt_of: None,
         });
-        self.commit_outside(&mut state, now, sends.into_iter().collect(), vec![position]);
-        Ok(Accepted { id, g: state.g })
+        let after = self.commit_outside(&mut state, now, sends.into_iter().collect(), vec![position]);
+        let accepted = Accepted { id, g: state.g };
+        drop(state);
+        self.tell(after);
+        Ok(accepted)
     }
 
-    fn commit_outside(&self, state: &mut State, now: u64, sends: Vec<Draft>, buried: Vec<u64>) {
+    fn commit_outside(&self, state: &mut State, now: u64, sends: Vec<Draft>, buried: Vec<u64>) -> After {
         let seq = state.advance(&self.host, Default::default());
-        self.publish(state, Commit { charm: self.host, seq, now, taken: None, writes: Vec::new(), sends, buried });
+        self.versions.advance(state.g);
+        self.publish(state, Commit { charm: self.host, seq, now, taken: None, writes: Vec::new(), sends, buried })
     }
 
     /// Stops at once: what is not durable yet may be lost, and was not acknowledged.
@@ -376,113 +384,14 @@ impl Committer {
         if state.closed { Err(Unavailable::Closed) } else { Ok(state) }
     }
 
-    /// Checks that every read still holds and that there is room for every send.
-    fn check(&self, state: &State, tx: &Transaction) -> Result<(), Cause> {
-        tx.reads.check(&self.versions).map_err(Cause::Read)?;
-        for (did, staged) in &tx.staged {
-            let sender = if *did == tx.writer { Sender::Own } else { Sender::Charm(tx.writer) };
-            if let Some(Space { inbox, .. }) = state.spaces.get(did)
-                && !inbox.meter.has_room(&sender, *staged, &self.limits)
-            {
-                let Amount { events, bytes } = inbox.meter.used(&sender);
-                return Err(Cause::Full { inbox: *did, events, bytes });
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the record's writes and how full the space is after them.
-    fn writes(&self, state: &State, tx: &Transaction) -> Result<(Vec<Write>, inbox::Usage), Failure> {
-        let mut usage = state.spaces.get(&tx.writer).map(|space| space.usage).unwrap_or_default();
-        let mut writes = Vec::with_capacity(tx.writes.len());
-        for (name, value) in &tx.writes {
-            let before = self.versions.latest(&tx.writer, name);
-            usage.change(before.as_ref().map(|version| version.value.as_ref()), Some(value.as_ref()));
-            let previous_g = before.map_or(0, |version| version.g);
-            writes.push(Write { name: name.to_string(), previous_g, value: value.clone() });
-        }
-        usage.check(&self.limits).map_err(Failure::Limit)?;
-        Ok((writes, usage))
-    }
-
-    /// The commit point in memory: queues what goes out, settles what is settled, hands the record to the group.
-    fn publish(&self, state: &mut State, commit: Commit<'_>) {
-        let Commit { charm, seq, now, taken, writes, sends, buried } = commit;
-        let _span = tracing::info_span!("commit", space = %charm, seq, g = state.g).entered();
-        if writes.is_empty() {
-            self.versions.advance(state.g);
-        }
-        let mut drafts = sends;
-        let refused: Vec<Draft> = drafts.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
-        drafts.extend(refused);
-        if let Some((queued, receipt)) = &taken {
-            state.dequeue(queued);
-            state.counters.settle(receipt.outcome);
-            drafts.extend(
-                queued
-                    .event
-                    .on_commit
-                    .as_ref()
-                    .map(|on_commit| Draft::receipt(&self.mint, queued.event.sender, on_commit, receipt)),
-            );
-        }
-        state.counters.sent += drafts.len() as u64;
-        let mut sent = Vec::with_capacity(drafts.len());
-        for Draft { event, refused, receipt_of } in drafts {
-            let _span =
-                tracing::debug_span!("send", event = %event.id, to = %event.to, stream = event.stream).entered();
-            let position = match refused {
-                Some(outcome) => {
-                    tracing::debug!(%outcome, "refused");
-                    state.counters.settle(outcome);
-                    state.open.insert(event.id, Open::default());
-                    None
-                }
-                None => {
-                    tracing::debug!("queued");
-                    state.position += 1;
-                    self.ready.wake(event.to);
-                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }));
-                    Some(state.position)
-                }
-            };
-            sent.push(Sent { event, position, refused, receipt_of });
-        }
-        let record = Record {
-            version: record::VERSION,
-            space: charm,
-            seq,
-            previous: record::Hash::default(),
-            g: state.g,
-            time_ms: now,
-            taken: taken.as_ref().map(|(queued, receipt)| Taken {
-                position: queued.position,
-                sender: queued.event.sender,
-                stream: queued.event.stream.clone(),
-                receipt: receipt.clone(),
-            }),
-            writes,
-            sends: sent,
-            buried,
-        };
-        tracing::debug!("committed");
-        let taken = taken.map(|(queued, _)| queued.clone());
-        self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position });
-    }
-
-    fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {
-        let outcome = draft.refused?;
-        let on_commit = draft.event.on_commit.as_ref()?;
-        let receipt = receipt::refused(draft.event.id, outcome);
-        Some(Draft::receipt(&self.mint, draft.event.sender, on_commit, &receipt))
-    }
-
     /// Called by the group when receipts are durable.
     fn settled(&self, receipts: &[Receipt]) {
-        let mut state = self.state();
-        for receipt in receipts {
-            if let Some(open) = state.open.remove(&receipt.id) {
-                for waiting in open.waiting {
+        for some in receipts.chunks(SETTLED_STEP) {
+            let mut state = self.state();
+            let settled: Vec<_> = some.iter().map(|receipt| state.settle(&receipt.id)).collect();
+            drop(state);
+            for (receipt, waiting) in some.iter().zip(settled) {
+                for waiting in waiting {
                     let _ = waiting.send(receipt.clone());
                 }
             }
@@ -503,15 +412,4 @@ pub enum Refused {
     Store(StoreError),
     /// The host does not write now.
     Unavailable(Unavailable),
-}
-
-/// One commit on its way to [`Committer::publish`].
-struct Commit<'a> {
-    charm: Did,
-    seq: u64,
-    now: u64,
-    taken: Option<(&'a Arc<Queued>, Receipt)>,
-    writes: Vec<Write>,
-    sends: Vec<Draft>,
-    buried: Vec<u64>,
 }

@@ -22,6 +22,11 @@ pub struct Conflict {
 pub enum Cause {
     /// A read no longer holds.
     Read(Conflict),
+    /// Its snapshot was the oldest when too much was kept for old snapshots.
+    Lost {
+        /// The bound, in bytes.
+        max: usize,
+    },
     /// An inbox filled up since the send was staged: the next attempt will see it (S12).
     Full {
         /// Whose.
@@ -41,6 +46,7 @@ impl Cause {
         let pauses = attempts.saturating_sub(1);
         let remedy = match self {
             Cause::Read(_) => "read less, or a narrower path, of cells that others write often".to_owned(),
+            Cause::Lost { .. } => "compute less between reading and the end, or raise the bound".to_owned(),
             Cause::Full { .. } => {
                 let Limits { inbox_events_max, inbox_bytes_max, .. } = limits;
                 format!(
@@ -74,6 +80,7 @@ impl fmt::Display for Cause {
                     cell.name, cell.owner
                 )
             }
+            Cause::Lost { max } => write!(f, "its snapshot was given back: over old-versions-bytes-max {max}"),
             Cause::Full { inbox, events, bytes } => {
                 write!(f, "inbox of {inbox} filled up, with {events} events of {bytes} bytes")
             }

@@ -1,72 +1,184 @@
 //! What a transaction has read: by path and by value, so that only a changed answer is a conflict (T4).
+//!
+//! Only names are kept: what was seen is what the transaction's snapshot shows, as long as that is open. At a commit the
+//! reads are checked outside the lock that orders commits, in steps, and under it only against what was committed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     conflict::Conflict,
-    versions::{Snapshot, Version, Versions},
+    versions::{Snapshot, Version},
 };
-use crate::{cell::CellId, limits::PATHS_PER_CELL_MAX, path::Path, value::Value};
+use crate::{
+    cell::CellId,
+    env::breathe,
+    limits::{PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX},
+    path::Path,
+    value::Value,
+};
 
-/// Cells read, each as the snapshot showed it, with the paths that were asked for.
+/// Bytes looked at, and cells looked up, between two moments at which others may run.
+const STEP_BYTES: usize = 256 << 10;
+const STEP_CELLS: usize = 1_024;
+/// Cells and bytes that are looked at under the lock; more is checked outside of it once more.
+const LOCKED_CELLS_MAX: usize = 64;
+const LOCKED_BYTES_MAX: usize = 64 << 10;
+
+/// Cells read, with the paths that were asked for.
 #[derive(Default)]
 pub struct ReadSet {
     /// Sorted, so that of several conflicts the same one is told in every run.
-    cells: BTreeMap<CellId, Observed>,
+    cells: BTreeMap<CellId, Vec<Path>>,
 }
 
-struct Observed {
-    version: Option<Version>,
-    paths: Vec<Path>,
+/// How far a check of reads has come.
+pub struct Checked {
+    /// The commit at which every read still gives the same answer.
+    at: u64,
+    /// Bytes that may still be looked at outside the lock.
+    left: usize,
+}
+
+/// What the look under the lock finds.
+pub enum Last {
+    /// Every read holds.
+    Holds,
+    /// More was committed since than is looked at under the lock: check outside of it once more.
+    Again,
+}
+
+impl Checked {
+    /// Returns the state of a check that has not begun: the snapshot itself holds.
+    pub fn begin(snapshot: &Snapshot) -> Checked {
+        Checked { at: snapshot.g(), left: RECHECK_BYTES_MAX }
+    }
 }
 
 impl ReadSet {
     /// Reads a cell from the snapshot, adding (cell, path) to the set.
-    pub fn read(&mut self, snapshot: &Snapshot, cell: &CellId, path: &Path) -> Option<&Value> {
-        if !self.cells.contains_key(cell) {
-            let observed = Observed { version: snapshot.read(cell), paths: Vec::new() };
-            self.cells.insert(cell.clone(), observed);
-        }
-        let observed = self.cells.get_mut(cell)?;
+    pub fn read(&mut self, snapshot: &Snapshot, cell: &CellId, path: &Path) -> Option<Value> {
+        let paths = match self.cells.entry(cell.clone()) {
+            Entry::Vacant(entry) => entry.insert(Vec::new()),
+            Entry::Occupied(entry) => entry.into_mut(),
+        };
         // The whole cell covers every path in it; many paths are as good as the whole.
-        if path.is_root() || observed.paths.len() >= PATHS_PER_CELL_MAX {
-            observed.paths = vec![Path::root()];
-        } else if !observed.paths.first().is_some_and(Path::is_root) && !observed.paths.contains(path) {
-            observed.paths.push(path.clone());
+        if path.is_root() || paths.len() >= PATHS_PER_CELL_MAX {
+            *paths = vec![Path::root()];
+        } else if !paths.first().is_some_and(Path::is_root) && !paths.contains(path) {
+            paths.push(path.clone());
         }
-        observed.version.as_ref()?.value.as_ref()
+        snapshot.read(cell)?.value
     }
 
-    /// Checks that every read would give the same answer now.
+    /// Checks outside the lock that every read would give the same answer now. Lets others run between its steps.
     ///
     /// # Errors
     /// The first read that would not.
-    pub fn check(&self, now: &Versions) -> Result<(), Conflict> {
-        for (cell, seen) in &self.cells {
-            let latest = now.latest(&cell.owner, &cell.name);
-            let revision = |version: &Option<Version>| version.as_ref().map_or(0, |version| version.g);
-            if revision(&seen.version) == revision(&latest) {
-                continue;
+    pub async fn check(&self, snapshot: &Snapshot, checked: &mut Checked) -> Result<(), Conflict> {
+        let versions = snapshot.versions();
+        let at = versions.last();
+        if at == checked.at {
+            return Ok(());
+        }
+        let (mut bytes, mut cells) = (0, 0);
+        for (cell, paths) in &self.cells {
+            cells += 1;
+            if cells > STEP_CELLS || bytes > STEP_BYTES {
+                (bytes, cells) = (0, 0);
+                breathe().await;
             }
-            for path in &seen.paths {
-                if answer(&seen.version, path) != answer(&latest, path) {
-                    let seq = |version: &Option<Version>| version.as_ref().map_or(0, |version| version.seq);
-                    return Err(Conflict {
-                        cell: cell.clone(),
-                        path: path.clone(),
-                        seen: seq(&seen.version),
-                        found: seq(&latest),
-                    });
+            let Some(latest) = versions.changed(cell, checked.at) else { continue };
+            let compared = Compared { cell, seen: snapshot.read(cell), latest };
+            for path in paths {
+                if bytes > STEP_BYTES {
+                    bytes = 0;
+                    breathe().await;
                 }
+                bytes += compared.bytes();
+                compared.check(path, &mut checked.left)?;
             }
         }
+        checked.at = at;
         Ok(())
+    }
+
+    /// Checks, under the lock that orders commits, against what was committed since [`ReadSet::check`]. In the last
+    /// round any change of a cell that was read is a conflict.
+    ///
+    /// # Errors
+    /// The first read that would give another answer.
+    pub fn check_last(&self, snapshot: &Snapshot, checked: &Checked, last: bool) -> Result<Last, Conflict> {
+        let versions = snapshot.versions();
+        if last {
+            let changed = |cell| Some((cell, versions.changed(cell, checked.at)?));
+            return match self.cells.keys().find_map(changed) {
+                None => Ok(Last::Holds),
+                Some((cell, latest)) => {
+                    Err(Compared { cell, seen: snapshot.read(cell), latest }.conflict(&Path::root()))
+                }
+            };
+        }
+        let Some(mut changed) = versions.changed_since(checked.at, LOCKED_CELLS_MAX) else { return Ok(Last::Again) };
+        changed.sort_unstable();
+        let mut left = LOCKED_BYTES_MAX;
+        for cell in &changed {
+            let Some(paths) = self.cells.get(cell) else { continue };
+            let Some(latest) = versions.changed(cell, checked.at) else { continue };
+            let compared = Compared { cell, seen: snapshot.read(cell), latest };
+            for path in paths {
+                if compared.bytes() > left {
+                    return Ok(Last::Again);
+                }
+                compared.check(path, &mut left)?;
+            }
+        }
+        Ok(Last::Holds)
     }
 }
 
+/// A cell that was read and written since.
+struct Compared<'a> {
+    cell: &'a CellId,
+    seen: Option<Version>,
+    latest: Version,
+}
+
+impl Compared<'_> {
+    /// Returns how many bytes a look at one path goes through at most.
+    fn bytes(&self) -> usize {
+        let bytes = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
+        bytes(value(self.seen.as_ref())) + bytes(self.latest.value.as_ref())
+    }
+
+    /// Compares the answers at a path. With less than it takes `left`, the path counts as the whole cell.
+    fn check(&self, path: &Path, left: &mut usize) -> Result<(), Conflict> {
+        let root = Path::root();
+        let bytes = self.bytes();
+        let looked = if *left < bytes { &root } else { path };
+        *left = left.saturating_sub(bytes);
+        if answer(self.seen.as_ref(), looked) == answer(Some(&self.latest), looked) {
+            return Ok(());
+        }
+        Err(self.conflict(path))
+    }
+
+    fn conflict(&self, path: &Path) -> Conflict {
+        Conflict {
+            cell: self.cell.clone(),
+            path: path.clone(),
+            seen: self.seen.as_ref().map_or(0, |version| version.seq),
+            found: self.latest.seq,
+        }
+    }
+}
+
+fn value(version: Option<&Version>) -> Option<&Value> {
+    version.and_then(|version| version.value.as_ref())
+}
+
 /// What a read of `path` gives: bytes, nothing, or a refusal whose details are part of the answer.
-fn answer<'a>(version: &'a Option<Version>, path: &Path) -> Result<Option<&'a [u8]>, crate::value::Mismatch> {
-    match version.as_ref().and_then(|version| version.value.as_ref()) {
+fn answer<'a>(version: Option<&'a Version>, path: &Path) -> Result<Option<&'a [u8]>, crate::value::Mismatch> {
+    match value(version) {
         Some(value) => value.get(&path.0),
         None => Ok(None),
     }

@@ -1,14 +1,28 @@
 //! Every live cell with the recent versions that open snapshots may still read (T3).
 //!
-//! A snapshot is a number: the last commit it sees. A read takes the newest version not after it. Versions
-//! that no open snapshot can reach are dropped when their cell is written again.
+//! A snapshot is a number: the last commit it sees. A read takes the newest version not after it. A version that was
+//! written over is kept as long as an open snapshot sees it, and given back when the last of those closes. What is kept
+//! so is counted: over `old-versions-bytes-max` the oldest snapshot is lost, and its turn runs again (T4).
+//!
+//! Each old version stands in the list of the newest snapshot that sees it. When that closes, the version goes to the
+//! list of the next older one that sees it, or away.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use crate::{cell::CellId, did::Did, store::CellRow, value::Value};
+
+/// Cells written by the latest commits that are remembered one by one; older changes are found by looking at each cell.
+const RECENT_ROWS_MAX: usize = 4_096;
+/// Old versions given back under one hold of the lock.
+const RELEASE_STEP: usize = 256;
+/// What an old version costs beyond its value, in bytes.
+const OLD_VERSION_COST: usize = 128;
 
 /// One version of a cell.
 #[derive(Clone, Debug)]
@@ -21,10 +35,19 @@ pub struct Version {
     pub value: Option<Value>,
 }
 
+impl Version {
+    fn cost(&self) -> usize {
+        OLD_VERSION_COST + self.value.as_ref().map_or(0, |value| value.as_bytes().len())
+    }
+}
+
 /// All cells of a host.
-#[derive(Default)]
 pub struct Versions {
     inner: RwLock<Inner>,
+    /// The last commit, as in `inner`.
+    last: AtomicU64,
+    /// Most bytes kept for snapshots alone.
+    old_bytes_max: usize,
 }
 
 #[derive(Default)]
@@ -33,24 +56,91 @@ struct Inner {
     last: u64,
     /// Oldest version first; never empty.
     spaces: HashMap<Did, HashMap<Arc<str>, Vec<Version>>>,
-    /// How many snapshots are open at each commit.
-    open: BTreeMap<u64, usize>,
+    /// Open snapshots by their commit.
+    open: BTreeMap<u64, Open>,
+    /// What old versions cost, in bytes.
+    old_bytes: usize,
+    /// The latest commits that wrote, without a gap after `recent_from`.
+    recent: VecDeque<(u64, Did, Vec<Arc<str>>)>,
+    recent_rows: usize,
+    recent_from: u64,
 }
+
+/// The snapshots of one commit.
+#[derive(Default)]
+struct Open {
+    count: usize,
+    /// Set when what they see is given back before they close.
+    lost: Arc<AtomicBool>,
+    /// Old versions that no newer snapshot sees: cell, and the commit that wrote the version.
+    old: Vec<(CellId, u64)>,
+    /// What those cost, in bytes.
+    old_bytes: usize,
+}
+
+/// Old versions on their way out.
+#[must_use = "give it to `Versions::release`"]
+#[derive(Default)]
+pub struct Released(Vec<(CellId, u64)>);
 
 impl Inner {
     fn find(&self, owner: &Did, name: &str) -> &[Version] {
         self.spaces.get(owner).and_then(|cells| cells.get(name)).map_or(&[], Vec::as_slice)
     }
+
+    /// Closes one snapshot of commit `g`.
+    fn close(&mut self, g: u64, released: &mut Released) {
+        let Some(open) = self.open.get_mut(&g) else { return };
+        open.count -= 1;
+        if open.count == 0 {
+            self.lose(g, released);
+        }
+    }
+
+    /// Ends all snapshots of commit `g`.
+    fn lose(&mut self, g: u64, released: &mut Released) -> usize {
+        let Some(open) = self.open.remove(&g) else { return 0 };
+        open.lost.store(true, Ordering::Relaxed);
+        released.0.extend(open.old);
+        open.old_bytes
+    }
+
+    /// Hands an old version to the next older snapshot that sees it, or takes it out.
+    fn release(&mut self, cell: CellId, from: u64) -> Option<Version> {
+        let Inner { spaces, open, old_bytes, .. } = self;
+        let versions = spaces.get_mut(&cell.owner)?.get_mut(&cell.name)?;
+        let index = versions.iter().position(|version| version.g == from)?;
+        let end = versions.get(index + 1)?.g;
+        let cost = versions[index].cost();
+        if let Some((_, open)) = open.range_mut(from..end).next_back() {
+            open.old.push((cell, from));
+            open.old_bytes += cost;
+            return None;
+        }
+        *old_bytes -= cost;
+        Some(versions.remove(index))
+    }
+
+    fn remember(&mut self, g: u64, owner: &Did, names: Vec<Arc<str>>) {
+        self.recent_rows += names.len();
+        self.recent.push_back((g, *owner, names));
+        while self.recent_rows > RECENT_ROWS_MAX
+            && let Some((g, _, names)) = self.recent.pop_front()
+        {
+            self.recent_rows -= names.len();
+            self.recent_from = g;
+        }
+    }
 }
 
 impl Versions {
     /// Returns the state that a store holds.
-    pub fn load(g: u64, rows: Vec<CellRow>) -> Versions {
-        let mut inner = Inner { last: g, ..Inner::default() };
+    pub fn load(g: u64, rows: Vec<CellRow>, old_bytes_max: usize) -> Versions {
+        let mut inner = Inner { last: g, recent_from: g, ..Inner::default() };
         for CellRow { space, name, g, seq, value } in rows {
             inner.spaces.entry(space).or_default().insert(name, vec![Version { g, seq, value }]);
         }
-        Versions { inner: RwLock::new(inner) }
+        Versions { inner: RwLock::new(inner), last: AtomicU64::new(g), old_bytes_max }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
@@ -65,13 +155,44 @@ impl Versions {
     pub fn snapshot(self: &Arc<Versions>) -> Snapshot {
         let mut inner = self.write();
         let g = inner.last;
-        *inner.open.entry(g).or_default() += 1;
-        Snapshot { versions: self.clone(), g }
+        let open = inner.open.entry(g).or_default();
+        open.count += 1;
+        Snapshot { versions: self.clone(), g, lost: open.lost.clone(), closed: false }
+    }
+
+    /// Returns the last commit.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
     }
 
     /// Returns the newest version of a cell.
     pub fn latest(&self, owner: &Did, name: &str) -> Option<Version> {
         self.read().find(owner, name).last().cloned()
+    }
+
+    /// Returns the newest version of a cell if a commit after `since` wrote it.
+    pub fn changed(&self, cell: &CellId, since: u64) -> Option<Version> {
+        let inner = self.read();
+        inner.find(&cell.owner, &cell.name).last().filter(|version| version.g > since).cloned()
+    }
+
+    /// Returns the cells that commits after `since` wrote; none when those are more than `max` or not remembered.
+    pub fn changed_since(&self, since: u64, max: usize) -> Option<Vec<CellId>> {
+        if self.last() == since {
+            return Some(Vec::new());
+        }
+        let inner = self.read();
+        if since < inner.recent_from {
+            return None;
+        }
+        let mut cells = Vec::new();
+        for (_, owner, names) in inner.recent.iter().rev().take_while(|(g, ..)| *g > since) {
+            if cells.len() + names.len() > max {
+                return None;
+            }
+            cells.extend(names.iter().map(|name| CellId { owner: *owner, name: name.clone() }));
+        }
+        Some(cells)
     }
 
     /// Returns the names of a space's cells that hold a value, sorted, with their newest version.
@@ -82,6 +203,7 @@ impl Versions {
             .filter_map(|(name, versions)| Some((name.clone(), versions.last()?.clone())))
             .filter(|(_, version)| version.value.is_some())
             .collect();
+        drop(inner);
         listed.sort_by(|a, b| a.0.cmp(&b.0));
         listed
     }
@@ -89,22 +211,64 @@ impl Versions {
     /// Notes a commit without writes: a snapshot opened from now on depends on it too (T8).
     pub fn advance(&self, g: u64) {
         self.write().last = g;
+        self.last.store(g, Ordering::Release);
     }
 
-    /// Publishes one commit: all of its writes at once. `g` is larger than any before.
-    pub fn apply(&self, owner: &Did, g: u64, seq: u64, writes: impl Iterator<Item = (Arc<str>, Option<Value>)>) {
+    /// Publishes one commit: all of its writes at once, and closes the snapshot that its transaction read from.
+    /// `g` is larger than any before.
+    pub fn apply(
+        &self,
+        owner: &Did,
+        g: u64,
+        seq: u64,
+        writes: Vec<(Arc<str>, Option<Value>)>,
+        from: Snapshot,
+    ) -> Released {
+        let mut released = Released::default();
+        let mut gone = Vec::new();
         let mut inner = self.write();
-        let Inner { last, spaces, open } = &mut *inner;
-        *last = g;
+        from.closed_by(&mut inner, &mut released);
+        inner.last = g;
+        self.last.store(g, Ordering::Release);
+        let Inner { spaces, open, old_bytes, .. } = &mut *inner;
+        let mut newest = open.last_entry();
         let cells = spaces.entry(*owner).or_default();
+        let mut names = Vec::with_capacity(writes.len());
         for (name, value) in writes {
-            let versions: &mut Vec<Version> = cells.entry(name).or_default();
-            // Each version is seen by the snapshots from its own commit up to the next version's: keep what
-            // some open snapshot sees. A cell has at most one version per open snapshot, and the newest.
-            let ends: Vec<u64> = versions.iter().skip(1).map(|next| next.g).chain([g]).collect();
-            let mut ends = ends.into_iter();
-            versions.retain(|version| ends.next().is_some_and(|end| open.range(version.g..end).next().is_some()));
+            names.push(name.clone());
+            let versions: &mut Vec<Version> = cells.entry(name.clone()).or_default();
+            if let Some(previous) = versions.last() {
+                match &mut newest {
+                    Some(newest) if *newest.key() >= previous.g => {
+                        let (cost, open) = (previous.cost(), newest.get_mut());
+                        open.old.push((CellId { owner: *owner, name }, previous.g));
+                        open.old_bytes += cost;
+                        *old_bytes += cost;
+                    }
+                    _ => gone.extend(versions.pop()),
+                }
+            }
             versions.push(Version { g, seq, value });
+        }
+        inner.remember(g, owner, names);
+        let mut kept = inner.old_bytes;
+        while kept > self.old_bytes_max
+            && let Some(oldest) = inner.open.keys().next().copied()
+        {
+            kept -= inner.lose(oldest, &mut released);
+        }
+        released
+    }
+
+    /// Gives back what no open snapshot sees any more, a little at a time.
+    pub fn release(&self, released: Released) {
+        let mut old = released.0.into_iter();
+        while !old.as_slice().is_empty() {
+            let mut inner = self.write();
+            let gone: Vec<Version> =
+                old.by_ref().take(RELEASE_STEP).filter_map(|(cell, from)| inner.release(cell, from)).collect();
+            drop(inner);
+            drop(gone);
         }
     }
 }
@@ -113,6 +277,8 @@ impl Versions {
 pub struct Snapshot {
     versions: Arc<Versions>,
     g: u64,
+    lost: Arc<AtomicBool>,
+    closed: bool,
 }
 
 impl Snapshot {
@@ -121,22 +287,46 @@ impl Snapshot {
         self.g
     }
 
-    /// Returns the version of a cell that it shows.
+    /// Returns whether it was given back to bound the memory that old versions take: what it shows means nothing then.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns all cells.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Returns the version of a cell that it shows; none when it is lost.
     pub fn read(&self, cell: &CellId) -> Option<Version> {
         let inner = self.versions.read();
+        if self.is_lost() {
+            return None;
+        }
         inner.find(&cell.owner, &cell.name).iter().rev().find(|version| version.g <= self.g).cloned()
+    }
+
+    fn closed_by(mut self, inner: &mut Inner, released: &mut Released) {
+        self.closed = true;
+        if !self.is_lost() {
+            inner.close(self.g, released);
+        }
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        let mut inner = self.versions.write();
-        if let Some(count) = inner.open.get_mut(&self.g) {
-            *count -= 1;
-            if *count == 0 {
-                inner.open.remove(&self.g);
+        if self.closed {
+            return;
+        }
+        let mut released = Released::default();
+        {
+            let mut inner = self.versions.write();
+            if !self.is_lost() {
+                inner.close(self.g, &mut released);
             }
         }
+        self.versions.release(released);
     }
 }
 
@@ -144,36 +334,149 @@ impl Drop for Snapshot {
 mod tests {
     use super::*;
 
-    fn cell() -> CellId {
+    const KIB: usize = 1 << 10;
+
+    fn cell(name: &str) -> CellId {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
-        CellId { owner: Did::from_public_key(key.to_bytes()).expect("a key"), name: "c".into() }
+        CellId { owner: Did::from_public_key(key.to_bytes()).expect("a key"), name: name.into() }
     }
 
-    fn count(versions: &Versions, cell: &CellId) -> usize {
-        versions.read().find(&cell.owner, &cell.name).len()
+    /// Versions that are written by hand: each commit is the next number.
+    struct Cells {
+        versions: Arc<Versions>,
+        g: u64,
+    }
+
+    impl Cells {
+        fn new(old_bytes_max: usize) -> Cells {
+            Cells { versions: Arc::new(Versions::load(0, Vec::new(), old_bytes_max)), g: 0 }
+        }
+
+        fn write(&mut self, names: &[&str]) {
+            self.write_from(names, self.versions.snapshot());
+        }
+
+        fn write_from(&mut self, names: &[&str], from: Snapshot) {
+            self.g += 1;
+            let value = Value::encode(&"x".repeat(KIB)).expect("a text");
+            let writes = names.iter().map(|name| (Arc::from(*name), Some(value.clone()))).collect();
+            let released = self.versions.apply(&cell("").owner, self.g, self.g, writes, from);
+            self.versions.release(released);
+        }
+
+        fn count(&self, name: &str) -> usize {
+            self.versions.read().find(&cell("").owner, name).len()
+        }
+
+        fn old_bytes(&self) -> usize {
+            self.versions.read().old_bytes
+        }
+    }
+
+    fn seen(snapshot: &Snapshot, name: &str) -> Option<u64> {
+        snapshot.read(&cell(name)).map(|version| version.g)
     }
 
     #[test]
-    fn a_snapshot_shows_one_commit_and_old_versions_go_when_nobody_looks() {
-        let (versions, cell) = (Arc::new(Versions::default()), cell());
-        let write = |g: u64| {
-            let value = Value::encode(&g).expect("an integer");
-            versions.apply(&cell.owner, g, g, std::iter::once((cell.name.clone(), Some(value))));
-        };
-        write(1);
-        let first = versions.snapshot();
-        write(2);
-        let second = versions.snapshot();
-        write(3);
-        let seen = |snapshot: &Snapshot| snapshot.read(&cell).map(|version| version.g);
-        assert_eq!((seen(&first), seen(&second)), (Some(1), Some(2)));
+    fn a_snapshot_shows_one_commit() {
+        let mut cells = Cells::new(usize::MAX);
+        cells.write(&["c"]);
+        let first = cells.versions.snapshot();
+        cells.write(&["c"]);
+        let second = cells.versions.snapshot();
+        cells.write(&["c"]);
+        assert_eq!((seen(&first, "c"), seen(&second, "c")), (Some(1), Some(2)));
         drop(first);
-        write(4);
-        write(5);
-        assert_eq!(seen(&second), Some(2));
-        assert_eq!(count(&versions, &cell), 2, "what the open snapshot sees, and the newest");
+        cells.write(&["c"]);
+        assert_eq!(seen(&second, "c"), Some(2));
+    }
+
+    /// Also when the cell is never written again.
+    #[test]
+    fn old_versions_go_when_the_last_snapshot_that_sees_them_closes() {
+        let mut cells = Cells::new(usize::MAX);
+        cells.write(&["a", "b"]);
+        let (first, again) = (cells.versions.snapshot(), cells.versions.snapshot());
+        cells.write(&["b"]);
+        let second = cells.versions.snapshot();
+        cells.write(&["a", "b"]);
+        assert_eq!((cells.count("a"), cells.count("b")), (2, 3));
         drop(second);
-        write(6);
-        assert_eq!(count(&versions, &cell), 1);
+        assert_eq!((cells.count("a"), cells.count("b")), (2, 2), "`a` is seen by the first still");
+        drop(first);
+        assert_eq!((seen(&again, "a"), seen(&again, "b")), (Some(1), Some(1)));
+        drop(again);
+        assert_eq!((cells.count("a"), cells.count("b"), cells.old_bytes()), (1, 1, 0));
+        assert!(cells.versions.read().open.is_empty());
+    }
+
+    #[test]
+    fn a_commit_keeps_nothing_for_its_own_snapshot() {
+        let mut cells = Cells::new(usize::MAX);
+        for _ in 0..3 {
+            cells.write(&["c"]);
+            assert_eq!((cells.count("c"), cells.old_bytes()), (1, 0));
+        }
+    }
+
+    /// A5
+    #[test]
+    fn over_the_bound_the_oldest_snapshots_are_lost() {
+        let mut cells = Cells::new(4 * KIB);
+        cells.write(&["c"]);
+        let mut open = Vec::new();
+        for _ in 0..10 {
+            open.push(cells.versions.snapshot());
+            cells.write(&["c"]);
+            assert!(cells.old_bytes() <= 4 * KIB, "{}", cells.old_bytes());
+        }
+        let lost: Vec<bool> = open.iter().map(Snapshot::is_lost).collect();
+        assert_eq!(lost, [true, true, true, true, true, true, true, false, false, false]);
+        assert_eq!(seen(&open[0], "c"), None, "a lost snapshot shows nothing");
+        assert_eq!(seen(&open[7], "c"), Some(8));
+        drop(open);
+        assert_eq!((cells.count("c"), cells.old_bytes()), (1, 0));
+    }
+
+    /// Against a model that keeps everything.
+    #[test]
+    fn random_snapshots_see_what_was_there() {
+        let (mut cells, mut random) = (Cells::new(usize::MAX), 1u64);
+        let mut next = |max: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % max
+        };
+        let names = ["a", "b", "c", "d"];
+        let (mut latest, mut open) = (BTreeMap::new(), Vec::new());
+        for _ in 0..1_000 {
+            match next(3) {
+                0 if open.len() < 20 => open.push((cells.versions.snapshot(), latest.clone())),
+                1 if !open.is_empty() => drop(open.swap_remove(next(open.len() as u64) as usize)),
+                _ => {
+                    let written = &names[next(4) as usize..];
+                    cells.write(written);
+                    latest.extend(written.iter().map(|name| (*name, cells.g)));
+                }
+            }
+            for (snapshot, then) in &open {
+                assert!(names.iter().all(|name| seen(snapshot, name) == then.get(name).copied()));
+            }
+        }
+        open.clear();
+        assert!(names.iter().all(|name| cells.count(name) == 1));
+        assert_eq!(cells.old_bytes(), 0);
+    }
+
+    #[test]
+    fn what_changed_is_told_up_to_a_bound() {
+        let mut cells = Cells::new(usize::MAX);
+        cells.write(&["a"]);
+        cells.write(&["b", "c"]);
+        cells.versions.advance(3);
+        let told = |since, max| cells.versions.changed_since(since, max).map(|cells| cells.len());
+        assert_eq!(
+            (told(0, 3), told(0, 2), told(1, 2), told(2, 9), told(3, 9)),
+            (Some(3), None, Some(2), Some(0), Some(0))
+        );
     }
 }

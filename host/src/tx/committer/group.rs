@@ -20,7 +20,7 @@ use crate::{
     did::Did,
     env::Env,
     error::Unavailable,
-    event::digest,
+    event::{EventId, digest},
     keyring::Keyring,
     limits::Limits,
     receipt::{self, Outcome, Receipt},
@@ -124,8 +124,14 @@ impl Group {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn store(&self) -> &dyn Store {
-        &*self.store
+    /// Looks a receipt up where blocking hurts nobody.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub async fn receipt(&self, id: EventId) -> Result<Option<ReceiptRow>, StoreError> {
+        let (store, (sender, receiver)) = (self.store.clone(), oneshot::channel());
+        self.env.block(Box::new(move || drop(sender.send(store.receipt(&id))))).await;
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("looking a receipt up panicked".to_owned())))
     }
 
     pub fn push(&self, item: Item) {

@@ -229,12 +229,26 @@ pub(super) struct Usage {
     bytes: usize,
 }
 
-impl Usage {
+/// What one commit adds to a space, or takes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Growth {
+    cells: isize,
+    bytes: isize,
+}
+
+impl Growth {
     /// Replaces one cell; the outer none is a cell that never was, the inner none one that was removed.
     pub fn change(&mut self, before: Option<Option<&Value>>, after: Option<Option<&Value>>) {
-        let size = |cell: Option<Option<&Value>>| cell.flatten().map_or(0, |value| value.as_bytes().len());
-        self.cells = self.cells + usize::from(after.is_some()) - usize::from(before.is_some());
-        self.bytes = self.bytes + size(after) - size(before);
+        let size = |cell: Option<Option<&Value>>| cell.flatten().map_or(0, |value| value.as_bytes().len() as isize);
+        self.cells += isize::from(after.is_some()) - isize::from(before.is_some());
+        self.bytes += size(after) - size(before);
+    }
+}
+
+impl Usage {
+    pub fn grown(self, growth: &Growth) -> Usage {
+        let Growth { cells, bytes } = *growth;
+        Usage { cells: self.cells.saturating_add_signed(cells), bytes: self.bytes.saturating_add_signed(bytes) }
     }
 
     pub fn check(&self, limits: &Limits) -> Result<(), String> {

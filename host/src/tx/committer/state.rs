@@ -1,6 +1,9 @@
 //! What the committer's one lock protects.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use tokio::sync::oneshot;
 
@@ -15,7 +18,12 @@ use crate::{
     store::{Queued, SpaceRow},
 };
 
+/// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
+/// than that many take to settle.
+const SETTLED_MAX: usize = 1_024;
+
 /// Numbers, spaces, and the events whose outcome the world does not know yet.
+#[derive(Default)]
 pub(super) struct State {
     /// The last commit.
     pub g: u64,
@@ -27,6 +35,9 @@ pub(super) struct State {
     pub closed: bool,
     /// All but `waiting`, which the inboxes know.
     pub counters: Counters,
+    /// How many events with ids of their senders' own have left `open`, and the last of them.
+    pub settled: u64,
+    pub settled_ids: VecDeque<EventId>,
 }
 
 #[derive(Default)]
@@ -67,6 +78,25 @@ impl State {
         let more = Amount::one(event.payload.as_bytes().len());
         let room = |space: &Space| space.inbox.meter.has_room(&self.sender(event), more, limits);
         self.spaces.get(&event.to).is_some_and(room)
+    }
+
+    /// Takes an event whose receipt is durable out of `open`; returns who waits for it.
+    pub fn settle(&mut self, id: &EventId) -> Vec<oneshot::Sender<Receipt>> {
+        let Some(open) = self.open.remove(id) else { return Vec::new() };
+        if open.digest.is_some() {
+            self.settled += 1;
+            self.settled_ids.push_back(*id);
+            if self.settled_ids.len() > SETTLED_MAX {
+                self.settled_ids.pop_front();
+            }
+        }
+        open.waiting
+    }
+
+    /// Returns whether that event may have left `open` since `settled` was read.
+    pub fn may_be_settled_since(&self, settled: u64, id: &EventId) -> bool {
+        let since = (self.settled - settled) as usize;
+        since > self.settled_ids.len() || self.settled_ids.iter().rev().take(since).any(|settled| settled == id)
     }
 
     pub fn enqueue(&mut self, queued: Arc<Queued>) {

@@ -1,0 +1,249 @@
+//! The commit point: a transaction's reads are checked, and what it brings takes place at once, in memory (T4, T5).
+
+use std::sync::Arc;
+
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    Committer, Failure,
+    draft::Draft,
+    group::Item,
+    inbox::{Growth, Space},
+    state::{Open, State},
+};
+use crate::{
+    did::Did,
+    event::EventId,
+    meter::{Amount, Sender},
+    receipt::{self, Outcome, Receipt},
+    record::{self, Record, Sent, Taken, Write},
+    store::Queued,
+    tx::{
+        Cause, Transaction,
+        read_set::{Checked, Last},
+        versions::Released,
+    },
+    value::Value,
+};
+
+/// How often the reads of a commit are checked outside the lock before any change of what was read is a conflict.
+const CHECKS_MAX: usize = 4;
+
+impl Committer {
+    /// Commits a turn: its writes, the acknowledgement of its event, its sends and receipts, as one (T5).
+    /// Returns the sequence number in the charm's space.
+    ///
+    /// What takes long happens before the lock: the reads are checked at some commit, in steps, and what the commit
+    /// brings is made ready. Under the lock only what was committed since is looked at, up to a bound: when there is more,
+    /// it is checked outside again.
+    ///
+    /// # Errors
+    /// [`Failure`] leaves nothing behind but the event, which still waits.
+    pub async fn commit(&self, mut tx: Transaction, queued: &Arc<Queued>) -> Result<u64, Failure> {
+        let mut checked = Checked::begin(&tx.snapshot);
+        let mut parcel = self.parcel(&mut tx);
+        let mut checks = 0;
+        let (seq, after) = loop {
+            checks += 1;
+            let read = tx.reads.check(&tx.snapshot, &mut checked).await;
+            let now = self.env.now_ms();
+            let mut state = self.open_state().map_err(Failure::Unavailable)?;
+            let held = match read {
+                // A snapshot that was given back shows nothing: what was compared with it says nothing either.
+                _ if tx.is_lost() => Err(Cause::Lost { max: self.limits.old_versions_bytes_max }),
+                Ok(()) => tx.reads.check_last(&tx.snapshot, &checked, checks == CHECKS_MAX).map_err(Cause::Read),
+                Err(conflict) => Err(Cause::Read(conflict)),
+            };
+            let held = match held {
+                Ok(Last::Again) => continue,
+                Ok(Last::Holds) => self.check_room(&state, &tx),
+                Err(cause) => Err(cause),
+            };
+            if let Err(cause) = held {
+                state.counters.conflicts += 1;
+                return Err(Failure::Conflict(cause));
+            }
+            let usage = state.spaces.get(&tx.writer).map(|space| space.usage).unwrap_or_default();
+            let usage = usage.grown(&parcel.growth);
+            usage.check(&self.limits).map_err(Failure::Limit)?;
+
+            let charm = tx.writer;
+            let seq = state.advance(&charm, usage);
+            let receipt =
+                Receipt { id: queued.event.id, outcome: Outcome::Committed, commit: Some(seq), message: None };
+            let cells = std::mem::take(&mut parcel.cells);
+            let released = if cells.is_empty() {
+                self.versions.advance(state.g);
+                Released::default()
+            } else {
+                self.versions.apply(&charm, state.g, seq, cells, tx.snapshot)
+            };
+            let Parcel { writes, sends, .. } = parcel;
+            let commit = Commit { charm, seq, now, taken: Some((queued, receipt)), writes, sends, buried: Vec::new() };
+            let after = self.publish(&mut state, commit);
+            break (seq, After { released, ..after });
+        };
+        self.tell(after);
+        Ok(seq)
+    }
+
+    /// Counts a turn whose snapshot was given back as a conflict.
+    pub fn lost(&self) -> Failure {
+        self.state().counters.conflicts += 1;
+        Failure::Conflict(Cause::Lost { max: self.limits.old_versions_bytes_max })
+    }
+
+    /// Makes ready what a transaction brings. No other commit changes the cells of a charm while its turn runs.
+    fn parcel(&self, tx: &mut Transaction) -> Parcel {
+        let mut growth = Growth::default();
+        let mut writes = Vec::with_capacity(tx.writes.len());
+        for (name, value) in &tx.writes {
+            let before = self.versions.latest(&tx.writer, name);
+            growth.change(before.as_ref().map(|version| version.value.as_ref()), Some(value.as_ref()));
+            let previous_g = before.map_or(0, |version| version.g);
+            writes.push(Write { name: name.to_string(), previous_g, value: value.clone() });
+        }
+        let cells = std::mem::take(&mut tx.writes).into_iter().collect();
+        let sends = std::mem::take(&mut tx.sends).into_iter();
+        let mut sends: Vec<Draft> = sends.map(|event| Draft::judge(event, &tx.directory)).collect();
+        let refused: Vec<Draft> = sends.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
+        sends.extend(refused);
+        Parcel { writes, cells, growth, sends }
+    }
+
+    /// Checks that there is room for every send.
+    fn check_room(&self, state: &State, tx: &Transaction) -> Result<(), Cause> {
+        for (did, staged) in &tx.staged {
+            let sender = if *did == tx.writer { Sender::Own } else { Sender::Charm(tx.writer) };
+            if let Some(Space { inbox, .. }) = state.spaces.get(did)
+                && !inbox.meter.has_room(&sender, *staged, &self.limits)
+            {
+                let Amount { events, bytes } = inbox.meter.used(&sender);
+                return Err(Cause::Full { inbox: *did, events, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// The commit point in memory: queues what goes out, settles what is settled, hands the record to the group.
+    /// What it returns is for [`Committer::tell`], after the lock.
+    pub(super) fn publish(&self, state: &mut State, commit: Commit<'_>) -> After {
+        let Commit { charm, seq, now, taken, writes, sends, buried } = commit;
+        let mut drafts = sends;
+        if let Some((queued, receipt)) = &taken {
+            state.dequeue(queued);
+            state.counters.settle(receipt.outcome);
+            drafts.extend(
+                queued
+                    .event
+                    .on_commit
+                    .as_ref()
+                    .map(|on_commit| Draft::receipt(&self.mint, queued.event.sender, on_commit, receipt)),
+            );
+        }
+        state.counters.sent += drafts.len() as u64;
+        let mut wakes = Vec::with_capacity(drafts.len());
+        let mut sent = Vec::with_capacity(drafts.len());
+        for Draft { event, refused, receipt_of } in drafts {
+            let position = match refused {
+                Some(outcome) => {
+                    state.counters.settle(outcome);
+                    state.open.insert(event.id, Open::default());
+                    None
+                }
+                None => {
+                    state.position += 1;
+                    wakes.push(event.to);
+                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }));
+                    Some(state.position)
+                }
+            };
+            sent.push(Sent { event, position, refused, receipt_of });
+        }
+        let record = Record {
+            version: record::VERSION,
+            space: charm,
+            seq,
+            previous: record::Hash::default(),
+            g: state.g,
+            time_ms: now,
+            taken: taken.as_ref().map(|(queued, receipt)| Taken {
+                position: queued.position,
+                sender: queued.event.sender,
+                stream: queued.event.stream.clone(),
+                receipt: receipt.clone(),
+            }),
+            writes,
+            sends: sent,
+            buried,
+        };
+        // The level is a number in memory; the embedder's subscriber is asked after the lock.
+        let detailed = LevelFilter::current() >= LevelFilter::DEBUG;
+        let sends = record.sends.iter().filter(|_| detailed).map(said).collect();
+        let said = Said { charm, seq, g: state.g, sends };
+        let taken = taken.map(|(queued, _)| queued.clone());
+        self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position });
+        After { wakes, said, released: Released::default() }
+    }
+
+    /// Does what follows a commit and needs no lock: wakes, logs, gives memory back.
+    pub(super) fn tell(&self, after: After) {
+        let After { wakes, said, released } = after;
+        wakes.into_iter().for_each(|did| self.ready.wake(did));
+        self.versions.release(released);
+        let _span = tracing::info_span!("commit", space = %said.charm, seq = said.seq, g = said.g).entered();
+        for (id, to, stream, refused) in &said.sends {
+            let _span = tracing::debug_span!("send", event = %id, %to, stream).entered();
+            match refused {
+                Some(outcome) => tracing::debug!(%outcome, "refused"),
+                None => tracing::debug!("queued"),
+            }
+        }
+        tracing::debug!("committed");
+    }
+
+    fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {
+        let outcome = draft.refused?;
+        let on_commit = draft.event.on_commit.as_ref()?;
+        let receipt = receipt::refused(draft.event.id, outcome);
+        Some(Draft::receipt(&self.mint, draft.event.sender, on_commit, &receipt))
+    }
+}
+
+/// One commit on its way to [`Committer::publish`].
+pub(super) struct Commit<'a> {
+    pub charm: Did,
+    pub seq: u64,
+    pub now: u64,
+    pub taken: Option<(&'a Arc<Queued>, Receipt)>,
+    pub writes: Vec<Write>,
+    pub sends: Vec<Draft>,
+    pub buried: Vec<u64>,
+}
+
+/// What a transaction brings to its commit.
+struct Parcel {
+    writes: Vec<Write>,
+    cells: Vec<(Arc<str>, Option<Value>)>,
+    growth: Growth,
+    sends: Vec<Draft>,
+}
+
+/// What is left to do after the lock.
+pub(super) struct After {
+    wakes: Vec<Did>,
+    said: Said,
+    released: Released,
+}
+
+/// What the log says of a commit: names only.
+struct Said {
+    charm: Did,
+    seq: u64,
+    g: u64,
+    sends: Vec<(EventId, Did, String, Option<Outcome>)>,
+}
+
+fn said(sent: &Sent) -> (EventId, Did, String, Option<Outcome>) {
+    (sent.event.id, sent.event.to, sent.event.stream.clone(), sent.refused)
+}
