@@ -26,6 +26,44 @@ const CALLS: [(&str, &str, &str, &str, &str); 14] = [
 /// The same for what drops a handle of a type.
 const DROPS: [(&str, &str); 2] = [("cell-drop", "cell"), ("stream-drop", "stream")];
 
+/// What hostile charms do with an event, a number of one byte.
+pub const KINDS: [(&str, &str); 14] = [
+    ("trap", "unreachable"),
+    ("spin", "(loop $again (br $again))"),
+    ("recurse", "(call $down)"),
+    ("grow", "(loop $again (br_if $again (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable"),
+    ("forge", "(call $set (i32.load8_u (local.get $event)))"),
+    ("handles", "(loop $again (drop (call $cell)) (br $again))"),
+    ("calls", "(local.set $handle (call $cell)) (loop $again (call $get (local.get $handle)) (br $again))"),
+    ("failed-calls", "(local.set $handle (call $stream)) (loop $again (call $send (local.get $handle) (i32.const 300) (i32.const 9)) (br $again))"),
+    // A value of 61 levels and nearly 1 MiB, and its deepest item for ever.
+    ("deep", "(call $grow (i32.const 20)) (loop $level
+        (i32.store8 (i32.add (i32.const 65536) (local.get $i)) (i32.const 0x81))
+        (i32.store8 (i32.add (i32.const 8192) (i32.mul (i32.const 12) (local.get $i))) (i32.const 1))
+        (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $level (i32.lt_u (local.get $i) (i32.const 60))))
+      (i32.store (i32.const 65596) (i32.const 0xff0f005a)) (i32.store8 (i32.const 65600) (i32.const 0))
+      (local.set $handle (call $cell))
+      (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 1048385) (i32.const 512))
+      (if (call $was-refused) (then unreachable))
+      (loop $again (call $cell-get (local.get $handle) (i32.const 8192) (i32.const 60) (i32.const 512)) (br $again))"),
+    ("write", "(call $grow (i32.const 8)) (i32.store (i32.const 65536) (i32.const 0x0004005a)) (local.set $handle (call $cell))
+      (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 262149) (i32.const 512))"),
+    // Three more events, each one less, as often as the event says.
+    ("multiply", "(if (i32.load8_u (local.get $event)) (then
+      (i32.store8 (local.get $event) (i32.sub (i32.load8_u (local.get $event)) (i32.const 1)))
+      (local.set $handle (call $stream))
+      (loop $again (call $send (local.get $handle) (local.get $event) (i32.const 1))
+        (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $again (i32.lt_u (local.get $i) (i32.const 3))))))"),
+    ("log", "(loop $again (call $log (i32.const 3) (i32.const 1024) (i32.const 1000)) (br $again))"),
+    ("talk", "(call $reject (i32.const 1024) (i32.const 65536))"),
+    ("fetch", "(loop $again (call $get-url (i32.const 81) (i32.const 18) (i32.const 0) (i32.const 0)) (br $again))"),
+];
+
+/// Returns a charm that does one of [`KINDS`].
+pub fn hostile(code: &str) -> Vec<u8> {
+    charm(&[("in module", "(func $down (call $down) (call $self-did (i32.const 512)))"), ("in handle", code)])
+}
+
 /// Returns the component with text in place of some of its parts: comments named by their words, or any text.
 pub fn charm(changes: &[(&str, &str)]) -> Vec<u8> {
     let (shim, imports, link) = host_calls();

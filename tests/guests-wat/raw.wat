@@ -133,6 +133,10 @@
     (func $get-url (param $url i32) (param $bytes i32) (param $headers i32) (param $number i32)
       (call $fetch (i32.const 78) (i32.const 3) (local.get $url) (local.get $bytes)
         (local.get $headers) (local.get $number) (i32.const 0) (i32.const 0) (i32.const 512)))
+    ;; Wishes for that many cells from an address on.
+    (func $find (param $cells i32) (param $number i32)
+      (call $wish (i32.const 74) (i32.const 4) (local.get $cells) (local.get $number)
+        (i32.const 0) (i32.const 0) (i32.const 512)))
     ;; Memory for more.
     (func $grow (param $pages i32) (drop (memory.grow (local.get $pages))))
     ;; 1 when the last host call was refused.

@@ -3,18 +3,20 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use charm_host::{BoxFuture, Env, SystemEnv};
 
-/// The real world, but for time, which passes while the host sleeps and when a test says so, and for single bytes of
-/// randomness: 0 and 255 in turn.
+/// The real world, but for time, which passes while the host sleeps and when a test says so, for the date, which jumps when
+/// a test says so, and for single bytes of randomness: 0 and 255 in turn.
 pub struct Clock {
     world: Arc<SystemEnv>,
     now: Mutex<Duration>,
+    /// Milliseconds that the date is wrong by.
+    wrong: AtomicI64,
     bytes: AtomicUsize,
     slept: Mutex<Vec<Duration>>,
 }
@@ -23,12 +25,18 @@ impl Clock {
     /// Returns a clock on the runtime of the caller; it has been going for an hour.
     pub fn new() -> Arc<Clock> {
         let (now, bytes, slept) = (Mutex::new(Duration::from_secs(3_600)), Default::default(), Default::default());
-        Arc::new(Clock { world: SystemEnv::current(), now, bytes, slept })
+        Arc::new(Clock { world: SystemEnv::current(), now, wrong: AtomicI64::new(0), bytes, slept })
     }
 
     /// Lets time pass.
     pub fn pass(&self, time: Duration) {
         *self.now.lock().unwrap() += time;
+    }
+
+    /// Sets the date forward or back by so many milliseconds, as far as there is one. No time passes.
+    pub fn jump(&self, ms: i64) {
+        let jumped = self.wrong.load(Ordering::Relaxed).saturating_add(ms);
+        self.wrong.store(jumped, Ordering::Relaxed);
     }
 
     /// Returns how long the host has slept, each time.
@@ -39,7 +47,7 @@ impl Clock {
 
 impl Env for Clock {
     fn now_ms(&self) -> u64 {
-        self.world.now_ms()
+        self.world.now_ms().saturating_add_signed(self.wrong.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {

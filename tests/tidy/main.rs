@@ -5,6 +5,7 @@ mod code;
 mod coverage;
 mod dependencies;
 mod house;
+mod security;
 
 use std::{
     path::{Path, PathBuf},

@@ -26,7 +26,11 @@ type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 /// Every subcommand; one line each.
 const COMMANDS: &[Command] = &[
-    ("bench", "measure what a turn costs over bare wasmtime; --json for machines", bench::run),
+    (
+        "bench",
+        "measure what a turn costs over bare wasmtime; `attacks`: what a neighbour of hostile charms waits",
+        bench::run,
+    ),
     ("charms", "build the guests into target/charms; names build only those", charms::run),
     ("demo", "two charms and one expired token, from building to looking at the store", demo::run),
     ("fetch", "download everything that the other commands need, and build nothing", fetch::run),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
 /// The chapters whose sizes grow with the effort.
-const CHAPTERS: [&str; 5] = ["simulation", "isolation", "crashes", "laws", "contention"];
+const CHAPTERS: [&str; 6] = ["simulation", "isolation", "crashes", "laws", "contention", "attacks"];
 
 /// Checks what dependencies come in; configured by `deny.toml`. Not a chapter: its size is fixed.
 const DENY: &str = "deny";

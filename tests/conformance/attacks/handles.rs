@@ -82,7 +82,7 @@ async fn a_pointer_into_nowhere_or_a_value_of_no_type_is_a_fault() {
         &handle("(call $log (i32.const 0) (i32.const 131000) (i32.const 2000000))"),
         &handle("(call $panicked (i32.const -1) (i32.const -1))"),
         &handle("(call $get-url (i32.const 81) (i32.const 18) (i32.const 1024) (i32.const 1000000))"),
-        &handle("(call $wish (i32.const 74) (i32.const 4) (i32.const -8) (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 512))"),
+        &handle("(call $find (i32.const -8) (i32.const 3))"),
         // A list that is not where its alignment says.
         &handle("(call $cell-get (call $cell) (i32.const 1026) (i32.const 1) (i32.const 512))"),
         // Results that have no place.
@@ -144,8 +144,7 @@ async fn a_host_call_with_a_huge_payload_stops_the_turn() {
         &handle("(call $grow (i32.const 200)) (call $cell-get (call $cell) (i32.const 65536) (i32.const 1000000) (i32.const 512))"),
         &handle("(call $grow (i32.const 240)) (call $get-url (i32.const 81) (i32.const 18) (i32.const 65536) (i32.const 900000))"),
         &handle(
-            "(call $grow (i32.const 240)) (call $wish (i32.const 74) (i32.const 4)
-               (i32.const 65536) (i32.const 900000) (i32.const 0) (i32.const 0) (i32.const 512))",
+            "(call $grow (i32.const 240)) (call $find (i32.const 65536) (i32.const 900000))",
         ),
         // A rejection of 4 MiB.
         &handle("(call $grow (i32.const 100)) (call $reject (i32.const 65536) (i32.const 4194304))"),

@@ -5,12 +5,17 @@
 #[path = "../by_hand.rs"]
 mod by_hand;
 mod components;
+mod ends;
 mod handles;
+mod http;
+mod mix;
+mod names;
 mod neighbours;
 mod process;
 #[path = "../raw.rs"]
 mod raw;
 mod shares;
+mod time;
 
 use charm_conformance::*;
 use charm_host::*;

@@ -1,0 +1,147 @@
+//! `cargo xtask bench attacks`: how long a neighbour waits beside hostile charms, and beside honest ones of the same number
+//! that are as busy. Ratios of one run; nothing fails by a clock.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures and prints")]
+
+#[path = "../conformance/raw.rs"]
+#[allow(dead_code, reason = "shared with the chapter attacks")]
+mod raw;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use charm_conformance::*;
+use charm_host::*;
+use serde_json::json;
+
+/// Charms that are busy beside the neighbour.
+const BUSY: usize = 8;
+/// How long each is measured.
+const SPAN: Duration = Duration::from_secs(3);
+
+/// What a neighbour waited, and what was seen of the host meanwhile.
+struct Seen {
+    turns: usize,
+    p50: Duration,
+    p99: Duration,
+    max: Duration,
+    /// Longest wait for the host's state, which is behind the commit lock, by a thread that always asks.
+    lock: Duration,
+    /// Longest time in which the one worker of the runtime came to no other task.
+    step: Duration,
+}
+
+/// Asks a neighbour for one turn after another beside busy charms that all do `code`.
+fn measure(workers: usize, code: &str) -> Seen {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let home = Home::default();
+        let host = Arc::new(home.open().await);
+        let neighbour = probe(&host, "neighbour").await;
+        run(&host, neighbour, json!([["set", "n", [], 0]])).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let mut busy = Vec::new();
+        for number in 0..BUSY {
+            let charm = host.install(Charm::new(format!("busy-{number}"), raw::hostile(code))).await.unwrap();
+            let (host, over) = (host.clone(), over.clone());
+            busy.push(tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    // Two at a time: there is always one that waits for its turn.
+                    let ask = || host.request(NewEvent::new(charm, "run", value(json!(4))));
+                    let _ = futures_util::future::join(ask(), ask()).await;
+                }
+            }));
+        }
+        let watch = {
+            let (host, over) = (host.clone(), over.clone());
+            std::thread::spawn(move || {
+                longest(&over, || {
+                    host.counters();
+                })
+            })
+        };
+        let pulse = {
+            let over = over.clone();
+            tokio::spawn(async move {
+                let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+                while !over.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                longest
+            })
+        };
+        let asking = {
+            let (host, over) = (host.clone(), over.clone());
+            tokio::spawn(async move {
+                let (mut waits, start) = (Vec::new(), Instant::now());
+                while start.elapsed() < SPAN {
+                    let asked = Instant::now();
+                    let receipt = host
+                        .request(NewEvent::new(neighbour, "run", script(json!([["set", "n", [], waits.len()]]))))
+                        .await;
+                    assert_eq!(receipt.unwrap().outcome, Outcome::Committed);
+                    waits.push(asked.elapsed());
+                }
+                over.store(true, Ordering::Relaxed);
+                waits
+            })
+        };
+        let mut waits = asking.await.unwrap();
+        waits.sort_unstable();
+        let at = |part: usize| waits[(waits.len() * part / 100).min(waits.len() - 1)];
+        let (p50, p99, max) = (at(50), at(99), at(100));
+        let (lock, step) = (watch.join().unwrap(), pulse.await.unwrap());
+        for task in busy {
+            task.abort();
+        }
+        Seen { turns: waits.len(), p50, p99, max, lock, step }
+    })
+}
+
+/// The longest of many calls.
+fn longest(over: &AtomicBool, call: impl Fn()) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        call();
+        longest = longest.max(start.elapsed());
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    longest
+}
+
+/// An honest turn: computes a little, writes a little.
+const HONEST: &str = "(loop $work (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $work (i32.lt_u (local.get $i) (i32.const 100000))))
+    (call $set (call $cell))";
+
+fn main() {
+    let only: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    println!(
+        "a neighbour beside {BUSY} busy charms, {SPAN:?} each; times in ms; ratios to honest charms in the same run\n"
+    );
+    println!(
+        "{:<14} {:>6} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8}",
+        "beside", "turns", "p50", "p99", "max", "p99 x", "lock", "step"
+    );
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    let mut honest = Duration::ZERO;
+    for (kind, code) in [("honest", HONEST)].into_iter().chain(raw::KINDS) {
+        if !only.is_empty() && kind != "honest" && !only.iter().any(|name| name == kind) {
+            continue;
+        }
+        let (seen, one) = (measure(2, code), measure(1, code));
+        if kind == "honest" {
+            honest = seen.p99;
+        }
+        let ratio = seen.p99.as_secs_f64() / honest.as_secs_f64();
+        let Seen { turns, p50, p99, max, lock, .. } = seen;
+        let [p50, p99, max, lock, step] = [p50, p99, max, lock, one.step].map(ms);
+        println!("{kind:<14} {turns:>6} {p50:>8.2} {p99:>8.2} {max:>8.2} {ratio:>7.1} {lock:>7.2} {step:>8.2}");
+    }
+}
