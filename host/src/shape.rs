@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use ipld_core::ipld::Ipld;
-
 use crate::{
     limits::SHAPE_STEPS_MAX,
     path::Segment,
     value::{Kind, Mismatch, Value},
 };
 
+mod check;
 mod parse;
+
+use check::{Check, Stop};
 
 /// What values fit a cell or stream. Displayed in canonical text, which parses back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,43 +65,25 @@ impl Shape {
     /// # Errors
     /// [`Mismatch`] at the first place that does not fit; it names kinds and shapes, never the value.
     pub fn check(&self, value: &Value) -> Result<(), Mismatch> {
+        self.check_within(value, &mut { SHAPE_STEPS_MAX })
+    }
+
+    /// As `check`, with the steps that may be taken; what is left of them comes back.
+    pub(crate) fn check_within(&self, value: &Value, steps: &mut u32) -> Result<(), Mismatch> {
         if *self == Shape::Any {
             return Ok(());
         }
-        let tree: Ipld = value.decode().map_err(|_| self.mismatch(&[], "missing"))?;
-        let mut steps = SHAPE_STEPS_MAX;
-        if self.holds(&tree, &mut steps) {
-            return Ok(());
-        }
-        if steps == 0 {
-            return Err(Mismatch {
+        let mut check = Check { bytes: value.as_bytes(), steps: *steps };
+        let checked = check.item(self, 0);
+        *steps = check.steps;
+        match checked {
+            Ok(_) => Ok(()),
+            Err(Stop::Misfit(misfit)) => Err(misfit.explain()),
+            Err(Stop::Steps) => Err(Mismatch {
                 at: "/".to_owned(),
                 expected: format!("a value that is checked in {SHAPE_STEPS_MAX} steps"),
-                actual: kind_of(&tree).to_string(),
-            });
-        }
-        Err(self.explain(&tree, &mut Vec::new()))
-    }
-
-    /// Returns whether `value` fits; false also when the steps are used up. Allocates nothing.
-    fn holds(&self, value: &Ipld, steps: &mut u32) -> bool {
-        if *steps == 0 {
-            return false;
-        }
-        *steps -= 1;
-        match (self, value) {
-            (Shape::Any, _) => true,
-            (Shape::Kind(Kind::Float), Ipld::Integer(_)) => true,
-            (Shape::Kind(kind), _) => *kind == kind_of(value),
-            (Shape::Literal(text), Ipld::String(found)) => text == found,
-            (Shape::List(item), Ipld::List(items)) => items.iter().all(|value| item.holds(value, steps)),
-            (Shape::MapOf(item), Ipld::Map(entries)) => entries.values().all(|value| item.holds(value, steps)),
-            (Shape::Record(fields), Ipld::Map(entries)) => fields.iter().all(|(key, field)| match entries.get(key) {
-                Some(value) => field.shape.holds(value, steps),
-                None => field.optional,
+                actual: value.kind().to_string(),
             }),
-            (Shape::OneOf(shapes), _) => shapes.iter().any(|shape| shape.holds(value, steps)),
-            _ => false,
         }
     }
 
@@ -109,51 +92,6 @@ impl Shape {
             at: crate::value::at(path),
             expected: crate::error::clip(&self.to_string(), 256).to_string(),
             actual: actual.to_owned(),
-        }
-    }
-
-    /// Finds the first place of a value that does not fit. Keys that the shape does not name stay unnamed.
-    fn explain(&self, value: &Ipld, path: &mut Vec<Segment>) -> Mismatch {
-        let steps = &mut { SHAPE_STEPS_MAX };
-        let inside = match (self, value) {
-            (Shape::List(item), Ipld::List(items)) => {
-                let misfit = items.iter().position(|value| !item.holds(value, steps));
-                misfit.map(|index| (&**item, Segment::Index(index as u32), items.get(index)))
-            }
-            (Shape::MapOf(item), Ipld::Map(entries)) => {
-                let misfit = entries.values().find(|value| !item.holds(value, steps));
-                misfit.map(|value| (&**item, Segment::Key("*".to_owned()), Some(value)))
-            }
-            (Shape::Record(fields), Ipld::Map(entries)) => {
-                let misfit = fields.iter().find(|(key, field)| match entries.get(*key) {
-                    Some(value) => !field.shape.holds(value, steps),
-                    None => !field.optional,
-                });
-                misfit.map(|(key, field)| (&field.shape, Segment::Key(key.clone()), entries.get(key)))
-            }
-            (Shape::OneOf(shapes), _) => {
-                // The one alternative of the value's own kind says more than "no alternative fits".
-                let mut like = shapes.iter().filter(|shape| shape.is_container_of(value));
-                return match (like.next(), like.next()) {
-                    (Some(shape), None) => shape.explain(value, path),
-                    _ => self.mismatch(path, &kind_of(value).to_string()),
-                };
-            }
-            _ => None,
-        };
-        let Some((shape, segment, child)) = inside else { return self.mismatch(path, &kind_of(value).to_string()) };
-        path.push(segment);
-        match child {
-            Some(value) => shape.explain(value, path),
-            None => shape.mismatch(path, "missing"),
-        }
-    }
-
-    fn is_container_of(&self, value: &Ipld) -> bool {
-        match (self, value) {
-            (Shape::List(_), Ipld::List(_)) | (Shape::MapOf(_) | Shape::Record(_), Ipld::Map(_)) => true,
-            (Shape::OneOf(shapes), _) => shapes.iter().any(|shape| shape.is_container_of(value)),
-            _ => false,
         }
     }
 
@@ -187,20 +125,6 @@ impl Shape {
             // A map with any keys promises none of them; a record may hold more keys than it names.
             _ => false,
         }
-    }
-}
-
-fn kind_of(value: &Ipld) -> Kind {
-    match value {
-        Ipld::Null => Kind::Null,
-        Ipld::Bool(_) => Kind::Bool,
-        Ipld::Integer(_) => Kind::Integer,
-        Ipld::Float(_) => Kind::Float,
-        Ipld::String(_) => Kind::String,
-        Ipld::Bytes(_) => Kind::Bytes,
-        Ipld::List(_) => Kind::List,
-        Ipld::Map(_) => Kind::Map,
-        Ipld::Link(_) => Kind::Link,
     }
 }
 

@@ -122,10 +122,7 @@ impl Transaction {
         let value =
             Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
         let before = self.current(cell, path)?;
-        if before.as_ref().is_some_and(|before| before.get(&path.0) == Ok(Some(value.as_bytes()))) {
-            return Ok(());
-        }
-        let after = Value::set(before.as_ref(), &path.0, &value)?;
+        let Some(after) = Value::set(before.as_ref(), &path.0, &value)? else { return Ok(()) };
         if after.as_bytes().len() > max {
             return Err(Refusal::limit("value-bytes-max", max));
         }

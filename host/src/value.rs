@@ -14,7 +14,10 @@ mod edit;
 mod scan;
 
 pub use edit::Mismatch;
+#[cfg(test)]
+pub(crate) use scan::HEADS;
 pub use scan::{Invalid, Kind};
+pub(crate) use scan::{head, skip};
 
 use crate::{
     limits::VALUE_DEPTH_MAX,
@@ -104,15 +107,16 @@ impl Value {
         Ok(edit::find(&self.0, path)?.map(|range: Range<usize>| &self.0[range]))
     }
 
-    /// Returns `current` with `value` at `path`; missing parents are made (C3).
+    /// Returns `current` with `value` at `path`, none when it is there already; missing parents are made (C3, C4).
     ///
     /// # Errors
     /// [`Mismatch`] when the path leads through a value of another kind or past the end of a list.
-    pub fn set(current: Option<&Value>, path: &[Segment], value: &Value) -> Result<Value, Mismatch> {
+    pub fn set(current: Option<&Value>, path: &[Segment], value: &Value) -> Result<Option<Value>, Mismatch> {
         if path.is_empty() {
-            return Ok(value.clone());
+            return Ok((current != Some(value)).then(|| value.clone()));
         }
-        Ok(Value(edit::set(current.map(Value::as_bytes), path, value.as_bytes())?.into()))
+        let bytes = edit::set(current.map(Value::as_bytes), path, value.as_bytes())?;
+        Ok(bytes.map(|bytes| Value(bytes.into())))
     }
 
     /// Returns the value without what is at `path`, none when nothing was there. `path` is not empty.

@@ -1,6 +1,9 @@
+use ipld_core::ipld::Ipld;
+use proptest::{collection, prelude::*};
 use serde_json::json;
 
 use super::*;
+use crate::value::HEADS;
 
 fn shape(text: &str) -> Shape {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -47,6 +50,15 @@ fn values_fit_or_the_place_is_named() {
     assert_eq!(error.at, "/scopes/0");
     let error = shape("{a: {b: int}?}").check(&value(json!({"a": {"b": true}}))).expect_err("misfit");
     assert_eq!(error.at, "/a/b");
+    let error =
+        shape("{a: int, b: {*: [int]}}").check(&value(json!({"a": 1, "b": {"k": [1, 2, "x"]}}))).expect_err("misfit");
+    assert_eq!((error.at.as_str(), error.expected.as_str()), ("/b/*/2", "int"));
+    let error =
+        shape("[{a: int, b: int, c?: int}]").check(&value(json!([{"a": 1, "b": 1}, {"c": 1}]))).expect_err("misfit");
+    assert_eq!((error.at.as_str(), error.actual.as_str()), ("/1/a", "missing"));
+    // Of two alternatives that are like the value, none is told.
+    let error = shape("{a: [int] | [string]}").check(&value(json!({"a": [true]}))).expect_err("misfit");
+    assert_eq!((error.at.as_str(), error.expected.as_str(), error.actual.as_str()), ("/a", "[int] | [string]", "list"));
     assert_eq!(shape("float").check(&value(json!(1))), Ok(()));
     assert_eq!(shape("\"a\"|\"b\"").check(&value(json!("b"))), Ok(()));
 }
@@ -69,5 +81,142 @@ fn fits_is_a_sound_order() {
         ("{a: int}", "{*: int}", false),
     ] {
         assert_eq!(shape(a).fits(&shape(b)), yes, "{a} fits {b}");
+    }
+}
+
+/// A5: where a value does not fit is known from the one pass that checks it, however deep that is.
+#[test]
+fn a_misfit_far_down_costs_one_pass() {
+    const LEVELS: usize = 58;
+    let wanted = shape(&format!("{}int{}", "{k: ".repeat(LEVELS), "}".repeat(LEVELS)));
+    let one_of = shape(&format!("{}int{}", "{k: bool | ".repeat(LEVELS), "}".repeat(LEVELS)));
+    let filler = vec![Ipld::Null; 20_000];
+    let mut deep = Ipld::String("x".to_owned());
+    for level in 0..LEVELS {
+        let more = if level % 10 == 0 { filler.clone() } else { Vec::new() };
+        deep = Ipld::Map([("k".to_owned(), deep), ("a".to_owned(), Ipld::List(more))].into());
+    }
+    let deep = Value::encode(&deep).expect("in the data model");
+    for shape in [wanted, one_of] {
+        let before = HEADS.get();
+        let error = shape.check(&deep).expect_err("misfit");
+        let count = HEADS.get() - before;
+        assert!(error.at.starts_with("/k/k/k/k") && error.expected.ends_with("int"), "{error}");
+        assert!(count <= 2 * deep.as_bytes().len() as u64, "{count} heads");
+    }
+}
+
+/// A5: nested alternatives that all fit until the end are tried until the steps are used up, no longer.
+#[test]
+fn a_check_ends_with_its_steps() {
+    let nested = (0..8).fold("int".to_owned(), |inner, _| format!("{{a: {inner}}}|{{a: {inner}}}"));
+    let deep = (0..8).fold(json!("x"), |inner, _| json!({ "a": inner }));
+    let mut steps = SHAPE_STEPS_MAX;
+    shape(&nested).check_within(&value(deep.clone()), &mut steps).expect_err("misfit");
+    assert!(SHAPE_STEPS_MAX - steps > 256, "every alternative was tried");
+    let mut steps = 100;
+    let error = shape(&nested).check_within(&value(deep), &mut steps).expect_err("out of steps");
+    assert!(error.expected.contains("is checked in") && steps == 0, "{error}");
+    // Fields that nobody has are looked for as well.
+    let optional = shape(&format!("[{{{}}}]", (0..300).map(|n| format!("k{n}?: int")).collect::<Vec<_>>().join(",")));
+    let empty = value(json!(vec![json!({}); 10_000]));
+    let mut steps = SHAPE_STEPS_MAX;
+    optional.check_within(&empty, &mut steps).expect_err("out of steps");
+    assert_eq!(steps, 0);
+}
+
+// -- against a model on trees --
+
+fn kind_of(value: &Ipld) -> Kind {
+    match value {
+        Ipld::Null => Kind::Null,
+        Ipld::Bool(_) => Kind::Bool,
+        Ipld::Integer(_) => Kind::Integer,
+        Ipld::Float(_) => Kind::Float,
+        Ipld::String(_) => Kind::String,
+        Ipld::Bytes(_) => Kind::Bytes,
+        Ipld::List(_) => Kind::List,
+        Ipld::Map(_) => Kind::Map,
+        Ipld::Link(_) => Kind::Link,
+    }
+}
+
+fn holds(shape: &Shape, value: &Ipld) -> bool {
+    match (shape, value) {
+        (Shape::Any, _) => true,
+        (Shape::Kind(Kind::Float), Ipld::Integer(_)) => true,
+        (Shape::Kind(kind), _) => *kind == kind_of(value),
+        (Shape::Literal(text), Ipld::String(found)) => text == found,
+        (Shape::List(item), Ipld::List(items)) => items.iter().all(|value| holds(item, value)),
+        (Shape::MapOf(item), Ipld::Map(entries)) => entries.values().all(|value| holds(item, value)),
+        (Shape::Record(fields), Ipld::Map(entries)) => fields.iter().all(|(key, field)| match entries.get(key) {
+            Some(value) => holds(&field.shape, value),
+            None => field.optional,
+        }),
+        (Shape::OneOf(shapes), _) => shapes.iter().any(|shape| holds(shape, value)),
+        _ => false,
+    }
+}
+
+fn any_shape() -> impl Strategy<Value = Shape> {
+    let leaf = prop_oneof![
+        Just(Shape::Any),
+        prop::sample::select(vec![Kind::Null, Kind::Bool, Kind::Integer, Kind::Float, Kind::String, Kind::Bytes])
+            .prop_map(Shape::Kind),
+        "[ab]{0,2}".prop_map(Shape::Literal),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let field = (any::<bool>(), inner.clone()).prop_map(|(optional, shape)| Field { optional, shape });
+        prop_oneof![
+            inner.clone().prop_map(|item| Shape::List(Box::new(item))),
+            inner.clone().prop_map(|item| Shape::MapOf(Box::new(item))),
+            collection::btree_map("[abc]{1,2}", field, 0..4).prop_map(Shape::Record),
+            collection::vec(inner, 2..4).prop_map(Shape::OneOf),
+        ]
+    })
+}
+
+/// A value that fits, mostly: what the shape asks for, with a few changes.
+fn like(shape: &Shape, choices: &mut dyn Iterator<Item = u8>) -> Ipld {
+    let mut choose = || choices.next().unwrap_or_default();
+    match shape {
+        _ if choose() % 16 == 15 => Ipld::Bool(true),
+        Shape::Any | Shape::Kind(Kind::Integer | Kind::Float) => Ipld::Integer(i128::from(choose())),
+        Shape::Kind(Kind::Null) => Ipld::Null,
+        Shape::Kind(Kind::Bool) => Ipld::Bool(false),
+        Shape::Kind(Kind::Bytes) => Ipld::Bytes(vec![choose(); 3]),
+        Shape::Kind(_) => Ipld::String("text".to_owned()),
+        Shape::Literal(text) => Ipld::String(text.clone()),
+        Shape::List(item) => Ipld::List((0..choose() % 4).map(|_| like(item, choices)).collect()),
+        Shape::MapOf(item) => Ipld::Map((0..choose() % 4).map(|n| (format!("k{n}"), like(item, choices))).collect()),
+        Shape::Record(fields) => {
+            let mut entries: BTreeMap<String, Ipld> = BTreeMap::new();
+            for (key, field) in fields {
+                if !(field.optional && choices.next().unwrap_or_default() % 2 == 0) {
+                    entries.insert(key.clone(), like(&field.shape, choices));
+                }
+            }
+            if choices.next().unwrap_or_default() % 4 == 0 {
+                entries.insert("more".to_owned(), Ipld::List(vec![Ipld::Null]));
+            }
+            Ipld::Map(entries)
+        }
+        Shape::OneOf(shapes) => {
+            let at = choose() as usize % shapes.len();
+            like(&shapes[at], choices)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// C2, H2: a value fits on its bytes if it fits as a tree.
+    #[test]
+    fn values_fit_as_they_do_as_trees(shape in any_shape(), choices in collection::vec(any::<u8>(), 0..60)) {
+        let tree = like(&shape, &mut choices.into_iter());
+        let value = Value::encode(&tree).expect("in the data model");
+        let found = shape.check(&value);
+        prop_assert_eq!(found.is_ok(), holds(&shape, &tree), "{} for {:?}: {:?}", shape, tree, found);
     }
 }

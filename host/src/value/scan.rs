@@ -98,8 +98,16 @@ impl fmt::Display for Kind {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Heads read on this thread: what tests count instead of time.
+    pub(crate) static HEADS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// Reads the head of the item at `at`: major type, argument, offset of what follows.
-pub(super) fn head(bytes: &[u8], at: usize) -> Result<(u8, u64, usize), Invalid> {
+pub(crate) fn head(bytes: &[u8], at: usize) -> Result<(u8, u64, usize), Invalid> {
+    #[cfg(test)]
+    HEADS.set(HEADS.get() + 1);
     let first = *bytes.get(at).ok_or(Invalid::Truncated)?;
     let (major, info) = (first >> 5, first & 0x1f);
     if info < 24 {
@@ -225,23 +233,21 @@ impl Scan<'_> {
     }
 }
 
-/// Returns the offset behind the checked item at `at`.
-pub(super) fn skip(bytes: &[u8], at: usize) -> usize {
-    let mut items = 1u64;
-    let mut at = at;
-    while items > 0 {
-        let Ok((major, argument, next)) = head(bytes, at) else { return bytes.len() };
-        items -= 1;
-        at = next;
+/// Returns the offset behind the checked item at `at`, and how many items were passed, keys included.
+pub(crate) fn skip(bytes: &[u8], at: usize) -> (usize, u64) {
+    let (mut at, mut left, mut passed) = (at, 1u64, 0u64);
+    while left > 0 {
+        let Ok((major, argument, next)) = head(bytes, at) else { return (bytes.len(), passed) };
+        (at, left, passed) = (next, left - 1, passed + 1);
         match major {
             2 | 3 => at += argument as usize,
-            4 => items += argument,
-            5 => items += argument * 2,
-            6 => items += 1,
+            4 => left += argument,
+            5 => left += argument * 2,
+            6 => left += 1,
             _ => {}
         }
     }
-    at
+    (at, passed)
 }
 
 /// Appends the head of an item in its shortest form.
