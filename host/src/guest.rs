@@ -4,12 +4,14 @@
 //! memory between turns. Only modules below this one name wasmtime.
 
 mod bindings;
+mod budget;
 mod calls;
 mod config;
 mod ctx;
 mod engine;
 mod fault;
 mod load;
+
 mod wasi;
 
 pub use ctx::Facts;

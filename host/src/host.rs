@@ -118,7 +118,7 @@ impl HostBuilder {
         };
         // wasmtime's cache takes absolute folders only.
         let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
-        let guests = Guests::start(limits.clone(), cache.as_deref(), &*env).map_err(OpenError::Engine)?;
+        let guests = Guests::start(limits.clone(), cache.as_deref(), env.clone()).map_err(OpenError::Engine)?;
         let ready = Arc::new(Ready::default());
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);

@@ -17,6 +17,7 @@
 mod archive;
 mod cell;
 mod charms;
+mod cost;
 mod counters;
 mod descriptor;
 mod did;

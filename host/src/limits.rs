@@ -36,12 +36,14 @@ pub const HOST_STACK_BYTES: usize = 512 << 10;
 pub struct Limits {
     /// Linear memory of a turn, in bytes, all memories of the component together.
     pub memory_bytes_max: usize,
-    /// Wasm instructions of a turn, in fuel units. Replays alike everywhere, so outcomes come from here first.
+    /// Wasm instructions and host calls of a turn, in fuel units (docs/fuel.md). Replays alike everywhere, so outcomes
+    /// come from here first.
     pub fuel_max: u64,
     /// Fuel after which a turn lets others run; a tick every 10 ms does so too. Without ticks, as in a simulation, a turn
     /// is cut at the same places in every run.
     pub fuel_slice: u64,
-    /// Time a turn may compute, in milliseconds; waiting for HTTP does not count. A backstop for what fuel misses.
+    /// Time that one attempt at a turn may be on a thread, in milliseconds; waiting, in line or for HTTP, does not count.
+    /// A backstop for what fuel misses.
     pub compute_ms_max: u64,
     /// Elements of a turn's tables, together. Large tables cost page-table work at every turn.
     pub table_elements_max: usize,
@@ -115,7 +117,7 @@ impl Default for Limits {
         Limits {
             memory_bytes_max: 16 << 20,
             fuel_max: 1_000_000_000,
-            fuel_slice: 10_000_000,
+            fuel_slice: 2_000_000,
             compute_ms_max: 5_000,
             table_elements_max: 1_000,
             stack_bytes_max: 512 << 10,

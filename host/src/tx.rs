@@ -10,7 +10,11 @@ mod read_set;
 mod refusal;
 mod versions;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
 
 pub use committer::{Accepted, Committer, Failure, Refused};
 pub use conflict::{Cause, Tries};
@@ -19,10 +23,11 @@ pub use versions::{Version, Versions};
 
 use crate::{
     cell::{CellId, check_name},
+    cost,
     did::Did,
     directory::Directory,
     event::{Event, EventId, OnCommit},
-    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, VALUE_DEPTH_MAX},
+    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
     meter::{Amount, Sender},
     path::{Path, Segment},
     shape::Shape,
@@ -52,6 +57,8 @@ pub struct Transaction {
     mint: Arc<Mint>,
     /// Position of the event that this turn handles: ids of its sends derive from it.
     position: u64,
+    /// What its calls have cost since that was last asked.
+    cost: u64,
 }
 
 impl Transaction {
@@ -72,6 +79,7 @@ impl Transaction {
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
             position: queued.position,
+            cost: 0,
         }
     }
 
@@ -91,11 +99,17 @@ impl Transaction {
         self.snapshot.is_lost()
     }
 
+    /// Returns what its calls have cost since this was last asked, in fuel.
+    pub fn take_cost(&mut self) -> u64 {
+        std::mem::take(&mut self.cost)
+    }
+
     /// Reads at a path: own writes first, else the snapshot, adding to the read set.
     ///
     /// # Errors
     /// `Denied`, `TypeMismatch`, `Limit`.
     pub fn get(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
+        self.cost += cost::CELL;
         check_path(path)?;
         if !self.directory.may_read(&self.writer, &cell.owner, &cell.name) {
             return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
@@ -104,10 +118,12 @@ impl Transaction {
             Some(written) if cell.owner == self.writer => written.clone(),
             _ => self.observe(cell, path)?,
         };
-        match value {
-            Some(value) => Ok(value.get(&path.0)?.map(<[u8]>::to_vec)),
-            None => Ok(None),
-        }
+        let Some(value) = value else { return Ok(None) };
+        // The commit may have to look for it again.
+        self.cost += if path.is_root() { 0 } else { 2 * cost::scanned(value.as_bytes().len()) };
+        let found = value.get(&path.0)?.map(<[u8]>::to_vec);
+        self.cost += cost::copied(found.as_ref().map_or(0, Vec::len));
+        Ok(found)
     }
 
     /// Stages a write at a path.
@@ -115,13 +131,16 @@ impl Transaction {
     /// # Errors
     /// `WriteIsolation` for a cell of another DID (T2), `TypeMismatch`, `Invalid`, `Limit`.
     pub fn set(&mut self, cell: &CellId, path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
+        self.cost += cost::CELL + cost::copied(bytes.len());
         self.check_writer(cell)?;
         check_path(path)?;
         let max = self.limits.value_bytes_max;
+        self.cost += cost::scanned(bytes.len().min(max));
         let depth = VALUE_DEPTH_MAX - path.0.len();
         let value =
             Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
         let before = self.current(cell, path)?;
+        self.search(before.as_ref(), path);
         let Some(after) = Value::set(before.as_ref(), &path.0, &value)? else { return Ok(()) };
         if after.as_bytes().len() > max {
             return Err(Refusal::limit("value-bytes-max", max));
@@ -134,9 +153,11 @@ impl Transaction {
     /// # Errors
     /// As `set`.
     pub fn remove(&mut self, cell: &CellId, path: &Path) -> Result<(), Refusal> {
+        self.cost += cost::CELL;
         self.check_writer(cell)?;
         check_path(path)?;
         let Some(before) = self.current(cell, path)? else { return Ok(()) };
+        self.search(Some(&before), path);
         if path.is_root() {
             return self.stage(cell, None);
         }
@@ -157,10 +178,14 @@ impl Transaction {
         payload: &[u8],
         on_commit: Option<(&str, &[u8])>,
     ) -> Result<EventId, Refusal> {
+        let tag_bytes = on_commit.map_or(0, |(_, tag)| tag.len());
+        self.cost += cost::SEND + cost::copied(payload.len() + tag_bytes);
         if self.sends.len() >= self.limits.sends_max {
             return Err(Refusal::limit("sends-max", self.limits.sends_max));
         }
         let max = self.limits.event_bytes_max;
+        let looked_at = payload.len().min(max) + tag_bytes.min(self.limits.tag_bytes_max);
+        self.cost += cost::scanned(looked_at) + cost::kept(looked_at);
         let payload = Value::from_bytes(payload, max, VALUE_DEPTH_MAX)
             .map_err(|error| Refusal::value(error, "event-bytes-max", max))?;
         let on_commit = on_commit.map(|(stream, tag)| self.on_commit(stream, tag)).transpose()?;
@@ -172,7 +197,10 @@ impl Transaction {
         }
         let deliver = self.directory.deliver(&self.writer, &to, stream);
         if let Ok(Some(shape)) = deliver {
-            shape.check(&payload)?;
+            let mut steps = SHAPE_STEPS_MAX;
+            let checked = shape.check_within(&payload, &mut steps);
+            self.cost += u64::from(SHAPE_STEPS_MAX - steps) * cost::SHAPE_STEP;
+            checked?;
         }
         // A send that will be refused takes no room, and learns nothing about the receiver.
         let goes = deliver.is_ok();
@@ -200,20 +228,23 @@ impl Transaction {
         self.directory.wish(&self.writer, tag, cells, streams)
     }
 
-    /// Checks that what the turn leaves written fits the declared shapes.
-    ///
-    /// # Errors
-    /// What is wrong, as the text of a fault.
-    pub fn check_end(&self) -> Result<(), String> {
-        let Some(entry) = self.directory.get(&self.writer) else { return Ok(()) };
-        for (name, value) in &self.writes {
-            if let (Some(shape), Some(value)) = (entry.descriptor.cells.get(&**name), value) {
-                shape
-                    .check(value)
-                    .map_err(|mismatch| format!("cell {name} does not fit its declared shape: {mismatch}"))?;
-            }
-        }
-        Ok(())
+    /// Returns the first cell after `last` that the turn leaves written, by name, and its bytes.
+    pub fn written_after(&self, last: Option<&str>) -> Option<(Arc<str>, usize)> {
+        let after = last.map_or(Unbounded, Excluded);
+        let (name, value) = self.writes.range::<str, _>((after, Unbounded)).next()?;
+        Some((name.clone(), value.as_ref().map_or(0, |value| value.as_bytes().len())))
+    }
+
+    /// Checks that what the turn leaves written in a cell fits its declared shape: what is wrong, as the text of a fault,
+    /// and what the check has cost.
+    pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
+        let shape = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
+        let (Some(shape), Some(Some(value))) = (shape, self.writes.get(name)) else { return (Ok(()), 0) };
+        let mut steps = SHAPE_STEPS_MAX;
+        let checked = shape
+            .check_within(value, &mut steps)
+            .map_err(|mismatch| format!("cell {name} does not fit its declared shape: {mismatch}"));
+        (checked, u64::from(SHAPE_STEPS_MAX - steps) * cost::SHAPE_STEP)
     }
 
     fn check_writer(&self, cell: &CellId) -> Result<(), Refusal> {
@@ -231,6 +262,12 @@ impl Transaction {
         }
         self.reads_count += 1;
         Ok(self.reads.read(&self.snapshot, cell, path))
+    }
+
+    /// Adds what it costs to search a value for a path and to copy it.
+    fn search(&mut self, value: Option<&Value>, path: &Path) {
+        let bytes = value.filter(|_| !path.is_root()).map_or(0, |value| value.as_bytes().len());
+        self.cost += cost::scanned(bytes) + 2 * cost::copied(bytes);
     }
 
     /// Returns the writer's cell as it stands. What a write at a path keeps of it is a read.

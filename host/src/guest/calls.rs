@@ -14,6 +14,7 @@ use super::{
     ctx::Ctx,
 };
 use crate::{
+    cost,
     error::clip,
     path::{Path, Segment},
     tx::Refusal,
@@ -107,7 +108,12 @@ fn called(name: &'static str) {
     tracing::trace!(target: "charm::call", "{name}");
 }
 
-fn path(segments: Vec<types::Segment>) -> Path {
+fn path(ctx: &mut Ctx, segments: Vec<types::Segment>) -> Path {
+    let bytes = |segment: &types::Segment| match segment {
+        types::Segment::Key(key) => key.len(),
+        types::Segment::Index(_) => 0,
+    };
+    ctx.charge(segments.len() as u64 * cost::PATH_STEP + cost::copied(segments.iter().map(bytes).sum()));
     let segment = |segment| match segment {
         types::Segment::Key(key) => Segment::Key(key),
         types::Segment::Index(index) => Segment::Index(index),
@@ -121,6 +127,7 @@ fn owner(ctx: &mut Ctx, named: Option<String>) -> Result<crate::did::Did, CallEr
     match named {
         None => Ok(own),
         Some(text) => {
+            ctx.charge(cost::DID_READ + cost::copied(text.len()));
             text.parse().map_err(|error: crate::did::DidError| Refusal::Invalid(format!("owner: {error}")).into())
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 
-use super::{calls::CallError, wasi::Wasi};
+use super::{budget::Account, calls::CallError, wasi::Wasi};
 use crate::{
     cell::CellId,
+    cost,
     did::Did,
     event::EventId,
     http::Outbound,
@@ -56,6 +57,8 @@ pub struct Ctx {
     pub log_left: usize,
     /// What the guest said before it trapped.
     pub panic: Option<String>,
+    /// What its host calls cost.
+    pub account: Account,
     /// The bound that made a growth fail, if one did.
     pub over: Option<&'static str>,
     /// Only for components that import WASI; made at the first use.
@@ -78,6 +81,7 @@ impl Ctx {
             random: 0,
             log_left: limits.log_bytes_max,
             panic: None,
+            account: Account::default(),
             over: None,
             wasi: None,
             limits,
@@ -90,6 +94,18 @@ impl Ctx {
     pub fn turn(limits: Arc<Limits>, tx: Transaction, outbound: Outbound, facts: Facts) -> Ctx {
         let random = facts.seed;
         Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..Ctx::bare(limits) }
+    }
+
+    /// Adds to what the present host call costs.
+    pub fn charge(&mut self, cost: u64) {
+        self.account.charge(cost);
+    }
+
+    /// Returns what host calls have cost since this was last asked.
+    pub fn take_cost(&mut self) -> u64 {
+        let staged = self.tx.as_mut().map_or(0, Transaction::take_cost);
+        let random = self.wasi.as_ref().map_or(0, |wasi| wasi.take_random());
+        self.account.take().saturating_add(staged).saturating_add(random * cost::RANDOM_BYTE)
     }
 
     /// Returns the turn's transaction.

@@ -10,12 +10,14 @@ use wasmtime::{
 use super::{
     End, Fault, Outcome,
     bindings::Charm,
+    budget::{OnThread, arm, pay, yield_now},
     config::config,
     ctx::{Ctx, Facts},
     load::Prepared,
     wasi,
 };
 use crate::{
+    cost,
     env::Env,
     error::clip,
     http::Outbound,
@@ -33,6 +35,7 @@ pub struct Guests {
     pub(super) plain: Linker<Ctx>,
     pub(super) with_wasi: Linker<Ctx>,
     pub(super) limits: Arc<Limits>,
+    env: Arc<dyn Env>,
     /// Charms are described one at a time: that takes the one slot that no turn has.
     pub(super) describing: tokio::sync::Mutex<()>,
 }
@@ -42,14 +45,15 @@ impl Guests {
     ///
     /// # Errors
     /// When the limits do not fit the machine.
-    pub fn start(limits: Arc<Limits>, cache: Option<&Path>, env: &dyn Env) -> Result<Guests, String> {
+    pub fn start(limits: Arc<Limits>, cache: Option<&Path>, env: Arc<dyn Env>) -> Result<Guests, String> {
         let build = || -> wasmtime::Result<Guests> {
             let engine = Engine::new(&config(&limits, cache)?)?;
             let mut plain = Linker::new(&engine);
             Charm::add_to_linker::<Ctx, HasSelf<Ctx>>(&mut plain, |ctx| ctx)?;
             let mut with_wasi = plain.clone();
             wasi::add_to_linker(&mut with_wasi)?;
-            Ok(Guests { engine, plain, with_wasi, limits: limits.clone(), describing: Default::default() })
+            let (limits, env) = (limits.clone(), env.clone());
+            Ok(Guests { engine, plain, with_wasi, limits, env, describing: Default::default() })
         };
         let guests = build().map_err(|error| clip(&format!("{error:#}"), 512).into_owned())?;
         let engine = guests.engine.weak();
@@ -66,21 +70,21 @@ impl Guests {
         Ok(guests)
     }
 
-    pub(super) fn store(&self, ctx: Ctx) -> Store<Ctx> {
-        let limits = &self.limits;
+    /// Returns a store for one attempt, and what its time on threads is counted with.
+    pub(super) fn store(&self, ctx: Ctx) -> (Store<Ctx>, Arc<OnThread>) {
+        let (limits, on_thread) = (&self.limits, OnThread::new(self.env.clone()));
         let mut store = Store::new(&self.engine, ctx);
         store.limiter(|ctx| ctx);
-        store.set_fuel(limits.fuel_max).expect("the engine is configured with fuel");
-        store.fuel_async_yield_interval(Some(limits.fuel_slice.max(1))).expect("the engine is configured with fuel");
+        arm(&mut store, on_thread.clone(), limits.fuel_max, limits.fuel_slice)
+            .expect("the engine is configured with fuel");
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
         store.set_max_component_handles(limits.handles_max);
-        let mut ticks = limits.compute_ms_max / TICK.as_millis() as u64 + 1;
+        let (time_max, time) = (Duration::from_millis(limits.compute_ms_max), on_thread.clone());
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
-            ticks -= 1;
-            if ticks == 0 { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+            if time.spent() > time_max { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
-        store
+        (store, on_thread)
     }
 
     /// Calls `handle` on a fresh instance. Always runs to its end: a guest is stopped by a trap, never by
@@ -96,8 +100,8 @@ impl Guests {
         let wasi = prepared.wasi.then(|| wasi::Wasi::new(facts.time_ms, facts.seed));
         let mut ctx = Ctx::turn(self.limits.clone(), tx, outbound, facts);
         ctx.wasi = wasi;
-        let mut store = self.store(ctx);
-        let result = self.call(prepared, &mut store, queued).await;
+        let (mut store, on_thread) = self.store(ctx);
+        let (result, misfit) = on_thread.run(self.turn(prepared, &mut store, queued)).await;
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
             Ok(_) => None,
@@ -108,13 +112,55 @@ impl Guests {
         let outcome = match (result, fault, tx) {
             (_, _, Some(tx)) if tx.is_lost() => Outcome::Lost,
             (Ok(Err(text)), ..) => Outcome::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
-            (Ok(Ok(())), _, Some(tx)) => match tx.check_end() {
-                Ok(()) => Outcome::Done(Box::new(tx)),
-                Err(why) => Outcome::Fault(Fault::new(why)),
+            (Ok(Ok(())), _, Some(tx)) => match misfit {
+                None => Outcome::Done(Box::new(tx)),
+                Some(why) => Outcome::Fault(Fault::new(why)),
             },
             (_, fault, _) => Outcome::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
         };
         End { outcome, outbound: outbound.unwrap_or_default() }
+    }
+
+    /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.
+    async fn turn(
+        &self,
+        prepared: &Prepared,
+        store: &mut Store<Ctx>,
+        queued: &Queued,
+    ) -> (wasmtime::Result<Result<(), String>>, Option<String>) {
+        let ended = self.call(prepared, store, queued).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            return (ended, None);
+        }
+        match self.check_written(store).await {
+            Ok(misfit) => (ended, misfit),
+            Err(trap) => (Err(trap), None),
+        }
+    }
+
+    /// Checks the written cells against their declared shapes, one by one, from the turn's own fuel and in slices.
+    async fn check_written(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Option<String>> {
+        let (mut last, mut since): (Option<Arc<str>>, u64) = (None, 0);
+        while let Some(tx) = &store.data().tx
+            && let Some((name, bytes)) = tx.written_after(last.as_deref())
+        {
+            since += cost::kept(bytes);
+            if since >= self.limits.fuel_slice / 8 {
+                since = 0;
+                yield_now().await;
+            }
+            let (checked, cost) = match &store.data().tx {
+                Some(tx) => tx.check_written(&name),
+                None => (Ok(()), 0),
+            };
+            pay(store, cost::kept(bytes) + cost)?;
+            if let Err(misfit) = checked {
+                return Ok(Some(misfit));
+            }
+            since += cost;
+            last = Some(name);
+        }
+        Ok(None)
     }
 
     async fn call(

@@ -92,8 +92,8 @@ impl Guests {
         let _slot = self.describing.lock().await;
         let mut ctx = Ctx::bare(self.limits.clone());
         ctx.wasi = prepared.wasi.then(|| wasi::Wasi::new(0, 0));
-        let mut store = self.store(ctx);
-        let charm = match prepared.pre.instantiate_async(&mut store).await {
+        let (mut store, on_thread) = self.store(ctx);
+        let charm = match on_thread.run(prepared.pre.instantiate_async(&mut store)).await {
             Ok(charm) => charm,
             Err(error) => {
                 let fault = Fault::explain(&error, &store, &self.limits).message;
@@ -102,7 +102,7 @@ impl Guests {
                 return Err(if ran { LoadError::Describe(fault) } else { LoadError::Limit(fault) });
             }
         };
-        let told = match charm.call_describe(&mut store).await {
+        let told = match on_thread.run(charm.call_describe(&mut store)).await {
             Ok(told) => told,
             Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &self.limits).message)),
         };

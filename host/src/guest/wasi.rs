@@ -3,9 +3,16 @@
 //! Served by wasmtime-wasi with the turn's time and seed; output goes to the log. Clocks stand still in a
 //! turn, so the calls that wait for one are traps.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, TryRng, rngs::StdRng};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{
     HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
@@ -21,6 +28,7 @@ use wasmtime_wasi::{
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::ctx::Ctx;
+use crate::cost;
 
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
 const SERVED: [&str; 11] = [
@@ -46,6 +54,31 @@ pub fn serves(import: &str) -> bool {
 pub struct Wasi {
     ctx: WasiCtx,
     output: MemoryOutputPipe,
+    /// Bytes of randomness given out since that was last asked.
+    random: Arc<AtomicU64>,
+}
+
+/// A generator whose bytes are counted.
+struct Counted {
+    random: StdRng,
+    bytes: Arc<AtomicU64>,
+}
+
+impl TryRng for Counted {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.random.try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.random.try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        self.bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        self.random.try_fill_bytes(out)
+    }
 }
 
 struct Still(Duration);
@@ -75,17 +108,24 @@ impl Wasi {
     pub fn new(time_ms: u64, seed: u64) -> Box<Wasi> {
         let time = Duration::from_millis(time_ms);
         let output = MemoryOutputPipe::new(OUTPUT_BYTES_MAX);
+        let random = Arc::new(AtomicU64::new(0));
+        let counted = |seed| Counted { random: StdRng::seed_from_u64(seed), bytes: random.clone() };
         let ctx = WasiCtx::builder()
             .wall_clock(Still(time))
             .monotonic_clock(Still(time))
-            .secure_random(StdRng::seed_from_u64(seed))
-            .insecure_random(StdRng::seed_from_u64(!seed))
+            .secure_random(counted(seed))
+            .insecure_random(counted(!seed))
             .insecure_random_seed(u128::from(seed))
             .max_random_size(64 << 10)
             .stdout(output.clone())
             .stderr(output.clone())
             .build();
-        Box::new(Wasi { ctx, output })
+        Box::new(Wasi { ctx, output, random })
+    }
+
+    /// Returns the bytes of randomness given out since this was last asked.
+    pub fn take_random(&self) -> u64 {
+        self.random.swap(0, Ordering::Relaxed)
     }
 
     /// Returns what the guest has written to its output.
@@ -96,6 +136,7 @@ impl Wasi {
 
 impl WasiView for Ctx {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.charge(cost::WASI);
         let wasi = self.wasi.get_or_insert_with(|| Wasi::new(0, 0));
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
     }
@@ -107,14 +148,19 @@ impl HasData for HasIo {
     type Data<'a> = &'a mut ResourceTable;
 }
 
+fn table(ctx: &mut Ctx) -> &mut ResourceTable {
+    ctx.charge(cost::WASI);
+    &mut ctx.table
+}
+
 /// Adds the served interfaces.
 ///
 /// # Errors
 /// Never with the fixed set of names.
 pub fn add_to_linker(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
-    io::error::add_to_linker::<Ctx, HasIo>(linker, |ctx| &mut ctx.table)?;
-    io::poll::add_to_linker::<Ctx, HasIo>(linker, |ctx| &mut ctx.table)?;
-    io::streams::add_to_linker::<Ctx, HasIo>(linker, |ctx| &mut ctx.table)?;
+    io::error::add_to_linker::<Ctx, HasIo>(linker, table)?;
+    io::poll::add_to_linker::<Ctx, HasIo>(linker, table)?;
+    io::streams::add_to_linker::<Ctx, HasIo>(linker, table)?;
     clocks::wall_clock::add_to_linker::<Ctx, WasiClocks>(linker, Ctx::clocks)?;
     clocks::monotonic_clock::add_to_linker::<Ctx, WasiClocks>(linker, Ctx::clocks)?;
     random::random::add_to_linker::<Ctx, WasiRandom>(linker, |ctx| ctx.ctx().ctx.random())?;

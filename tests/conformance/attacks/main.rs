@@ -6,6 +6,7 @@
 mod by_hand;
 mod components;
 mod ends;
+mod fuel;
 mod handles;
 mod http;
 mod mix;

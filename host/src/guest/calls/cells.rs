@@ -5,6 +5,7 @@ use wasmtime::component::Resource;
 use super::{CallError, called, owner, path};
 use crate::{
     cell::CellId,
+    cost,
     guest::{
         bindings::charm::host::{cells, types},
         ctx::{CellHandle, Ctx},
@@ -21,6 +22,7 @@ impl Ctx {
 impl cells::Host for Ctx {
     fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<CellHandle>, CallError> {
         called("cells.open");
+        self.charge(cost::CALL + cost::HANDLE);
         let owner = owner(self, named)?;
         let cell = CellId { owner, name: guest_name(&name)? };
         Ok(self.table.push(CellHandle(cell))?)
@@ -30,11 +32,13 @@ impl cells::Host for Ctx {
 impl cells::HostCell for Ctx {
     fn owner(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<String> {
         called("cells.owner");
+        self.charge(cost::CALL + cost::DID_SHOWN);
         Ok(self.cell(&handle)?.owner.to_string())
     }
 
     fn name(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<String> {
         called("cells.name");
+        self.charge(cost::CALL);
         Ok(self.cell(&handle)?.name.to_string())
     }
 
@@ -44,8 +48,10 @@ impl cells::HostCell for Ctx {
         segments: Vec<types::Segment>,
     ) -> Result<Option<Vec<u8>>, CallError> {
         called("cells.get");
+        self.charge(cost::CALL);
         let cell = self.cell(&handle)?;
-        Ok(self.tx()?.get(&cell, &path(segments))?)
+        let path = path(self, segments);
+        Ok(self.tx()?.get(&cell, &path)?)
     }
 
     fn set(
@@ -55,18 +61,23 @@ impl cells::HostCell for Ctx {
         value: Vec<u8>,
     ) -> Result<(), CallError> {
         called("cells.set");
+        self.charge(cost::CALL);
         let cell = self.cell(&handle)?;
-        Ok(self.tx()?.set(&cell, &path(segments), &value)?)
+        let path = path(self, segments);
+        Ok(self.tx()?.set(&cell, &path, &value)?)
     }
 
     fn remove(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<(), CallError> {
         called("cells.remove");
+        self.charge(cost::CALL);
         let cell = self.cell(&handle)?;
-        Ok(self.tx()?.remove(&cell, &path(segments))?)
+        let path = path(self, segments);
+        Ok(self.tx()?.remove(&cell, &path)?)
     }
 
     fn drop(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<()> {
         called("cells.drop");
+        self.charge(cost::CALL + cost::HANDLE);
         self.table.delete(handle)?;
         Ok(())
     }

@@ -1,31 +1,39 @@
 //! `wit/context.wit` (A1: no clock but the turn's, no randomness but the turn's).
 
 use super::called;
-use crate::guest::{bindings::charm::host::context, ctx::Ctx};
+use crate::{
+    cost,
+    guest::{bindings::charm::host::context, ctx::Ctx},
+};
 
 impl context::Host for Ctx {
     fn self_did(&mut self) -> wasmtime::Result<String> {
         called("context.self");
+        self.charge(cost::CALL + cost::DID_SHOWN);
         Ok(self.facts()?.charm.to_string())
     }
 
     fn sender(&mut self) -> wasmtime::Result<String> {
         called("context.sender");
+        self.charge(cost::CALL + cost::DID_SHOWN);
         Ok(self.facts()?.sender.to_string())
     }
 
     fn event(&mut self) -> wasmtime::Result<String> {
         called("context.event");
+        self.charge(cost::CALL + cost::DID_SHOWN);
         Ok(self.facts()?.event.to_string())
     }
 
     fn time(&mut self) -> wasmtime::Result<u64> {
         called("context.time");
+        self.charge(cost::CALL);
         Ok(self.facts()?.time_ms)
     }
 
     fn random(&mut self) -> wasmtime::Result<u64> {
         called("context.random");
+        self.charge(cost::CALL);
         self.facts()?;
         Ok(self.next_random())
     }

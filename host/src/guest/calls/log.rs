@@ -1,11 +1,15 @@
 //! `wit/log.wit`.
 
 use super::called;
-use crate::guest::{bindings::charm::host::log, ctx::Ctx};
+use crate::{
+    cost,
+    guest::{bindings::charm::host::log, ctx::Ctx},
+};
 
 impl log::Host for Ctx {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         called("log.log");
+        self.charge(cost::CALL + cost::LOG_LINE + cost::scanned(message.len()));
         let level = match level {
             log::Level::Debug => tracing::Level::DEBUG,
             log::Level::Info => tracing::Level::INFO,
@@ -18,6 +22,7 @@ impl log::Host for Ctx {
 
     fn panicked(&mut self, message: String) -> wasmtime::Result<()> {
         called("log.panicked");
+        self.charge(cost::CALL + cost::LOG_LINE + cost::scanned(message.len()));
         Ctx::panicked(self, &message);
         Ok(())
     }

@@ -1,0 +1,43 @@
+//! What host calls cost, in fuel: one unit is about a nanosecond, as one instruction of a guest is (docs/fuel.md).
+//!
+//! A call costs by what it is given, what it gives back and the size of the value concerned, also when it fails; never by
+//! how the host keeps that value or by what happened before. Worst cases were measured; changing a figure changes
+//! the outcome of turns near their bound, and nothing else.
+
+/// Every host call: the way there and back.
+pub const CALL: u64 = 100;
+/// Opening a handle or closing it.
+pub const HANDLE: u64 = 200;
+/// A DID that a guest gives as text: a point of the curve is decompressed.
+pub const DID_READ: u64 = 10_000;
+/// A DID that a guest gets as text.
+pub const DID_SHOWN: u64 = 1_500;
+/// One step of a path.
+pub const PATH_STEP: u64 = 50;
+/// A read, a write or a removal, beside its bytes.
+pub const CELL: u64 = 300;
+/// A send, beside its bytes.
+pub const SEND: u64 = 3_000;
+/// A line of log, beside its bytes.
+pub const LOG_LINE: u64 = 2_000;
+/// A call of WASI, the few bytes that it may carry included.
+pub const WASI: u64 = 2_000;
+/// A byte of randomness.
+pub const RANDOM_BYTE: u64 = 1;
+/// A step of a check or comparison of a shape.
+pub const SHAPE_STEP: u64 = 8;
+
+/// Returns the cost of bytes that are copied only.
+pub const fn copied(bytes: usize) -> u64 {
+    bytes as u64 / 8
+}
+
+/// Returns the cost of bytes that are looked at one by one, once: a value is checked, or searched for a path.
+pub const fn scanned(bytes: usize) -> u64 {
+    bytes as u64 * 2
+}
+
+/// Returns the cost of bytes that a commit keeps: encoded, hashed, written.
+pub const fn kept(bytes: usize) -> u64 {
+    bytes as u64 * 4
+}

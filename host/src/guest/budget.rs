@@ -1,0 +1,156 @@
+//! What an attempt at a turn takes of its host: fuel, which decides outcomes, and time on a thread, the backstop (A5).
+//!
+//! The engine counts a guest's instructions. What a host call costs is added to that when it returns: the table is in
+//! `cost.rs`. The engine lets others run after a slice of fuel; setting its fuel begins a slice anew, so what is left of
+//! the present one is kept here, and set as a shorter slice.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use wasmtime::{CallHook, Store, StoreContextMut, Trap};
+
+use super::ctx::Ctx;
+use crate::env::Env;
+
+/// Time that one attempt has been on a thread: not in line, not waiting.
+pub struct OnThread {
+    env: Arc<dyn Env>,
+    /// Nanoseconds of the polls that have ended.
+    spent: AtomicU64,
+    /// When the present poll began, by the monotonic clock.
+    since: AtomicU64,
+    /// Polls that have begun: the engine yields between them.
+    polls: AtomicU64,
+}
+
+impl OnThread {
+    /// Returns the time of an attempt that begins.
+    pub fn new(env: Arc<dyn Env>) -> Arc<OnThread> {
+        Arc::new(OnThread { env, spent: AtomicU64::new(0), since: AtomicU64::new(0), polls: AtomicU64::new(0) })
+    }
+
+    fn now(&self) -> u64 {
+        self.env.monotonic().as_nanos() as u64
+    }
+
+    fn polls(&self) -> u64 {
+        self.polls.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work`, counting its time on threads.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            let since = self.now();
+            self.since.store(since, Ordering::Relaxed);
+            self.polls.fetch_add(1, Ordering::Relaxed);
+            let polled = work.as_mut().poll(context);
+            self.spent.fetch_add(self.now().saturating_sub(since), Ordering::Relaxed);
+            polled
+        })
+        .await
+    }
+
+    /// Returns the time on threads so far; asked on the thread that runs the attempt.
+    pub fn spent(&self) -> Duration {
+        let present = self.now().saturating_sub(self.since.load(Ordering::Relaxed));
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed).saturating_add(present))
+    }
+}
+
+/// What the host counts beside the engine.
+#[derive(Default)]
+pub struct Account {
+    /// What the present host call costs so far.
+    owed: u64,
+    /// Fuel when the present slice began.
+    began: u64,
+    /// Polls by then.
+    polls: u64,
+    /// Whether the engine's slice is shorter than a whole one.
+    short: bool,
+}
+
+impl Account {
+    /// Adds to what the present host call costs.
+    pub fn charge(&mut self, cost: u64) {
+        self.owed = self.owed.saturating_add(cost);
+    }
+
+    /// Returns what is owed, and takes it as paid.
+    pub fn take(&mut self) -> u64 {
+        std::mem::take(&mut self.owed)
+    }
+}
+
+/// Gives a new store its fuel, and has its host calls paid for.
+///
+/// # Errors
+/// When the engine is configured without fuel.
+pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slice: u64) -> wasmtime::Result<()> {
+    let slice = slice.max(1);
+    store.set_fuel(fuel_max)?;
+    store.fuel_async_yield_interval(Some(slice))?;
+    store.call_hook(move |store, hook| match hook {
+        CallHook::CallingHost | CallHook::ReturningFromHost => settle(store, on_thread.polls(), slice),
+        CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
+    });
+    Ok(())
+}
+
+/// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way from the
+/// guest to the host and back, so also when the engine has yielded.
+fn settle(mut store: StoreContextMut<'_, Ctx>, polls: u64, slice: u64) -> wasmtime::Result<()> {
+    let ctx = store.data_mut();
+    let (owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);
+    if owed == 0 && !yielded {
+        return Ok(());
+    }
+    let fuel = store.get_fuel()?;
+    let account = &mut store.data_mut().account;
+    if yielded {
+        (account.began, account.polls) = (fuel, polls);
+    }
+    let left = fuel.saturating_sub(owed);
+    let used = account.began.saturating_sub(left);
+    let rest = if owed == 0 { slice } else { slice.saturating_sub(used).max(1) };
+    let short = std::mem::replace(&mut account.short, owed > 0);
+    if owed > 0 {
+        store.set_fuel(left)?;
+    }
+    if owed > 0 || short {
+        store.fuel_async_yield_interval(Some(rest))?;
+    }
+    if owed > 0 && left == 0 { Err(Trap::OutOfFuel.into()) } else { Ok(()) }
+}
+
+/// Takes `cost` out of a store's fuel between two calls.
+///
+/// # Errors
+/// The trap of a guest that has no fuel left.
+pub fn pay(store: &mut Store<Ctx>, cost: u64) -> wasmtime::Result<()> {
+    let left = store.get_fuel()?.saturating_sub(cost);
+    store.set_fuel(left)?;
+    if left == 0 { Err(Trap::OutOfFuel.into()) } else { Ok(()) }
+}
+
+/// Lets others run.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,232 @@
+//! Attacks on time: host calls that cost a guest nothing, checks that run past its fuel, slices that never end (A5).
+//! Fuel decides; what is counted is what it buys, never how long it takes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::*;
+
+/// The real world without ticks: a turn is cut by its fuel alone. Its clock stands still, and counts who looks at it: the
+/// host does so when a slice begins and when it ends.
+struct Untimed {
+    world: Arc<SystemEnv>,
+    looks: AtomicU64,
+}
+
+impl Untimed {
+    fn new() -> Arc<Untimed> {
+        Arc::new(Untimed { world: SystemEnv::current(), looks: AtomicU64::new(0) })
+    }
+}
+
+impl Env for Untimed {
+    fn now_ms(&self) -> u64 {
+        self.world.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        Duration::from_secs(3_600)
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        self.world.random(bytes);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.world.sleep(duration)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.world.spawn(task);
+    }
+
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        self.world.block(work)
+    }
+
+    fn tick(&self, _: Duration, _: Box<dyn FnMut() -> bool + Send>) {}
+}
+
+/// As deep as fits inside a script.
+const LEVELS: usize = 55;
+const BYTES: usize = 100_000;
+const FUEL_MAX: u64 = 200_000_000;
+const FUEL_SLICE: u64 = 2_000_000;
+const SLICES: u64 = FUEL_MAX / FUEL_SLICE;
+
+/// A value of many levels and many bytes, and the path to its deepest item.
+fn deep() -> (serde_json::Value, serde_json::Value) {
+    let inmost = json!({ "k": 1, "pad": "x".repeat(BYTES) });
+    let value = (1..LEVELS).fold(inmost, |inner, _| json!({ "k": inner }));
+    (value, json!(vec!["k"; LEVELS]))
+}
+
+async fn is_over_fuel(host: &Host, charm: Did, fuel_max: u64, steps: serde_json::Value) {
+    let receipt = run(host, charm, steps).await;
+    assert_eq!(receipt.message, Some(format!("over fuel-max {fuel_max}")), "{receipt:?}");
+    assert_eq!(receipt.outcome, Outcome::Faulted);
+}
+
+/// A5, C3: a path costs by the size of the value, in own writes as in the snapshot, found or not, also where it fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_cannot_search_a_large_value_for_ever() {
+    let fuel_max = 200_000_000;
+    let host = builder().limits(Limits { fuel_max, ..Limits::default() }).open().await.unwrap();
+    let neighbours = Neighbours::install(&host).await;
+    let evil = probe(&host, "evil").await;
+    let (value, path) = deep();
+    let (beside, wrong) = (json!(["k", "k", "other"]), json!(["k", "k", 0]));
+    let attack = async {
+        for step in [
+            json!(["get", "deep", path]),
+            json!(["get", "deep", beside]),
+            json!(["try", ["get", "deep", wrong]]),
+            json!(["set", "deep", path, 1]),
+            json!(["try", ["set", "deep", wrong, 1]]),
+            json!(["remove", "deep", beside]),
+        ] {
+            println!("{step}");
+            // 2,000 times 100,000 bytes are more than the fuel buys; ten times is not.
+            let written = json!(["set", "deep", [], value]);
+            is_over_fuel(&host, evil, fuel_max, json!([written, ["repeat", 2_000, step]])).await;
+            let receipt = run(&host, evil, json!([written, ["repeat", 10, step], ["remove", "deep", []]])).await;
+            assert_eq!(receipt.outcome, Outcome::Committed, "{step}: {receipt:?}");
+        }
+    };
+    neighbours.beside(&host, attack).await;
+}
+
+/// Returns the least fuel that a turn needs which reads and writes the cell `deep`, as `history` leaves it: between these.
+async fn least_fuel(
+    history: impl Fn(&serde_json::Value) -> Vec<serde_json::Value>,
+    (mut too_little, mut enough): (u64, u64),
+) -> u64 {
+    let (value, path) = deep();
+    // The history is made with fuel enough; the turn that is looked at comes after a restart.
+    let home = Home::default();
+    let host = home.builder().await.open().await.unwrap();
+    let charm = host.install(probe_charm("a")).await.unwrap();
+    for steps in history(&value) {
+        assert_eq!(run(&host, charm, steps).await.outcome, Outcome::Committed);
+    }
+    host.shutdown().await.unwrap();
+    while enough - too_little > 1 {
+        let middle = u64::midpoint(too_little, enough);
+        let limits = Limits { fuel_max: middle, ..Limits::default() };
+        let host = home.builder().await.limits(limits).open().await.unwrap();
+        // What it writes is removed at the end: it finds the same in each run.
+        let steps = json!([["get", "deep", path], ["set", "deep", ["k", "n"], 2], ["remove", "deep", ["k", "n"]]]);
+        let commits = match host.install(probe_charm("a").pinned(charm)).await {
+            Ok(_) => run(&host, charm, steps).await.outcome == Outcome::Committed,
+            Err(_) => false,
+        };
+        host.shutdown().await.unwrap();
+        *(if commits { &mut enough } else { &mut too_little }) = middle;
+    }
+    enough
+}
+
+/// A5: what a call costs does not depend on what happened to the cell before, or to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn fuel_is_the_same_whatever_happened_before() {
+    let short = |value: &serde_json::Value| vec![json!([["set", "deep", [], value]])];
+    let long = |value: &serde_json::Value| {
+        let others = (0..40).map(|n| json!([["set", format!("other-{n}"), [], value], ["set", "deep", [], n]]));
+        others.chain([json!([["set", "deep", [], value]])]).collect::<Vec<_>>()
+    };
+    let first = least_fuel(short, (0, 1 << 23)).await;
+    assert!(first > 500_000, "the calls cost by the size of the value: {first}");
+    assert_eq!(least_fuel(long, (first - 2, first + 2)).await, first);
+}
+
+/// Returns in how many slices a turn of these steps ran out of fuel.
+async fn slices(steps: serde_json::Value) -> u64 {
+    let env = Untimed::new();
+    let limits = Limits { fuel_max: FUEL_MAX, fuel_slice: FUEL_SLICE, ..Limits::default() };
+    let host = builder().env(env.clone()).limits(limits).open().await.unwrap();
+    let evil = probe(&host, "evil").await;
+    let before = env.looks.load(Ordering::Relaxed);
+    is_over_fuel(&host, evil, FUEL_MAX, steps).await;
+    (env.looks.load(Ordering::Relaxed) - before) / 2
+}
+
+/// A5: what host calls cost counts in the slice of fuel after which others run, without a tick too.
+#[tokio::test(flavor = "current_thread")]
+async fn host_calls_alone_fill_slices() {
+    let (value, path) = deep();
+    let slices = slices(json!([["set", "deep", [], value], ["repeat", 5_000, ["get", "deep", path]]])).await;
+    assert!((SLICES / 2..SLICES * 2).contains(&slices), "{slices} instead of {SLICES} slices");
+}
+
+/// A5: after host calls that end in the middle of a slice, a guest that only computes has whole slices again.
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_that_computes_after_host_calls_is_not_cut_finer() {
+    let (value, path) = deep();
+    for calls in 1..12 {
+        let steps = json!([["set", "deep", [], value], ["repeat", calls, ["get", "deep", path]], ["spin"]]);
+        let slices = slices(steps).await;
+        assert!((SLICES / 2..SLICES * 2).contains(&slices), "{slices} instead of {SLICES} slices");
+    }
+}
+
+/// A5: the backstop counts time on a thread by the clock, not ticks: while the clock stands still, none passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_are_not_time() {
+    let fuel_max = 1_000_000_000;
+    let limits = Limits { fuel_max, compute_ms_max: 1, ..Limits::default() };
+    let host = builder().env(Clock::new()).limits(limits).open().await.unwrap();
+    let evil = probe(&host, "evil").await;
+    is_over_fuel(&host, evil, fuel_max, json!([["spin"]])).await;
+}
+
+/// A5: every host call costs, also one that fails or gives nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_host_call_costs_fuel() {
+    // 20,000 calls with few instructions around each are within the fuel; with the calls they are not.
+    let (fuel_max, calls) = (1_000_000, 20_000);
+    let host = builder().limits(Limits { fuel_max, ..Limits::default() }).open().await.unwrap();
+    let neighbours = Neighbours::install(&host).await;
+    let handle = |call: &str| {
+        format!(
+            "(local.set $handle (call $cell)) (local.set $n (i32.const {calls}))
+             (loop $again {call}
+               (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))"
+        )
+    };
+    let named = "(i32.const 64) (i32.const 3)";
+    for (call, costs) in [
+        (String::new(), false),
+        ("(call $cell-owner (local.get $handle) (i32.const 512))".to_owned(), true),
+        ("(call $cell-get (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 512))".to_owned(), true),
+        // No value: refused.
+        (
+            "(call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512))"
+                .to_owned(),
+            true,
+        ),
+        ("(call $cell-remove (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 512))".to_owned(), true),
+        // No DID and no name: refused.
+        (format!("(call $cells-open (i32.const 1) {named} {named} (i32.const 512))"), true),
+        (format!("(call $streams-open (i32.const 1) {named} {named} (i32.const 512))"), true),
+        ("(call $cells-open (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512))".to_owned(), true),
+        ("(call $log (i32.const 0) (i32.const 0) (i32.const 0))".to_owned(), true),
+        ("(call $panicked (i32.const 0) (i32.const 0))".to_owned(), true),
+        ("(call $self-did (i32.const 512))".to_owned(), true),
+        ("(drop (call $time))".to_owned(), true),
+        ("(call $cell-drop (call $cell))".to_owned(), true),
+    ] {
+        let component = raw::charm(&[("in handle", &handle(&call))]);
+        let evil = host.install(Charm::new("evil", component)).await.unwrap();
+        let attack = async { host.request(NewEvent::new(evil, "run", value(json!(1)))).await.unwrap() };
+        let (receipt, _) = neighbours.beside(&host, attack).await;
+        let expected = if costs { Outcome::Faulted } else { Outcome::Committed };
+        assert_eq!(receipt.outcome, expected, "{call}: {receipt:?}");
+        assert_eq!(receipt.message.is_some_and(|message| message == format!("over fuel-max {fuel_max}")), costs, "{call}");
+    }
+}
