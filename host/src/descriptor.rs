@@ -1,11 +1,14 @@
-//! What a charm tells about itself, checked.
+//! What a charm tells about itself, checked (`wit/README.md`, "The description").
 
 use std::collections::BTreeMap;
 
+use ipld_core::ipld::Ipld;
+
 use crate::{
     cell::check_name,
-    limits::DECLARATIONS_MAX,
+    limits::{DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, VALUE_DEPTH_MAX},
     shape::{Shape, ShapeError},
+    value::Value,
 };
 
 /// Tags, cells and streams of a charm.
@@ -13,29 +16,119 @@ use crate::{
 pub struct Descriptor {
     /// Tags under which `wish` finds it, each starting with `#`.
     pub tags: Vec<String>,
-    /// Cells that others may be granted to read.
-    pub cells: BTreeMap<String, Shape>,
+    /// Cells with a shape; others may be granted to read those that are not private.
+    pub cells: BTreeMap<String, Declaration>,
     /// Streams that it handles.
-    pub streams: BTreeMap<String, Shape>,
+    pub streams: BTreeMap<String, Declaration>,
+    /// Keys that this host does not know, as they were told.
+    pub more: BTreeMap<String, Value>,
 }
 
-/// Checks a list of declarations; the error says which one is wrong and why.
-pub(crate) fn declarations(
+/// A cell or stream that a charm declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// What fits it.
+    pub shape: Shape,
+    /// Nobody can be granted it (A2).
+    pub private: bool,
+    /// Of a stream: only the host sends there, receipts of the charm's own sends (S6).
+    pub receipts: bool,
+    /// Keys that this host does not know, as they were told.
+    pub more: BTreeMap<String, Value>,
+}
+
+impl Declaration {
+    /// Returns whether others may be granted it (A2).
+    pub fn is_grantable(&self) -> bool {
+        !self.private && !self.receipts
+    }
+}
+
+impl Descriptor {
+    /// Reads what `describe` returned; the error says what is wrong with it.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Descriptor, String> {
+        if bytes.len() > DESCRIPTION_BYTES_MAX {
+            return Err(format!("over description-bytes-max {DESCRIPTION_BYTES_MAX}"));
+        }
+        let value = Value::from_bytes(bytes, DESCRIPTION_BYTES_MAX, VALUE_DEPTH_MAX);
+        let value = value.map_err(|error| format!("the description is no value: {error}"))?;
+        let told = value.decode().map_err(|error| format!("the description is no value: {error}"))?;
+        let mut told = map("the description", told)?;
+        let tags = told.remove("tags").map_or(Ok(Vec::new()), tags)?;
+        let mut declared = |key: &str, kind| told.remove(key).map_or(Ok(BTreeMap::new()), |of| declared(kind, of));
+        let (cells, streams) = (declared("cells", "cell")?, declared("streams", "stream")?);
+        Ok(Descriptor { tags, cells, streams, more: more(told)? })
+    }
+}
+
+fn map(what: &str, value: Ipld) -> Result<BTreeMap<String, Ipld>, String> {
+    match value {
+        Ipld::Map(entries) => Ok(entries),
+        _ => Err(format!("{what} is no map")),
+    }
+}
+
+fn more(rest: BTreeMap<String, Ipld>) -> Result<BTreeMap<String, Value>, String> {
+    let keep = |(key, value): (String, Ipld)| Ok((key, Value::encode(&value).map_err(|error| error.to_string())?));
+    rest.into_iter().map(keep).collect()
+}
+
+fn tags(value: Ipld) -> Result<Vec<String>, String> {
+    let Ipld::List(list) = value else { return Err("tags: no list".to_owned()) };
+    if list.len() > DECLARATIONS_MAX {
+        return Err(format!("more than {DECLARATIONS_MAX} tags"));
+    }
+    let tag = |tag| match tag {
+        Ipld::String(tag) => check_tag(&tag).map(|()| tag),
+        _ => Err("tag: no text".to_owned()),
+    };
+    list.into_iter().map(tag).collect()
+}
+
+fn declared(kind: &str, value: Ipld) -> Result<BTreeMap<String, Declaration>, String> {
+    let entries = map(&format!("{kind}s"), value)?;
+    if entries.len() > DECLARATIONS_MAX {
+        return Err(format!("more than {DECLARATIONS_MAX} declarations"));
+    }
+    let read = |(name, value): (String, Ipld)| {
+        check_name(&name).map_err(|why| format!("{kind}: {why}"))?;
+        let declaration = declaration(kind == "stream", value).map_err(|why| format!("{kind} {name}: {why}"))?;
+        Ok((name, declaration))
+    };
+    entries.into_iter().map(read).collect()
+}
+
+fn declaration(is_stream: bool, value: Ipld) -> Result<Declaration, String> {
+    let mut told = map("what is told of it", value)?;
+    let Some(Ipld::String(shape)) = told.remove("shape") else { return Err("shape: no text".to_owned()) };
+    let shape = shape.parse().map_err(|error: ShapeError| error.to_string())?;
+    let mut mark = |key: &str| match told.remove(key) {
+        None => Ok(false),
+        Some(Ipld::Bool(mark)) => Ok(mark),
+        Some(_) => Err(format!("{key}: neither true nor false")),
+    };
+    let (private, receipts) = (mark("private")?, is_stream && mark("receipts")?);
+    Ok(Declaration { shape, private, receipts, more: more(told)? })
+}
+
+/// Checks what a wish asks for, in its order; the error says which one is wrong and why.
+pub(crate) fn wanted(
     kind: &str,
     pairs: impl IntoIterator<Item = (String, String)>,
-) -> Result<BTreeMap<String, Shape>, String> {
-    let mut declared = BTreeMap::new();
+) -> Result<Vec<(String, Shape)>, String> {
+    let mut wanted: Vec<(String, Shape)> = Vec::new();
     for (name, shape) in pairs {
         check_name(&name).map_err(|why| format!("{kind}: {why}"))?;
         let shape: Shape = shape.parse().map_err(|error: ShapeError| format!("{kind} {name}: {error}"))?;
-        if declared.insert(name.clone(), shape).is_some() {
+        if wanted.iter().any(|(before, _)| *before == name) {
             return Err(format!("{kind} {name} declared twice"));
         }
-        if declared.len() > DECLARATIONS_MAX {
+        wanted.push((name, shape));
+        if wanted.len() > DECLARATIONS_MAX {
             return Err(format!("more than {DECLARATIONS_MAX} declarations"));
         }
     }
-    Ok(declared)
+    Ok(wanted)
 }
 
 /// Checks a tag: `#` and a name.

@@ -2,10 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Bound,
     sync::Arc,
 };
 
-use crate::{descriptor::Descriptor, did::Did, limits::SHAPE_STEPS_MAX, meter::Meter, receipt::Outcome, shape::Shape};
+use crate::{
+    descriptor::Descriptor,
+    did::Did,
+    limits::{SHAPE_STEPS_MAX, WISH_STEPS_MAX},
+    meter::Meter,
+    receipt::Outcome,
+    shape::Shape,
+};
 
 /// Names of cells or streams that a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +121,9 @@ impl Directory {
             return Err(Outcome::Denied);
         }
         match self.entries.get(to) {
-            Some(entry) => entry.descriptor.streams.get(stream).map(Some).ok_or(Outcome::NoSuchStream),
+            Some(entry) => {
+                entry.descriptor.streams.get(stream).map(|declared| Some(&declared.shape)).ok_or(Outcome::NoSuchStream)
+            }
             None if self.known.contains_key(to) => Ok(None),
             None => Err(Outcome::NoSuchStream),
         }
@@ -124,30 +134,50 @@ impl Directory {
         self.entries.get(did).map(|entry| &entry.inbox).or_else(|| self.known.get(did))
     }
 
-    /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7). By DID.
-    pub fn wish(&self, holder: &Did, tag: &str, cells: &[(String, Shape)], streams: &[(String, Shape)]) -> Vec<Did> {
-        // One budget for the whole wish: it runs between two instructions of the guest.
-        let mut steps = SHAPE_STEPS_MAX;
-        let mut offers = |entry: &&Arc<Entry>| {
-            let Entry { did, descriptor, .. } = entry.as_ref();
-            descriptor.tags.iter().any(|published| published == tag)
-                && cells.iter().all(|(name, asked)| {
-                    descriptor.cells.get(name).is_some_and(|offered| offered.fits_within(asked, &mut steps))
-                        && self.may_read(holder, did, name)
-                })
-                && streams.iter().all(|(name, asked)| {
-                    descriptor.streams.get(name).is_some_and(|offered| asked.fits_within(offered, &mut steps))
-                        && self.may_send(holder, did, name)
-                })
-        };
-        // With nothing wanted, only those are visible of whom anything may be used.
-        let visible = |entry: &&Arc<Entry>| {
-            let rights = self.rights(holder);
-            let granted = |map: fn(&Rights) -> &BTreeMap<Did, Names>| {
-                rights.is_some_and(|rights| map(rights).contains_key(&entry.did))
-            };
-            entry.did == *holder || granted(|rights| &rights.read) || granted(|rights| &rights.send)
-        };
-        self.entries.values().filter(visible).filter(&mut offers).map(|entry| entry.did).collect()
+    /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7): by DID, at most
+    /// `max` after `after`; and the last one looked at, when there may be more.
+    pub fn wish(
+        &self,
+        holder: &Did,
+        tag: &str,
+        cells: &[(String, Shape)],
+        streams: &[(String, Shape)],
+        after: Option<Did>,
+        max: usize,
+    ) -> (Vec<Did>, Option<Did>) {
+        // One budget for the page, of which no charm gets more than its part: it runs between two instructions of
+        // the guest.
+        let mut left = SHAPE_STEPS_MAX;
+        let rights = self.rights(holder);
+        let (mut found, mut last) = (Vec::new(), None);
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for (did, entry) in self.entries.range((start, Bound::Unbounded)) {
+            if found.len() >= max || left < WISH_STEPS_MAX {
+                return (found, last);
+            }
+            last = Some(*did);
+            let descriptor = &entry.descriptor;
+            // With nothing wanted, only those are visible of whom anything may be used.
+            let visible = did == holder
+                || rights.is_some_and(|rights| rights.read.contains_key(did) || rights.send.contains_key(did));
+            if !visible || !descriptor.tags.iter().any(|published| published == tag) {
+                continue;
+            }
+            let mut steps = WISH_STEPS_MAX;
+            let offers = cells.iter().all(|(name, asked)| {
+                let offered = descriptor.cells.get(name);
+                offered.is_some_and(|offered| offered.shape.fits_within(asked, &mut steps))
+                    && self.may_read(holder, did, name)
+            }) && streams.iter().all(|(name, asked)| {
+                let offered = descriptor.streams.get(name);
+                offered.is_some_and(|offered| asked.fits_within(&offered.shape, &mut steps))
+                    && self.may_send(holder, did, name)
+            });
+            left -= WISH_STEPS_MAX - steps;
+            if offers {
+                found.push(*did);
+            }
+        }
+        (found, None)
     }
 }

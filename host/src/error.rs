@@ -174,13 +174,23 @@ pub enum InstallError {
     },
     /// It imports what no charm gets (A1).
     #[error(
-        "charm {charm}: imports {import}, which a charm does not get: charms import charm:host@0.1 and of WASI 0.2 only clocks, random and stdio"
+        "charm {charm}: imports {import}, which a charm does not get: charms import charm:host@0.2 and of WASI 0.2 only clocks, random and stdio"
     )]
     Import {
         /// The charm.
         charm: String,
         /// The import.
         import: String,
+    },
+    /// It was built for another version of the world.
+    #[error(
+        "charm {charm}: built for {built_for}, this host serves charm:host@0.2: build it again with the SDK of this version"
+    )]
+    Version {
+        /// The charm.
+        charm: String,
+        /// What it imports or exports.
+        built_for: String,
     },
     /// It is built for another world.
     #[error("charm {charm}: not a component of the world charm:host/charm: {why}")]

@@ -62,6 +62,8 @@ pub struct Event {
     pub payload: Value,
     /// Where its receipt goes.
     pub on_commit: Option<OnCommit>,
+    /// The event whose receipt this one carries: only the host makes such events (S6).
+    pub receipt_of: Option<EventId>,
     /// Whether a sender outside chose the id (S9).
     pub supplied: bool,
 }
@@ -69,7 +71,7 @@ pub struct Event {
 /// Where a receipt goes (S6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnCommit {
-    /// A stream of the sender's own.
+    /// A stream of the sender's own that takes receipts.
     pub stream: String,
     /// Comes back as it is.
     pub tag: Value,

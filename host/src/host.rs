@@ -399,7 +399,7 @@ impl Host {
             return Err(SendError::Denied { sender, to, stream });
         }
         let entry = directory.get(&to).ok_or(SendError::NoSuchCharm { to })?;
-        let Some(shape) = entry.descriptor.streams.get(&stream) else {
+        let Some(declared) = entry.descriptor.streams.get(&stream) else {
             let known = entry.descriptor.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let (stream, known) = (clip(&stream, 128).into_owned(), clip(&known, 512).into_owned());
             return Err(SendError::NoSuchStream { to, stream, known });
@@ -408,13 +408,22 @@ impl Host {
         if payload.as_bytes().len() > max {
             return Err(SendError::Limit { name: "event-bytes-max", max: max as u64 });
         }
-        shape.check(&payload).map_err(|mismatch| SendError::Shape { stream: stream.clone(), mismatch })?;
+        declared.shape.check(&payload).map_err(|mismatch| SendError::Shape { stream: stream.clone(), mismatch })?;
         if let Some(id) = &id
             && !(1..=SUPPLIED_ID_BYTES_MAX).contains(&id.len())
         {
             return Err(SendError::Id(format!("give 1 to {SUPPLIED_ID_BYTES_MAX} bytes")));
         }
-        let event = Event { id: EventId([0; 16]), sender, to, stream, payload, on_commit: None, supplied: false };
+        let event = Event {
+            id: EventId([0; 16]),
+            sender,
+            to,
+            stream,
+            payload,
+            on_commit: None,
+            receipt_of: None,
+            supplied: false,
+        };
         self.stage.committer.accept(event, id.as_deref()).await.map_err(|refused| send_error(refused, to))
     }
 
@@ -627,6 +636,7 @@ fn load_error(charm: String, error: LoadError) -> InstallError {
     match error {
         LoadError::Malformed(why) => InstallError::Malformed { charm, why },
         LoadError::Import(import) => InstallError::Import { charm, import },
+        LoadError::Version(built_for) => InstallError::Version { charm, built_for },
         LoadError::World(why) => InstallError::World { charm, why },
         LoadError::Limit(why) => InstallError::Limit { charm, why },
         LoadError::Describe(why) => InstallError::Describe { charm, why },

@@ -6,7 +6,7 @@
 
 mod client;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use client::HttpClient;
 
@@ -67,6 +67,9 @@ pub enum HttpError {
     /// The connection failed or the peer broke the protocol.
     #[error("connection: {0}")]
     Connection(String),
+    /// It may have been carried out; its answer is lost, and making it again may do harm (A4).
+    #[error("unknown what became of {0}: its answer is lost")]
+    Unknown(String),
 }
 
 /// How `fetch` fails.
@@ -165,11 +168,16 @@ impl Outbound {
     }
 
     /// Makes an exchange, or returns the recorded answer to the same request. `seen` is the last commit that
-    /// the turn's snapshot shows.
+    /// the turn's snapshot shows; `timeout` shortens the host's own.
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch(&mut self, request: Request, seen: u64) -> Result<Response, FetchError> {
+    pub async fn fetch(
+        &mut self,
+        request: Request,
+        timeout: Option<Duration>,
+        seen: u64,
+    ) -> Result<Response, FetchError> {
         let Some(gate) = &self.gate else { return Err(FetchError::Unavailable(Unavailable::Closed)) };
         let limits = gate.committer.limits();
         let grant = check(&request, &gate.grants, limits)?;
@@ -182,7 +190,16 @@ impl Outbound {
             return Err(FetchError::Limit { name: "http-requests-max", max: limits.http_requests_max as u64 });
         }
         gate.committer.durable_at_last(seen).await.map_err(FetchError::Unavailable)?;
-        let answer = gate.transport.exchange(request.clone(), grant.private).await;
+        let exchange = gate.transport.exchange(request.clone(), grant.private);
+        let max = Duration::from_millis(limits.http_timeout_ms);
+        let answer = match timeout.filter(|timeout| *timeout < max) {
+            None => exchange.await,
+            Some(timeout) => tokio::select! {
+                biased;
+                answer = exchange => answer,
+                () = gate.committer.sleep(timeout) => Err(TransportError::Http(HttpError::Timeout)),
+            },
+        };
         let result = told(answer.clone(), limits);
         self.exchanges.push(Exchange { request, answer, used: true });
         result

@@ -47,7 +47,7 @@ mod verify;
 pub use archive::{Archive, CellInfo, SpaceInfo, Status};
 pub use cell::CellId;
 pub use counters::Counters;
-pub use descriptor::Descriptor;
+pub use descriptor::{Declaration, Descriptor};
 pub use did::{Did, DidError};
 pub use directory::Names;
 pub use env::{BoxFuture, Env, SystemEnv};
@@ -57,9 +57,9 @@ pub use host::{Charm, CharmInfo, Host, HostBuilder, NewEvent};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
 pub use limits::{
-    DECLARATIONS_MAX, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX,
-    PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX,
-    WISH_BYTES_MAX,
+    DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX,
+    PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX,
+    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
 pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};

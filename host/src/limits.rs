@@ -31,6 +31,13 @@ pub const DECLARATIONS_MAX: usize = 256;
 /// for whatever the embedder's transport and subscriber do there.
 pub const HOST_STACK_BYTES: usize = 512 << 10;
 
+/// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
+pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
+/// Steps of comparing what one charm offers with a wish: one whose shapes take more is not found, and hides no other.
+pub const WISH_STEPS_MAX: u32 = 1 << 16;
+/// Most charms that one page of a `wish` holds: all of them stand in memory before the guest gets them.
+pub const WISH_PAGE_MAX: usize = 256;
+
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

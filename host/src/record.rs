@@ -9,14 +9,14 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     did::Did,
-    event::{Event, EventId},
+    event::Event,
     receipt::{Outcome, Receipt},
     value::Value,
 };
 
 /// Version of the record format; the first byte of every record.
-pub const VERSION: u8 = 1;
-const RECORD_TAG: &[u8] = b"charm commit v1\0";
+pub const VERSION: u8 = 2;
+const RECORD_TAG: &[u8] = b"charm commit v2\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 
 /// SHA-256 of a record.
@@ -80,8 +80,6 @@ pub struct Sent {
     pub position: Option<u64>,
     /// Why it was refused.
     pub refused: Option<Outcome>,
-    /// The event whose receipt this one carries (S6).
-    pub receipt_of: Option<EventId>,
 }
 
 impl Record {

@@ -216,16 +216,31 @@ impl Transaction {
             return Err(full);
         }
         let id = self.mint.send(self.position, self.sends.len());
-        let event =
-            Event { id, sender: self.writer, to, stream: stream.to_owned(), payload, on_commit, supplied: false };
+        let event = Event {
+            id,
+            sender: self.writer,
+            to,
+            stream: stream.to_owned(),
+            payload,
+            on_commit,
+            receipt_of: None,
+            supplied: false,
+        };
         self.sends.push(event);
         self.send_bytes = carried;
         Ok(id)
     }
 
-    /// Finds charms by tag and shape (D7).
-    pub fn wish(&self, tag: &str, cells: &[(String, Shape)], streams: &[(String, Shape)]) -> Vec<Did> {
-        self.directory.wish(&self.writer, tag, cells, streams)
+    /// Finds charms by tag and shape (D7): at most `max` after `after`, and where the next page begins.
+    pub fn wish(
+        &self,
+        tag: &str,
+        cells: &[(String, Shape)],
+        streams: &[(String, Shape)],
+        after: Option<Did>,
+        max: usize,
+    ) -> (Vec<Did>, Option<Did>) {
+        self.directory.wish(&self.writer, tag, cells, streams, after, max)
     }
 
     /// Returns the first cell after `last` that the turn leaves written, by name, and its bytes.
@@ -238,7 +253,8 @@ impl Transaction {
     /// Checks that what the turn leaves written in a cell fits its declared shape: what is wrong, as the text of a fault,
     /// and what the check has cost.
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
-        let shape = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
+        let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
+        let shape = declared.map(|declared| &declared.shape);
         let (Some(shape), Some(Some(value))) = (shape, self.writes.get(name)) else { return (Ok(()), 0) };
         let mut steps = SHAPE_STEPS_MAX;
         let checked = shape
@@ -306,7 +322,7 @@ impl Transaction {
         let tag = Value::from_bytes(tag, max, VALUE_DEPTH_MAX - 2)
             .map_err(|error| Refusal::value(error, "tag-bytes-max", max))?;
         let own = self.directory.get(&self.writer);
-        if own.is_some_and(|entry| entry.descriptor.streams.contains_key(stream)) {
+        if own.and_then(|entry| entry.descriptor.streams.get(stream)).is_some_and(|declared| declared.receipts) {
             Ok(OnCommit { stream: stream.to_owned(), tag })
         } else {
             Err(Refusal::NoSuchStream { owner: self.writer, name: crate::error::clip(stream, 256).into_owned() })

@@ -168,7 +168,7 @@ pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
 /// Returns what a failed event must not do and does (T6).
 fn effect_of_failure(record: &Record) -> Option<&'static str> {
     let failed = record.taken.as_ref().is_some_and(|taken| taken.receipt.outcome != Outcome::Committed);
-    let clean = record.writes.is_empty() && record.sends.iter().all(|sent| sent.receipt_of.is_some());
+    let clean = record.writes.is_empty() && record.sends.iter().all(|sent| sent.event.receipt_of.is_some());
     (failed && !clean).then_some("a failed event has effects")
 }
 

@@ -222,7 +222,7 @@ async fn a_space_proves_itself_with_nothing_but_its_did() {
     assert!(matches!(archive.verify(&stranger), Err(VerifyError::NoSuchSpace(did)) if did == stranger));
 }
 
-/// I2, I3: a record's hash is SHA-256 over `charm commit v1\0` and its bytes; the record after it holds it. The space's key
+/// I2, I3: a record's hash is SHA-256 over `charm commit v2\0` and its bytes; the record after it holds it. The space's key
 /// signs `charm head v1\0`, its public key, the record's number in 8 bytes, big end first, and the hash, with Ed25519.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
@@ -235,7 +235,7 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     for entry in &entries {
         let record = Record::from_bytes(&entry.record).unwrap();
         assert_eq!((record.space, record.seq, record.previous), (a, entry.seq, previous));
-        previous = Sha256::new().chain_update(b"charm commit v1\0").chain_update(&entry.record).finalize().into();
+        previous = Sha256::new().chain_update(b"charm commit v2\0").chain_update(&entry.record).finalize().into();
         if let Some(signature) = entry.signature {
             let message = [&b"charm head v1\0"[..], a.public_key(), &entry.seq.to_be_bytes(), &previous].concat();
             key.verify_strict(&message, &Signature::from_bytes(&signature)).unwrap();

@@ -139,6 +139,7 @@ fn event(n: u8, to: u8) -> Event {
         stream: "notes".to_owned(),
         payload: value(json!({ "n": n })),
         on_commit: Some(OnCommit { stream: "done".to_owned(), tag: value(json!([n])) }),
+        receipt_of: n.is_multiple_of(3).then_some(id(n + 1)),
         supplied: n.is_multiple_of(2),
     }
 }

@@ -196,7 +196,7 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
     // The receipt is status only, and an event from the consumer to itself.
     let back = &refreshing.sends[0];
     assert_eq!((back.event.to, back.event.sender, back.event.stream.as_str()), (search, search, "refreshed"));
-    assert_eq!(back.receipt_of, Some(asking.sends[0].event.id));
+    assert_eq!(back.event.receipt_of, Some(asking.sends[0].event.id));
     let id = asking.sends[0].event.id.to_string();
     let status = json!({ "id": id, "outcome": "committed", "commit": refreshing.seq, "message": null });
     assert_eq!(json(&back.event.payload), json!({ "receipt": status, "tag": { "query": "lunch" } }));

@@ -1,10 +1,12 @@
 //! Chapter wishes: how a charm finds others (D7).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod by_hand;
+
 use std::collections::BTreeMap;
 
-use charm_conformance::{host, of, only, probe, probes, results, run};
-use charm_host::{Did, Outcome};
+use charm_conformance::{builder, host, of, only, probe, probes, results, run, value};
+use charm_host::{Charm, Did, Limits, Outcome, SHAPE_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX};
 use serde_json::{Value as Json, json};
 
 fn dids(dids: &[Did]) -> Json {
@@ -97,6 +99,94 @@ async fn a_cell_found_by_a_wish_is_read_but_not_written() {
     let refused = json!({"kind": "write-isolation", "requested": b.to_string(), "open": a.to_string()});
     assert_eq!(seen[1]["error"], refused);
     host.shutdown().await.unwrap();
+}
+
+/// A page holds what is asked for, and as many as a turn may hold handles to: no answer is a fault. (D7, A5)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_comes_in_pages_that_fit_the_handles() {
+    let host = builder().limits(Limits { handles_max: 10, turns_max: 4, ..Limits::default() }).open().await.unwrap();
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut all = probes(&host, names).await;
+    all.sort();
+    let a = host.did_of("a").unwrap();
+    let text = |dids: &[Did]| dids.iter().map(Did::to_string).collect::<Vec<_>>();
+    let cursor = |did: Did| json!(did.to_string());
+    let page = async |wanted: Json, limit: u32, cursor: Json| {
+        let wish = json!(["try", ["wish-page", "#probe", wanted, limit, cursor]]);
+        results(&host, a, json!([wish])).await[0].clone()
+    };
+    let one = || json!({ "cells": ["shared"] });
+    let first = page(one(), 3, Json::Null).await;
+    assert_eq!(first["ok"], json!({ "found": text(&all[..3]), "next": cursor(all[2]) }));
+    let second = page(one(), 3, cursor(all[2])).await;
+    assert_eq!(second["ok"], json!({ "found": text(&all[3..6]), "next": cursor(all[5]) }));
+    let last = page(one(), 3, cursor(all[5])).await;
+    assert_eq!(last["ok"], json!({ "found": text(&all[6..]), "next": null }));
+    // Three handles each: three charms fit into ten.
+    let three = || json!({ "cells": ["shared", "shaped"], "streams": ["note"] });
+    let short = page(three(), 100, Json::Null).await;
+    assert_eq!(short["ok"], json!({ "found": text(&all[..3]), "next": cursor(all[2]) }));
+    // What did not fit holds no handle: the turn goes on with what it has left.
+    let steps = json!([["wish-page", "#probe", three(), 100], ["handles", 10]]);
+    assert_eq!(run(&host, a, steps).await.outcome, Outcome::Committed);
+    let host = builder().limits(Limits { handles_max: 2, turns_max: 4, ..Limits::default() }).open().await.unwrap();
+    let alone = probe(&host, "alone").await;
+    let none = results(&host, alone, json!([["try", ["wish-page", "#probe", three(), 1]]])).await;
+    assert_eq!(none[0]["error"], json!({ "kind": "limit", "name": "handles-max", "max": 2 }));
+    for (limit, cursor) in [(0, Json::Null), (1, json!("a")), (1, json!(""))] {
+        let refused = results(&host, alone, json!([["try", ["wish-page", "#probe", {}, limit, cursor]]])).await;
+        assert_eq!(refused[0]["error"]["kind"], "invalid", "{limit} {cursor}: {refused}");
+    }
+}
+
+/// A page holds no more than the host keeps in memory for it. (A5)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_has_at_most_wish_page_max_charms() {
+    let host = builder().open().await.unwrap();
+    let small =
+        by_hand::described(value(json!({ "tags": ["#small"], "streams": { "run": { "shape": "any" } } })).as_bytes());
+    let mut all = BTreeMap::new();
+    for n in 0..WISH_PAGE_MAX + 1 {
+        all.insert(host.install(Charm::new(format!("n{n}"), small.clone())).await.unwrap(), only(&["run"]));
+    }
+    let a = probe(&host, "a").await;
+    host.grant(a, BTreeMap::new(), all);
+    let seen = results(&host, a, json!([["wish-page", "#small", {}, 1_000_000]])).await;
+    assert_eq!(seen[0]["found"].as_array().unwrap().len(), WISH_PAGE_MAX);
+    assert!(seen[0]["next"].is_string());
+}
+
+/// A charm whose shape takes long to compare is not found, and hides no other. (D7, A5)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greedy_shape_hides_nobody() {
+    let host = host().await;
+    // So many alternatives on both sides that comparing them takes more than a charm's part of the steps.
+    let words = |count: usize| (0..count).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join("|");
+    let shape = words(500);
+    assert!(500 * 500 / 2 > WISH_STEPS_MAX && shape.len() < SHAPE_BYTES_MAX);
+    let charm = |shape: &str| {
+        let cells = json!({ "c": { "shape": shape } });
+        by_hand::described(value(json!({ "tags": ["#greedy"], "cells": cells })).as_bytes())
+    };
+    let mut greedy = Vec::new();
+    for n in 0..20 {
+        greedy.push(host.install(Charm::new(format!("greedy-{n}"), charm(&shape))).await.unwrap());
+    }
+    let modest = host.install(Charm::new("modest", charm("\"0\""))).await.unwrap();
+    let a = probe(&host, "a").await;
+    let all = greedy.iter().chain([&modest]).map(|did| (*did, only(&["c"]))).collect();
+    host.grant(a, all, BTreeMap::new());
+    let (mut found, mut cursor) = (Vec::new(), Json::Null);
+    loop {
+        let wanted = json!({ "cells": [["c", shape]] });
+        let page = results(&host, a, json!([["wish-page", "#greedy", wanted, 100, cursor]])).await[0].clone();
+        found.extend(page["found"].as_array().unwrap().clone());
+        cursor = page["next"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(found, [json!(modest.to_string())]);
 }
 
 /// (D7; `discovery.wish`: invalid)

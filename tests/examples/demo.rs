@@ -195,7 +195,7 @@ impl Stage {
             record.seq
         );
 
-        let back = record.sends.into_iter().find(|sent| sent.receipt_of == Some(asked.event.id));
+        let back = record.sends.into_iter().find(|sent| sent.event.receipt_of == Some(asked.event.id));
         let back = back.context("no receipt went back")?.event;
         let payload: Json = back.payload.decode()?;
         let status = &payload["receipt"];

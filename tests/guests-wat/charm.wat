@@ -6,8 +6,8 @@
     (; in module ;)
     (memory (export "memory") 1)
     (global $free (mut i32) (i32.const 4096))
-    (data (i32.const 64) "run")
-    (data (i32.const 72) "any")
+    ;; {streams: {run: {shape: "any"}}}
+    (data (i32.const 64) "\a1\67streams\a1\63run\a1\65shape\63any")
     ;; What the host passes is never freed: an instance lives one turn. Grows as far as it must.
     (func (export "realloc") (param i32 i32 i32) (param $bytes i32) (result i32)
       (local $start i32)
@@ -19,14 +19,10 @@
           (br_if $more (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))
           unreachable))
       (local.get $start))
-    ;; At 16: tags, cells and streams, each an address and a number; at 48 the one stream.
+    ;; At 16: address and length of the description.
     (func (export "describe") (result i32)
-      (i32.store (i32.const 36) (i32.const 1))
-      (i32.store (i32.const 32) (i32.const 48))
-      (i32.store (i32.const 48) (i32.const 64))
-      (i32.store (i32.const 52) (i32.const 3))
-      (i32.store (i32.const 56) (i32.const 72))
-      (i32.store (i32.const 60) (i32.const 3))
+      (i32.store (i32.const 16) (i32.const 64))
+      (i32.store (i32.const 20) (i32.const 25))
       (; in describe ;)
       (i32.const 16))
     ;; At 128: 0 for ok, else 1 and the text.
@@ -34,12 +30,9 @@
       (; in handle ;)
       (i32.const 128)))
   (core instance $guest (instantiate $module (; with ;)))
-  (type $declaration-type (record (field "name" string) (field "shape" string)))
-  (export $declaration "declaration" (type $declaration-type))
-  (type $descriptor-type (record
-    (field "tags" (list string)) (field "cells" (list $declaration)) (field "streams" (list $declaration))))
-  (export $descriptor "descriptor" (type $descriptor-type))
-  (func (export "describe") (result $descriptor)
+  (func $describe (result (list u8))
     (canon lift (core func $guest "describe") (memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))))
-  (func (export "handle") (param "stream" string) (param "event" (list u8)) (result (result (error string)))
-    (canon lift (core func $guest "handle") (memory (core memory $guest "memory")) (realloc (core func $guest "realloc")))))
+  (func $handle (param "stream" string) (param "event" (list u8)) (result (result (error string)))
+    (canon lift (core func $guest "handle") (memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))))
+  (instance $exports (export "describe" (func $describe)) (export "handle" (func $handle)))
+  (export "charm:host/guest@0.2.0" (instance $exports)))

@@ -1,7 +1,7 @@
 ;; A charm by hand with every host call at hand: what a compiler would never write can be written here.
 ;; Tests put text in place of the comments in (; ;); the host calls are added by `raw.rs`. Streams: `run` takes anything.
 (component
-  (import "charm:host/types@0.1.0" (instance $types
+  (import "charm:host/types@0.2.0" (instance $types
     (type $a-write-isolation (record (field "requested" string) (field "open" string)))
     (export "write-isolation" (type $write-isolation (eq $a-write-isolation)))
     (type $an-address (record (field "owner" string) (field "name" string)))
@@ -11,17 +11,23 @@
     (type $a-limit (record (field "name" string) (field "max" u64)))
     (export "limit" (type $limit (eq $a-limit)))
     (type $an-http-error (variant
-      (case "denied" string) (case "address" string) (case "timeout") (case "connection" string)))
+      (case "denied" string) (case "address" string) (case "timeout") (case "connection" string)
+      (case "unknown" string)))
     (export "http-error" (type $http-error (eq $an-http-error)))
+    (type $a-read-only (record (field "cell" $address) (field "derivation" string)))
+    (export "read-only" (type $read-only (eq $a-read-only)))
+    (type $an-other (record (field "code" string) (field "message" string) (field "at" (option string))))
+    (export "other" (type $other (eq $an-other)))
     (type $an-error (variant (case "write-isolation" $write-isolation) (case "denied" $address)
       (case "type-mismatch" $type-mismatch) (case "invalid" string) (case "limit" $limit)
-      (case "queue-full" string) (case "no-such-stream" $address) (case "http" $http-error)))
+      (case "queue-full" string) (case "no-such-stream" $address) (case "http" $http-error)
+      (case "read-only" $read-only) (case "cycle" (list $address)) (case "other" $other)))
     (export "error" (type $error (eq $an-error)))
     (type $a-segment (variant (case "key" string) (case "index" u32)))
     (export "segment" (type $segment (eq $a-segment)))))
   (alias export $types "error" (type $error))
   (alias export $types "segment" (type $segment))
-  (import "charm:host/cells@0.1.0" (instance $cells
+  (import "charm:host/cells@0.2.0" (instance $cells
     (export "cell" (type $cell (sub resource)))
     (alias outer 1 $error (type $outer-error))
     (export "error" (type $error (eq $outer-error)))
@@ -37,19 +43,22 @@
     (export "[method]cell.remove" (func (param "self" (borrow $cell)) (param "path" (list $segment))
       (result (result (error $error)))))))
   (alias export $cells "cell" (type $cell))
-  (import "charm:host/streams@0.1.0" (instance $streams
+  (import "charm:host/streams@0.2.0" (instance $streams
     (export "stream" (type $stream (sub resource)))
     (alias outer 1 $error (type $outer-error))
     (export "error" (type $error (eq $outer-error)))
     (type $an-on-commit (record (field "stream" string) (field "tag" (list u8))))
     (export "on-commit" (type $on-commit (eq $an-on-commit)))
+    (type $some-options (record (field "on-commit" (option $on-commit))
+      (field "deliver-after" (option u64)) (field "expires-at" (option u64))))
+    (export "send-options" (type $send-options (eq $some-options)))
     (export "open" (func (param "owner" (option string)) (param "name" string)
       (result (result (own $stream) (error $error)))))
     (export "[method]stream.name" (func (param "self" (borrow $stream)) (result string)))
     (export "send" (func (param "to" (borrow $stream)) (param "event" (list u8))
-      (param "on-commit" (option $on-commit)) (result (result string (error $error)))))))
+      (param "options" $send-options) (result (result string (error $error)))))))
   (alias export $streams "stream" (type $stream))
-  (import "charm:host/discovery@0.1.0" (instance $discovery
+  (import "charm:host/discovery@0.2.0" (instance $discovery
     (alias outer 1 $error (type $outer-error))
     (export "error" (type $error (eq $outer-error)))
     (alias outer 1 $cell (type $outer-cell))
@@ -63,9 +72,13 @@
     (type $a-found (record
       (field "owner" string) (field "cells" (list (own $cell))) (field "streams" (list (own $stream)))))
     (export "found" (type $found (eq $a-found)))
-    (export "wish" (func (param "tag" string) (param "wanted" $wanted)
-      (result (result (list $found) (error $error)))))))
-  (import "charm:host/http@0.1.0" (instance $http
+    (type $a-page (record (field "limit" u32) (field "cursor" (option string))))
+    (export "page" (type $page (eq $a-page)))
+    (type $some-offers (record (field "found" (list $found)) (field "next" (option string))))
+    (export "offers" (type $offers (eq $some-offers)))
+    (export "wish" (func (param "tag" string) (param "wanted" $wanted) (param "page" $page)
+      (result (result $offers (error $error)))))))
+  (import "charm:host/http@0.2.0" (instance $http
     (alias outer 1 $error (type $outer-error))
     (export "error" (type $error (eq $outer-error)))
     (type $a-request (record (field "method" string) (field "url" string)
@@ -74,13 +87,15 @@
     (type $a-response (record
       (field "status" u16) (field "headers" (list (tuple string string))) (field "body" (list u8))))
     (export "response" (type $response (eq $a-response)))
-    (export "fetch" (func (param "request" $request) (result (result $response (error $error)))))))
-  (import "charm:host/log@0.1.0" (instance $log
+    (type $some-options (record (field "timeout-ms" (option u32)) (field "repeatable" bool)))
+    (export "fetch-options" (type $fetch-options (eq $some-options)))
+    (export "fetch" (func (param "request" $request) (param "options" $fetch-options) (result (result $response (error $error)))))))
+  (import "charm:host/log@0.2.0" (instance $log
     (type $a-level (enum "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $a-level)))
     (export "log" (func (param "level" $level) (param "message" string)))
     (export "panicked" (func (param "message" string)))))
-  (import "charm:host/context@0.1.0" (instance $context
+  (import "charm:host/context@0.2.0" (instance $context
     (export "self-did" (func (result string)))
     (export "time" (func (result u64)))))
   (; in component ;)
@@ -90,9 +105,10 @@
     (; in module ;)
     (memory (export "memory") 2)
     (global $free (mut i32) (i32.const 65536))
-    ;; 64: names; 256: values; 512: results of host calls; 1024 and up: free to use.
+    ;; 64: names; 256: values; 300: the description; 512: results of host calls; 1024 and up: free to use.
     (data (i32.const 64) "run" "any" "cell" "#tag" "GET" "https://wire.test/")
     (data (i32.const 256) "\01\f6\a0")
+    (data (i32.const 300) "\a1\67streams\a1\63run\a1\65shape\63any")
     (func $realloc (export "cabi_realloc") (param $old i32) (param i32 i32) (param $bytes i32) (result i32)
       (local $start i32)
       (; in realloc ;)
@@ -105,12 +121,8 @@
           unreachable))
       (local.get $start))
     (func (export "describe") (result i32)
-      (i32.store (i32.const 36) (i32.const 1))
-      (i32.store (i32.const 32) (i32.const 48))
-      (i32.store (i32.const 48) (i32.const 64))
-      (i32.store (i32.const 52) (i32.const 3))
-      (i32.store (i32.const 56) (i32.const 67))
-      (i32.store (i32.const 60) (i32.const 3))
+      (i32.store (i32.const 16) (i32.const 300))
+      (i32.store (i32.const 20) (i32.const 25))
       (i32.const 16))
     ;; The cell `cell` of this charm.
     (func $cell (result i32)
@@ -128,15 +140,17 @@
     ;; Sends that many bytes from an address on, without a receipt.
     (func $send (param $stream i32) (param $at i32) (param $bytes i32)
       (call $streams-send (local.get $stream) (local.get $at) (local.get $bytes)
-        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512)))
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+        (i32.const 0) (i64.const 0) (i32.const 0) (i64.const 0) (i32.const 512)))
     ;; Asks for a URL with that many headers from an address on.
     (func $get-url (param $url i32) (param $bytes i32) (param $headers i32) (param $number i32)
       (call $fetch (i32.const 78) (i32.const 3) (local.get $url) (local.get $bytes)
-        (local.get $headers) (local.get $number) (i32.const 0) (i32.const 0) (i32.const 512)))
+        (local.get $headers) (local.get $number) (i32.const 0) (i32.const 0)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512)))
     ;; Wishes for that many cells from an address on.
     (func $find (param $cells i32) (param $number i32)
       (call $wish (i32.const 74) (i32.const 4) (local.get $cells) (local.get $number)
-        (i32.const 0) (i32.const 0) (i32.const 512)))
+        (i32.const 0) (i32.const 0) (i32.const 100) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512)))
     ;; Memory for more.
     (func $grow (param $pages i32) (drop (memory.grow (local.get $pages))))
     ;; 1 when the last host call was refused.
@@ -155,12 +169,9 @@
   (alias core export $guest "memory" (core memory $memory))
   (alias core export $guest "cabi_realloc" (core func $realloc))
   (; link ;)
-  (type $declaration-type (record (field "name" string) (field "shape" string)))
-  (export $declaration "declaration" (type $declaration-type))
-  (type $descriptor-type (record
-    (field "tags" (list string)) (field "cells" (list $declaration)) (field "streams" (list $declaration))))
-  (export $descriptor "descriptor" (type $descriptor-type))
-  (func (export "describe") (result $descriptor)
+  (func $describe (result (list u8))
     (canon lift (core func $guest "describe") (memory $memory) (realloc $realloc)))
-  (func (export "handle") (param "stream" string) (param "event" (list u8)) (result (result (error string)))
-    (canon lift (core func $guest "handle") (memory $memory) (realloc $realloc))))
+  (func $handle (param "stream" string) (param "event" (list u8)) (result (result (error string)))
+    (canon lift (core func $guest "handle") (memory $memory) (realloc $realloc)))
+  (instance $exports (export "describe" (func $describe)) (export "handle" (func $handle)))
+  (export "charm:host/guest@0.2.0" (instance $exports)))

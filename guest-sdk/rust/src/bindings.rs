@@ -4,8 +4,8 @@
 
 use std::marker::PhantomData;
 
-use crate::Handlers;
-use crate::value::cut;
+use crate::value::{Value, cut, encode};
+use crate::{Declaration, Handlers};
 
 wit_bindgen::generate!({
     path: "../../wit",
@@ -20,14 +20,12 @@ const REJECTION_BYTES_MAX: usize = 1024;
 /// The exports of the charm `C`.
 pub struct Component<C>(PhantomData<C>);
 
-impl<C: Handlers> Guest for Component<C> {
-    fn describe() -> Descriptor {
+impl<C: Handlers> exports::charm::host::guest::Guest for Component<C> {
+    fn describe() -> Vec<u8> {
         report_panics();
-        Descriptor {
-            tags: C::TAGS.iter().map(|&tag| tag.into()).collect(),
-            cells: declarations(C::cells()),
-            streams: declarations(C::streams()),
-        }
+        let tags = C::TAGS.iter().map(|&tag| Value::String(tag.into())).collect();
+        let told = [("tags", Value::List(tags)), ("cells", told(C::cells())), ("streams", told(C::streams()))];
+        encode(&map(told)).expect("texts and marks are in the data model")
     }
 
     fn handle(stream: String, event: Vec<u8>) -> Result<(), String> {
@@ -36,8 +34,18 @@ impl<C: Handlers> Guest for Component<C> {
     }
 }
 
-pub(crate) fn declarations(from: Vec<crate::Declaration>) -> Vec<Declaration> {
-    from.into_iter().map(|crate::Declaration { name, shape }| Declaration { name, shape }).collect()
+/// Declarations as the description tells them (`wit/README.md`).
+fn told(from: Vec<Declaration>) -> Value {
+    let told = |Declaration { name, shape, private, receipts }| {
+        let marks = [("private", private), ("receipts", receipts)].into_iter().filter(|(_, mark)| *mark);
+        let marks = marks.map(|(key, mark)| (key, Value::Bool(mark)));
+        (name, map(marks.chain([("shape", Value::String(shape))])))
+    };
+    Value::Map(from.into_iter().map(told).collect())
+}
+
+fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+    Value::Map(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
 }
 
 /// Hands the text of a panic to the host: the trap that follows has no words.

@@ -34,12 +34,21 @@ pub struct Declaration {
     pub name: String,
     /// The shape.
     pub shape: String,
+    /// Whether nobody can be granted it.
+    pub private: bool,
+    /// Whether it is a stream that takes receipts: only the host sends there.
+    pub receipts: bool,
 }
 
 impl Declaration {
     #[doc(hidden)]
     pub fn of<T: Shape>(name: &str) -> Self {
-        Self { name: name.into(), shape: T::shape() }
+        Self { name: name.into(), shape: T::shape(), private: false, receipts: T::RECEIPT }
+    }
+
+    #[doc(hidden)]
+    pub fn private(self) -> Self {
+        Self { private: true, ..self }
     }
 }
 

@@ -68,6 +68,26 @@ pub enum Error {
     },
     /// An HTTP request was refused or failed.
     Http(HttpError),
+    /// A write to a derived cell, which nobody writes (D2).
+    ReadOnly {
+        /// The charm that it belongs to.
+        owner: Did,
+        /// The cell.
+        name: String,
+        /// What computes it.
+        derivation: String,
+    },
+    /// Derived cells that need each other (D5): owner and name of each.
+    Cycle(Vec<(Did, String)>),
+    /// A refusal of a kind that this SDK does not know.
+    Other {
+        /// Which kind, in kebab-case.
+        code: String,
+        /// Says it in words.
+        message: String,
+        /// What it is about.
+        at: Option<String>,
+    },
     /// A cell, event or answer is not what the type says. Names the place and the shape.
     Decode(String),
     /// A cell holds nothing.
@@ -112,6 +132,8 @@ pub enum HttpError {
     Timeout,
     /// The connection failed or the peer broke the protocol.
     Connection(String),
+    /// It may have been carried out, but the answer is lost (A4); says `METHOD origin`.
+    Unknown(String),
 }
 
 impl Error {
@@ -152,6 +174,18 @@ impl fmt::Display for Error {
             Self::Http(HttpError::Address(what)) => format!("no address for the request: {what}"),
             Self::Http(HttpError::Timeout) => "no complete HTTP answer in time".into(),
             Self::Http(HttpError::Connection(what)) => format!("the HTTP connection failed: {what}"),
+            Self::Http(HttpError::Unknown(what)) => {
+                format!("nobody knows what became of the request {what}: its answer is lost")
+            }
+            Self::ReadOnly { owner, name, derivation } => {
+                format!("cell `{name}` of {owner} is derived by `{derivation}`: nobody writes it")
+            }
+            Self::Cycle(cells) => {
+                let cells: Vec<String> = cells.iter().map(|(owner, name)| format!("`{name}` of {owner}")).collect();
+                format!("derived cells need each other: {}", cells.join(", "))
+            }
+            Self::Other { code, message, at: None } => format!("{code}: {message}"),
+            Self::Other { code, message, at: Some(at) } => format!("{code} at {at}: {message}"),
             Self::Decode(what) => what.clone(),
             Self::Missing { owner, name } => format!("cell `{name}` of {owner} holds nothing yet"),
             Self::NotFound { tag } => {

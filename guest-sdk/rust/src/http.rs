@@ -45,12 +45,23 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// How long to wait for the whole answer; none is as long as the host does.
+    pub timeout_ms: Option<u32>,
+    /// Whether it may be made again after a crash that lost its answer, although its method does not say so (A4).
+    pub repeatable: bool,
 }
 
 impl Request {
     /// Starts a request with any method.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new() }
+        Self {
+            method: method.into(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            timeout_ms: None,
+            repeatable: false,
+        }
     }
 
     /// Starts a GET.
@@ -72,6 +83,16 @@ impl Request {
     /// Adds the header `Authorization: Bearer ..`.
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Waits at most so long for the whole answer, in milliseconds.
+    pub fn timeout_ms(self, timeout_ms: u32) -> Self {
+        Self { timeout_ms: Some(timeout_ms), ..self }
+    }
+
+    /// Lets the host make it again after a crash that lost its answer.
+    pub fn repeatable(self) -> Self {
+        Self { repeatable: true, ..self }
     }
 
     /// Adds parameters to the URL, escaped.

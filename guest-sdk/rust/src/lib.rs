@@ -94,7 +94,7 @@ pub use charm_sdk_macros::Shape;
 /// Makes a struct of cells a charm.
 ///
 /// Each field is a [`Cell`] of the charm itself, named like the field in kebab-case, and published with the shape
-/// of its type. `#[private]` on a field leaves that cell out: nobody can be granted to read it.
+/// of its type. `#[private]` on a field: nobody can be granted to read it.
 ///
 /// # Examples
 /// ```
@@ -114,7 +114,8 @@ pub use charm_sdk_macros::charm;
 /// Makes each `pub fn` of an `impl` a stream of the charm, and the type a component.
 ///
 /// A handler is `pub fn name(&self, event: Event) -> Result<()>`. It becomes the stream `name` in kebab-case and
-/// the constant `NAME`, an [`OwnStream`]. Functions without `pub` stay what they are.
+/// the constant `NAME`, an [`OwnStream`]. Functions without `pub` stay what they are. `#[private]` on a handler: nobody
+/// can be granted to send there. One that takes [`Committed`] gets events from the host only.
 ///
 /// # Examples
 /// ```

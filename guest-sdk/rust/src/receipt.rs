@@ -86,8 +86,8 @@ impl Receipt {
 
 /// The event of an on-commit stream: the receipt of a send, and the tag that was sent along (S6).
 ///
-/// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit. It comes in
-/// the charm's own name; from any other sender it is a forgery, which is rejected before the handler runs.
+/// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit. Only the host
+/// sends to such a stream: what anybody else sends there is `denied`.
 ///
 /// # Examples
 /// ```

@@ -28,7 +28,7 @@ pub trait Shape: Serialize + DeserializeOwned {
     /// Whether a map field of this type may be missing. True for `Option`.
     const OPTIONAL: bool = false;
 
-    /// Whether a charm takes such an event from the host only. True for `Committed`.
+    /// Whether a stream of such events takes receipts: only the host sends there. True for `Committed`.
     #[doc(hidden)]
     const RECEIPT: bool = false;
 

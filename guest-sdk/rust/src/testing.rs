@@ -44,7 +44,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use self::calls::Turn;
-use self::state::{Event, Installed, State};
+use self::state::{Event, From, Installed, State};
 use crate::http::{Request, Response};
 use crate::value::{cut, decode, encode};
 use crate::{Declaration, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape};
@@ -80,12 +80,12 @@ impl Host {
         fake_did("outside")
     }
 
-    /// Allows `reader` to read one cell of `owner`.
+    /// Allows `reader` to read one cell of `owner`, unless it is private.
     pub fn grant_read(&self, reader: &Did, owner: &Did, cell: &str) {
         self.state.borrow_mut().reads.insert((reader.clone(), owner.clone(), cell.into()));
     }
 
-    /// Allows `sender` to send to one stream of `owner`.
+    /// Allows `sender` to send to one stream of `owner`, unless it is private.
     pub fn grant_send(&self, sender: &Did, owner: &Did, stream: &str) {
         self.state.borrow_mut().sends.insert((sender.clone(), owner.clone(), stream.into()));
     }
@@ -98,7 +98,8 @@ impl Host {
         }
     }
 
-    /// Queues an event from outside, which needs no grant, and returns its id.
+    /// Queues an event from outside, which needs no grant, and returns its id. To a stream that takes receipts it is
+    /// `denied`.
     pub fn send<E: Shape>(&self, to: &Did, stream: OwnStream<E>, event: &E) -> EventId {
         let (sender, value) = (self.outside(), encode(event).expect("the event can be encoded"));
         let state = &mut *self.state.borrow_mut();
@@ -110,7 +111,7 @@ impl Host {
             stream: stream.name().into(),
             value,
             on_commit: None,
-            from_outside: true,
+            from: From::Outside,
         };
         state.queue.push_back(event);
         id

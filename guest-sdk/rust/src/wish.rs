@@ -26,7 +26,7 @@ pub trait Wished: Sized {
 ///
 /// fn all_unread() -> Result<u64> {
 ///     let mut sum = 0;
-///     for mailbox in Mailbox::wish()?.all() {
+///     for mailbox in Mailbox::wish()?.all()? {
 ///         sum += mailbox.unread.get()?.unwrap_or(0);
 ///     }
 ///     Ok(sum)
@@ -34,15 +34,23 @@ pub trait Wished: Sized {
 /// # let _ = all_unread;
 /// ```
 #[derive(Debug)]
-pub struct Wish<W>(Vec<W>);
+pub struct Wish<W> {
+    found: Vec<W>,
+    /// Where more may be found.
+    next: Option<String>,
+}
+
+/// Charms of one page: one is what most ask for.
+const PAGE: u32 = 64;
 
 impl<W: Wished> Wish<W> {
     /// Returns the only one.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for none, [`Error::Ambiguous`] for several.
+    /// [`Error::NotFound`] for none, [`Error::Ambiguous`] for several, [`Error::Limit`].
     pub fn one(mut self) -> Result<W> {
-        match (self.0.pop(), self.0.len()) {
+        self.more(2)?;
+        match (self.found.pop(), self.found.len()) {
             (None, _) => Err(Error::NotFound { tag: W::TAG.into() }),
             (Some(one), 0) => Ok(one),
             (Some(_), rest) => Err(Error::Ambiguous { tag: W::TAG.into(), found: rest + 1 }),
@@ -50,23 +58,47 @@ impl<W: Wished> Wish<W> {
     }
 
     /// Returns the first, if any.
-    pub fn first(self) -> Option<W> {
-        self.0.into_iter().next()
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn first(mut self) -> Result<Option<W>> {
+        self.more(1)?;
+        Ok(self.found.into_iter().next())
     }
 
     /// Returns all of them.
-    pub fn all(self) -> Vec<W> {
-        self.0
+    ///
+    /// # Errors
+    /// [`Error::Limit`] when they are more than a turn may hold handles to.
+    pub fn all(mut self) -> Result<Vec<W>> {
+        self.more(usize::MAX)?;
+        Ok(self.found)
     }
+
+    /// Asks until so many are found, or there are no more.
+    fn more(&mut self, wanted: usize) -> Result<()> {
+        while self.found.len() < wanted
+            && let Some(next) = self.next.take()
+        {
+            let Self { found, next } = page(Some(next))?;
+            self.found.extend(found);
+            self.next = next;
+        }
+        Ok(())
+    }
+}
+
+fn page<W: Wished>(cursor: Option<String>) -> Result<Wish<W>> {
+    let mut wanted = Wanted::default();
+    W::wanted(&mut wanted);
+    let Offers { found, next } = host::wish(W::TAG, &wanted, PAGE, cursor)?;
+    Ok(Wish { found: found.into_iter().map(|mut found| W::bind(&mut found)).collect(), next })
 }
 
 /// Asks the host. `#[wish]` calls it.
 #[doc(hidden)]
 pub fn ask<W: Wished>() -> Result<Wish<W>> {
-    let mut wanted = Wanted::default();
-    W::wanted(&mut wanted);
-    let found = host::wish(W::TAG, &wanted)?;
-    Ok(Wish(found.into_iter().map(|mut found| W::bind(&mut found)).collect()))
+    page(None)
 }
 
 /// What a charm must offer.
@@ -75,6 +107,12 @@ pub fn ask<W: Wished>() -> Result<Wish<W>> {
 pub struct Wanted {
     pub(crate) cells: Vec<Declaration>,
     pub(crate) streams: Vec<Declaration>,
+}
+
+/// One page of an answer.
+pub(crate) struct Offers {
+    pub(crate) found: Vec<Found>,
+    pub(crate) next: Option<String>,
 }
 
 /// One charm that offers it; handles in the order of the wanted ones.

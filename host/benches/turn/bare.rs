@@ -64,7 +64,7 @@ impl streams::Host for Stub {
         &mut self,
         _: Resource<streams::Stream>,
         _: Vec<u8>,
-        _: Option<streams::OnCommit>,
+        _: streams::SendOptions,
     ) -> std::result::Result<String, types::Error> {
         Ok("0".repeat(32))
     }
@@ -85,13 +85,18 @@ impl streams::HostStream for Stub {
 }
 
 impl discovery::Host for Stub {
-    fn wish(&mut self, _: String, _: discovery::Wanted) -> std::result::Result<Vec<discovery::Found>, types::Error> {
-        Ok(Vec::new())
+    fn wish(
+        &mut self,
+        _: String,
+        _: discovery::Wanted,
+        _: discovery::Page,
+    ) -> std::result::Result<discovery::Offers, types::Error> {
+        Ok(discovery::Offers { found: Vec::new(), next: None })
     }
 }
 
 impl http::Host for Stub {
-    fn fetch(&mut self, _: http::Request) -> std::result::Result<http::Response, types::Error> {
+    fn fetch(&mut self, _: http::Request, _: http::FetchOptions) -> std::result::Result<http::Response, types::Error> {
         Err(types::Error::Http(types::HttpError::Timeout))
     }
 }
@@ -159,6 +164,6 @@ impl Bare {
     pub fn call(&self, event: &[u8]) -> Result<()> {
         let mut store = Store::new(&self.engine, Stub);
         let charm = self.pre.instantiate(&mut store)?;
-        charm.call_handle(&mut store, "turn", &event.to_vec())?.map_err(wasmtime::Error::msg)
+        charm.charm_host_guest().call_handle(&mut store, "turn", &event.to_vec())?.map_err(wasmtime::Error::msg)
     }
 }

@@ -10,7 +10,7 @@ mod streams;
 use wasmtime::component::ResourceTableError;
 
 use super::{
-    bindings::charm::host::types::{self, Address, Error, HttpError, Limit, TypeMismatch, WriteIsolation},
+    bindings::charm::host::types::{self, Address, Error, HttpError, Limit, Other, TypeMismatch, WriteIsolation},
     ctx::Ctx,
 };
 use crate::{
@@ -79,8 +79,14 @@ impl types::Host for Ctx {
                 Http::Address(text) => HttpError::Address(short(&text)),
                 Http::Timeout => HttpError::Timeout,
                 Http::Connection(text) => HttpError::Connection(short(&text)),
+                Http::Unknown(text) => HttpError::Unknown(short(&text)),
             }),
             CallError::Refused(refusal) => match refusal {
+                Refusal::Unsupported(option) => Error::Other(Other {
+                    code: "unsupported".to_owned(),
+                    message: refusal.to_string(),
+                    at: Some(option.to_owned()),
+                }),
                 Refusal::WriteIsolation { requested, open } => {
                     Error::WriteIsolation(WriteIsolation { requested: requested.to_string(), open: open.to_string() })
                 }

@@ -117,6 +117,11 @@ impl Ctx {
         if tx.is_lost() { Err(CallError::lost()) } else { Ok(tx) }
     }
 
+    /// Returns how many handles may be open at once.
+    pub fn handles_max(&self) -> usize {
+        self.limits.handles_max
+    }
+
     /// Returns the turn's facts.
     ///
     /// # Errors

@@ -171,6 +171,6 @@ impl Guests {
     ) -> wasmtime::Result<Result<(), String>> {
         let charm = prepared.pre.instantiate_async(&mut *store).await?;
         let event = &queued.event;
-        charm.call_handle(&mut *store, &event.stream, &event.payload.as_bytes().to_vec()).await
+        charm.charm_host_guest().call_handle(&mut *store, &event.stream, &event.payload.as_bytes().to_vec()).await
     }
 }

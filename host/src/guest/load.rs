@@ -2,12 +2,19 @@
 
 use wasmtime::{Trap, component::Component};
 
-use super::{Fault, bindings::CharmPre, ctx::Ctx, engine::Guests, wasi};
-use crate::{
-    descriptor::{Descriptor, check_tag, declarations},
-    error::clip,
-    limits::DECLARATIONS_MAX,
+use super::{
+    Fault,
+    bindings::{Charm, CharmPre},
+    ctx::Ctx,
+    engine::Guests,
+    wasi,
 };
+use crate::{descriptor::Descriptor, error::clip};
+
+/// What the interfaces of the world are named after.
+const PACKAGE: &str = "charm:host/";
+/// The versions of it that this host links: any third number.
+const VERSION: &str = "0.2.";
 
 /// A component that is compiled and linked: instances come from here.
 pub struct Prepared {
@@ -22,6 +29,8 @@ pub enum LoadError {
     Malformed(String),
     /// It imports what no charm gets.
     Import(String),
+    /// It was built for another version of the world: names the import or export.
+    Version(String),
     /// Its exports or the types of its imports are not those of the world.
     World(String),
     /// It needs more than an instance may have.
@@ -42,6 +51,14 @@ fn nameless(error: &wasmtime::Error) -> String {
     let part = |(number, part)| if number % 2 == 1 && str::len(part) > 1 { "…" } else { part };
     let parts: Vec<&str> = line.split(['`', '"']).enumerate().map(part).collect();
     clip(&parts.join("`"), 512).into_owned()
+}
+
+/// Returns the name of an interface of ours, and whether this host links its version; none for what has another
+/// form of name.
+fn interface(name: &str) -> Option<(&str, bool)> {
+    let (interface, version) = name.strip_prefix(PACKAGE)?.rsplit_once('@')?;
+    let patch = version.strip_prefix(VERSION);
+    Some((interface, patch.is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit()))))
 }
 
 impl Guests {
@@ -71,12 +88,14 @@ impl Guests {
     pub async fn load(&self, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
         let mut wasi = false;
         for (import, _) in component.component_type().imports(&self.engine) {
-            if wasi::serves(import) {
-                wasi = true;
-            } else if !import.starts_with("charm:host/") || !import.ends_with("@0.1.0") {
-                return Err(LoadError::Import(clip(import, 256).into_owned()));
+            match interface(import) {
+                _ if wasi::serves(import) => wasi = true,
+                Some((_, true)) => {}
+                Some((_, false)) => return Err(LoadError::Version(clip(import, 256).into_owned())),
+                None => return Err(LoadError::Import(clip(import, 256).into_owned())),
             }
         }
+        self.check_exports(component)?;
         let linker = if wasi { &self.with_wasi } else { &self.plain };
         let pre = linker.instantiate_pre(component).map_err(|error| {
             // An import of a name that the world does not have is an unknown import, not another type of a known one.
@@ -88,13 +107,37 @@ impl Guests {
         Ok((prepared, descriptor))
     }
 
+    /// Checks that every interface of ours that the component exports is one that the host calls.
+    fn check_exports(&self, component: &Component) -> Result<(), LoadError> {
+        let exports: Vec<_> =
+            component.component_type().exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        for export in &exports {
+            match interface(export) {
+                Some(("guest", true)) | None => {}
+                Some((_, false)) => return Err(LoadError::Version(clip(export, 256).into_owned())),
+                Some(_) => {
+                    return Err(LoadError::World(format!(
+                        "exports {}, which this host never calls",
+                        clip(export, 256)
+                    )));
+                }
+            }
+        }
+        let has = |name: &str| exports.iter().any(|export| export == name);
+        // In the first version the two functions stood in the world itself.
+        if has("describe") && has("handle") && !exports.iter().any(|export| interface(export).is_some()) {
+            return Err(LoadError::Version("charm:host/charm@0.1.0".to_owned()));
+        }
+        Ok(())
+    }
+
     async fn describe(&self, prepared: &Prepared) -> Result<Descriptor, LoadError> {
         let _slot = self.describing.lock().await;
         let mut ctx = Ctx::bare(self.limits.clone());
         ctx.wasi = prepared.wasi.then(|| wasi::Wasi::new(0, 0));
         let (mut store, on_thread) = self.store(ctx);
-        let charm = match on_thread.run(prepared.pre.instantiate_async(&mut store)).await {
-            Ok(charm) => charm,
+        let instance = match on_thread.run(prepared.pre.instance_pre().instantiate_async(&mut store)).await {
+            Ok(instance) => instance,
             Err(error) => {
                 let fault = Fault::explain(&error, &store, &self.limits).message;
                 // Its start functions ran into something, or the instance is more than the engine gives one.
@@ -102,22 +145,12 @@ impl Guests {
                 return Err(if ran { LoadError::Describe(fault) } else { LoadError::Limit(fault) });
             }
         };
-        let told = match on_thread.run(charm.call_describe(&mut store)).await {
+        let charm = Charm::new(&mut store, &instance)
+            .map_err(|error| LoadError::World(format!("a function of guest: {}", text(&error))))?;
+        let told = match on_thread.run(charm.charm_host_guest().call_describe(&mut store)).await {
             Ok(told) => told,
             Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &self.limits).message)),
         };
-        let describe = |why: String| LoadError::Describe(clip(&why, 512).into_owned());
-        if told.tags.len() > DECLARATIONS_MAX {
-            return Err(describe(format!("more than {DECLARATIONS_MAX} tags")));
-        }
-        told.tags.iter().try_for_each(|tag| check_tag(tag)).map_err(describe)?;
-        let pairs = |list: Vec<super::bindings::charm::host::discovery::Declaration>| {
-            list.into_iter().map(|declaration| (declaration.name, declaration.shape))
-        };
-        Ok(Descriptor {
-            tags: told.tags,
-            cells: declarations("cell", pairs(told.cells)).map_err(describe)?,
-            streams: declarations("stream", pairs(told.streams)).map_err(describe)?,
-        })
+        Descriptor::read(&told).map_err(|why| LoadError::Describe(clip(&why, 512).into_owned()))
     }
 }

@@ -284,12 +284,7 @@ impl Committer {
             if digest.is_some() {
                 state.open.insert(id, Open { digest, waiting: Vec::new() });
             }
-            let after = self.commit_outside(
-                &mut state,
-                now,
-                vec![Draft { event, refused: None, receipt_of: None }],
-                Vec::new(),
-            );
+            let after = self.commit_outside(&mut state, now, vec![Draft { event, refused: None }], Vec::new());
             let accepted = Accepted { id, g: state.g };
             drop(state);
             self.tell(after);
@@ -313,11 +308,8 @@ impl Committer {
         }
         space.dead.remove(index);
         let id = self.mint.outside(next);
-        let sends = resend.map(|event| Draft {
-            event: Event { id, on_commit: None, supplied: false, ..event },
-            refused: None,
-            receipt_of: None,
-        });
+        let sends =
+            resend.map(|event| Draft { event: Event { id, on_commit: None, supplied: false, ..event }, refused: None });
         let after = self.commit_outside(&mut state, now, sends.into_iter().collect(), vec![position]);
         let accepted = Accepted { id, g: state.g };
         drop(state);

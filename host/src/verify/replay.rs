@@ -132,8 +132,10 @@ impl Replay {
         must(one, Law::Cause, "the host accepts one event or drops one dead letter")?;
         let letter = buried.first().map(|position| self.bury(*position)).transpose()?;
         let Some(sent) = sends.first() else { return Ok(()) };
-        let Sent { event, refused, receipt_of, .. } = sent;
-        let plain = refused.is_none() && receipt_of.is_none() && event.on_commit.is_none();
+        let Sent { event, refused, .. } = sent;
+        // A receipt whose handler failed can be sent again.
+        let receipt = event.receipt_of.is_some() && letter.is_none();
+        let plain = refused.is_none() && !receipt && event.on_commit.is_none();
         must(plain, Law::Cause, "an event from outside is refused, a receipt, or asks for one")?;
         match letter {
             Some(letter) => {
@@ -206,7 +208,7 @@ impl Replay {
     /// What goes out with a charm's commit: its events, then the receipts that were asked for.
     fn sends(&mut self, record: &Record, taken: &Taken, event: &Event) -> Verdict {
         let mut due = VecDeque::new();
-        let plain = record.sends.iter().take_while(|sent| sent.receipt_of.is_none()).count();
+        let plain = record.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
         let (plain, receipts) = record.sends.split_at(plain);
         for (number, sent) in plain.iter().enumerate() {
             let Event { id, sender, supplied, on_commit, payload, .. } = &sent.event;
@@ -225,7 +227,7 @@ impl Replay {
         let own = event.on_commit.clone();
         due.extend(own.map(|on_commit| Due { sender: event.sender, on_commit, receipt: taken.receipt.clone() }));
         for sent in receipts {
-            let due = due.pop_front().filter(|due| sent.receipt_of == Some(due.receipt.id));
+            let due = due.pop_front().filter(|due| sent.event.receipt_of == Some(due.receipt.id));
             let Some(due) = due else { return wrong(Law::Receipt, "a receipt goes out that nobody asked for") };
             self.receipt(sent, &due)?;
             self.queue(sent, record.g)?;
@@ -235,7 +237,7 @@ impl Replay {
 
     /// One receipt event (S6).
     fn receipt(&self, sent: &Sent, due: &Due) -> Verdict {
-        let Event { id, sender, to, stream, payload, on_commit, supplied } = &sent.event;
+        let Event { id, sender, to, stream, payload, on_commit, receipt_of: _, supplied } = &sent.event;
         let home = (*sender, *to, stream) == (due.sender, due.sender, &due.on_commit.stream);
         must(home, Law::Receipt, "a receipt goes to another than asked for it")?;
         let carried = carried(&due.receipt, &due.on_commit.tag);

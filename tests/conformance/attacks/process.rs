@@ -17,7 +17,7 @@ struct Ask {
 }
 
 const CHARM: Ask = Ask {
-    import: r#"(import "charm:host/context@0.1.0" (instance $host (export "self-did" (func (result string)))))"#,
+    import: r#"(import "charm:host/context@0.2.0" (instance $host (export "self-did" (func (result string)))))"#,
     lower: r#"(func $host "self-did")"#,
     core: "(param i32)",
     call: "(call $ask (i32.const 256))",

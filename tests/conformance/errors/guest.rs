@@ -61,7 +61,11 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         fetch(format!("{WIRE}/?{}", secret.much(3_000))),
         // queue-full
         json!(["repeat", 20, ["send", of(a, "note"), hidden]]),
+        // other: "unsupported"
+        json!(["send-later", of(a, "note"), hidden, { "deliver-after": 5 }]),
+        json!(["send-later", of(a, "note"), hidden, { "expires-at": 5 }]),
         // no-such-stream
+        json!(["send", of(a, "note"), hidden, { "stream": "note", "tag": hidden }]),
         json!(["send", of(a, "note"), hidden, { "stream": long, "tag": hidden }]),
         json!(["send", of(a, "note"), hidden, { "stream": "nowhere", "tag": hidden }]),
         // http-denied
@@ -86,7 +90,7 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         secret.receipt(&receipt);
     }
     // The rest of HTTP needs a real network: see `http.rs`.
-    let all = ["denied", "http-denied", "invalid", "limit", "no-such-stream", "queue-full", "type-mismatch"];
+    let all = ["denied", "http-denied", "invalid", "limit", "no-such-stream", "other", "queue-full", "type-mismatch"];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [&all[..], &["write-isolation"]].concat());
     secret.letters(&host, b);
 }

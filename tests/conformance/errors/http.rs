@@ -90,6 +90,7 @@ fn the_errors_of_a_transport_are_plain() {
     fails!(secret, HttpError::Address("x.test: does not resolve".to_owned()), HttpError::Address(_));
     fails!(secret, HttpError::Timeout, HttpError::Timeout);
     fails!(secret, HttpError::Connection("broke off".to_owned()), HttpError::Connection(_));
+    fails!(secret, HttpError::Unknown("POST https://x.test".to_owned()), HttpError::Unknown(_));
     for error in [TransportError::Http(HttpError::Timeout), TransportError::TooLarge("http-headers-max")] {
         secret.absent(&format!("{error:?}"));
     }
@@ -111,13 +112,20 @@ async fn what_a_transport_says_is_cut_before_a_guest_sees_it() {
     let wire = Wire::open();
     let host = builder().transport(wire.clone()).open().await.unwrap();
     let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
-    let make: [fn(String) -> HttpError; 3] = [HttpError::Denied, HttpError::Address, HttpError::Connection];
-    for error in make {
+    let make: [(fn(String) -> HttpError, &str); 4] = [
+        (HttpError::Denied, "http-denied"),
+        (HttpError::Address, "http-address"),
+        (HttpError::Connection, "http-connection"),
+        (HttpError::Unknown, "http-unknown"),
+    ];
+    for (error, kind) in make {
         for _ in 0..2 {
             wire.answer(Err(TransportError::Http(error(ugly(1 << 20)))));
         }
         let fetch = json!(["fetch", { "url": WIRE }]);
-        secret.told(&results(&host, a, json!([["try", fetch]])).await[0].to_string());
+        let seen = results(&host, a, json!([["try", fetch]])).await;
+        assert_eq!(seen[0]["error"]["kind"], kind, "{seen}");
+        secret.told(&seen[0].to_string());
         secret.receipt(&run(&host, a, json!([fetch])).await);
     }
 }

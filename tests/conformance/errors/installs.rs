@@ -49,19 +49,32 @@ async fn no_refused_component_is_quoted() {
     let long = format!("acme:{}/vault@1.0.0", "secrets-".repeat(500).trim_end_matches('-'));
     let import = format!("(import \"{long}\" (instance))");
     fails!(secret, refused(data(&[("in component", &import)])).await, InstallError::Import { .. });
-    let import = "(import \"charm:host/context@0.1.0\" (instance (export \"environment\" (func))))";
+    let import = "(import \"charm:host/context@0.2.0\" (instance (export \"environment\" (func))))";
     fails!(secret, refused(data(&[("in component", import)])).await, InstallError::World { .. });
     fails!(secret, refused(format!("(component (type ${hidden} u8))").into_bytes()).await, InstallError::World { .. });
     let large = by_hand::charm(&[("(memory (export \"memory\") 1)", "(memory (export \"memory\") 2000)")]);
     fails!(secret, refused(large).await, InstallError::Limit { .. });
     let call = format!("(call ${hidden})");
-    let point = "(i32.store (i32.const 52) (i32.const 0))";
-    let shape = "(i32.store (i32.const 56) (i32.const 3000)) (i32.store (i32.const 60) (i32.const 30))";
-    let name = "(i32.store (i32.const 48) (i32.const 3000)) (i32.store (i32.const 52) (i32.const 5000))";
-    for describe in [call.as_str(), "(loop $again (br $again))", point, shape, name, "(return (i32.const 0x7ffffff0))"]
-    {
+    let point = "(i32.store (i32.const 16) (i32.const 3000)) (i32.store (i32.const 20) (i32.const 30))";
+    let long = "(i32.store (i32.const 16) (i32.const 3000)) (i32.store (i32.const 20) (i32.const 5000))";
+    for describe in [call.as_str(), "(loop $again (br $again))", point, long, "(return (i32.const 0x7ffffff0))"] {
         fails!(secret, refused(data(&[("in describe", describe)])).await, InstallError::Describe { .. });
     }
+    let shape = |shape: &str| json!({ "shape": shape, "private": hidden });
+    for description in [
+        json!(hidden),
+        json!({ "tags": [hidden] }),
+        json!({ "tags": hidden }),
+        json!({ "cells": hidden }),
+        json!({ "cells": { "c": hidden } }),
+        json!({ "cells": { "c": shape("any") } }),
+        json!({ "streams": { "c": shape(hidden) } }),
+    ] {
+        let component = by_hand::described(value(description).as_bytes());
+        fails!(secret, refused(component).await, InstallError::Describe { .. });
+    }
+    let other = by_hand::charm(&[("charm:host/guest@0.2.0", "charm:host/guest@0.1.0")]);
+    fails!(secret, refused(other).await, InstallError::Version { .. });
     // One that is installed and fails in its turn says no more.
     for handle in [call.as_str(), "(return (i32.const 3000))", "(return (i32.const 0x7ffffff0))"] {
         let charm = host.install(Charm::new("hand", data(&[("in handle", handle)]))).await.unwrap();

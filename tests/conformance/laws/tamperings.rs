@@ -40,7 +40,7 @@ fn outcome(record: &Record) -> Option<Outcome> {
 }
 
 fn sends(record: &Record) -> bool {
-    record.sends.iter().filter(|sent| sent.receipt_of.is_none() && sent.position.is_some()).count() > 1
+    record.sends.iter().filter(|sent| sent.event.receipt_of.is_none() && sent.position.is_some()).count() > 1
 }
 
 fn refuses(record: &Record) -> bool {
@@ -48,7 +48,7 @@ fn refuses(record: &Record) -> bool {
 }
 
 fn sends_receipt(record: &Record) -> bool {
-    record.sends.iter().any(|sent| sent.receipt_of.is_some())
+    record.sends.iter().any(|sent| sent.event.receipt_of.is_some())
 }
 
 fn resends(record: &Record) -> bool {
@@ -64,7 +64,7 @@ fn write(name: &str) -> Write {
 }
 
 fn receipt_sent(record: &mut Record) -> &mut Sent {
-    record.sends.iter_mut().find(|sent| sent.receipt_of.is_some()).unwrap()
+    record.sends.iter_mut().find(|sent| sent.event.receipt_of.is_some()).unwrap()
 }
 
 fn taken(record: &mut Record) -> &mut charm_host::Taken {
@@ -340,7 +340,9 @@ pub const RECEIPT: &[Case] = &[
         "a receipt of a refused send that does not go out",
         "does not go out",
         Log(|f| {
-            f.find(|record| refuses(record) && sends_receipt(record)).sends.retain(|sent| sent.receipt_of.is_none());
+            f.find(|record| refuses(record) && sends_receipt(record))
+                .sends
+                .retain(|sent| sent.event.receipt_of.is_none());
         }),
     ),
     (
@@ -357,7 +359,7 @@ pub const RECEIPT: &[Case] = &[
         "a receipt of another event",
         "nobody asked for",
         Log(|f| {
-            receipt_sent(f.find(sends_receipt)).receipt_of = Some(NOBODY);
+            receipt_sent(f.find(sends_receipt)).event.receipt_of = Some(NOBODY);
         }),
     ),
     (

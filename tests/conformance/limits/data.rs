@@ -105,10 +105,7 @@ async fn an_event_that_takes_too_many_steps_to_check_is_refused() {
     // 500 words that the items are not, before the one kind that they are.
     let words: String = (0..500).map(|n| format!("\"{n}\"|")).collect();
     let shape = format!("[{words}int]");
-    let data = format!("(data (i32.const 512) \"{}\")", shape.replace('"', "\\\""));
-    let point =
-        format!("(i32.store (i32.const 56) (i32.const 512)) (i32.store (i32.const 60) (i32.const {}))", shape.len());
-    let component = by_hand::charm(&[("in module", &data), ("in describe", &point)]);
+    let component = by_hand::described(value(json!({ "streams": { "run": { "shape": shape } } })).as_bytes());
     let hand = host.install(Charm::new("hand", component)).await.unwrap();
     let items = |count: u32| NewEvent::new(hand, "run", value(json!(vec![1; count as usize])));
     let fits = soon(host.request(items(SHAPE_STEPS_MAX / 600))).await;

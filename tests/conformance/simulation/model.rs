@@ -289,7 +289,7 @@ impl Replay {
     }
 
     fn turn(&self, cast: &Cast, record: &Record, event: &Event, outcome: Outcome) -> Result<(), String> {
-        let own = || record.sends.iter().filter(|sent| sent.receipt_of.is_none());
+        let own = || record.sends.iter().filter(|sent| sent.event.receipt_of.is_none());
         let mut turn = Turn {
             cast,
             charm: record.space,

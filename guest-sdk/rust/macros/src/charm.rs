@@ -21,15 +21,11 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     }
     let (mut opened, mut declared) = (Vec::new(), Vec::new());
     for field in &mut item.fields {
-        let public = field.attrs.len();
-        field.attrs.retain(|attribute| !attribute.path().is_ident("private"));
-        let is_public = public == field.attrs.len();
+        let private = names::private(&mut field.attrs)?;
         let (Some(ident), ty) = (&field.ident, &field.ty) else { continue };
         let name = names::kebab(ident);
         opened.push(quote_spanned!(ty.span()=> #ident: <#ty as ::charm_sdk::__private::CharmField>::open(#name)));
-        if is_public {
-            declared.push(quote_spanned!(ty.span()=> <#ty as ::charm_sdk::__private::CharmField>::declare(#name)));
-        }
+        declared.push(quote_spanned!(ty.span()=> <#ty as ::charm_sdk::__private::CharmField>::declare(#name) #private));
     }
     let name = &item.ident;
     Ok(quote! {

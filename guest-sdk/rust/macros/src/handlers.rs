@@ -9,19 +9,27 @@ use crate::names;
 
 pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     crate::no_arguments(&arguments, "handlers")?;
-    let item: ItemImpl = syn::parse2(item)
+    let mut item: ItemImpl = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), "write `#[handlers] impl Name { .. }` for a `#[charm]` struct"))?;
     if let Some((_, path, _)) = &item.trait_ {
         return Err(Error::new_spanned(path, "handlers stand in the charm's own `impl`, not in one of a trait"));
     }
+    let mut marks = Vec::new();
+    for member in &mut item.items {
+        if let ImplItem::Fn(function) = member
+            && matches!(function.vis, Visibility::Public(_))
+        {
+            marks.push(names::private(&mut function.attrs)?);
+        }
+    }
     let mut handlers = Vec::new();
     let mut errors: Option<Error> = None;
-    for member in &item.items {
-        let ImplItem::Fn(function) = member else { continue };
-        if !matches!(function.vis, Visibility::Public(_)) {
-            continue;
-        }
-        match Handler::read(function) {
+    let public = item.items.iter().filter_map(|member| match member {
+        ImplItem::Fn(function) if matches!(function.vis, Visibility::Public(_)) => Some(function),
+        _ => None,
+    });
+    for (function, mark) in public.zip(marks) {
+        match Handler::read(function, mark) {
             Ok(handler) => handlers.push(handler),
             Err(error) => match &mut errors {
                 Some(errors) => errors.combine(error),
@@ -71,10 +79,12 @@ struct Handler<'a> {
     event: &'a Type,
     output: &'a Type,
     docs: Vec<&'a Attribute>,
+    /// What `#[private]` adds to the declaration.
+    private: TokenStream,
 }
 
 impl<'a> Handler<'a> {
-    fn read(function: &'a ImplItemFn) -> Result<Self> {
+    fn read(function: &'a ImplItemFn, private: TokenStream) -> Result<Self> {
         let signature = &function.sig;
         let name = &signature.ident;
         let wrong = |what: &dyn quote::ToTokens, why: &str| {
@@ -109,7 +119,7 @@ impl<'a> Handler<'a> {
             return wrong(&signature.ident, "a handler says how it ended");
         };
         let docs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
-        Ok(Self { function, stream: names::kebab(name), event, output, docs })
+        Ok(Self { function, stream: names::kebab(name), event, output, docs, private })
     }
 
     /// `pub const REFRESH_TOKEN: OwnStream<Refresh>`
@@ -128,8 +138,8 @@ impl<'a> Handler<'a> {
     }
 
     fn declaration(&self) -> TokenStream {
-        let Self { stream, event, .. } = self;
-        quote_spanned!(event.span()=> ::charm_sdk::Declaration::of::<#event>(#stream))
+        let Self { stream, event, private, .. } = self;
+        quote_spanned!(event.span()=> ::charm_sdk::Declaration::of::<#event>(#stream) #private)
     }
 
     fn arm(&self) -> TokenStream {

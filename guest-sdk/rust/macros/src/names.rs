@@ -1,11 +1,23 @@
 //! Names of cells, streams and tags.
 
-use syn::LitStr;
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Attribute, LitStr};
 
 /// The kebab-case of a Rust name.
 pub fn kebab(name: &syn::Ident) -> String {
     let name = name.to_string();
     name.trim_start_matches("r#").trim_matches('_').replace('_', "-")
+}
+
+/// Takes `#[private]` off, and returns what it adds to a declaration.
+pub fn private(attributes: &mut Vec<Attribute>) -> syn::Result<TokenStream> {
+    let (private, kept) = attributes.drain(..).partition::<Vec<_>, _>(|attribute| attribute.path().is_ident("private"));
+    *attributes = kept;
+    if let Some(private) = private.first() {
+        private.meta.require_path_only()?;
+    }
+    Ok(if private.is_empty() { quote!() } else { quote!(.private()) })
 }
 
 /// Checks a tag.

@@ -2,8 +2,7 @@
 
 use super::Level;
 use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, streams, types};
-use crate::bindings::declarations;
-use crate::wish::{Found, Wanted};
+use crate::wish::{Found, Offers, Wanted};
 use crate::{Did, Error, EventId, HttpError, Result, Segment};
 
 pub(crate) struct Cell(cells::Cell);
@@ -35,27 +34,34 @@ impl Stream {
 
     pub(crate) fn send(&self, event: Vec<u8>, then: Option<(&str, Vec<u8>)>) -> Result<EventId> {
         let then = then.map(|(stream, tag)| streams::OnCommit { stream: stream.into(), tag });
-        Ok(streams::send(&self.0, &event, then.as_ref())?)
+        let options = streams::SendOptions { on_commit: then, deliver_after: None, expires_at: None };
+        Ok(streams::send(&self.0, &event, &options)?)
     }
 }
 
-pub(crate) fn wish(tag: &str, wanted: &Wanted) -> Result<Vec<Found>> {
-    let wanted =
-        discovery::Wanted { cells: declarations(wanted.cells.clone()), streams: declarations(wanted.streams.clone()) };
-    let found = discovery::wish(tag, &wanted)?;
-    Ok(found
+pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {
+    let declarations = |from: &[crate::Declaration]| {
+        let declaration = |one: &crate::Declaration| (one.name.clone(), one.shape.clone());
+        from.iter().map(declaration).map(|(name, shape)| discovery::Declaration { name, shape }).collect()
+    };
+    let wanted = discovery::Wanted { cells: declarations(&wanted.cells), streams: declarations(&wanted.streams) };
+    let discovery::Offers { found, next } = discovery::wish(tag, &wanted, &discovery::Page { limit, cursor })?;
+    let found = found
         .into_iter()
         .map(|found| Found {
             owner: found.owner.into(),
             cells: found.cells.into_iter().map(Cell).collect::<Vec<_>>().into_iter(),
             streams: found.streams.into_iter().map(Stream).collect::<Vec<_>>().into_iter(),
         })
-        .collect())
+        .collect();
+    Ok(Offers { found, next })
 }
 
 pub(crate) fn fetch(request: crate::http::Request) -> Result<crate::http::Response> {
-    let crate::http::Request { method, url, headers, body } = request;
-    let http::Response { status, headers, body } = http::fetch(&http::Request { method, url, headers, body })?;
+    let crate::http::Request { method, url, headers, body, timeout_ms, repeatable } = request;
+    let (request, options) =
+        (http::Request { method, url, headers, body }, http::FetchOptions { timeout_ms, repeatable });
+    let http::Response { status, headers, body } = http::fetch(&request, options)?;
     Ok(crate::http::Response { status, headers, body })
 }
 
@@ -119,7 +125,15 @@ impl From<types::Error> for Error {
                 types::HttpError::Address(what) => HttpError::Address(what),
                 types::HttpError::Timeout => HttpError::Timeout,
                 types::HttpError::Connection(what) => HttpError::Connection(what),
+                types::HttpError::Unknown(what) => HttpError::Unknown(what),
             }),
+            types::Error::ReadOnly(types::ReadOnly { cell: types::Address { owner, name }, derivation }) => {
+                Self::ReadOnly { owner: owner.into(), name, derivation }
+            }
+            types::Error::Cycle(cells) => {
+                Self::Cycle(cells.into_iter().map(|types::Address { owner, name }| (owner.into(), name)).collect())
+            }
+            types::Error::Other(types::Other { code, message, at }) => Self::Other { code, message, at },
         }
     }
 }

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::state::{Event, State, http_denied};
+use super::state::{Event, From, State, http_denied};
 use super::{shapes, tree};
 use crate::host::Level;
 use crate::http::{Request, Response};
 use crate::value::{cut, encode};
-use crate::wish::{Found, Wanted};
+use crate::wish::{Found, Offers, Wanted};
 use crate::{Did, Error, EventId, Result, Segment, Value};
 
 thread_local! {
@@ -132,7 +132,7 @@ impl Stream {
         turn(|turn| {
             let state = &mut *turn.state.borrow_mut();
             if let Some((name, _)) = &then
-                && !state.charms[&turn.me].streams.iter().any(|stream| stream.name == *name)
+                && !state.charms[&turn.me].streams.iter().any(|stream| stream.name == *name && stream.receipts)
             {
                 return Err(Error::NoSuchStream { owner: turn.me.clone(), name: name.clone() });
             }
@@ -150,18 +150,23 @@ impl Stream {
                 stream: self.name.clone(),
                 value: event,
                 on_commit: then,
-                from_outside: false,
+                from: From::Charm,
             });
             Ok(id)
         })
     }
 }
 
-pub(crate) fn wish(tag: &str, wanted: &Wanted) -> Result<Vec<Found>> {
+pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {
     turn(|turn| {
         let state = turn.state.borrow();
-        let mut all = Vec::new();
-        for (owner, charm) in state.charms.iter().filter(|(_, charm)| charm.tags.contains(&tag)) {
+        let mut all: Vec<Found> = Vec::new();
+        let tagged = state.charms.iter().filter(|(_, charm)| charm.tags.contains(&tag));
+        for (owner, charm) in tagged.filter(|(owner, _)| cursor.as_deref().is_none_or(|last| owner.as_str() > last)) {
+            if all.len() == limit as usize {
+                let next = all.last().map(|found| found.owner.as_str().into());
+                return Ok(Offers { found: all, next });
+            }
             let cells_fit = wanted.cells.iter().all(|wanted| {
                 let offered = charm.cells.iter().find(|offered| offered.name == wanted.name);
                 offered.is_some_and(|offered| shapes::covers(&wanted.shape, &offered.shape))
@@ -180,7 +185,7 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted) -> Result<Vec<Found>> {
                 all.push(Found { owner: owner.clone(), cells: cells.into_iter(), streams: streams.into_iter() });
             }
         }
-        Ok(all)
+        Ok(Offers { found: all, next: None })
     })
 }
 

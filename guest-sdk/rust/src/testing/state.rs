@@ -55,7 +55,16 @@ pub struct Event {
     pub value: Vec<u8>,
     /// A stream of the sender, and the tag.
     pub on_commit: Option<(String, Value)>,
-    pub from_outside: bool,
+    pub from: From,
+}
+
+/// Who made an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    Charm,
+    Outside,
+    /// The host, to bring a receipt.
+    Host,
 }
 
 /// An on-commit event as `wit/streams.wit` says.
@@ -72,21 +81,37 @@ impl State {
     }
 
     pub fn may_read(&self, reader: &Did, owner: &Did, cell: &str) -> bool {
-        reader == owner || self.reads.contains(&(reader.clone(), owner.clone(), cell.into()))
+        let declared = || self.charms.get(owner)?.cells.iter().find(|declared| declared.name == cell);
+        reader == owner
+            || self.reads.contains(&(reader.clone(), owner.clone(), cell.into()))
+                && declared().is_some_and(|declared| !declared.private)
+    }
+
+    fn stream(&self, owner: &Did, stream: &str) -> Option<&Declaration> {
+        self.charms.get(owner)?.streams.iter().find(|declared| declared.name == stream)
     }
 
     pub fn may_send(&self, sender: &Did, owner: &Did, stream: &str) -> bool {
-        sender == owner || self.sends.contains(&(sender.clone(), owner.clone(), stream.into()))
+        let declared = self.stream(owner, stream);
+        !declared.is_some_and(|declared| declared.receipts)
+            && (sender == owner
+                || self.sends.contains(&(sender.clone(), owner.clone(), stream.into()))
+                    && !declared.is_some_and(|declared| declared.private))
     }
 
     /// Finds what handles an event, or the outcome of an event that nothing may handle.
     pub fn handler(&self, event: &Event) -> Result<Handle, Outcome> {
-        if !event.from_outside && !self.may_send(&event.sender, &event.to, &event.stream) {
+        let takes_receipts = self.stream(&event.to, &event.stream).is_some_and(|declared| declared.receipts);
+        let allowed = match event.from {
+            From::Charm => self.may_send(&event.sender, &event.to, &event.stream),
+            From::Outside => !takes_receipts,
+            From::Host => true,
+        };
+        if !allowed {
             return Err(Outcome::Denied);
         }
         let charm = self.charms.get(&event.to).ok_or(Outcome::NoSuchStream)?;
-        let has_stream = charm.streams.iter().any(|stream| stream.name == event.stream);
-        if has_stream { Ok(charm.handle) } else { Err(Outcome::NoSuchStream) }
+        if self.stream(&event.to, &event.stream).is_some() { Ok(charm.handle) } else { Err(Outcome::NoSuchStream) }
     }
 
     /// Makes a turn's writes and sends real, all at once (T5), and returns the number of the commit.
@@ -119,7 +144,7 @@ impl State {
         let value = encode(&Settled { receipt, tag }).expect("a receipt can be encoded");
         let id = self.next_id();
         let to = event.sender.clone();
-        self.queue.push_back(Event { id, sender: to.clone(), to, stream, value, on_commit: None, from_outside: false });
+        self.queue.push_back(Event { id, sender: to.clone(), to, stream, value, on_commit: None, from: From::Host });
     }
 }
 

@@ -1,26 +1,70 @@
 //! `wit/discovery.wit` (D7).
 
+use wasmtime::component::ResourceTableError;
+
 use super::{CallError, called};
 use crate::{
     cell::CellId,
-    descriptor::{check_tag, declarations},
+    descriptor::{check_tag, wanted},
+    did::Did,
     guest::{
-        bindings::charm::host::discovery::{self, Declaration, Found, Wanted},
+        bindings::charm::host::discovery::{self, Declaration, Found, Offers, Page, Wanted},
         ctx::{CellHandle, Ctx, StreamHandle},
     },
-    limits::WISH_BYTES_MAX,
+    limits::{WISH_BYTES_MAX, WISH_PAGE_MAX},
+    shape::Shape,
     tx::Refusal,
 };
 
-/// Checks what is asked, keeping the guest's order.
-fn asked(kind: &str, list: &[Declaration]) -> Result<Vec<(String, crate::shape::Shape)>, Refusal> {
+type Asked = [(String, Shape)];
+
+fn asked(kind: &str, list: &[Declaration]) -> Result<Vec<(String, Shape)>, Refusal> {
     let pairs = list.iter().map(|declaration| (declaration.name.clone(), declaration.shape.clone()));
-    let mut shapes = declarations(kind, pairs).map_err(Refusal::Invalid)?;
-    Ok(list.iter().filter_map(|declaration| shapes.remove_entry(&declaration.name)).collect())
+    wanted(kind, pairs).map_err(Refusal::Invalid)
+}
+
+/// Checks a page; returns its limit and the charm that the one before ended with.
+fn page(page: &Page) -> Result<(usize, Option<Did>), Refusal> {
+    if page.limit == 0 {
+        return Err(Refusal::Invalid("page: its limit is 0".to_owned()));
+    }
+    let after = page.cursor.as_ref().map(|cursor| cursor.parse());
+    let after = after.transpose().map_err(|_| Refusal::Invalid("page: not a cursor of a wish".to_owned()))?;
+    Ok((WISH_PAGE_MAX.min(page.limit as usize), after))
+}
+
+impl Ctx {
+    /// Opens the handles of one charm, all or none; none when they are more than a turn may hold.
+    fn offer(&mut self, owner: Did, cells: &Asked, streams: &Asked) -> Result<Option<Found>, CallError> {
+        let mut found = Found { owner: owner.to_string(), cells: Vec::new(), streams: Vec::new() };
+        let opened = (|| {
+            for (name, _) in cells {
+                let cell = CellId { owner, name: name.as_str().into() };
+                found.cells.push(self.table.push(CellHandle(cell))?);
+            }
+            for (name, _) in streams {
+                found.streams.push(self.table.push(StreamHandle { owner, name: name.as_str().into() })?);
+            }
+            Ok(())
+        })();
+        match opened {
+            Ok(()) => Ok(Some(found)),
+            Err(ResourceTableError::Full) => {
+                for cell in found.cells {
+                    self.table.delete(cell)?;
+                }
+                for stream in found.streams {
+                    self.table.delete(stream)?;
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl discovery::Host for Ctx {
-    fn wish(&mut self, tag: String, wanted: Wanted) -> Result<Vec<Found>, CallError> {
+    fn wish(&mut self, tag: String, wanted: Wanted, asked_page: Page) -> Result<Offers, CallError> {
         called("discovery.wish");
         check_tag(&tag).map_err(Refusal::Invalid)?;
         let asked_bytes = |list: &[Declaration]| list.iter().map(|one| one.shape.len()).sum::<usize>();
@@ -28,19 +72,21 @@ impl discovery::Host for Ctx {
             return Err(Refusal::limit("wish-bytes-max", WISH_BYTES_MAX).into());
         }
         let (cells, streams) = (asked("cell", &wanted.cells)?, asked("stream", &wanted.streams)?);
-        let owners = self.tx()?.wish(&tag, &cells, &streams);
-        let mut found = Vec::with_capacity(owners.len());
+        let (limit, after) = page(&asked_page)?;
+        let (owners, mut next) = self.tx()?.wish(&tag, &cells, &streams, after, limit);
+        let mut offers: Vec<Found> = Vec::with_capacity(owners.len());
         for owner in owners {
-            let mut offer = Found { owner: owner.to_string(), cells: Vec::new(), streams: Vec::new() };
-            for (name, _) in &cells {
-                let cell = CellId { owner, name: name.as_str().into() };
-                offer.cells.push(self.table.push(CellHandle(cell))?);
+            match self.offer(owner, &cells, &streams)? {
+                Some(found) => offers.push(found),
+                None => {
+                    let Some(last) = offers.last() else {
+                        return Err(Refusal::limit("handles-max", self.handles_max()).into());
+                    };
+                    next = last.owner.parse().ok();
+                    break;
+                }
             }
-            for (name, _) in &streams {
-                offer.streams.push(self.table.push(StreamHandle { owner, name: name.as_str().into() })?);
-            }
-            found.push(offer);
         }
-        Ok(found)
+        Ok(Offers { found: offers, next: next.map(|next| next.to_string()) })
     }
 }

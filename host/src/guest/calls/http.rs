@@ -1,5 +1,7 @@
 //! `wit/http.wit` (A3, A4, T8). The only call that may wait.
 
+use std::time::Duration;
+
 use super::{CallError, called};
 use crate::{
     guest::{bindings::charm::host::http, ctx::Ctx},
@@ -8,12 +10,17 @@ use crate::{
 };
 
 impl http::Host for Ctx {
-    async fn fetch(&mut self, request: http::Request) -> Result<http::Response, CallError> {
+    async fn fetch(
+        &mut self,
+        request: http::Request,
+        options: http::FetchOptions,
+    ) -> Result<http::Response, CallError> {
         called("http.fetch");
         let seen = self.tx()?.snapshot_g();
         let outbound = self.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
         let http::Request { method, url, headers, body } = request;
-        let answer = outbound.fetch(Request { method, url, headers, body }, seen).await;
+        let timeout = options.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+        let answer = outbound.fetch(Request { method, url, headers, body }, timeout, seen).await;
         match answer {
             Ok(answer) => Ok(http::Response { status: answer.status, headers: answer.headers, body: answer.body }),
             Err(FetchError::Http(error)) => Err(CallError::Http(error)),

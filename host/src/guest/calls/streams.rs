@@ -8,7 +8,7 @@ use crate::{
         bindings::charm::host::streams,
         ctx::{Ctx, StreamHandle},
     },
-    tx::guest_name,
+    tx::{Refusal, guest_name},
 };
 
 impl streams::Host for Ctx {
@@ -23,9 +23,15 @@ impl streams::Host for Ctx {
         &mut self,
         to: Resource<StreamHandle>,
         event: Vec<u8>,
-        on_commit: Option<streams::OnCommit>,
+        options: streams::SendOptions,
     ) -> Result<String, CallError> {
         called("streams.send");
+        let streams::SendOptions { on_commit, deliver_after, expires_at } = options;
+        for (option, name) in [(deliver_after, "deliver-after"), (expires_at, "expires-at")] {
+            if option.is_some() {
+                return Err(Refusal::Unsupported(name).into());
+            }
+        }
         let StreamHandle { owner, name } = self.table.get(&to)?;
         let (owner, name) = (*owner, name.clone());
         let on_commit = on_commit.as_ref().map(|on_commit| (&*on_commit.stream, &*on_commit.tag));

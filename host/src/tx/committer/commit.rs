@@ -144,7 +144,7 @@ impl Committer {
         state.counters.sent += drafts.len() as u64;
         let mut wakes = Vec::with_capacity(drafts.len());
         let mut sent = Vec::with_capacity(drafts.len());
-        for Draft { event, refused, receipt_of } in drafts {
+        for Draft { event, refused } in drafts {
             let position = match refused {
                 Some(outcome) => {
                     state.counters.settle(outcome);
@@ -158,7 +158,7 @@ impl Committer {
                     Some(state.position)
                 }
             };
-            sent.push(Sent { event, position, refused, receipt_of });
+            sent.push(Sent { event, position, refused });
         }
         let record = Record {
             version: record::VERSION,

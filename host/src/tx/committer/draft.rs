@@ -5,7 +5,7 @@ use ipld_core::ipld::Ipld;
 use crate::{
     did::Did,
     directory::Directory,
-    event::{Event, EventId, OnCommit},
+    event::{Event, OnCommit},
     receipt::{Outcome, Receipt},
     tx::Mint,
     value::Value,
@@ -15,7 +15,6 @@ use crate::{
 pub(super) struct Draft {
     pub event: Event,
     pub refused: Option<Outcome>,
-    pub receipt_of: Option<EventId>,
 }
 
 impl Draft {
@@ -24,7 +23,7 @@ impl Draft {
         let refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
         // What is not delivered takes no room in the log.
         let payload = if refused.is_some() { Value::null() } else { event.payload };
-        Draft { event: Event { payload, ..event }, refused, receipt_of: None }
+        Draft { event: Event { payload, ..event }, refused }
     }
 
     /// Makes the event that brings a receipt back (S6). Its sender is the charm itself: nobody else can send
@@ -37,9 +36,10 @@ impl Draft {
             stream: on_commit.stream.clone(),
             payload: receipt_payload(receipt, &on_commit.tag),
             on_commit: None,
+            receipt_of: Some(receipt.id),
             supplied: false,
         };
-        Draft { event, refused: None, receipt_of: Some(receipt.id) }
+        Draft { event, refused: None }
     }
 }
 

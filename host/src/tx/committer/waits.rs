@@ -4,6 +4,11 @@ use super::Committer;
 use crate::{did::Did, error::Unavailable};
 
 impl Committer {
+    /// Completes after that time.
+    pub async fn sleep(&self, duration: std::time::Duration) {
+        self.env.sleep(duration).await;
+    }
+
     /// Completes when commit `g` is durable.
     ///
     /// # Errors

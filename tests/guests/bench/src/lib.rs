@@ -3,15 +3,16 @@
 wit_bindgen::generate!({ path: "../../../wit", world: "charm" });
 
 use charm::host::{cells, streams};
+use exports::charm::host::guest::Guest;
 
 struct Bench;
 
 export!(Bench);
 
 impl Guest for Bench {
-    fn describe() -> Descriptor {
-        let turn = Declaration { name: "turn".into(), shape: "int".into() };
-        Descriptor { tags: vec![], cells: vec![], streams: vec![turn] }
+    /// `{streams: {turn: {shape: "int"}}}`
+    fn describe() -> Vec<u8> {
+        b"\xa1\x67streams\xa1\x64turn\xa1\x65shape\x63int".to_vec()
     }
 
     /// The event is how many turns follow.
@@ -28,7 +29,8 @@ impl Guest for Bench {
         if left > 100_000 {
             let next = [&[0x1a], &(left - 1).to_be_bytes()[..]].concat();
             let stream = streams::open(None, "turn").map_err(text)?;
-            streams::send(&stream, &next, None).map_err(text)?;
+            let options = streams::SendOptions { on_commit: None, deliver_after: None, expires_at: None };
+            streams::send(&stream, &next, &options).map_err(text)?;
         }
         Ok(())
     }

@@ -15,6 +15,8 @@
 //!
 //! At the end the own cell `out` holds the list of the number and every value read.
 
+use exports::charm::host::guest::Guest;
+
 use charm::host::{
     cells::{self, Cell},
     http, streams,
@@ -34,9 +36,9 @@ const LIST: u8 = 0x80;
 const NULL: u8 = 0xf6;
 
 impl Guest for Isolation {
-    fn describe() -> Descriptor {
-        let run = Declaration { name: "run".into(), shape: "string".into() };
-        Descriptor { tags: vec![], cells: vec![], streams: vec![run] }
+    /// `{streams: {run: {shape: "string"}}}`
+    fn describe() -> Vec<u8> {
+        b"\xa1\x67streams\xa1\x63run\xa1\x65shape\x66string".to_vec()
     }
 
     fn handle(_: String, event: Vec<u8>) -> Result<(), String> {
@@ -82,14 +84,15 @@ fn perform(line: &str) -> Result<Option<Vec<u8>>, String> {
         }
         "wait" => {
             let request = http::Request { method: "GET".into(), url: word().into(), headers: vec![], body: vec![] };
-            http::fetch(&request).map_err(told)?;
+            http::fetch(&request, http::FetchOptions { timeout_ms: None, repeatable: false }).map_err(told)?;
             Ok(None)
         }
         "send" => {
             let stream = streams::open(Some(word()), "run").map_err(told)?;
             let event = words.collect::<Vec<_>>().join(" ").replace(';', "\n");
             let event = [with_head(TEXT, event.len()), event.into_bytes()].concat();
-            streams::send(&stream, &event, None).map_err(told)?;
+            let options = streams::SendOptions { on_commit: None, deliver_after: None, expires_at: None };
+            streams::send(&stream, &event, &options).map_err(told)?;
             Ok(None)
         }
         "reject" => Err("as asked".into()),

@@ -4,7 +4,7 @@
 //! `out` the list of all results is written to that own cell at the end. A refused host call rejects the event,
 //! unless the step stands inside `["try", step]`. `note` and `on-receipt` append their event to the own cells
 //! `notes` and `receipts`; when the tag of a receipt is a script too, `on-receipt` runs it. `describe` declares
-//! more: a cell and a stream with a shape, and a tag.
+//! more: a cell and a stream with a shape, a private one of each, and a tag.
 
 mod misbehave;
 mod refused;
@@ -12,34 +12,51 @@ mod steps;
 mod words;
 
 use ipld_core::ipld::Ipld;
+use exports::charm::host::guest::Guest;
 use refused::Failed;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "charm" });
 
 struct Probe;
 
+/// Cells that tests read from other charms; whatever else a script names is the charm's own.
+const SHARED: [&str; 0] = [];
+
 export!(Probe);
 
 impl Guest for Probe {
-    fn describe() -> Descriptor {
-        let declare = |name: &str, shape: &str| Declaration { name: name.into(), shape: shape.into() };
-        Descriptor {
-            tags: vec!["#probe".into()],
-            cells: vec![declare("shared", "any"), declare("shaped", "{n: int}")],
-            streams: vec![
-                declare("run", "any"),
-                declare("note", "any"),
-                declare("on-receipt", "any"),
-                declare("shaped", "{n: int}"),
-            ],
-        }
+    fn describe() -> Vec<u8> {
+        let text = |text: &str| Ipld::String(text.into());
+        let declare = |name: &str, shape: &str, mark: Option<&str>| {
+            let mark = mark.map(|mark| (mark.to_owned(), Ipld::Bool(true)));
+            (name.to_owned(), Ipld::Map(mark.into_iter().chain([("shape".to_owned(), text(shape))]).collect()))
+        };
+        let map = |entries: Vec<(String, Ipld)>| Ipld::Map(entries.into_iter().collect());
+        let mut cells = vec![
+            declare("shared", "any", None),
+            declare("shaped", "{n: int}", None),
+            declare("hidden", "any", Some("private")),
+        ];
+        cells.extend(SHARED.map(|name| declare(name, "any", None)));
+        let streams = vec![
+            declare("run", "any", None),
+            declare("note", "any", None),
+            declare("on-receipt", "any", Some("receipts")),
+            declare("shaped", "{n: int}", None),
+            declare("inner", "any", Some("private")),
+        ];
+        words::encode(&map(vec![
+            ("tags".to_owned(), Ipld::List(vec![text("#probe")])),
+            ("cells".to_owned(), map(cells)),
+            ("streams".to_owned(), map(streams)),
+        ]))
     }
 
     fn handle(stream: String, event: Vec<u8>) -> Result<(), String> {
         std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
         let result = match stream.as_str() {
             "run" => words::decode(&event).and_then(|script| run(&script)),
-            "note" => steps::append("notes", &event),
+            "note" | "inner" => steps::append("notes", &event),
             "on-receipt" => on_receipt(&event),
             _ => Ok(()),
         };

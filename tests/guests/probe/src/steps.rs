@@ -5,10 +5,12 @@
 //! ["set", cell, path, value]                                      ["set-bytes", cell, path, bytes]
 //! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
+//! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
 //! ["wish", tag, {cells: [[name, shape]..], streams: [name | [name, shape]..]}]     DIDs
+//! ["wish-page", tag, wanted, limit, cursor?] {found: DIDs, next: cursor or null}
 //! ["wish-get", tag, cell, shape]             reads that cell of the first found
 //! ["wish-set", tag, cell, shape, value]      writes it, through the handle
-//! ["fetch", {method, url, headers?, body?}]  {status, body}
+//! ["fetch", {method, url, headers?, body?, timeout-ms?}]                           {status, body}
 //! ["fetch-with", request, cell, path]        the same; the body is the text of the value there
 //! ["log", level, text]   ["context"]         {self, sender, event, time, random}
 //! ["try", step]                              {ok: result} or {error: {kind, ..fields}}
@@ -18,8 +20,8 @@
 
 use ipld_core::ipld::Ipld;
 
-use crate::charm::host::discovery::{self, Declaration, Wanted};
-use crate::charm::host::streams::OnCommit;
+use crate::charm::host::discovery::{self, Declaration, Page, Wanted};
+use crate::charm::host::streams::{OnCommit, SendOptions};
 use crate::charm::host::{cells, context, http, log, streams};
 use crate::refused::{self, Failed};
 use crate::{misbehave, words};
@@ -48,9 +50,27 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             let on_commit = OnCommit { stream: words::text(arg(2)?)?.into(), tag: words::bytes(arg(3)?)? };
             send(arg(1)?, &words::encode(&Ipld::Null), Some(on_commit))
         }
+        "send-later" => {
+            let time = |name: &str| words::optional(arg(3)?, name).map(words::number).transpose();
+            let (deliver_after, expires_at) = (time("deliver-after")?, time("expires-at")?);
+            let options = SendOptions {
+                on_commit: None,
+                deliver_after: deliver_after.map(|time| time as u64),
+                expires_at: expires_at.map(|time| time as u64),
+            };
+            send_with(arg(1)?, &words::encode(arg(2)?), &options)
+        }
         "wish" => {
-            let found = discovery::wish(words::text(arg(1)?)?, &wanted(arg(2)?)?)?;
-            Ok(Ipld::List(found.into_iter().map(|found| Ipld::String(found.owner)).collect()))
+            let offers = discovery::wish(words::text(arg(1)?)?, &wanted(arg(2)?)?, &first_page(u32::MAX))?;
+            Ok(Ipld::List(offers.found.into_iter().map(|found| Ipld::String(found.owner)).collect()))
+        }
+        "wish-page" => {
+            let cursor = parts.get(4).filter(|cursor| **cursor != Ipld::Null).map(words::text).transpose()?;
+            let page = Page { limit: words::number(arg(3)?)? as u32, cursor: cursor.map(str::to_owned) };
+            let offers = discovery::wish(words::text(arg(1)?)?, &wanted(arg(2)?)?, &page)?;
+            let found = offers.found.iter().map(|found| Ipld::String(found.owner.clone())).collect();
+            let next = offers.next.map_or(Ipld::Null, Ipld::String);
+            Ok(map([("found", Ipld::List(found)), ("next", next)]))
         }
         "wish-get" => found(wished(arg(1)?, arg(2)?, arg(3)?)?.get(&[])?),
         "wish-set" => {
@@ -145,9 +165,17 @@ fn on_commit(value: &Ipld) -> Result<OnCommit, Failed> {
 }
 
 fn send(to: &Ipld, event: &[u8], on_commit: Option<OnCommit>) -> Result<Ipld, Failed> {
+    send_with(to, event, &SendOptions { on_commit, deliver_after: None, expires_at: None })
+}
+
+fn send_with(to: &Ipld, event: &[u8], options: &SendOptions) -> Result<Ipld, Failed> {
     let (owner, name) = words::address(to)?;
     let stream = streams::open(owner, name)?;
-    Ok(Ipld::String(streams::send(&stream, event, on_commit.as_ref())?))
+    Ok(Ipld::String(streams::send(&stream, event, options)?))
+}
+
+fn first_page(limit: u32) -> Page {
+    Page { limit, cursor: None }
 }
 
 fn declarations(value: Option<&Ipld>) -> Result<Vec<Declaration>, Failed> {
@@ -172,8 +200,9 @@ fn wanted(value: &Ipld) -> Result<Wanted, Failed> {
 
 fn wished(tag: &Ipld, cell: &Ipld, shape: &Ipld) -> Result<cells::Cell, Failed> {
     let cell = Declaration { name: words::text(cell)?.into(), shape: words::text(shape)?.into() };
-    let found = discovery::wish(words::text(tag)?, &Wanted { cells: vec![cell], streams: vec![] })?;
-    let first = found.into_iter().next().ok_or_else(|| Failed::script("the wish found nobody"))?;
+    let wanted = Wanted { cells: vec![cell], streams: vec![] };
+    let offers = discovery::wish(words::text(tag)?, &wanted, &first_page(1))?;
+    let first = offers.found.into_iter().next().ok_or_else(|| Failed::script("the wish found nobody"))?;
     first.cells.into_iter().next().ok_or_else(|| Failed::script("the wish gave no handle"))
 }
 
@@ -196,12 +225,15 @@ fn fetch(request: &Ipld, body: Option<String>) -> Result<Ipld, Failed> {
         }
         None => {}
     }
-    let answer = http::fetch(&http::Request {
+    let timeout_ms = words::optional(request, "timeout-ms").map(words::number).transpose()?;
+    let options = http::FetchOptions { timeout_ms: timeout_ms.map(|ms| ms as u32), repeatable: false };
+    let request = http::Request {
         method: text("method")?.unwrap_or("GET").into(),
         url: words::text(words::field(request, "url")?)?.into(),
         headers,
         body: body.as_deref().or(text("body")?).unwrap_or_default().into(),
-    })?;
+    };
+    let answer = http::fetch(&request, options)?;
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     Ok(map([("status", Ipld::Integer(answer.status.into())), ("body", Ipld::String(body))]))
 }

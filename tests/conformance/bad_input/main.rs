@@ -2,7 +2,9 @@
 //! thing and says what to do, nothing remains, and the host serves the next (A1, A5, T7).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../by_hand.rs"]
 mod by_hand;
+mod world;
 
 use std::fmt::Display;
 
@@ -149,17 +151,15 @@ async fn an_import_that_a_charm_does_not_get_is_named() {
         "wasi:filesystem/types@0.2.0",
         "wasi:http/outgoing-handler@0.2.0",
         "acme:secrets/vault@1.0.0",
-        "charm:host/cells@0.2.0",
-        "charm:host/cells@1.0.0",
         "charm:host/cells",
-        "charm:other/cells@0.1.0",
+        "charm:other/cells@0.2.0",
         "vault",
     ] {
         let error =
             refused(&host, by_hand::charm(&[("in component", &format!("(import \"{name}\" (instance))"))])).await;
         let InstallError::Import { import, .. } = &error else { panic!("{name}: {error:?}") };
         assert_eq!(import, name);
-        assert!(error.to_string().contains("charm:host@0.1"), "it says what a charm may import: {error}");
+        assert!(error.to_string().contains("charm:host@0.2"), "it says what a charm may import: {error}");
     }
     let long = format!("acme:{}/vault@1.0.0", "secrets-".repeat(500).trim_end_matches('-'));
     let error = refused(&host, by_hand::charm(&[("in component", &format!("(import \"{long}\" (instance))"))])).await;
@@ -171,9 +171,9 @@ async fn an_import_that_a_charm_does_not_get_is_named() {
 async fn an_unknown_interface_or_function_of_charm_host_is_named() {
     let host = small_host().await;
     for (import, words) in [
-        ("(import \"charm:host/files@0.1.0\" (instance (export \"open\" (func))))", "charm:host/files@0.1.0"),
-        ("(import \"charm:host/context@0.1.0\" (instance (export \"environment\" (func))))", "environment"),
-        ("(import \"charm:host/context@0.1.0\" (instance (export \"time\" (func (result string)))))", "time"),
+        ("(import \"charm:host/files@0.2.0\" (instance (export \"open\" (func))))", "charm:host/files@0.2.0"),
+        ("(import \"charm:host/context@0.2.0\" (instance (export \"environment\" (func))))", "environment"),
+        ("(import \"charm:host/context@0.2.0\" (instance (export \"time\" (func (result string)))))", "time"),
     ] {
         let error = refused(&host, by_hand::charm(&[("in component", import)])).await;
         assert!(matches!(error, InstallError::World { .. }), "{error:?}");
@@ -186,16 +186,16 @@ async fn an_unknown_interface_or_function_of_charm_host_is_named() {
 async fn a_component_of_another_world_is_refused() {
     let host = small_host().await;
     let empty = refused(&host, "(component)").await;
-    assert!(empty.to_string().contains("describe"), "{empty}");
+    assert!(empty.to_string().contains("charm:host/guest"), "{empty}");
     assert!(empty.to_string().contains("charm:host/charm"), "it says which world: {empty}");
     let cases: &[(&[(&str, &str)], &str)] = &[
-        (&[("(export \"handle\") (param \"stream\"", "(export \"treat\") (param \"stream\"")], "handle"),
+        (&[("(export \"handle\" (func $handle))", "(export \"treat\" (func $handle))")], "handle"),
+        (&[("(export \"describe\" (func $describe))", "")], "describe"),
         (
-            &[("(func (export \"describe\") (result $descriptor)", "(func (export \"tell\") (result $descriptor)")],
-            "describe",
+            &[("(func $describe (result (list u8))", "(func $describe (result string)")],
+            "expected `list` found `string`",
         ),
-        (&[("(field \"shape\" string)", "(field \"form\" string)")], "describe"),
-        (&[("(list u8)", "string")], "handle"),
+        (&[("(param \"event\" (list u8))", "(param \"event\" string)")], "a function of guest: "),
     ];
     each_refused(&host, cases).await;
     let error = refused(&host, by_hand::charm(cases[0].0)).await;
@@ -232,107 +232,22 @@ async fn a_describe_that_fails_is_refused() {
             "describe failed: over memory-bytes-max 1048576",
         ),
         (&[("in describe", "(return (i32.const 0x7ffffff0))")], "describe failed: "),
-        (&[("in describe", "(i32.store (i32.const 36) (i32.const 0x7fffffff))")], "describe failed: "),
-        // A name that is not UTF-8.
-        (&[("in describe", "(i32.store8 (i32.const 64) (i32.const 0xff))")], "describe failed: "),
-    ];
-    each_refused(&host, cases).await;
-}
-
-/// A1: names, shapes and tags are checked once, when a charm is installed.
-#[tokio::test(flavor = "multi_thread")]
-async fn malformed_declarations_are_refused() {
-    let host = small_host().await;
-    // The name stands at 64 and its length at 52, the shape at 72 with its length at 60; tags at 16 with their number at 20.
-    let shape = |text: &str| {
-        let data = format!("(data (i32.const 512) \"{}\")", text.replace('"', "\\\""));
-        let point =
-            format!("(i32.store (i32.const 56) (i32.const 512)) (i32.store (i32.const 60) (i32.const {}))", text.len());
-        (data, point)
-    };
-    for text in [
-        "",
-        "oops",
-        "{a: int",
-        "[",
-        "any any",
-        "int |",
-        "{a: int, a: int}",
-        "{: int}",
-        &"[".repeat(200),
-        &format!("\"{}\"", "x".repeat(SHAPE_BYTES_MAX)),
-    ] {
-        let (data, point) = shape(text);
-        let error = refused(&host, by_hand::charm(&[("in module", &data), ("in describe", &point)])).await;
-        assert!(matches!(error, InstallError::Describe { .. }), "{text}: {error:?}");
-        assert!(error.to_string().contains("stream run"), "it says which declaration: {error}");
-    }
-    let copy = |from: usize, to: usize| format!("(i64.store (i32.const {to}) (i64.load (i32.const {from})))");
-    let copies = [copy(48, 512), copy(56, 520), copy(48, 528), copy(56, 536)].concat();
-    let two = format!("{copies} (i32.store (i32.const 32) (i32.const 512)) (i32.store (i32.const 36) (i32.const 2))");
-    let cases: &[(&[(&str, &str)], &str)] = &[
-        (&[("in describe", "(i32.store (i32.const 52) (i32.const 0))")], "stream: name is empty"),
-        (&[("in describe", "(i32.store (i32.const 52) (i32.const 129))")], "name longer than 128 bytes"),
-        (&[("in describe", "(i32.store8 (i32.const 65) (i32.const 10))")], "control characters"),
-        (&[("in describe", &two)], "declared twice"),
-        // A table of zeroes.
+        (&[("in describe", "(i32.store (i32.const 20) (i32.const 0x7fffffff))")], "describe failed: "),
+        // Bytes that are no value, and one that is longer than it may be.
+        (&[("in describe", "(i32.store8 (i32.const 64) (i32.const 0xff))")], "the description is no value"),
         (
-            &[(
-                "in describe",
-                "(i32.store (i32.const 36) (i32.const 2000)) (i32.store (i32.const 32) (i32.const 8192))",
-            )],
-            "stream: name is empty",
-        ),
-        // One tag at 512: the text `any`, which lacks its `#`.
-        (
-            &[("in describe", "(i32.store (i32.const 16) (i32.const 56)) (i32.store (i32.const 20) (i32.const 1))")],
-            "does not start with #",
-        ),
-        (
-            &[("in describe", "(i32.store (i32.const 16) (i32.const 512)) (i32.store (i32.const 20) (i32.const 257))")],
-            "more than 256 tags",
+            &[("in describe", "(drop (memory.grow (i32.const 8))) (i32.store (i32.const 20) (i32.const 262145))")],
+            &format!("over description-bytes-max {DESCRIPTION_BYTES_MAX}"),
         ),
     ];
     each_refused(&host, cases).await;
-}
-
-/// A5
-#[tokio::test(flavor = "multi_thread")]
-async fn too_many_declarations_are_refused() {
-    let host = small_host().await;
-    // 300 streams whose names count up: two digits in base 26, in a table at 8192.
-    let fill = "
-      (local $n i32) (local $at i32)
-      (loop $next
-        (local.set $at (i32.add (i32.const 8192) (i32.mul (local.get $n) (i32.const 16))))
-        (i32.store (local.get $at) (i32.add (i32.const 20480) (i32.mul (local.get $n) (i32.const 2))))
-        (i32.store offset=4 (local.get $at) (i32.const 2))
-        (i32.store offset=8 (local.get $at) (i32.const 72))
-        (i32.store offset=12 (local.get $at) (i32.const 3))
-        (i32.store8 offset=20480 (i32.mul (local.get $n) (i32.const 2)) (i32.add (i32.const 97) (i32.div_u (local.get $n) (i32.const 26))))
-        (i32.store8 offset=20481 (i32.mul (local.get $n) (i32.const 2)) (i32.add (i32.const 97) (i32.rem_u (local.get $n) (i32.const 26))))
-        (local.set $n (i32.add (local.get $n) (i32.const 1)))
-        (br_if $next (i32.lt_u (local.get $n) (i32.const COUNT))))
-      (i32.store (i32.const 32) (i32.const 8192))
-      (i32.store (i32.const 36) (i32.const COUNT))";
-    let start = |count: usize| {
-        let body = fill.replace("COUNT", &count.to_string());
-        let (locals, body) = body.split_once("(loop").unwrap();
-        let helper = format!("(func $fill {locals} (loop{body})");
-        by_hand::charm(&[("in module", &helper), ("in describe", "(call $fill)")])
-    };
-    let did = host.install(Charm::new("many", start(DECLARATIONS_MAX))).await.unwrap();
-    let known = host.charms().into_iter().find(|charm| charm.did == did).unwrap().descriptor.streams.len();
-    assert_eq!(known, DECLARATIONS_MAX);
-    let error = refused(&host, start(DECLARATIONS_MAX + 1)).await;
-    assert!(error.to_string().contains("more than 256 declarations"), "{error}");
 }
 
 /// A1: `describe` has no transaction: any host call but `log` ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_describe_that_calls_the_host_is_refused() {
     let host = small_host().await;
-    let import = "(import \"charm:host/context@0.1.0\" (instance $context (export \"time\" (func (result u64)))))
+    let import = "(import \"charm:host/context@0.2.0\" (instance $context (export \"time\" (func (result u64)))))
                   (core func $time (canon lower (func $context \"time\")))";
     let changes = [
         ("in component", import),
@@ -439,7 +354,7 @@ async fn events_that_do_not_fit_are_refused() {
 
     let error = host.send(NewEvent::new(a, "walk", one())).await.unwrap_err();
     assert!(matches!(error, SendError::NoSuchStream { .. }), "{error:?}");
-    assert!(bounded(&error).contains("it has: note, on-receipt, run, shaped"), "{error}");
+    assert!(bounded(&error).contains("it has: inner, note, on-receipt, run, shaped"), "{error}");
     let error = host.send(NewEvent::new(a, "walk\n".repeat(1_000), one())).await.unwrap_err();
     bounded(&error);
 
