@@ -9,7 +9,7 @@ use crate::{
     path::Path,
     receipt::Receipt,
     record::Record,
-    store::{CellRow, DeadLetter, Image, Queued, Store, StoreError},
+    store::{CellRow, DeadLetter, Image, Notes, Queued, Store, StoreError},
     value::{Kind, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
@@ -27,6 +27,8 @@ pub struct SpaceInfo {
     pub waiting: usize,
     /// Its dead letters.
     pub dead: usize,
+    /// Whether it is paused, and what else the operator is told of it.
+    pub notes: Notes,
 }
 
 /// One cell, as it is listed: never its value.
@@ -84,6 +86,7 @@ impl Archive {
             commits: row.seq,
             waiting: queued.iter().filter(|queued| queued.event.to == row.did).count(),
             dead: dead.iter().filter(|(did, _)| *did == row.did).count(),
+            notes: row.notes,
         };
         spaces.iter().map(info).collect()
     }

@@ -335,6 +335,31 @@ impl Host {
         self.charms.grant(holder, Rights { read, send });
     }
 
+    /// Lets a charm begin no more turns, until [`Host::resume`], also when the host is opened again. The turn that runs
+    /// ends, events stay and go on coming. Completes when that is durable.
+    ///
+    /// # Errors
+    /// `NoSuchCharm` for one that the store does not know; `Unavailable`.
+    pub async fn pause(&self, charm: &Did) -> Result<(), SendError> {
+        self.set_paused(charm, true).await
+    }
+
+    /// Lets a charm that was paused have its turns again. Completes when that is durable.
+    ///
+    /// # Errors
+    /// As `pause`.
+    pub async fn resume(&self, charm: &Did) -> Result<(), SendError> {
+        self.set_paused(charm, false).await
+    }
+
+    async fn set_paused(&self, charm: &Did, paused: bool) -> Result<(), SendError> {
+        let set = self.stage.committer.pause(charm, paused).await;
+        set.map_err(|refused| match refused {
+            Refused::Gone => SendError::NoSuchCharm { to: *charm },
+            refused => send_error(refused, *charm),
+        })
+    }
+
     /// Returns the installed charms, by DID.
     pub fn charms(&self) -> Vec<CharmInfo> {
         let directory = self.charms.directory();
@@ -563,7 +588,7 @@ impl Host {
         verify::verify_store(&*self.store)
     }
 
-    /// Completes when no installed charm has an event that waits or runs, and everything until then is durable:
+    /// Completes when no installed charm that is not paused has an event that waits or runs, and everything until then is durable:
     /// when all that followed from earlier sends is done. A busy host may never get there: bound the wait.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ mod manifest;
 mod meter;
 mod path;
 mod queue;
+mod rate;
 mod receipt;
 mod record;
 mod scheduler;
@@ -67,7 +68,7 @@ pub use receipt::{Outcome, Receipt};
 pub use record::{Hash, Record, Sent, Taken, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message};
 pub use shape::{Field, Shape, ShapeError};
 pub use store::{
-    Batch, CellRow, DeadLetter, Image, LogEntry, MemoryStore, Queued, ReceiptRow, SpaceRow, SqliteStore, Store,
+    Batch, CellRow, DeadLetter, Image, LogEntry, MemoryStore, Notes, Queued, ReceiptRow, SpaceRow, SqliteStore, Store,
     StoreError,
 };
 pub use value::{Invalid, Kind, Mismatch, Value};

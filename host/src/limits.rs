@@ -37,6 +37,9 @@ pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
 pub const WISH_STEPS_MAX: u32 = 1 << 16;
 /// Most charms that one page of a `wish` holds: all of them stand in memory before the guest gets them.
 pub const WISH_PAGE_MAX: usize = 256;
+/// What a row of the store is taken to cost beside what it carries, in bytes: an index entry, two DIDs and an id. A commit
+/// is two rows (record and receipt), each write and each event sent is one more.
+pub const ROW_BYTES: usize = 256;
 
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +118,16 @@ pub struct Limits {
     /// Old versions of cells that only open snapshots still see, in bytes, 128 more for each. Over it the turn with the
     /// oldest snapshot is run again, as after a conflict. Set when the host is built.
     pub old_versions_bytes_max: usize,
+    /// What one charm may write to disk a second in the long run, in bytes: rows, values, payloads. The disk is the one
+    /// thing that never comes back, so this binds a charm that is alone too: over it, its next turn waits.
+    pub disk_bytes_per_second: u64,
+    /// What one charm may write at once after a time of rest, in bytes: some minutes of its rate.
+    pub disk_burst_bytes: u64,
+    /// Events a second of one chain of causes: with `chain_burst_events` ahead of that, a chain is served after
+    /// everybody else. It is not stopped.
+    pub chain_events_per_second: u64,
+    /// How far a chain of causes may be ahead of its rate, in events: a chain that ends is rarely so long.
+    pub chain_burst_events: u64,
     /// A component file, in bytes. Set when the host is built.
     pub component_bytes_max: usize,
 }
@@ -156,6 +169,10 @@ impl Default for Limits {
             commits_pending_max: 4_096,
             commit_bytes_pending_max: 64 << 20,
             old_versions_bytes_max: 256 << 20,
+            disk_bytes_per_second: 1 << 20,
+            disk_burst_bytes: 256 << 20,
+            chain_events_per_second: 100,
+            chain_burst_events: 1_000,
             component_bytes_max: 32 << 20,
         }
     }

@@ -131,6 +131,19 @@ pub struct SpaceRow {
     pub seq: u64,
     /// Hash of that record.
     pub head: Hash,
+    /// What the operator did to it or is told of it.
+    pub notes: Notes,
+}
+
+/// What the operator did to a charm or is told of it. Stands beside the log: no law holds for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// It begins no turns.
+    pub paused: bool,
+    /// Length of a chain of events through it that was deep and fast at once (A6).
+    pub chain: u64,
+    /// Lines of its log that were dropped.
+    pub dropped: u64,
 }
 
 impl SpaceRow {
@@ -147,6 +160,8 @@ pub struct Batch {
     pub position: Option<u64>,
     /// Spaces added.
     pub spaces: Vec<SpaceRow>,
+    /// Notes replaced.
+    pub notes: Vec<(Did, Notes)>,
     /// Appended to the log.
     pub log: Vec<LogEntry>,
     /// Spaces moved to a new head: number and hash of the last record.

@@ -128,7 +128,7 @@ fn value(json: serde_json::Value) -> Value {
 }
 
 fn space(n: u8) -> SpaceRow {
-    SpaceRow { did: did(n), name: format!("space-{n}"), seq: 0, head: [0; 32] }
+    SpaceRow { did: did(n), name: format!("space-{n}"), seq: 0, head: [0; 32], notes: Notes::default() }
 }
 
 fn event(n: u8, to: u8) -> Event {
@@ -208,12 +208,15 @@ fn the_first_secret_is_kept(kind: &impl Kind) {
     assert_eq!(kind.open().load([9; 32]).unwrap().secret, SECRET);
 }
 
+const NOTES: Notes = Notes { paused: true, chain: 1_001, dropped: 7 };
+
 fn whole_batch() -> Batch {
     let mut signed = entry(2, 1, 2);
     signed.signature = Some([5; 64]);
     Batch {
         position: Some(7),
         spaces: vec![space(3)],
+        notes: vec![(did(1), NOTES), (did(3), NOTES)],
         log: vec![entry(1, 1, 1), signed],
         heads: vec![(did(1), 2, [6; 32])],
         cells: vec![cell(1, "token", 2, Some(json!({ "value": "abc" }))), cell(1, "gone", 1, None)],
@@ -236,6 +239,8 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!(picture(&store), before);
     let image = store.load([0; 32]).unwrap();
     assert_eq!((image.g, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
+    let notes = |n: u8| image.spaces.iter().find(|row| row.did == did(n)).unwrap().notes;
+    assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
     assert_eq!(image.queued, batch.queued);
     assert_eq!(image.dead, [(did(1), 4)]);
     assert_eq!(store.log(None, 0, 10).unwrap(), batch.log);

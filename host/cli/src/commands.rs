@@ -4,6 +4,7 @@ mod did;
 mod events;
 mod get;
 mod ls;
+mod pause;
 mod receipt;
 mod run;
 mod send;
@@ -37,6 +38,10 @@ pub enum Command {
     Receipt(receipt::Receipt),
     /// List the events that wait for a charm, or those that failed
     Events(events::Events),
+    /// Let a charm begin no more turns
+    Pause(pause::Pause),
+    /// Let a charm that was paused go on
+    Resume(pause::Resume),
     /// Print DIDs: of one charm, or of all and of the host
     Did(did::Did),
     /// Prove the whole store, or one space, from the first commit
@@ -55,12 +60,14 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output) -> Resul
         Command::Ls(command) => command.run(globals, output),
         Command::Receipt(command) => command.run(globals, output),
         Command::Events(command) => command.run(globals, output).await,
+        Command::Pause(command) => command.run(globals, output).await,
+        Command::Resume(command) => command.run(globals, output).await,
         Command::Did(command) => command.run(globals, output),
         Command::Verify(command) => command.run(globals, output),
     }
 }
 
-/// Has something done: by the host that runs on the store, or by one opened for it. None is a discarded dead letter.
+/// Has something done: by the host that runs on the store, or by one opened for it. None when it is no event.
 async fn perform(globals: &Globals, deed: Deed, wait: bool, settle_s: Option<u64>) -> Result<Option<Fate>, Failure> {
     let store = match &globals.store {
         Some(store) => store.clone(),
@@ -72,7 +79,9 @@ async fn perform(globals: &Globals, deed: Deed, wait: bool, settle_s: Option<u64
     }
     let manifest = place::manifest(globals)?;
     let host = place::host(&manifest).await?;
-    manifest.install(&host).await?;
+    if question.deed.runs_charms() {
+        manifest.install(&host).await?;
+    }
     let fate = match question.deed.start(&host).await? {
         None => None,
         Some(id) if !wait => Some(Fate::waiting(id.to_string())),

@@ -1,4 +1,4 @@
-//! What changes something: sending an event, sending a dead letter again, dropping one. The same code serves a
+//! What changes something: sending an event, sending a dead letter again, dropping one, pausing a charm. The same code serves a
 //! command that opens the host itself and one that reaches a running host through its socket.
 
 use std::time::Duration;
@@ -46,6 +46,16 @@ pub enum Deed {
         charm: String,
         /// The event that failed.
         id: String,
+    },
+    /// Let a charm begin no more turns.
+    Pause {
+        /// The charm, by name or DID.
+        charm: String,
+    },
+    /// Let a charm that was paused go on.
+    Resume {
+        /// The charm, by name or DID.
+        charm: String,
     },
 }
 
@@ -106,7 +116,12 @@ impl From<Receipt> for Fate {
 }
 
 impl Deed {
-    /// Does it; completes when that is durable. Returns the new event, none for `Discard`.
+    /// Returns whether a host that is opened for it alone runs the charms too.
+    pub fn runs_charms(&self) -> bool {
+        !matches!(self, Deed::Pause { .. } | Deed::Resume { .. })
+    }
+
+    /// Does it; completes when that is durable. Returns the new event, none where there is none.
     ///
     /// # Errors
     /// Why it cannot be done.
@@ -127,6 +142,14 @@ impl Deed {
             Deed::Resend { charm, id } => Ok(Some(host.resend(&letter(host, charm, id)?).await?)),
             Deed::Discard { charm, id } => {
                 host.discard(&letter(host, charm, id)?).await?;
+                Ok(None)
+            }
+            Deed::Pause { charm } => {
+                host.pause(&place::space(&host.spaces(), charm)?.did).await?;
+                Ok(None)
+            }
+            Deed::Resume { charm } => {
+                host.resume(&place::space(&host.spaces(), charm)?.did).await?;
                 Ok(None)
             }
         }

@@ -1,5 +1,5 @@
 //! The socket of a running host: beside the store, for its user only. One JSON object a line, both ways:
-//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `discarded` or `failed`.
+//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done` or `failed`.
 
 use std::{
     ffi::OsString,
@@ -47,7 +47,7 @@ pub enum Answer {
     /// It is settled.
     Settled(Fate),
     /// The dead letter is gone.
-    Discarded,
+    Done,
     /// It could not be done.
     Failed(Failure),
 }
@@ -142,7 +142,7 @@ pub async fn serve(host: Arc<Host>, stream: UnixStream) {
 async fn work(host: &Host, question: &Question, writer: &mut (impl AsyncWriteExt + Unpin)) -> Answer {
     let id = match question.deed.start(host).await {
         Ok(Some(id)) => id,
-        Ok(None) => return Answer::Discarded,
+        Ok(None) => return Answer::Done,
         Err(failure) => return Answer::Failed(failure),
     };
     let accepted = Answer::Accepted(id.to_string());
@@ -163,7 +163,7 @@ async fn tell(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> Res
     writer.write_all(&line).await
 }
 
-/// Asks the host that runs on this store; none when nobody listens. `None` inside is a discarded dead letter.
+/// Asks the host that runs on this store; none when nobody listens. `None` inside is no event.
 ///
 /// # Errors
 /// What the host says, or that it went away.
@@ -191,7 +191,7 @@ pub async fn ask(store: &Path, question: &Question) -> Result<Option<Option<Fate
             Ok(Answer::Accepted(id)) if question.wait => accepted = Some(id),
             Ok(Answer::Accepted(id)) => return Ok(Some(Some(Fate::waiting(id)))),
             Ok(Answer::Settled(fate)) => return Ok(Some(Some(fate))),
-            Ok(Answer::Discarded) => return Ok(Some(None)),
+            Ok(Answer::Done) => return Ok(Some(None)),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Err(_) => return Err(Failure::host("the host there speaks another language: use the same version")),
         }

@@ -165,3 +165,27 @@ fn events_that_waited_go_on_when_a_host_runs() {
         assert_eq!(folder.json(0, &["receipt", event["id"].as_str().unwrap()])["outcome"], "committed");
     }
 }
+
+/// A6: beside a running host and without one; a pause survives both, and events go on coming.
+#[test]
+fn a_charm_is_paused_and_resumed_with_and_without_a_host() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(folder.json(0, &["pause", "counter"]), json!({"charm": "counter", "paused": true}));
+    assert_eq!(folder.json(0, &["ls"])[0]["paused"], true);
+    let host = Running::start(&folder, &[]);
+    let sent = folder.json(0, &["send", "counter/add", "1", "--no-wait"]);
+    assert_eq!(folder.json(0, &["ls"])[0]["waiting"], 1, "it is kept, and has no turn");
+    assert_eq!(folder.json(0, &["resume", "counter"]), json!({"charm": "counter", "paused": false}));
+    assert_eq!(folder.json(0, &["send", "counter/add", "1"])["commit"], 3);
+    assert_eq!(folder.json(0, &["receipt", sent["id"].as_str().unwrap()])["commit"], 2);
+    assert_eq!(folder.json(4, &["pause", "nobody"])["kind"], "not-found");
+    folder.json(0, &["pause", "counter"]);
+    assert!(folder.text(0, &["ls"]).0.contains("  paused\n"));
+    folder.json(0, &["send", "counter/add", "1", "--no-wait"]);
+    assert_eq!(host.stop("TERM"), Some(0));
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 3);
+    folder.json(0, &["resume", "counter"]);
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 5);
+}

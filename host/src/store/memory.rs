@@ -59,6 +59,11 @@ impl Store for MemoryStore {
                 (row.seq, row.head) = (*seq, *head);
             }
         }
+        for (did, notes) in &batch.notes {
+            if let Some(row) = tables.spaces.get_mut(did) {
+                row.notes = *notes;
+            }
+        }
         tables.cells.extend(batch.cells.iter().map(|row| ((row.space, row.name.clone()), row.clone())));
         tables.position = batch.position.unwrap_or(tables.position);
         tables.queued.extend(batch.queued.iter().map(|queued| (queued.position, queued.clone())));

@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
 
 use super::{
-    Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError,
+    Batch, CellRow, DeadLetter, Image, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError,
     lock::{self, Lock},
 };
 use crate::{
@@ -30,7 +30,8 @@ const VERSION: i64 = 2;
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
-                        seq INTEGER NOT NULL, head BLOB NOT NULL) STRICT;
+                        seq INTEGER NOT NULL, head BLOB NOT NULL, paused INTEGER NOT NULL DEFAULT 0,
+                        chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0) STRICT;
     CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
                       signature BLOB) STRICT;
     CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -262,7 +263,9 @@ fn blob<T: serde::Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
-    Ok(SpaceRow { did: did(row, 0)?, name: row.get(1)?, seq: row.get::<_, i64>(2)? as u64, head: row.get(3)? })
+    let notes =
+        Notes { paused: row.get(4)?, chain: row.get::<_, i64>(5)? as u64, dropped: row.get::<_, i64>(6)? as u64 };
+    Ok(SpaceRow { did: did(row, 0)?, name: row.get(1)?, seq: row.get::<_, i64>(2)? as u64, head: row.get(3)?, notes })
 }
 
 fn cell_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
@@ -328,7 +331,12 @@ impl Store for SqliteStore {
                 secret: secret.try_into().map_err(|_| bad(0))?,
                 position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
                 g: last_g(connection)?,
-                spaces: rows(connection, "SELECT did, name, seq, head FROM space ORDER BY cid", [], space_row)?,
+                spaces: rows(
+                    connection,
+                    "SELECT did, name, seq, head, paused, chain, dropped FROM space ORDER BY cid",
+                    [],
+                    space_row,
+                )?,
                 cells: rows(
                     connection,
                     "SELECT did, cell.name, g, cell.seq, value FROM cell JOIN space USING (cid)",
@@ -417,6 +425,11 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
     let mut head = transaction.prepare_cached("UPDATE space SET seq = ?2, head = ?3 WHERE cid = ?1")?;
     for (did, seq, hash) in &batch.heads {
         head.execute(params![cid(did)?, *seq as i64, hash])?;
+    }
+    let mut noted =
+        transaction.prepare_cached("UPDATE space SET paused = ?2, chain = ?3, dropped = ?4 WHERE cid = ?1")?;
+    for (did, Notes { paused, chain, dropped }) in &batch.notes {
+        noted.execute(params![cid(did)?, paused, *chain as i64, *dropped as i64])?;
     }
     let mut cell = transaction.prepare_cached("INSERT OR REPLACE INTO cell VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for row in &batch.cells {

@@ -5,16 +5,19 @@
 //!
 //! Nothing long happens under the lock: no disk, no log, no call into the embedder's code, no more than a bound of bytes.
 
+mod chain;
 mod commit;
 mod draft;
 mod group;
 mod inbox;
+mod shares;
 mod state;
 mod waits;
 
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::{oneshot, watch};
@@ -33,8 +36,9 @@ use crate::{
     queue::Ready,
     receipt::{Outcome, Receipt},
     record,
-    store::{Image, Queued, SpaceRow, Store, StoreError},
+    store::{Image, Notes, Queued, SpaceRow, Store, StoreError},
 };
+use chain::Chain;
 use commit::{After, Commit};
 use draft::Draft;
 use group::{Group, Item};
@@ -105,7 +109,7 @@ impl Committer {
             }
         }
         for queued in queued {
-            state.enqueue(Arc::new(queued));
+            state.enqueue(Arc::new(queued), Chain::default());
         }
         for (did, position) in dead {
             if let Some(space) = state.spaces.get_mut(&did) {
@@ -113,7 +117,7 @@ impl Committer {
             }
         }
         let (progress, durable) = watch::channel(group::Progress { g, ..Default::default() });
-        let group = Group::new(store, keyring, env.clone(), heads, progress);
+        let group = Group::new(store, keyring, env.clone(), limits.clone(), heads, progress);
         let committer = Arc::new(Committer {
             state: Mutex::new(state),
             versions: Arc::new(Versions::load(g, cells, limits.old_versions_bytes_max)),
@@ -164,7 +168,8 @@ impl Committer {
     fn add_space(&self, did: Did, name: &str) -> (Arc<Meter>, watch::Receiver<bool>) {
         let mut state = self.state();
         let space = state.spaces.entry(did).or_insert_with(|| {
-            let row = SpaceRow { did, name: name.to_owned(), seq: 0, head: record::Hash::default() };
+            let (name, notes) = (name.to_owned(), Notes::default());
+            let row = SpaceRow { did, name, seq: 0, head: record::Hash::default(), notes };
             let (done, durable) = watch::channel(false);
             let space = Space::new(&row, durable);
             self.group.push(Item::Space { row, done });
@@ -197,6 +202,7 @@ impl Committer {
             commits: space.seq,
             waiting: space.inbox.len(),
             dead: space.dead.len(),
+            notes: space.notes,
         };
         let mut spaces: Vec<_> = state.spaces.iter().map(info).collect();
         spaces.sort_by(|a, b| a.name.cmp(&b.name));
@@ -215,7 +221,9 @@ impl Committer {
 
     /// Returns the event of a charm whose turn is next, leaving out senders whose turn is parked.
     pub fn next(&self, charm: &Did, parked: &HashSet<Did>) -> Option<Arc<Queued>> {
-        self.state().spaces.get(charm)?.inbox.next(parked).cloned()
+        let state = self.state();
+        let space = state.spaces.get(charm).filter(|space| !space.notes.paused)?;
+        space.inbox.next(parked).cloned()
     }
 
     /// Returns the events that wait for a charm, in the order in which they were sent, and the positions of its dead letters.
@@ -231,7 +239,7 @@ impl Committer {
     /// When the host does not write any more.
     pub fn settle(&self, queued: &Arc<Queued>, outcome: Outcome, message: &str) -> Result<(), Unavailable> {
         let charm = queued.event.to;
-        let now = self.env.now_ms();
+        let (now, at) = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state()?;
         let message = crate::error::clip_message(message).into_owned();
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
@@ -240,7 +248,7 @@ impl Committer {
         self.versions.advance(state.g);
         let buried = state.bury_oldest(&charm, queued.position, &self.limits);
         let taken = Some((queued, receipt));
-        let commit = Commit { charm, seq, now, taken, writes: Vec::new(), sends: Vec::new(), buried };
+        let commit = Commit { charm, seq, now, at, taken, writes: Vec::new(), sends: Vec::new(), buried };
         let after = self.publish(&mut state, commit);
         drop(state);
         self.tell(after);
@@ -263,7 +271,7 @@ impl Committer {
             {
                 return same(id, 0, row.digest);
             }
-            let now = self.env.now_ms();
+            let now = (self.env.now_ms(), self.env.monotonic());
             let mut state = self.open_state().map_err(Refused::Unavailable)?;
             if self.durable.borrow().full {
                 return Err(Refused::Unavailable(Unavailable::DiskFull));
@@ -297,7 +305,7 @@ impl Committer {
     /// # Errors
     /// `Refused::Full`, `Refused::Gone`, `Refused::Unavailable`.
     pub fn bury(&self, charm: &Did, position: u64, resend: Option<Event>) -> Result<Accepted, Refused> {
-        let now = self.env.now_ms();
+        let now = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state().map_err(Refused::Unavailable)?;
         let next = state.position + 1;
         let full = resend.as_ref().is_some_and(|event| !state.has_room(event, &self.limits));
@@ -317,10 +325,17 @@ impl Committer {
         Ok(accepted)
     }
 
-    fn commit_outside(&self, state: &mut State, now: u64, sends: Vec<Draft>, buried: Vec<u64>) -> After {
+    fn commit_outside(
+        &self,
+        state: &mut State,
+        (now, at): (u64, Duration),
+        sends: Vec<Draft>,
+        buried: Vec<u64>,
+    ) -> After {
         let seq = state.advance(&self.host, Default::default());
         self.versions.advance(state.g);
-        self.publish(state, Commit { charm: self.host, seq, now, taken: None, writes: Vec::new(), sends, buried })
+        let writes = Vec::new();
+        self.publish(state, Commit { charm: self.host, seq, now, at, taken: None, writes, sends, buried })
     }
 
     /// Stops at once: what is not durable yet may be lost, and was not acknowledged.

@@ -75,6 +75,17 @@ fn did() -> Did {
     MemoryKeyring::default().create(&zeroize::Zeroizing::new(seed)).unwrap()
 }
 
+/// Sends itself its event again, for ever.
+const FOR_EVER: &str = "(call $send (call $stream) (local.get $event) (local.get $event-bytes))";
+
+async fn for_ever(host: &Host, name: &str) -> Did {
+    host.install(Charm::new(name, raw::charm(&[("in handle", FOR_EVER)]))).await.unwrap()
+}
+
+fn notes_on(host: &Host, charm: Did) -> Notes {
+    host.spaces().iter().find(|space| space.did == charm).unwrap().notes
+}
+
 /// Asserts that whoever has `senders` beside it has its n-th event handled among the first n rounds.
 fn is_fair(handled: &[String], senders: usize) {
     let mut seen: HashMap<&str, usize> = HashMap::new();
@@ -155,4 +166,42 @@ async fn many_charms_that_flood_leave_a_first_event_for_each_other() {
     assert_eq!(inbox.notes(inbox.quiet, "quiet", 1).await, 1);
     assert_eq!(inbox.notes_outside(inbox.host.operator(), "operator", 7).await, 7);
     is_fair(&inbox.handled().await, 10);
+}
+
+/// X13: a charm that sends itself an event for ever is named once, and a pause stops it, over a restart too, until it
+/// is resumed. Nothing that waits is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_without_end_is_named_once_and_a_pause_stops_it() {
+    let store = MemoryStore::new();
+    let limits = Limits { chain_burst_events: 50, ..Limits::default() };
+    let keyring = Keys::default();
+    let open = || builder().store(store.clone()).keyring(keyring.clone()).limits(limits.clone()).open();
+    let host = open().await.unwrap();
+    let chain = for_ever(&host, "chain").await;
+    host.send(NewEvent::new(chain, "run", value(json!(1)))).await.unwrap();
+    until("the chain is named", || notes_on(&host, chain).chain > 0).await;
+    let named = notes_on(&host, chain).chain;
+    assert!((51..500).contains(&named), "{named}");
+    until("it goes on", || commits(&host, chain) > 2 * named).await;
+    assert_eq!(notes_on(&host, chain).chain, named, "it is named once");
+
+    host.pause(&chain).await.unwrap();
+    settle(&host).await;
+    let before = commits(&host, chain);
+    host.send(NewEvent::new(chain, "run", value(json!(2)))).await.unwrap();
+    host.shutdown().await.unwrap();
+
+    let host = open().await.unwrap();
+    let again = for_ever(&host, "chain").await;
+    assert_eq!(again, chain);
+    is_served(&host, probe(&host, "neighbour").await).await;
+    assert!(notes_on(&host, chain).paused);
+    let waiting = host.waiting(&chain).len() as u64;
+    assert!(commits(&host, chain) <= before + 1, "at most the turn that ran then has ended");
+    assert_eq!(waiting, 2, "the chain's event and the one that came");
+    host.resume(&chain).await.unwrap();
+    until("it goes on", || commits(&host, chain) > before + 10).await;
+    host.pause(&chain).await.unwrap();
+    let stranger = did();
+    assert_eq!(host.pause(&stranger).await, Err(SendError::NoSuchCharm { to: stranger }));
 }

@@ -24,6 +24,22 @@ struct Charm {
     commits: u64,
     waiting: usize,
     dead: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    paused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<u64>,
+}
+
+impl Charm {
+    /// What there is to be said, in words.
+    fn notes(&self) -> String {
+        let paused = self.paused.then(|| "paused".to_owned());
+        let chain = self.chain.map(|chain| format!("chain of {chain} events"));
+        let dropped = self.dropped.map(|dropped| format!("{dropped} log lines dropped"));
+        [paused, chain, dropped].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[derive(Serialize)]
@@ -48,14 +64,25 @@ impl Ls {
                     commits: space.commits,
                     waiting: space.waiting,
                     dead: space.dead,
+                    paused: space.notes.paused,
+                    chain: Some(space.notes.chain).filter(|chain| *chain > 0),
+                    dropped: Some(space.notes.dropped).filter(|dropped| *dropped > 0),
                 })
                 .collect();
             output.print(&charms, || {
                 let row = |charm: &Charm| {
-                    let Charm { name, did, commits, waiting, dead } = charm;
+                    let Charm { name, did, commits, waiting, dead, .. } = charm;
                     [name.clone(), did.clone(), commits.to_string(), waiting.to_string(), dead.to_string()]
                 };
-                table(["CHARM", "DID", "COMMITS", "WAITING", "DEAD"], charms.iter().map(row).collect())
+                let rows: Vec<[String; 5]> = charms.iter().map(row).collect();
+                let head = ["CHARM", "DID", "COMMITS", "WAITING", "DEAD"];
+                let notes: Vec<String> = charms.iter().map(Charm::notes).collect();
+                if notes.iter().all(String::is_empty) {
+                    return table(head, rows);
+                }
+                let noted = |([a, b, c, d, e], notes): ([String; 5], String)| [a, b, c, d, e, notes];
+                let [a, b, c, d, e] = head;
+                table([a, b, c, d, e, "NOTES"], rows.into_iter().zip(notes).map(noted).collect())
             })?;
             return Ok(Exit::Done);
         };

@@ -1,11 +1,12 @@
 //! The commit point: a transaction's reads are checked, and what it brings takes place at once, in memory (T4, T5).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tracing::level_filters::LevelFilter;
 
 use super::{
     Committer, Failure,
+    chain::Chain,
     draft::Draft,
     group::Item,
     inbox::{Growth, Space},
@@ -46,7 +47,7 @@ impl Committer {
         let (seq, after) = loop {
             checks += 1;
             let read = tx.reads.check(&tx.snapshot, &mut checked).await;
-            let now = self.env.now_ms();
+            let (now, at) = (self.env.now_ms(), self.env.monotonic());
             let mut state = self.open_state().map_err(Failure::Unavailable)?;
             let held = match read {
                 // A snapshot that was given back shows nothing: what was compared with it says nothing either.
@@ -79,7 +80,8 @@ impl Committer {
                 self.versions.apply(&charm, state.g, seq, cells, tx.snapshot)
             };
             let Parcel { writes, sends, .. } = parcel;
-            let commit = Commit { charm, seq, now, taken: Some((queued, receipt)), writes, sends, buried: Vec::new() };
+            let taken = Some((queued, receipt));
+            let commit = Commit { charm, seq, now, at, taken, writes, sends, buried: Vec::new() };
             let after = self.publish(&mut state, commit);
             break (seq, After { released, ..after });
         };
@@ -128,10 +130,11 @@ impl Committer {
     /// The commit point in memory: queues what goes out, settles what is settled, hands the record to the group.
     /// What it returns is for [`Committer::tell`], after the lock.
     pub(super) fn publish(&self, state: &mut State, commit: Commit<'_>) -> After {
-        let Commit { charm, seq, now, taken, writes, sends, buried } = commit;
+        let Commit { charm, seq, now, at, taken, writes, sends, buried } = commit;
         let mut drafts = sends;
+        let mut chain = Chain::default();
         if let Some((queued, receipt)) = &taken {
-            state.dequeue(queued);
+            chain = self.follow(state, queued, at);
             state.counters.settle(receipt.outcome);
             drafts.extend(
                 queued
@@ -154,7 +157,7 @@ impl Committer {
                 None => {
                     state.position += 1;
                     wakes.push(event.to);
-                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }));
+                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }), chain);
                     Some(state.position)
                 }
             };
@@ -182,7 +185,7 @@ impl Committer {
         let sends = record.sends.iter().filter(|_| detailed).map(said).collect();
         let said = Said { charm, seq, g: state.g, sends };
         let taken = taken.map(|(queued, _)| queued.clone());
-        self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position });
+        self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position, at });
         After { wakes, said, released: Released::default() }
     }
 
@@ -215,6 +218,8 @@ pub(super) struct Commit<'a> {
     pub charm: Did,
     pub seq: u64,
     pub now: u64,
+    /// The same moment on the clock that never goes back.
+    pub at: Duration,
     pub taken: Option<(&'a Arc<Queued>, Receipt)>,
     pub writes: Vec<Write>,
     pub sends: Vec<Draft>,

@@ -6,26 +6,23 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{
-        Arc, Mutex, PoisonError, TryLockError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Duration,
 };
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::Committer;
+use super::{Committer, shares::Shares};
 use crate::{
     did::Did,
     env::Env,
     error::Unavailable,
-    event::{EventId, digest},
+    event::{Event, EventId, digest},
     keyring::Keyring,
-    limits::Limits,
+    limits::{Limits, ROW_BYTES},
     receipt::{self, Outcome, Receipt},
     record::{self, Hash, Record},
-    store::{Batch, CellRow, DeadLetter, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError},
+    store::{Batch, CellRow, DeadLetter, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError},
 };
 
 /// Longest time between two tries on a full disk.
@@ -60,31 +57,41 @@ impl Progress {
 pub(super) enum Item {
     /// A space that is new, and who waits for it.
     Space { row: SpaceRow, done: watch::Sender<bool> },
+    /// Notes of a charm that changed, who waits for that, and what to tell the operator.
+    Notes { charm: Did, notes: Notes, done: Option<watch::Sender<bool>>, told: Option<String> },
     /// A commit, its place in the chain still open.
-    Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64 },
+    Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64, at: Duration },
 }
 
 impl Item {
-    /// Returns the size of the values and payloads that it carries.
+    /// Returns what it takes on disk: rows, and the values and payloads that they carry.
     fn bytes(&self) -> usize {
-        let Item::Commit { record, .. } = self else { return 0 };
-        let writes = record.writes.iter().filter_map(|write| write.value.as_ref());
-        let sends = record.sends.iter().map(|sent| &sent.event.payload);
-        writes.chain(sends).map(|value| value.as_bytes().len()).sum()
+        let Item::Commit { record, .. } = self else { return ROW_BYTES };
+        let writes = record.writes.iter().map(|write| write.value.as_ref().map_or(0, |value| value.as_bytes().len()));
+        let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
+        let sends = record.sends.iter().map(|sent| sent.event.payload.as_bytes().len() + tag(&sent.event));
+        2 * ROW_BYTES + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
+    }
+
+    /// Returns the charm whose commit it is; none for the host's own.
+    fn charm(&self) -> Option<Did> {
+        match self {
+            Item::Commit { record, taken: Some(_), .. } => Some(record.space),
+            _ => None,
+        }
     }
 }
 
 /// The queue between the committer and the disk.
 pub(super) struct Group {
     items: Mutex<Vec<Item>>,
-    /// Items that are not durable yet, those in the batch that is being written too.
-    count: AtomicUsize,
-    /// Values and payloads in them, in bytes.
-    bytes: AtomicUsize,
+    /// Items that are not durable yet, those in the batch that is being written too, by charm.
+    shares: Mutex<Shares>,
     wake: Notify,
     store: Arc<dyn Store>,
     keyring: Arc<dyn Keyring>,
     env: Arc<dyn Env>,
+    limits: Arc<Limits>,
     /// Last hash of each space, with everything handed to the store. Locked while a batch is written.
     heads: Mutex<HashMap<Did, Hash>>,
     progress: watch::Sender<Progress>,
@@ -96,6 +103,7 @@ struct Work {
     g: u64,
     receipts: Vec<Receipt>,
     added: Vec<watch::Sender<bool>>,
+    told: Vec<String>,
 }
 
 impl Group {
@@ -103,14 +111,15 @@ impl Group {
         store: Arc<dyn Store>,
         keyring: Arc<dyn Keyring>,
         env: Arc<dyn Env>,
+        limits: Arc<Limits>,
         heads: HashMap<Did, Hash>,
         progress: watch::Sender<Progress>,
     ) -> Arc<Group> {
-        let (items, count, bytes) = Default::default();
+        let (items, shares) = Default::default();
         Arc::new(Group {
             items,
-            count,
-            bytes,
+            shares,
+            limits,
             wake: Notify::new(),
             store,
             keyring,
@@ -134,17 +143,20 @@ impl Group {
         receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("looking a receipt up panicked".to_owned())))
     }
 
+    pub fn shares(&self) -> std::sync::MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn push(&self, item: Item) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(item.bytes(), Ordering::Relaxed);
+        let at = if let Item::Commit { at, .. } = &item { *at } else { Duration::ZERO };
+        self.shares().push(item.charm(), item.bytes(), &self.limits, at);
         self.items().push(item);
         self.wake.notify_one();
     }
 
     /// Returns whether another turn may add a commit.
-    pub fn has_room(&self, limits: &Limits) -> bool {
-        self.count.load(Ordering::Relaxed) < limits.commits_pending_max
-            && self.bytes.load(Ordering::Relaxed) < limits.commit_bytes_pending_max
+    pub fn has_room(&self) -> bool {
+        self.shares().has_room(&self.limits)
     }
 
     pub fn close(&self) {
@@ -180,16 +192,18 @@ impl Group {
 
     async fn write_all(self: &Arc<Group>, committer: &Committer) {
         while !self.closed() {
-            let (items, bytes) = self.next_batch();
+            let (items, written) = self.next_batch();
             if items.is_empty() {
                 self.wake.notified().await;
                 continue;
             }
-            let count = items.len();
             let Some(work) = self.write(items).await else { return };
-            self.count.fetch_sub(count, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            {
+                let mut shares = self.shares();
+                written.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
+            }
             committer.settled(&work.receipts);
+            work.told.iter().for_each(|told| tracing::warn!("{told}"));
             for added in &work.added {
                 added.send_replace(true);
             }
@@ -200,16 +214,17 @@ impl Group {
         }
     }
 
-    /// Takes what waits, in order, up to the bounds of a batch; returns it with its bytes.
-    fn next_batch(&self) -> (Vec<Item>, usize) {
+    /// Takes what waits, in order, up to the bounds of a batch; returns it with whose it is and its bytes.
+    fn next_batch(&self) -> (Vec<Item>, Vec<(Option<Did>, usize)>) {
         let mut items = self.items();
-        let (mut count, mut bytes) = (0, 0);
-        while count < items.len().min(BATCH_COMMITS_MAX) && bytes < BATCH_BYTES_MAX {
-            bytes += items[count].bytes();
-            count += 1;
+        let (mut written, mut bytes) = (Vec::new(), 0);
+        while written.len() < items.len().min(BATCH_COMMITS_MAX) && bytes < BATCH_BYTES_MAX {
+            let item = &items[written.len()];
+            written.push((item.charm(), item.bytes()));
+            bytes += item.bytes();
         }
-        let rest = items.split_off(count);
-        (std::mem::replace(&mut *items, rest), bytes)
+        let rest = items.split_off(written.len());
+        (std::mem::replace(&mut *items, rest), written)
     }
 
     /// Writes a batch; none when the host has stopped.
@@ -270,7 +285,8 @@ impl Group {
     }
 
     fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
-        let mut work = Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Vec::new() };
+        let mut work =
+            Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Vec::new(), told: Vec::new() };
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved = BTreeMap::new();
         for item in items {
@@ -279,7 +295,12 @@ impl Group {
                     work.batch.spaces.push(row);
                     work.added.push(done);
                 }
-                Item::Commit { record, taken, position } => {
+                Item::Notes { charm, notes, done, told } => {
+                    work.batch.notes.push((charm, notes));
+                    work.added.extend(done);
+                    work.told.extend(told);
+                }
+                Item::Commit { record, taken, position, .. } => {
                     work.batch.position = Some(position);
                     moved.insert(record.space, record.seq);
                     work.add(*record, taken, &mut heads);

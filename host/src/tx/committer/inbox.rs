@@ -8,11 +8,12 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::chain::Chain;
 use crate::{
     did::Did,
     limits::Limits,
     meter::{Amount, Meter, Sender},
-    store::{Queued, SpaceRow},
+    store::{Notes, Queued, SpaceRow},
     value::Value,
 };
 
@@ -26,6 +27,7 @@ pub(super) struct Space {
     /// Positions of dead letters, oldest first.
     pub dead: VecDeque<u64>,
     pub usage: Usage,
+    pub notes: Notes,
 }
 
 impl Space {
@@ -37,6 +39,7 @@ impl Space {
             inbox: Inbox::default(),
             dead: VecDeque::new(),
             usage: Usage::default(),
+            notes: row.notes,
         }
     }
 }
@@ -48,10 +51,12 @@ pub(super) struct Inbox {
     lines: HashMap<Did, Line>,
     /// Whose turn is next; none for those outside.
     order: Rotation<Option<Did>>,
+    /// Whose next event ends a chain that is deep and fast at once: served after all others.
+    late: Rotation<Option<Did>>,
     /// The same among those outside.
     outside: Rotation<Did>,
     /// Events that are out of their line, until somebody decides. They keep their room.
-    held: BTreeMap<u64, (Sender, Arc<Queued>)>,
+    held: BTreeMap<u64, (Sender, Waiting)>,
     len: usize,
     pub meter: Arc<Meter>,
 }
@@ -60,12 +65,18 @@ pub(super) struct Inbox {
 struct Line {
     /// Who it was when the line began: a DID outside may become a charm's.
     sender: Sender,
-    events: VecDeque<Arc<Queued>>,
+    events: VecDeque<Waiting>,
+}
+
+/// One event, and what led to it.
+struct Waiting {
+    queued: Arc<Queued>,
+    chain: Chain,
 }
 
 impl Line {
     fn index(&self, position: u64) -> Result<usize, usize> {
-        self.events.binary_search_by_key(&position, |queued| queued.position)
+        self.events.binary_search_by_key(&position, |waiting| waiting.queued.position)
     }
 }
 
@@ -83,88 +94,97 @@ impl Inbox {
     /// Returns the event whose turn is next, leaving out senders whose turn is parked.
     pub fn next(&self, parked: &HashSet<Did>) -> Option<&Arc<Queued>> {
         let free = |did: &&Did| !parked.contains(*did);
-        let sender = self.order.iter().find_map(|share| match share {
+        let sender = self.order.iter().chain(self.late.iter()).find_map(|share| match share {
             Some(did) => Some(did).filter(free),
             None => self.outside.iter().find(free),
         })?;
-        self.lines.get(sender)?.events.front()
+        self.lines.get(sender)?.events.front().map(|waiting| &waiting.queued)
+    }
+
+    /// Returns whether nothing waits but what is served after everybody else.
+    pub fn is_late(&self) -> bool {
+        self.order.is_empty() && !self.late.is_empty()
     }
 
     /// Returns all events, held ones too, in the order in which they were sent.
     pub fn all(&self) -> Vec<Arc<Queued>> {
         let waiting = self.lines.values().flat_map(|line| &line.events);
-        let mut all: Vec<_> = waiting.chain(self.held.values().map(|(_, queued)| queued)).cloned().collect();
+        let all = waiting.chain(self.held.values().map(|(_, waiting)| waiting));
+        let mut all: Vec<_> = all.map(|waiting| waiting.queued.clone()).collect();
         all.sort_unstable_by_key(|queued| queued.position);
         all
     }
 
     /// Adds an event to its sender's line, at the place that its position gives it.
-    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>) {
+    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain) {
         self.meter.add(&sender, amount(&queued));
         self.len += 1;
-        self.line_up(sender, queued);
+        self.line_up(sender, Waiting { queued, chain });
     }
 
-    fn line_up(&mut self, sender: Sender, queued: Arc<Queued>) {
-        let did = queued.event.sender;
+    fn line_up(&mut self, sender: Sender, waiting: Waiting) {
+        let (did, position) = (waiting.queued.event.sender, waiting.queued.position);
         let line = self.lines.entry(did).or_insert_with(|| Line { sender, events: VecDeque::new() });
-        if let Err(index) = line.index(queued.position) {
-            line.events.insert(index, queued);
+        if let Err(index) = line.index(position) {
+            line.events.insert(index, waiting);
         }
-        let share = match line.sender {
-            Sender::Outside(_) => {
-                self.outside.join(did);
-                None
-            }
-            Sender::Own | Sender::Operator | Sender::Charm(_) => Some(did),
-        };
-        self.order.join(share);
+        self.place(did, sender, false);
     }
 
-    /// Removes an event, whether it had its turn, waits or is held. Its sender goes to the end of the order.
-    pub fn take(&mut self, queued: &Queued) {
-        let sender = self.leave(queued).or_else(|| self.held.remove(&queued.position).map(|(sender, _)| sender));
-        if let Some(sender) = sender {
-            self.len -= 1;
-            self.meter.remove(&sender, amount(queued));
+    /// Gives a sender its place in the order, by what its line has first; after a turn at the end.
+    fn place(&mut self, did: Did, sender: Sender, served: bool) {
+        let line = self.lines.get(&did);
+        let (sender, late) = match line {
+            Some(line) => (line.sender, line.events.front().is_some_and(|waiting| waiting.chain.is_late)),
+            None => (sender, false),
+        };
+        let outside = matches!(sender, Sender::Outside(_));
+        if outside {
+            self.outside.place(did, line.is_some(), served);
         }
+        let (share, more) =
+            if outside { (None, !self.outside.is_empty()) } else { (Some(did), self.lines.contains_key(&did)) };
+        self.order.place(share, more && !late, served);
+        self.late.place(share, more && late, served);
+    }
+
+    /// Removes an event, whether it had its turn, waits or is held; returns what led to it. Its sender goes to the end
+    /// of the order.
+    pub fn take(&mut self, queued: &Queued) -> Option<Chain> {
+        let taken = self.leave(queued).or_else(|| self.held.remove(&queued.position));
+        let (sender, Waiting { chain, .. }) = taken?;
+        self.len -= 1;
+        self.meter.remove(&sender, amount(queued));
+        Some(chain)
     }
 
     /// Takes an event out of its line until it is released or taken; those after it go on.
     #[expect(dead_code, reason = "nothing holds events yet")]
-    pub fn hold(&mut self, queued: &Arc<Queued>) {
-        if let Some(sender) = self.leave(queued) {
-            self.held.insert(queued.position, (sender, queued.clone()));
+    pub fn hold(&mut self, queued: &Queued) {
+        if let Some(held) = self.leave(queued) {
+            self.held.insert(queued.position, held);
         }
     }
 
     /// Puts a held event back at its place.
     #[expect(dead_code, reason = "nothing holds events yet")]
     pub fn release(&mut self, position: u64) {
-        if let Some((sender, queued)) = self.held.remove(&position) {
-            self.line_up(sender, queued);
+        if let Some((sender, waiting)) = self.held.remove(&position) {
+            self.line_up(sender, waiting);
         }
     }
 
-    /// Takes an event out of its line; returns who its sender is.
-    fn leave(&mut self, queued: &Queued) -> Option<Sender> {
+    /// Takes an event out of its line.
+    fn leave(&mut self, queued: &Queued) -> Option<(Sender, Waiting)> {
         let did = queued.event.sender;
         let line = self.lines.get_mut(&did)?;
         let index = line.index(queued.position).ok()?;
-        line.events.remove(index);
-        let (sender, is_empty) = (line.sender, line.events.is_empty());
-        if is_empty {
+        let (sender, waiting) = (line.sender, line.events.remove(index)?);
+        if line.events.is_empty() {
             self.lines.remove(&did);
         }
-        let share = match sender {
-            Sender::Outside(_) => {
-                self.outside.served(did, !is_empty);
-                (None, !self.outside.is_empty())
-            }
-            Sender::Own | Sender::Operator | Sender::Charm(_) => (Some(did), !is_empty),
-        };
-        self.order.served(share.0, share.1);
-        Some(sender)
+        self.place(did, sender, true);
+        Some((sender, waiting))
     }
 
     pub fn expect_receipt(&self) {
@@ -202,22 +222,17 @@ impl<K: Copy + Eq + Hash> Rotation<K> {
         self.order.is_empty()
     }
 
-    /// Adds one at the end, unless it is there.
-    fn join(&mut self, key: K) {
-        if !self.places.contains_key(&key) {
+    /// Adds one at the end unless it is there, or removes it. Whoever was served goes to the end.
+    fn place(&mut self, key: K, stays: bool, served: bool) {
+        if (served || !stays)
+            && let Some(place) = self.places.remove(&key)
+        {
+            self.order.remove(&place);
+        }
+        if stays && !self.places.contains_key(&key) {
             self.last += 1;
             self.places.insert(key, self.last);
             self.order.insert(self.last, key);
-        }
-    }
-
-    /// Moves one to the end; with no more to do it leaves.
-    fn served(&mut self, key: K, more: bool) {
-        if let Some(place) = self.places.remove(&key) {
-            self.order.remove(&place);
-        }
-        if more {
-            self.join(key);
         }
     }
 }

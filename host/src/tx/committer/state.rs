@@ -7,7 +7,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::inbox::{Space, Usage};
+use super::{
+    chain::Chain,
+    inbox::{Space, Usage},
+};
 use crate::{
     counters::Counters,
     did::Did,
@@ -99,7 +102,7 @@ impl State {
         since > self.settled_ids.len() || self.settled_ids.iter().rev().take(since).any(|settled| settled == id)
     }
 
-    pub fn enqueue(&mut self, queued: Arc<Queued>) {
+    pub fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain) {
         let event = &queued.event;
         self.open
             .entry(event.id)
@@ -111,19 +114,19 @@ impl State {
         }
         let sender = self.sender(event);
         if let Some(space) = self.spaces.get_mut(&event.to) {
-            space.inbox.push(sender, queued);
+            space.inbox.push(sender, queued, chain);
         }
     }
 
-    pub fn dequeue(&mut self, queued: &Queued) {
-        if let Some(space) = self.spaces.get_mut(&queued.event.to) {
-            space.inbox.take(queued);
-        }
+    /// Removes an event from its inbox; returns what led to it.
+    pub fn dequeue(&mut self, queued: &Queued) -> Chain {
+        let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| space.inbox.take(queued));
         if queued.event.on_commit.is_some()
             && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
         {
             sender.inbox.receipt_arrived();
         }
+        chain.unwrap_or_default()
     }
 
     /// Makes room for one more dead letter; returns the one that goes.

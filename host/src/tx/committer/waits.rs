@@ -38,7 +38,7 @@ impl Committer {
         if progress.g >= g { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
     }
 
-    /// Completes when no event waits for those charms and every commit until then is durable.
+    /// Completes when no event waits for those charms, as far as they are not paused, and every commit until then is durable.
     ///
     /// # Errors
     /// When the host stopped first.
@@ -52,7 +52,8 @@ impl Committer {
             };
             let (g, busy) = {
                 let state = self.state();
-                let busy = state.spaces.iter().any(|(did, space)| space.inbox.is_busy() && charms(did));
+                let busy =
+                    state.spaces.iter().any(|(did, space)| space.inbox.is_busy() && !space.notes.paused && charms(did));
                 (state.g, busy)
             };
             if !busy && reached >= g {
@@ -72,7 +73,7 @@ impl Committer {
             {
                 let progress = durable.borrow_and_update();
                 progress.stopped.clone().map_or(Ok(()), Err)?;
-                if self.group.has_room(&self.limits) && !progress.full {
+                if self.group.has_room() && !progress.full {
                     return Ok(());
                 }
             }

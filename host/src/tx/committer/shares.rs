@@ -1,0 +1,187 @@
+//! What is on its way to the disk, by charm, and how fast each charm writes (A6). Asked before each attempt at a turn:
+//! a charm that has its share is passed over, and the others go on.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Committer, Refused, chain::Chain, group::Item, state::State};
+use crate::{
+    did::Did,
+    limits::Limits,
+    rate::{Bucket, Rate},
+    store::Queued,
+};
+
+/// Beside others a charm has at most this part of the commits that wait for the disk, and of their bytes.
+const PART: usize = 8;
+
+/// Commits on their way to the disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    commits: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, bytes: usize) {
+        self.commits += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.commits = self.commits.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    load: Load,
+    /// What its next commit is taken to be: as large as the last ones.
+    next: usize,
+    /// Kept for the attempt that runs now: `next` as it was when it began.
+    kept: usize,
+    disk: Bucket,
+    /// Somebody sleeps until it may write again.
+    sleeps: bool,
+}
+
+/// Who has how much.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    charms: HashMap<Did, Share>,
+    /// What is on its way in all: the host's own too, such as events from outside.
+    all: Load,
+    /// Commits of charms among them.
+    commits: usize,
+    /// Kept for attempts that run now.
+    kept: usize,
+}
+
+/// Whether a charm may begin an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    Now,
+    /// When the disk is further.
+    Later,
+    /// When so much time has passed, and somebody must see to it.
+    After(Duration),
+}
+
+fn rate(limits: &Limits) -> Rate {
+    Rate { per_second: limits.disk_bytes_per_second, burst: limits.disk_burst_bytes }
+}
+
+impl Shares {
+    /// Counts what goes to the disk; of a charm, or of the host itself.
+    pub fn push(&mut self, charm: Option<Did>, bytes: usize, limits: &Limits, now: Duration) {
+        self.all.add(bytes);
+        let Some(charm) = charm else { return };
+        self.end(&charm);
+        self.commits += 1;
+        let share = self.charms.entry(charm).or_default();
+        share.load.add(bytes);
+        share.next = bytes.max(share.next / 2);
+        share.disk.charge(bytes as u64, rate(limits), now);
+    }
+
+    /// Counts what is durable.
+    pub fn remove(&mut self, charm: Option<Did>, bytes: usize) {
+        self.all.remove(bytes);
+        if let Some(share) = charm.and_then(|charm| self.charms.get_mut(&charm)) {
+            share.load.remove(bytes);
+            self.commits = self.commits.saturating_sub(1);
+        }
+    }
+
+    pub fn has_room(&self, limits: &Limits) -> bool {
+        self.all.commits < limits.commits_pending_max && self.all.bytes < limits.commit_bytes_pending_max
+    }
+
+    /// Asks for an attempt at a turn. What it will commit is kept free until it has committed or ended.
+    pub fn begin(&mut self, charm: &Did, limits: &Limits, now: Duration) -> Begin {
+        self.end(charm);
+        let (commits_max, bytes_max) = (limits.commits_pending_max, limits.commit_bytes_pending_max);
+        let used = self.all.bytes + self.kept;
+        if !self.has_room(limits) {
+            return Begin::Later;
+        }
+        let Some(share) = self.charms.get_mut(charm) else { return Begin::Now };
+        let wait = share.disk.wait(rate(limits), now);
+        if !wait.is_zero() {
+            return if std::mem::replace(&mut share.sleeps, true) { Begin::Later } else { Begin::After(wait) };
+        }
+        // What is large leaves as much room as it takes: what is small always finds some.
+        if used > 0 && 2 * share.next > bytes_max.saturating_sub(used) {
+            return Begin::Later;
+        }
+        let part = if self.commits > share.load.commits { PART } else { 1 };
+        let few = share.load.commits < (commits_max / part).max(1);
+        let small = share.load.bytes + share.next <= bytes_max / part;
+        if share.load.commits > 0 && !(few && small) {
+            return Begin::Later;
+        }
+        share.kept = share.next;
+        self.kept += share.kept;
+        Begin::Now
+    }
+
+    /// An attempt has ended, with or without a commit.
+    pub fn end(&mut self, charm: &Did) {
+        if let Some(share) = self.charms.get_mut(charm) {
+            self.kept -= std::mem::take(&mut share.kept);
+        }
+    }
+
+    /// The time of [`Begin::After`] has passed.
+    pub fn awake(&mut self, charm: &Did) {
+        if let Some(share) = self.charms.get_mut(charm) {
+            share.sleeps = false;
+        }
+    }
+}
+
+impl Committer {
+    /// Lets a charm begin no more turns, or lets it again; completes when that is durable.
+    ///
+    /// # Errors
+    /// `Refused::Gone` when the store does not know the charm, `Refused::Unavailable`.
+    pub async fn pause(&self, charm: &Did, paused: bool) -> Result<(), Refused> {
+        let (done, mut durable) = watch::channel(false);
+        {
+            let mut state = self.open_state().map_err(Refused::Unavailable)?;
+            let space = state.spaces.get_mut(charm).ok_or(Refused::Gone)?;
+            space.notes.paused = paused;
+            space.notes.chain = 0;
+            let told = format!("charm {} ({charm}) is {}", space.name, if paused { "paused" } else { "resumed" });
+            self.group.push(Item::Notes { charm: *charm, notes: space.notes, done: Some(done), told: Some(told) });
+        }
+        if !paused {
+            self.ready.wake(*charm);
+        }
+        tokio::select! {
+            biased;
+            Ok(_) = durable.wait_for(|durable| *durable) => Ok(()),
+            ill = self.unhealthy() => Err(Refused::Unavailable(ill)),
+        }
+    }
+
+    /// Takes an event out of its inbox; returns what leads to all that its turn sends.
+    pub(super) fn follow(&self, state: &mut State, queued: &Queued, at: Duration) -> Chain {
+        let (chain, names) = state.dequeue(queued).next(&self.limits, at);
+        let charm = queued.event.to;
+        if names && let Some(space) = state.spaces.get_mut(&charm) {
+            space.notes.chain = chain.depth;
+            let told = format!(
+                "charm {name} ({charm}): a chain of {} events, faster than {} a second, is served after everybody else: \
+                 charm pause {name} stops it",
+                chain.depth,
+                self.limits.chain_events_per_second,
+                name = space.name,
+            );
+            self.group.push(Item::Notes { charm, notes: space.notes, done: None, told: Some(told) });
+        }
+        chain
+    }
+}
