@@ -31,12 +31,17 @@ pub enum Outcome {
     Fault(Fault),
     /// The snapshot was given back meanwhile: whatever the guest did since counts for nothing, and the turn runs again.
     Lost,
+    /// It asked for an answer that is not recorded yet: what it asked for stands in the outbound. When the answer is there
+    /// the turn runs again from its start, and gets it at the same place.
+    Waits,
 }
 
-/// The end of one attempt at a turn: the outcome, and the HTTP exchanges that a rerun gets again (A4).
+/// The end of one attempt at a turn: the outcome, and what the next attempt goes on from.
 pub struct End {
     /// What became of it.
     pub outcome: Outcome,
     /// The recorder that was lent to the call.
     pub outbound: Outbound,
+    /// Lines of log that it has told.
+    pub told: usize,
 }

@@ -132,7 +132,8 @@ impl HostBuilder {
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);
         let charms = Arc::new(Charms::new(operator, known));
-        let stage = Arc::new(Stage { committer, guests, env, transport });
+        let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
+        let stage = Arc::new(Stage { committer, guests, env, transport, places });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         let installing = tokio::sync::Mutex::new(());
         Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })

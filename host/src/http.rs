@@ -1,8 +1,9 @@
 //! Outbound HTTP of one turn: what is allowed, what is recorded, and when a request may leave (A3, A4, T8).
 //!
-//! A request leaves only when everything its turn has read is durable. Each exchange is recorded with the
-//! turn; a rerun that asks the same again gets the recorded answer. The record is in memory: after a crash
-//! of the host a turn starts anew and its requests are made again.
+//! A request leaves only when everything its turn has read is durable. Nothing waits for the answer but the turn's
+//! record: the attempt that asks ends, and when the answer is recorded the turn runs again from its start; a rerun
+//! that asks the same gets the recorded answer. So a turn with n requests runs n + 1 times. The record is in memory:
+//! after a crash of the host a turn starts anew and its requests are made again.
 
 mod client;
 
@@ -10,7 +11,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub use client::HttpClient;
 
-use crate::{env::BoxFuture, error::Unavailable, limits::Limits, tx::Committer};
+use crate::{
+    env::{BoxFuture, Env},
+    limits::Limits,
+};
 
 /// One request, as a guest asks it.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,8 +90,8 @@ pub enum FetchError {
         /// Its value.
         max: u64,
     },
-    /// The host does not write any more, so nothing may leave.
-    Unavailable(Unavailable),
+    /// The answer is not recorded yet: the attempt ends here.
+    Waits,
 }
 
 /// What the operator lets one charm call.
@@ -116,8 +120,11 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends a request that is allowed and well-formed, and returns the whole answer. No redirects.
     /// `private` says whether a name may resolve to an address that is not public.
     ///
+    /// Dropped when it takes longer than `http-timeout-ms`, when the turn has spent `http-turn-ms-max`, or when the host
+    /// shuts down.
+    ///
     /// # Errors
-    /// [`TransportError`], at the latest after `http-timeout-ms`.
+    /// [`TransportError`].
     fn exchange(&self, request: Request, private: bool) -> BoxFuture<'_, Result<Response, TransportError>>;
 }
 
@@ -137,14 +144,12 @@ const OWN_HEADERS: [&str; 9] = [
 /// The outbound HTTP of one turn, lent to each attempt.
 #[derive(Default)]
 pub struct Outbound {
-    gate: Option<Gate>,
-    exchanges: Vec<Exchange>,
-}
-
-struct Gate {
-    transport: Arc<dyn Transport>,
-    committer: Arc<Committer>,
+    limits: Arc<Limits>,
     grants: Arc<[HttpGrant]>,
+    exchanges: Vec<Exchange>,
+    wanted: Option<Wanted>,
+    /// Time of all exchanges.
+    spent: Duration,
 }
 
 struct Exchange {
@@ -154,55 +159,79 @@ struct Exchange {
     used: bool,
 }
 
+/// What an attempt asked for when it ended.
+struct Wanted {
+    request: Request,
+    private: bool,
+    /// As the guest wants it.
+    timeout: Option<Duration>,
+    /// The last commit that the attempt could see.
+    seen: u64,
+}
+
 impl Outbound {
     /// Returns the outbound HTTP of a new turn.
-    pub fn new(transport: Arc<dyn Transport>, committer: Arc<Committer>, grants: Arc<[HttpGrant]>) -> Outbound {
-        Outbound { gate: Some(Gate { transport, committer, grants }), exchanges: Vec::new() }
+    pub fn new(limits: Arc<Limits>) -> Outbound {
+        Outbound { limits, ..Outbound::default() }
     }
 
-    /// Starts another attempt of the same turn.
-    pub fn rewind(&mut self) {
+    /// Starts an attempt: recorded answers are given out again, only what is new asks these grants.
+    pub fn rewind(&mut self, grants: Arc<[HttpGrant]>) {
+        self.grants = grants;
+        self.wanted = None;
         for exchange in &mut self.exchanges {
             exchange.used = false;
         }
     }
 
-    /// Makes an exchange, or returns the recorded answer to the same request. `seen` is the last commit that
-    /// the turn's snapshot shows; `timeout` shortens the host's own.
+    /// Returns the recorded answer to the same request, or notes the request. `seen` is the last commit that the turn's
+    /// snapshot shows; `timeout` shortens the host's own.
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch(
-        &mut self,
-        request: Request,
-        timeout: Option<Duration>,
-        seen: u64,
-    ) -> Result<Response, FetchError> {
-        let Some(gate) = &self.gate else { return Err(FetchError::Unavailable(Unavailable::Closed)) };
-        let limits = gate.committer.limits();
-        let grant = check(&request, &gate.grants, limits)?;
+    pub fn fetch(&mut self, request: Request, timeout: Option<Duration>, seen: u64) -> Result<Response, FetchError> {
+        let limits = &self.limits;
         let recorded = self.exchanges.iter_mut().find(|exchange| !exchange.used && exchange.request == request);
         if let Some(exchange) = recorded {
             exchange.used = true;
             return told(exchange.answer.clone(), limits);
         }
+        let private = check(&request, &self.grants, limits)?.private;
         if self.exchanges.len() >= limits.http_requests_max {
             return Err(FetchError::Limit { name: "http-requests-max", max: limits.http_requests_max as u64 });
         }
-        gate.committer.durable_at_last(seen).await.map_err(FetchError::Unavailable)?;
-        let exchange = gate.transport.exchange(request.clone(), grant.private);
-        let max = Duration::from_millis(limits.http_timeout_ms);
-        let answer = match timeout.filter(|timeout| *timeout < max) {
-            None => exchange.await,
-            Some(timeout) => tokio::select! {
-                biased;
-                answer = exchange => answer,
-                () = gate.committer.sleep(timeout) => Err(TransportError::Http(HttpError::Timeout)),
-            },
+        if self.spent >= Duration::from_millis(limits.http_turn_ms_max) {
+            return Err(FetchError::Limit { name: "http-turn-ms-max", max: limits.http_turn_ms_max });
+        }
+        self.wanted = Some(Wanted { request, private, timeout, seen });
+        Err(FetchError::Waits)
+    }
+
+    /// Returns the last commit that must be durable before the noted request leaves; none when nothing is noted.
+    pub fn seen(&self) -> Option<u64> {
+        self.wanted.as_ref().map(|wanted| wanted.seen)
+    }
+
+    /// Forgets what was noted: the next attempt asks again.
+    pub fn forget(&mut self) {
+        self.wanted = None;
+    }
+
+    /// Makes the exchange that was noted and records what came of it, at the latest when its time is over, whatever the
+    /// transport does.
+    pub async fn exchange(&mut self, transport: &dyn Transport, env: &dyn Env) {
+        let Some(Wanted { request, private, timeout, .. }) = self.wanted.take() else { return };
+        let left = Duration::from_millis(self.limits.http_turn_ms_max).saturating_sub(self.spent);
+        let max = Duration::from_millis(self.limits.http_timeout_ms).min(left);
+        let timeout = timeout.unwrap_or(max).min(max);
+        let start = env.monotonic();
+        let answer = tokio::select! {
+            biased;
+            answer = transport.exchange(request.clone(), private) => answer,
+            () = env.sleep(timeout) => Err(TransportError::Http(HttpError::Timeout)),
         };
-        let result = told(answer.clone(), limits);
-        self.exchanges.push(Exchange { request, answer, used: true });
-        result
+        self.spent += env.monotonic().saturating_sub(start);
+        self.exchanges.push(Exchange { request, answer, used: false });
     }
 }
 

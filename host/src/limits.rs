@@ -107,10 +107,16 @@ pub struct Limits {
     pub http_response_bytes_max: usize,
     /// One HTTP exchange from start to end, in milliseconds.
     pub http_timeout_ms: u64,
-    /// How long a turn is run again after conflicts before it fails as `conflict-exhausted` (T4), in milliseconds.
+    /// All HTTP exchanges of a turn together, in milliseconds: so long its charm may take no other event.
+    pub http_turn_ms_max: u64,
+    /// How long a turn is run again before it fails as `conflict-exhausted` (T4), in milliseconds. Starts with the first
+    /// conflict and counts attempts and the pauses between them, no time spent waiting for HTTP, the disk or room.
     pub conflict_ms_max: u64,
-    /// Turns that run or wait for HTTP at the same time, over all charms. Set when the host is built: each has a slot of memory.
+    /// Turns that run at the same time, over all charms. Set when the host is built: each has a slot of memory.
     pub turns_max: usize,
+    /// Turns that wait for HTTP at the same time, over all charms: each holds its request and the answers so far. Further
+    /// ones stand in line without their request. Set when the host is built.
+    pub waits_max: usize,
     /// Commits that may wait for the disk. New turns wait when it is reached.
     pub commits_pending_max: usize,
     /// Values and payloads in those commits, together, in bytes. New turns wait when it is reached.
@@ -164,8 +170,10 @@ impl Default for Limits {
             http_request_bytes_max: 256 << 10,
             http_response_bytes_max: 1 << 20,
             http_timeout_ms: 30_000,
+            http_turn_ms_max: 120_000,
             conflict_ms_max: 30_000,
             turns_max: 64,
+            waits_max: 4_096,
             commits_pending_max: 4_096,
             commit_bytes_pending_max: 64 << 20,
             old_versions_bytes_max: 256 << 20,

@@ -5,29 +5,42 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::did::Did;
 
 /// The order in which charms get their next turn. A charm that runs is not in it: one turn at a time.
-#[derive(Default)]
 pub struct Ready {
     inner: Mutex<Inner>,
     wake: Notify,
     idle: Notify,
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct Inner {
     /// Whose turn is next.
     order: VecDeque<Did>,
-    /// In `order`.
+    /// Had their turn, and may not begin it yet: first in line after the next nudge.
+    held: VecDeque<Did>,
+    /// In `order` or `held`.
     waiting: HashSet<Did>,
-    /// Runs now; true when new work came meanwhile.
+    /// In a turn; true when new work came meanwhile.
     running: HashMap<Did, bool>,
+    /// Of those, whose turns wait for something and hold no worker.
+    away: HashSet<Did>,
     /// Charms without a component have their events kept, but get no turn.
     installed: HashSet<Did>,
+    /// How often the held ones came back.
+    nudges: u64,
     closed: bool,
+}
+
+impl Default for Ready {
+    fn default() -> Ready {
+        let (inner, wake, idle) = Default::default();
+        Ready { inner, wake, idle, closed: watch::Sender::new(false) }
+    }
 }
 
 impl Ready {
@@ -53,53 +66,101 @@ impl Ready {
         self.wake(charm);
     }
 
-    /// Returns the next charm, which then counts as running; none when the host closes.
-    pub async fn next(&self) -> Option<Did> {
+    /// Returns the next charm that may begin a turn, which then counts as running; none when the host closes.
+    /// Those that may not are asked again after the next [`Ready::nudge`], before all others.
+    pub async fn next(&self, may_begin: impl Fn(&Did) -> bool) -> Option<Did> {
         loop {
-            {
+            let first = {
                 let mut inner = self.inner();
                 if inner.closed {
                     // Pass it on: the next worker that waits leaves too.
                     self.wake.notify_one();
                     return None;
                 }
-                if let Some(charm) = inner.order.pop_front() {
-                    inner.waiting.remove(&charm);
-                    inner.running.insert(charm, false);
-                    if !inner.order.is_empty() {
-                        self.wake.notify_one();
-                    }
-                    return Some(charm);
+                inner.order.pop_front().map(|charm| (charm, inner.nudges))
+            };
+            let Some((charm, nudges)) = first else {
+                self.wake.notified().await;
+                continue;
+            };
+            let may = may_begin(&charm);
+            let mut inner = self.inner();
+            if may {
+                inner.waiting.remove(&charm);
+                inner.running.insert(charm, false);
+                if !inner.order.is_empty() {
+                    self.wake.notify_one();
                 }
+                return Some(charm);
             }
-            self.wake.notified().await;
+            if inner.nudges == nudges {
+                inner.held.push_back(charm);
+            } else {
+                inner.order.push_front(charm);
+            }
         }
     }
 
-    /// Ends a turn; with `more` work the charm goes to the end of the line.
+    /// Something that held charms back has changed: all may be asked again.
+    pub fn nudge(&self) {
+        let mut inner = self.inner();
+        inner.nudges += 1;
+        while let Some(charm) = inner.held.pop_back() {
+            inner.order.push_front(charm);
+        }
+        if !inner.order.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The turn of a charm waits for something: it holds no worker, and the charm begins no other.
+    pub fn away(&self, charm: Did) {
+        let mut inner = self.inner();
+        inner.away.insert(charm);
+        self.tell_idle(&inner);
+    }
+
+    /// Ends a turn, also one that is away; with `more` work the charm goes to the end of the line.
     pub fn done(&self, charm: Did, more: bool) {
         let mut inner = self.inner();
         let came = inner.running.remove(&charm).unwrap_or(false);
-        let idle = inner.running.is_empty();
+        inner.away.remove(&charm);
+        self.tell_idle(&inner);
         drop(inner);
-        if idle {
-            self.idle.notify_one();
-        }
         if more || came {
             self.wake(charm);
+        }
+    }
+
+    fn tell_idle(&self, inner: &Inner) {
+        if inner.running.len() == inner.away.len() {
+            self.idle.notify_one();
         }
     }
 
     /// Hands out nothing more.
     pub fn close(&self) {
         self.inner().closed = true;
+        self.closed.send_replace(true);
         self.wake.notify_waiters();
         self.wake.notify_one();
     }
 
-    /// Completes when no turn runs. After `close` none will; one caller at a time.
+    /// Completes when the host closes.
+    pub async fn closed(&self) {
+        // The sender lives as long as this does.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Completes when no turn holds a worker. After `close` none will; one caller at a time.
     pub async fn idle(&self) {
-        while !self.inner().running.is_empty() {
+        loop {
+            {
+                let inner = self.inner();
+                if inner.running.len() == inner.away.len() {
+                    return;
+                }
+            }
             self.idle.notified().await;
         }
     }

@@ -1,43 +1,85 @@
 //! Gives charms their turns: one at a time each, all in line, as many at once as there are slots.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use crate::{charms::Charms, did::Did, queue::Ready, turn::Stage};
+use crate::{
+    charms::Charms,
+    did::Did,
+    queue::Ready,
+    turn::{Stage, Turn, Wait},
+};
 
-/// The workers of a host. Each takes the next charm in line and gives it one turn.
+/// The workers of a host. Each takes the next charm in line and gives it one attempt at a turn.
 pub struct Scheduler {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
     ready: Arc<Ready>,
+    /// Turns that have waited and stand in line for their next attempt.
+    waited: Mutex<HashMap<Did, Turn>>,
 }
 
 impl Scheduler {
     /// Starts one worker per slot. They end when `ready` is closed or the host stops writing.
     pub fn start(stage: Arc<Stage>, charms: Arc<Charms>, ready: Arc<Ready>) {
         let workers = stage.committer.limits().turns_max;
-        let scheduler = Arc::new(Scheduler { stage, charms, ready });
+        let scheduler = Arc::new(Scheduler { stage, charms, ready, waited: Mutex::default() });
         for _ in 0..workers {
             scheduler.stage.env.spawn(Box::pin(scheduler.clone().work()));
         }
     }
 
+    fn waited(&self) -> MutexGuard<'_, HashMap<Did, Turn>> {
+        self.waited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn work(self: Arc<Scheduler>) {
-        while self.stage.committer.room().await.is_ok() {
-            let Some(charm) = self.ready.next().await else { return };
-            let more = self.turn(&charm).await;
-            self.ready.done(charm, more);
+        let committer = &self.stage.committer;
+        while let Some(charm) = self.ready.next(|charm| committer.may_begin(charm)).await {
+            let Some(turn) = self.next(&charm) else {
+                self.ready.done(charm, false);
+                continue;
+            };
+            self.attempt(turn).await;
         }
     }
 
-    /// Runs one turn; returns whether the charm has more to do.
-    async fn turn(&self, charm: &Did) -> bool {
-        let Some(queued) = self.stage.committer.next(charm, &HashSet::new()) else { return false };
-        let Some((installed, directory)) = self.charms.get(charm) else { return false };
-        if self.stage.turn(&installed, directory, &queued).await.is_err() {
-            // The host stopped: the event waits for the next start.
-            self.ready.close();
-            return false;
+    /// Returns the turn of a charm that goes on, or begins one.
+    fn next(&self, charm: &Did) -> Option<Turn> {
+        let waited = self.waited().remove(charm);
+        waited.or_else(|| Some(self.stage.begin(self.stage.committer.next(charm, &HashSet::new())?)))
+    }
+
+    async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) {
+        let charm = turn.charm();
+        // The rights of this moment: what changed since an attempt before is seen by this one.
+        let Some((installed, directory)) = self.charms.get(&charm) else { return self.ready.done(charm, false) };
+        match self.stage.attempt(&mut turn, &installed, directory).await {
+            Ok(None) => self.ready.done(charm, self.stage.committer.next(&charm, &HashSet::new()).is_some()),
+            Ok(Some(wait)) => {
+                self.ready.away(charm);
+                self.stage.env.spawn(Box::pin(self.clone().wait(turn, wait)));
+            }
+            Err(_) => {
+                // The host stopped: the event waits for the next start.
+                self.ready.close();
+                self.ready.done(charm, false);
+            }
         }
-        self.stage.committer.next(charm, &HashSet::new()).is_some()
+    }
+
+    /// Brings a turn back in line when it has what it waits for. When the host closes, its event waits for the next start.
+    async fn wait(self: Arc<Scheduler>, turn: Turn, wait: Wait) {
+        let charm = turn.charm();
+        let waited = tokio::select! {
+            biased;
+            () = self.ready.closed() => return,
+            waited = self.stage.wait(turn, wait) => waited,
+        };
+        let Ok(turn) = waited else { return };
+        self.waited().extend(turn.map(|turn| (charm, turn)));
+        self.ready.done(charm, true);
     }
 }

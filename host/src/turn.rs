@@ -6,17 +6,22 @@
 //! commit    re-check the reads by value; a conflict runs the turn again     (T4)
 //!           else writes, acknowledgement, sends and receipts as one         (T5)  <- the commit point
 //! settle    an error, a trap or a limit leaves only receipt and dead letter (T6)
+//! wait      whatever is not there yet ends the attempt: an answer from outside, time after a conflict. The turn
+//!           gives everything back (instance, snapshot, worker) and keeps a few facts and the recorded answers;
+//!           when it is there, the turn runs again from its start, and is given the answers at the same places (A4)
 //! ```
 //!
-//! Nothing here touches disk, network or clock but through the committer, the outbound and the environment.
+//! Nothing here touches disk, network or clock but through the committer, the transport and the environment.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument;
 
 use crate::{
     charms::Installed,
+    did::Did,
     directory::Directory,
     env::Env,
     error::Unavailable,
@@ -24,7 +29,7 @@ use crate::{
     http::{Outbound, Transport},
     receipt::Outcome,
     store::Queued,
-    tx::{Committer, Failure, Transaction, Tries},
+    tx::{Cause, Committer, Failure, Transaction, Tries},
 };
 
 /// First pause after a conflict; doubles up to `PAUSE_MAX`, each time with jitter.
@@ -41,38 +46,48 @@ pub struct Stage {
     pub env: Arc<dyn Env>,
     /// The network.
     pub transport: Arc<dyn Transport>,
+    /// Places of turns that wait for HTTP: `waits-max`.
+    pub places: Arc<Semaphore>,
+}
+
+/// A turn between two attempts: all that it keeps.
+pub struct Turn {
+    queued: Arc<Queued>,
+    facts: Facts,
+    outbound: Outbound,
+    /// Lines of log told before it waited.
+    told: usize,
+    conflicts: Tries,
+    pause: Duration,
+    /// Its place among those that wait.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Returns whose turn it is.
+    pub fn charm(&self) -> Did {
+        self.queued.event.to
+    }
+
+    fn span(&self, name: &str) -> tracing::Span {
+        let event = &self.queued.event;
+        tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = event.stream)
+    }
+}
+
+/// What a turn waits for before its next attempt.
+#[derive(Debug)]
+pub enum Wait {
+    /// Time, after a conflict.
+    Pause,
+    /// The answer to what its outbound has noted.
+    Exchange,
 }
 
 impl Stage {
-    /// Takes an event to its receipt.
-    ///
-    /// # Errors
-    /// When the host does not write any more; the event still waits then.
-    pub async fn turn(
-        &self,
-        charm: &Installed,
-        directory: Arc<Directory>,
-        queued: &Arc<Queued>,
-    ) -> Result<(), Unavailable> {
+    /// Begins the turn of an event: its time and seed are the same in every attempt.
+    pub fn begin(&self, queued: Arc<Queued>) -> Turn {
         let event = &queued.event;
-        let span = tracing::info_span!("turn", charm = %event.to, name = charm.entry.name, event = %event.id, sender = %event.sender, stream = event.stream);
-        let run = AssertUnwindSafe(self.run(charm, directory, queued)).catch_unwind().instrument(span);
-        run.await.unwrap_or_else(|_| {
-            // A bug of the host, not of the charm: the turn's transaction is gone, the host serves the next.
-            tracing::error!(charm = %event.to, event = %event.id, "host call panicked");
-            self.committer.settle(queued, Outcome::Faulted, "the host failed in this turn: see its log")
-        })
-    }
-
-    async fn run(&self, charm: &Installed, directory: Arc<Directory>, queued: &Arc<Queued>) -> Result<(), Unavailable> {
-        let event = &queued.event;
-        let settle = |outcome, message: &str| {
-            tracing::info!(%outcome, message, "settled");
-            self.committer.settle(queued, outcome, message)
-        };
-        if !charm.entry.descriptor.streams.contains_key(&event.stream) {
-            return settle(Outcome::NoSuchStream, "there is no such charm or stream");
-        }
         let facts = Facts {
             charm: event.to,
             sender: event.sender,
@@ -80,50 +95,133 @@ impl Stage {
             time_ms: self.env.now_ms(),
             seed: self.committer.mint().seed(&event.id),
         };
-        let limits = self.committer.limits();
-        let budget = Duration::from_millis(limits.conflict_ms_max);
-        let mut outbound = Outbound::new(self.transport.clone(), self.committer.clone(), charm.http.clone());
-        let (start, mut paused) = (self.env.monotonic(), Duration::ZERO);
-        let (mut attempts, mut pause) = (0u32, PAUSE_MIN);
-        loop {
-            attempts += 1;
-            let tx = Transaction::begin(&self.committer, queued, directory.clone());
-            let End { outcome, outbound: recorded } =
-                self.guests.handle(&charm.prepared, tx, outbound, facts.clone(), queued).await;
-            let committed = match outcome {
-                Ended::Done(tx) => self.committer.commit(*tx, queued).await,
-                Ended::Lost => Err(self.committer.lost()),
-                Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
-                Ended::Fault(fault) => return settle(Outcome::Faulted, &fault.message),
-            };
-            let cause = match committed {
-                Ok(seq) => {
-                    tracing::debug!(seq, attempts, "committed");
-                    return Ok(());
-                }
-                Err(Failure::Conflict(cause)) => cause,
-                Err(Failure::Limit(text)) => return settle(Outcome::Faulted, &text),
-                Err(Failure::Unavailable(why)) => return Err(why),
-            };
-            let end = self.env.monotonic();
-            if end - start >= budget {
-                let (total_ms, paused_ms) = ((end - start).as_millis(), paused.as_millis());
-                let tries = Tries { attempts, total_ms, paused_ms };
-                return settle(Outcome::ConflictExhausted, &cause.exhausted(&tries, limits));
+        let outbound = Outbound::new(self.committer.limits().clone());
+        Turn { queued, facts, outbound, told: 0, conflicts: Tries::default(), pause: PAUSE_MIN, place: None }
+    }
+
+    /// Takes an event to its receipt, or to what it has to wait for.
+    ///
+    /// # Errors
+    /// When the host does not write any more; the event still waits then.
+    pub async fn attempt(
+        &self,
+        turn: &mut Turn,
+        charm: &Installed,
+        directory: Arc<Directory>,
+    ) -> Result<Option<Wait>, Unavailable> {
+        let (span, queued) = (turn.span(&charm.entry.name), turn.queued.clone());
+        let run = AssertUnwindSafe(self.run(turn, charm, directory)).catch_unwind().instrument(span);
+        run.await.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
+    }
+
+    /// A bug of the host or of the embedder, not of the charm: the turn's transaction is gone, the host serves the next.
+    fn panicked(&self, queued: &Arc<Queued>) -> Result<(), Unavailable> {
+        tracing::error!(charm = %queued.event.to, event = %queued.event.id, "host call panicked");
+        self.committer.settle(queued, Outcome::Faulted, "the host failed in this turn: see its log")
+    }
+
+    async fn run(
+        &self,
+        turn: &mut Turn,
+        charm: &Installed,
+        directory: Arc<Directory>,
+    ) -> Result<Option<Wait>, Unavailable> {
+        let queued = turn.queued.clone();
+        let settle = |outcome, message: &str| {
+            tracing::info!(%outcome, message, "settled");
+            self.committer.settle(&queued, outcome, message).map(|()| None)
+        };
+        if !charm.entry.descriptor.streams.contains_key(&queued.event.stream) {
+            return settle(Outcome::NoSuchStream, "there is no such charm or stream");
+        }
+        let start = self.env.monotonic();
+        let mut outbound = std::mem::take(&mut turn.outbound);
+        outbound.rewind(charm.http.clone());
+        let tx = Transaction::begin(&self.committer, &queued, directory);
+        let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
+        let End { outcome, outbound, told } = handled.await;
+        (turn.outbound, turn.told) = (outbound, told);
+        let failure = match outcome {
+            Ended::Done(tx) => self.committer.commit(*tx, &queued).await,
+            Ended::Lost => Err(self.committer.lost()),
+            Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
+            Ended::Fault(fault) => return settle(Outcome::Faulted, &fault.message),
+            Ended::Waits => {
+                turn.conflicts.spend(self.env.monotonic() - start);
+                tracing::debug!("waits for an http exchange");
+                return Ok(Some(Wait::Exchange));
             }
-            tracing::debug!(%cause, attempts, "conflict: running again");
-            self.pause(&mut pause).await;
-            paused += self.env.monotonic() - end;
-            outbound = recorded;
-            outbound.rewind();
+        };
+        match failure {
+            Ok(seq) => {
+                tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed");
+                Ok(None)
+            }
+            Err(Failure::Conflict(cause)) => {
+                turn.conflicts.spend(self.env.monotonic() - start);
+                self.conflict(turn, &cause).map_or_else(|message| settle(Outcome::ConflictExhausted, &message), Ok)
+            }
+            Err(Failure::Limit(text)) => settle(Outcome::Faulted, &text),
+            Err(Failure::Unavailable(why)) => Err(why),
         }
     }
 
-    /// Waits a random part of `pause`, and doubles it.
-    async fn pause(&self, pause: &mut Duration) {
+    /// Counts a conflict; the message says that the time for them is spent.
+    fn conflict(&self, turn: &mut Turn, cause: &Cause) -> Result<Option<Wait>, String> {
+        let (tries, limits) = (&mut turn.conflicts, self.committer.limits());
+        tries.attempts += 1;
+        if tries.spent >= Duration::from_millis(limits.conflict_ms_max) {
+            return Err(cause.exhausted(tries, limits));
+        }
+        tracing::debug!(%cause, attempts = tries.attempts, "conflict: running again");
+        Ok(Some(Wait::Pause))
+    }
+
+    /// Waits for what a turn needs before its next attempt, and returns it unless it was settled meanwhile. Holds nothing
+    /// but the turn.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub async fn wait(&self, mut turn: Turn, wait: Wait) -> Result<Option<Turn>, Unavailable> {
+        let (span, queued) = (turn.span("waits"), turn.queued.clone());
+        let waited = AssertUnwindSafe(self.wait_for(&mut turn, wait)).catch_unwind().instrument(span).await;
+        match waited {
+            Ok(waited) => waited.map(|()| Some(turn)),
+            Err(_) => self.panicked(&queued).map(|()| None),
+        }
+    }
+
+    async fn wait_for(&self, turn: &mut Turn, wait: Wait) -> Result<(), Unavailable> {
+        match wait {
+            Wait::Pause => self.pause(turn).await,
+            Wait::Exchange => {
+                if turn.place.is_none() {
+                    turn.place = self.places.clone().try_acquire_owned().ok();
+                }
+                let Some(seen) = turn.outbound.seen() else { return Ok(()) };
+                if turn.place.is_none() {
+                    // Run again when there is a place: until then not even the request is kept.
+                    turn.outbound.forget();
+                    turn.place = self.places.clone().acquire_owned().await.ok();
+                    return Ok(());
+                }
+                self.committer.durable_at_last(seen).await?;
+                turn.outbound.exchange(&*self.transport, &*self.env).await;
+                turn.place = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits a random part of the turn's pause, and doubles it.
+    async fn pause(&self, turn: &mut Turn) {
+        let start = self.env.monotonic();
         let mut byte = [0];
         self.env.random(&mut byte);
-        self.env.sleep(*pause * (128 + u32::from(byte[0] / 2)) / 256).await;
-        *pause = (*pause * 2).min(PAUSE_MAX);
+        self.env.sleep(turn.pause * (128 + u32::from(byte[0] / 2)) / 256).await;
+        turn.pause = (turn.pause * 2).min(PAUSE_MAX);
+        let paused = self.env.monotonic() - start;
+        turn.conflicts.paused += paused;
+        turn.conflicts.spend(paused);
     }
 }

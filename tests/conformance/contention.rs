@@ -138,17 +138,16 @@ async fn increments_of_one_cell_are_all_kept_on_disk_too() {
 /// Charms that read a hot cell and write their own while its owner changes it. The first turn of each stops after its
 /// read until the cell has changed, so that each meets at least one conflict; then all run freely.
 async fn readers(title: &str, builder: HostBuilder) {
-    let wire = Wire::open();
+    let hold = Hold::new();
     // A slot for each reader, for the owner and for the charm that feeds it.
     // Patient, so that no slow machine decides.
-    let patient = Limits { conflict_ms_max: 600_000, http_timeout_ms: 600_000, ..Limits::default() };
-    let limits = Limits { turns_max: WRITERS[6] + 2, ..patient };
-    let host = Arc::new(builder.limits(limits).transport(wire.clone()).open().await.unwrap());
+    let limits = Limits { conflict_ms_max: 600_000, turns_max: WRITERS[6] + 2, ..Limits::default() };
+    let host = Arc::new(builder.limits(limits).open().await.unwrap());
     let hot = host.install(Charm::new("hot", component("counter"))).await.unwrap();
     let feeder = host.install(probe_charm("feeder").may_send(hot, only(&["add"]))).await.unwrap();
     let mut charms = Vec::new();
     for number in 0..WRITERS[6] {
-        let charm = probe_charm(&format!("reader-{number}")).may_read(hot, only(&["count"])).may_call(Wire::grant());
+        let charm = probe_charm(&format!("reader-{number}")).may_read(hot, only(&["count"]));
         charms.push(host.install(charm).await.unwrap());
     }
     let (mut rows, mut turns) = (Vec::new(), vec![0; charms.len()]);
@@ -156,21 +155,20 @@ async fn readers(title: &str, builder: HostBuilder) {
         let each = times(EVENTS) / writers as u64;
         // The same in every step: the owner's work is a part of its time.
         let feeds = times(EVENTS).div_ceil(100);
-        let (first, came) = (count(&host, hot).await, wire.count());
-        wire.hold();
+        let (first, came) = (count(&host, hot).await, hold.count());
+        hold.hold();
         let work = async {
             for turn in 0..each {
                 for (charm, done) in charms[..writers].iter().zip(&mut turns) {
-                    let ask = json!(["fetch", { "url": WIRE }]);
-                    let steps = json!([["get", of(hot, "count"), []], ask, ["set", "done", [*done], turn]]);
+                    let steps = json!([["get", of(hot, "count"), []], hold.step(), ["set", "done", [*done], turn]]);
                     let event = value(json!({ "steps": steps, "out": "seen" }));
                     host.send(NewEvent::new(*charm, "run", event)).await.unwrap();
                     *done += 1;
                 }
             }
-            wire.arrived(came + writers).await;
+            hold.arrived(came + writers).await;
             request(&host, hot, "add", json!(1)).await;
-            wire.release(1_000_000);
+            hold.release(1_000_000);
             for _ in 0..feeds {
                 let steps = json!([["repeat", 100, ["send", of(hot, "add"), 1]]]);
                 request(&host, feeder, "run", json!({ "steps": steps })).await;
@@ -289,25 +287,23 @@ async fn the_diagnosis_of_a_turn_that_gives_up_is_whole_in_the_worst_case() {
 /// half of it; a turn that gives up says how often and how long it tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_gives_up_says_how_often_and_how_long_it_tried() {
-    let limits = Limits { conflict_ms_max: 200, http_requests_max: 100, ..Limits::default() };
+    let limits = Limits { conflict_ms_max: 200, ..Limits::default() };
     let clock = Clock::new();
-    let Held { host, wire, writer, reader } = Held::on(builder().limits(limits).env(clock.clone())).await;
-    // Each attempt asks with what it has read, so each makes a new request; the read changes while it waits.
-    let ask = json!(["fetch-with", { "url": WIRE }, of(writer, "hot"), []]);
-    let id = send(&host, reader, json!([ask])).await;
-    // Twelve attempts of 5 ms; the pauses between them fill the time up.
+    let Held { host, hold, writer, reader, .. } = Held::on(builder().limits(limits).env(clock.clone())).await;
+    let id = send(&host, reader, json!([["get", of(writer, "hot"), []], hold.step()])).await;
+    // Twelve attempts of 6 ms; the pauses between them fill the time up. It starts with the first conflict.
     for attempt in 0..12 {
-        wire.arrived(attempt + 1).await;
+        hold.arrived(attempt + 1).await;
         run(&host, writer, json!([["set", "hot", [], attempt]])).await;
-        clock.pass(Duration::from_millis(5));
-        wire.release(1);
+        clock.pass(Duration::from_millis(6));
+        hold.release(1);
     }
     let receipt = receipt(&host, &id).await;
     let pauses = (0..11).map(|n| Duration::from_micros(200 << n).min(Duration::from_millis(50)));
     let pauses: Vec<_> = pauses.zip([128, 255].into_iter().cycle()).map(|(pause, part)| pause * part / 256).collect();
     assert_eq!(clock.slept(), pauses);
     let paused = pauses.iter().sum::<Duration>().as_millis();
-    assert_eq!(tries(message(&receipt)), [12, 11, paused + 60, paused]);
+    assert_eq!(tries(message(&receipt)), [12, 11, paused + 66, paused]);
     assert_eq!(counted(&host).conflicts, 12, "each attempt met one");
 }
 
@@ -318,21 +314,21 @@ async fn a_turn_whose_receiver_fills_up_meanwhile_says_whose_and_what_to_do() {
     let limits = Limits { conflict_ms_max: 0, inbox_events_max: 4, ..Limits::default() };
     let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
     let full = host.install(probe_charm("full").may_call(Wire::grant())).await.unwrap();
-    let may_send = |name| probe_charm(name).may_call(Wire::grant()).may_send(full, Names::All);
+    let hold = Hold::new();
+    let may_send = |name| probe_charm(name).may_send(full, Names::All);
     let sender = host.install(may_send("sender")).await.unwrap();
     let stop = json!(["fetch", { "url": WIRE }]);
     let late = json!(["send", of(full, "note"), "late"]);
-    let id = send(&host, sender, json!([late, late, stop])).await;
-    wire.arrived(1).await;
+    let id = send(&host, sender, json!([late, late, hold.step()])).await;
+    hold.arrived(1).await;
     send(&host, full, json!([stop])).await;
-    wire.arrived(2).await;
+    wire.arrived(1).await;
     // Two events of others leave room for one more, and the turn has staged two.
     for name in ["first", "second"] {
         let other = host.install(may_send(name)).await.unwrap();
         run(&host, other, json!([["send", of(full, "note"), "s3cr3t"]])).await;
     }
-    // The requests go in the order in which they came.
-    wire.release(1);
+    hold.release(1);
     let receipt = receipt(&host, &id).await;
     let message = message(&receipt);
     assert!(message.starts_with(&format!("inbox of {full} filled up, with 2 events of ")), "{message}");

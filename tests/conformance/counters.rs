@@ -18,12 +18,12 @@ fn settled(host: &Host) -> Counters {
 /// What the counters say is what the log says. (S4, S6, T4)
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_counted_once_when_it_is_sent_and_once_under_its_outcome() {
-    let (store, wire) = (MemoryStore::new(), Wire::gated());
+    let (store, hold) = (MemoryStore::new(), Hold::new());
     let limits = Limits { conflict_ms_max: 0, ..Limits::default() };
-    let host = builder().store(store.clone()).transport(wire.clone()).limits(limits).open().await.unwrap();
+    let host = builder().store(store.clone()).limits(limits).open().await.unwrap();
     assert_eq!(counted(&host), Counters::default());
     let [a, b, c] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
-    let d = host.install(probe_charm("d").may_call(Wire::grant())).await.unwrap();
+    let d = probe(&host, "d").await;
     host.grant(a, BTreeMap::new(), all_of(&[b, d]));
     host.grant(d, all_of(&[b]), BTreeMap::new());
     let back = json!({"stream": "on-receipt", "tag": 1});
@@ -33,14 +33,14 @@ async fn every_event_is_counted_once_when_it_is_sent_and_once_under_its_outcome(
         ["send", of(b, "run"), {"steps": [["trap"]]}, back],
         ["send", of(c, "note"), "no", back],
         ["send", of(b, "nowhere"), "no"],
-        ["send", of(d, "run"), {"steps": [["get", of(b, "x"), []], ["fetch", {"url": WIRE}]]}],
+        ["send", of(d, "run"), {"steps": [["get", of(b, "x"), []], hold.step()]}],
     ]);
     run(&host, a, steps).await;
-    wire.arrived(1).await;
+    hold.arrived(1).await;
     let under_way = counted(&host);
     assert!(under_way.waiting >= 1 && under_way.conflicts == 0, "what runs counts as waiting: {under_way:?}");
     run(&host, b, json!([["set", "x", [], 1]])).await;
-    wire.release(1);
+    hold.release(1);
     settle(&host).await;
     let counters = settled(&host);
     // The script, six sends, one change from outside, four receipts.

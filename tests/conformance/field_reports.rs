@@ -269,23 +269,21 @@ async fn three_hundred_sends_are_three_hundred_turns_and_three_hundred_receipts(
 }
 
 /// T4: writes were dropped in silence after five retries.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_meets_eight_conflicts_still_commits() {
-    let wire = Wire::gated();
-    let host = builder().transport(wire.clone()).open().await.unwrap();
+    let (host, hold) = (host().await, Hold::new());
     let [auth] = probes(&host, ["auth"]).await;
-    let search = probe_charm("search").may_call(Wire::grant()).may_read(auth, Names::All);
-    let search = host.install(search).await.unwrap();
-    // Each attempt asks with what it has read, so each makes a new request; the read changes while it waits.
-    let ask = json!(["fetch-with", { "url": WIRE }, of(auth, "version"), []]);
-    let id = send(&host, search, json!([ask, ["set", "state", [], "done"]])).await;
+    let search = host.install(probe_charm("search").may_read(auth, Names::All)).await.unwrap();
+    // What each attempt has read changes before it commits.
+    let read = json!(["get", of(auth, "version"), []]);
+    let id = send(&host, search, json!([read, hold.step(), ["set", "state", [], "done"]])).await;
     for conflict in 1..=8 {
-        wire.arrived(conflict).await;
+        hold.arrived(conflict).await;
         run(&host, auth, json!([["set", "version", [], conflict]])).await;
-        wire.release(1);
+        hold.release(1);
     }
-    wire.arrived(9).await;
-    wire.release(1);
+    hold.arrived(9).await;
+    hold.release(1);
     assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
     assert_eq!(cell(&host, search, "state").await, json!("done"));
     assert_eq!(commits(&host, search), 1, "nine attempts, one commit");

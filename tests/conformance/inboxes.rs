@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use charm_conformance::{
-    Ledger, WIRE, Wire, all_of, builder, cell, of, probe, probe_charm, results, run, send, settle, value,
+    Hold, Ledger, WIRE, Wire, all_of, builder, cell, of, probe, probe_charm, results, run, send, settle, value,
 };
 use charm_host::{Archive, Did, EventId, Host, Limits, MemoryStore, NewEvent, Outcome, SendError};
 use serde_json::{Value as Json, json};
@@ -180,16 +180,16 @@ async fn a_send_without_a_grant_does_not_learn_that_an_inbox_is_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inbox_that_fills_up_before_the_commit_is_seen_by_the_next_run() {
     let (small, [a, b, c, d]) = Small::open(4, ["a", "b", "c", "d"]).await;
-    let event = json!({"steps": [note(b, "1"), note(b, "2"), wait()], "out": "out"});
+    let hold = Hold::new();
+    let event = json!({"steps": [note(b, "1"), note(b, "2"), hold.step()], "out": "out"});
     let event = small.host.send(NewEvent::new(a, "run", value(event))).await.unwrap();
-    small.wire.arrived(1).await;
-    small.block(b, 2).await;
+    hold.arrived(1).await;
+    small.block(b, 1).await;
     for other in [c, d] {
         let seen = results(&small.host, other, json!([note(b, "first")])).await;
         assert!(seen[0]["ok"].is_string(), "{seen}");
     }
-    // The sender's turn waited first, so it goes on first.
-    small.wire.release(1);
+    hold.release(10);
     assert_eq!(small.host.receipt(&event).await.unwrap().unwrap().outcome, Outcome::Committed);
     let seen = cell(&small.host, a, "out").await;
     assert!(seen[0]["ok"].is_string(), "the first event of a sender always finds room: {seen}");

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use charm_conformance::{
-    Ledger, WIRE, Wire, all_of, builder, cell, host, note, of, pair, probe, probe_charm, results, run, script, send,
-    settle, value, value_of,
+    Hold, Ledger, WIRE, Wire, all_of, builder, cell, host, note, of, pair, probe, probe_charm, results, run, script,
+    send, settle, value, value_of,
 };
 use charm_host::{
     Archive, Did, EventId, Host, Limits, MemoryStore, NewEvent, Outcome, Path, Receipt, Segment, Status, Value,
@@ -25,14 +25,14 @@ fn with_receipt(to: Json, event: Json, tag: &str) -> Json {
 }
 
 /// Lets a charm `a` send one event for each outcome, each tagged with the outcome's name; returns host, store,
-/// `a`, and the ids by outcome. Conflicts are not run again here: `b` waits while `c` changes what it read.
+/// `a`, and the ids by outcome. Conflicts are not run again here: `d` stops while `b` changes what it read.
 async fn all_outcomes() -> (Host, MemoryStore, Did, BTreeMap<String, EventId>) {
-    let (store, wire) = (MemoryStore::new(), Wire::gated());
+    let (store, hold) = (MemoryStore::new(), Hold::new());
     let limits = Limits { conflict_ms_max: 0, ..Limits::default() };
-    let host = builder().store(store.clone()).transport(wire.clone()).limits(limits).open().await.unwrap();
+    let host = builder().store(store.clone()).limits(limits).open().await.unwrap();
     let [a, b, c, d] = ["a", "b", "c", "d"];
     let [a, b, c] = [probe(&host, a).await, probe(&host, b).await, probe(&host, c).await];
-    let d = host.install(probe_charm(d).may_call(Wire::grant())).await.unwrap();
+    let d = probe(&host, d).await;
     host.grant(a, BTreeMap::new(), all_of(&[b, d]));
     host.grant(d, all_of(&[b]), BTreeMap::new());
     let steps = json!([
@@ -41,12 +41,12 @@ async fn all_outcomes() -> (Host, MemoryStore, Did, BTreeMap<String, EventId>) {
         with_receipt(of(b, "run"), json!({"steps": [["set", "y", [], 1], ["trap"]]}), "faulted"),
         with_receipt(of(c, "note"), json!("no"), "denied"),
         with_receipt(of(b, "nowhere"), json!("no"), "no-such-stream"),
-        with_receipt(of(d, "run"), json!({"steps": [["get", of(b, "x"), []], wait()]}), "conflict-exhausted"),
+        with_receipt(of(d, "run"), json!({"steps": [["get", of(b, "x"), []], hold.step()]}), "conflict-exhausted"),
     ]);
     let seen = results(&host, a, steps).await;
-    wire.arrived(1).await;
+    hold.arrived(1).await;
     run(&host, b, json!([["set", "x", [], 1]])).await;
-    wire.release(1);
+    hold.release(1);
     let names = ["committed", "rejected", "faulted", "denied", "no-such-stream", "conflict-exhausted"];
     let ids = names.iter().zip(seen.as_array().unwrap()).map(|(name, sent)| ((*name).to_owned(), id(sent)));
     (host, store, a, ids.collect())

@@ -7,7 +7,8 @@ use std::sync::{
 };
 
 use charm_conformance::{
-    Home, Ledger, WIRE, Wire, all_of, cell, note, of, only, pair, probe, probe_charm, results, run, send, settle, value,
+    Hold, Home, Ledger, WIRE, Wire, all_of, cell, note, of, only, pair, probe, probe_charm, results, run, send, settle,
+    value,
 };
 use charm_host::{
     Archive, Batch, Did, EventId, Host, InstallError, Manifest, NewEvent, Outcome, Path, SendError, SqliteStore,
@@ -124,26 +125,31 @@ async fn a_host_that_was_dropped_goes_on_where_it_stopped() {
     Ledger::check(&archive(&home)).all_settled();
 }
 
-/// (T5)
+/// Also a turn that waits for HTTP: it starts anew. (T5, A4)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_waits_for_the_turn_that_runs_and_keeps_what_waits() {
-    let (home, wire) = (Home::default(), Wire::gated());
+    let (home, wire, hold) = (Home::default(), Wire::gated(), Hold::new());
     let host = wired(&home, &wire).await;
-    let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
-    let running = send(&host, a, json!([wait(), ["set", "x", [], 1]])).await;
-    let next = send(&host, a, json!([["set", "y", [], 1]])).await;
+    let a = probe(&host, "a").await;
+    let b = host.install(probe_charm("b").may_call(Wire::grant())).await.unwrap();
+    let asks = send(&host, b, json!([wait()])).await;
     wire.arrived(1).await;
+    let running = send(&host, a, json!([hold.step(), ["set", "x", [], 1]])).await;
+    let next = send(&host, a, json!([["set", "y", [], 1]])).await;
+    hold.arrived(1).await;
     let mut shutdown = Box::pin(host.shutdown());
     tokio::select! {
         biased;
         ended = &mut shutdown => panic!("the turn still runs: {ended:?}"),
         () = tokio::task::yield_now() => {}
     }
-    wire.release(1);
+    hold.release(1);
     shutdown.await.unwrap();
     let archive = archive(&home);
     assert!(matches!(archive.status(&running).unwrap(), Status::Settled(_)));
-    assert_eq!(archive.status(&next).unwrap(), Status::Waiting);
+    for waits in [next, asks] {
+        assert_eq!(archive.status(&waits).unwrap(), Status::Waiting);
+    }
     assert!(archive.get(&a, "x", &Path::root(), None).unwrap().is_some());
 }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use charm_conformance::{
-    WIRE, Wire, all_of, builder, cell, commits, host, of, only, pair, probe, probe_charm, probes, results, run, script,
-    send, settle, value,
+    Hold, WIRE, Wire, all_of, builder, cell, commits, host, of, only, pair, probe, probe_charm, probes, results, run,
+    script, send, settle, value,
 };
 use charm_host::{Did, EventId, Host, Keyring, Limits, MemoryKeyring, NewEvent, Outcome, SendError};
 use serde_json::{Value as Json, json};
@@ -68,14 +68,14 @@ async fn a_turn_that_rejects_or_faults_sends_nothing() {
 /// A conflict throws the first run away with its sends; ids of sends are the same in every run. (S1, S2, T4)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_runs_again_sends_once() {
-    let wire = Wire::gated();
+    let (wire, hold) = (Wire::open(), Hold::new());
     let (host, [a, b, c]) = wired(&wire, Limits::default(), ["a", "b", "c"]).await;
-    let steps = json!([["get", of(b, "x"), []], ["send", of(c, "note"), "once"], wait("a")]);
+    let steps = json!([["get", of(b, "x"), []], ["send", of(c, "note"), "once"], wait("a"), hold.step()]);
     let event = value(json!({"steps": steps, "out": "out"}));
     let event = host.send(NewEvent::new(a, "run", event)).await.unwrap();
-    wire.arrived(1).await;
+    hold.arrived(1).await;
     run(&host, b, json!([["set", "x", [], "changed"]])).await;
-    wire.release(10);
+    hold.release(10);
     assert_eq!(host.receipt(&event).await.unwrap().unwrap().outcome, Outcome::Committed);
     let out = cell(&host, a, "out").await;
     assert_eq!(out[0], "changed", "the turn ran twice");
@@ -88,13 +88,13 @@ async fn a_turn_that_runs_again_sends_once() {
 /// (S1, T4)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_spends_its_time_on_conflicts_sends_nothing() {
-    let wire = Wire::gated();
+    let hold = Hold::new();
     let limits = Limits { conflict_ms_max: 0, ..Limits::default() };
-    let (host, [a, b, c]) = wired(&wire, limits, ["a", "b", "c"]).await;
-    let event = send(&host, a, json!([["get", of(b, "x"), []], ["send", of(c, "note"), "lost"], wait("a")])).await;
-    wire.arrived(1).await;
+    let (host, [a, b, c]) = wired(&Wire::open(), limits, ["a", "b", "c"]).await;
+    let event = send(&host, a, json!([["get", of(b, "x"), []], ["send", of(c, "note"), "lost"], hold.step()])).await;
+    hold.arrived(1).await;
     run(&host, b, json!([["set", "x", [], 1]])).await;
-    wire.release(1);
+    hold.release(1);
     assert_eq!(host.receipt(&event).await.unwrap().unwrap().outcome, Outcome::ConflictExhausted);
     settle(&host).await;
     assert_eq!(cell(&host, c, "notes").await, Json::Null);

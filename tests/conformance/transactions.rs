@@ -5,7 +5,7 @@
 mod held;
 
 use charm_conformance::*;
-use charm_host::{Did, Limits, NewEvent, Outcome};
+use charm_host::{Limits, NewEvent, Outcome};
 use held::{Held, attempts};
 use serde_json::{Value as Json, json};
 
@@ -109,25 +109,27 @@ async fn a_turn_reads_its_own_writes_at_any_path() {
 }
 
 /// T3: the second read of a turn is as old as the first, over one space and over two.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn all_reads_of_a_turn_see_one_moment() {
     let held = Held::new(Limits::default()).await;
-    let Held { host, wire, writer, reader } = &held;
+    let Held { host, wire, writer, reader, .. } = &held;
     let [other] = probes(host, ["other"]).await;
     host.grant(*reader, all_of(&[*writer, other]), all_of(&[]));
-    run(host, other, json!([["set", "z", [], 1]])).await;
-    held.write(json!([["set", "x", [], 1], ["set", "y", [], 1]])).await;
-    let tell = |owner: Did, name: &str| json!(["fetch-with", { "url": WIRE }, of(owner, name), []]);
-    let steps = vec![tell(*writer, "x"), tell(*writer, "y"), tell(other, "z")];
-    let id = held.start(steps).await;
-    // While the first request is held, each of the three cells moves on.
-    held.write(json!([["set", "x", [], 2], ["set", "y", [], 2]])).await;
-    run(host, other, json!([["set", "z", [], 2]])).await;
-    assert_eq!(held.end(id).await.outcome, Outcome::Committed);
-    let told: Vec<_> = wire.requests().iter().map(|request| String::from_utf8(request.body.clone()).unwrap()).collect();
-    let (first, second) = told.split_at(3);
-    assert!(first.iter().all(|body| body == "1"), "the first attempt saw only the old state: {told:?}");
-    assert!(second.iter().all(|body| body == "2"), "the second only the new one: {told:?}");
+    let set = async |n: u64| {
+        run(host, other, json!([["set", "z", [], n]])).await;
+        held.write(json!([["set", "x", [], n], ["set", "y", [], n]])).await;
+    };
+    for (owner, name) in [(*writer, "y"), (other, "z")] {
+        set(1).await;
+        let tell = json!(["fetch-with", { "url": WIRE }, of(owner, name), []]);
+        let id = held.start(vec![json!(["get", of(*writer, "x"), []]), json!(["stop"]), tell]).await;
+        // The turn has read the first cell; each of the three moves on.
+        let came = wire.count();
+        set(2).await;
+        assert_eq!(held.end(id).await.outcome, Outcome::Committed);
+        let told: Vec<_> = wire.requests()[came..].iter().map(|request| request.body.clone()).collect();
+        assert_eq!(told, [b"1", b"2"], "{name}: the first attempt saw only the old state, the last only the new one");
+    }
 }
 
 /// T3, T4: many rounds, everything at once.
@@ -163,7 +165,7 @@ async fn cells_that_are_always_written_together_are_never_read_apart() {
 // Conflicts.
 
 /// T4: a read still holds when reading it now gives the same.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_changed_answer_to_a_read_is_a_conflict() {
     Logs::capture();
     let held = Held::new(Limits::default()).await;
@@ -205,7 +207,7 @@ async fn only_a_changed_answer_to_a_read_is_a_conflict() {
 }
 
 /// T4: a cell that was not there is a read too.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cell_that_comes_into_being_is_a_conflict_and_one_that_was_never_seen_is_none() {
     Logs::capture();
     for (change, conflicts) in [
@@ -222,18 +224,18 @@ async fn a_cell_that_comes_into_being_is_a_conflict_and_one_that_was_never_seen_
 }
 
 /// T4, A4: a rerun gets the recorded answers in their order; only a request that differs leaves.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rerun_repeats_no_request() {
     Logs::capture();
     let held = Held::new(Limits::default()).await;
-    let Held { host, wire, writer, reader } = &held;
+    let Held { host, wire, writer, reader, .. } = &held;
     held.write(json!([["set", "x", [], "old"]])).await;
     for body in ["first", "second", "told old", "told new"] {
         wire.answer_text(200, body);
     }
     let post = json!({ "url": format!("{WIRE}/pay"), "method": "POST", "body": "7 EUR" });
     let tell = json!(["fetch-with", { "url": WIRE }, of(*writer, "x"), []]);
-    let id = held.start(vec![json!(["fetch", post]), json!(["fetch", post]), tell]).await;
+    let id = held.start(vec![json!(["fetch", post]), json!(["fetch", post]), tell, json!(["stop"])]).await;
     held.write(json!([["set", "x", [], "new"]])).await;
     assert_eq!(held.end(id).await.outcome, Outcome::Committed);
     assert_eq!(attempts(id), 2);
@@ -241,29 +243,26 @@ async fn a_rerun_repeats_no_request() {
     assert_eq!(sent, ["7 EUR", "7 EUR", "\"old\"", "\"new\""], "paid twice as asked, not four times");
     let seen = cell(host, *reader, "out").await;
     let answer = |body: &str| json!({ "status": 200, "body": body });
-    assert_eq!(seen, json!([null, answer("first"), answer("second"), answer("told new")]));
+    assert_eq!(seen, json!([null, answer("first"), answer("second"), answer("told new"), null]));
 }
 
 /// T4: neither of two turns may decide on what the other has just changed.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn two_turns_that_read_what_the_other_writes_do_not_both_win() {
-    let wire = Wire::gated();
-    let host = builder().transport(wire.clone()).open().await.unwrap();
-    let (a, b) = (probe_charm("a").may_call(Wire::grant()), probe_charm("b").may_call(Wire::grant()));
-    let (a, b) = (host.install(a).await.unwrap(), host.install(b).await.unwrap());
+    let (host, hold) = (host().await, Hold::new());
+    let (a, b) = (probe(&host, "a").await, probe(&host, "b").await);
     for charm in [a, b] {
         host.grant(charm, all_of(&[a, b]), all_of(&[a, b]));
         run(&host, charm, json!([["set", "on-call", [], true]])).await;
     }
     let mut sent = Vec::new();
     for (own, other) in [(a, b), (b, a)] {
-        let steps =
-            json!([["get", of(other, "on-call"), []], ["fetch", { "url": WIRE }], ["set", "on-call", [], false]]);
+        let steps = json!([["get", of(other, "on-call"), []], hold.step(), ["set", "on-call", [], false]]);
         let event = value(json!({ "steps": steps, "out": "out" }));
         sent.push(host.send(NewEvent::new(own, "run", event)).await.unwrap());
     }
-    wire.arrived(2).await;
-    wire.release(2);
+    hold.arrived(2).await;
+    hold.release(1_000);
     for id in &sent {
         assert_eq!(receipt(&host, id).await.outcome, Outcome::Committed);
     }
@@ -272,7 +271,7 @@ async fn two_turns_that_read_what_the_other_writes_do_not_both_win() {
 }
 
 /// T4, T7: loud, small, and without a word of what the cells hold. It was 363 KB.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_runs_out_of_time_in_conflicts_says_where_and_never_what() {
     let held = Held::new(Limits { conflict_ms_max: 0, ..Limits::default() }).await;
     let (secret, name) = ("s3cr3t".repeat(40_000), "n".repeat(128));

@@ -9,12 +9,16 @@ use std::{
 };
 
 use charm_host::{BoxFuture, Env, SystemEnv};
+use tokio::sync::watch;
+
+/// Sleeps up to here pass at once; longer ones are timeouts, which wait for the test to let the time pass.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The real world, but for time, which passes while the host sleeps and when a test says so, for the date, which jumps when
 /// a test says so, and for single bytes of randomness: 0 and 255 in turn.
 pub struct Clock {
     world: Arc<SystemEnv>,
-    now: Mutex<Duration>,
+    now: watch::Sender<Duration>,
     /// Milliseconds that the date is wrong by.
     wrong: AtomicI64,
     bytes: AtomicUsize,
@@ -24,13 +28,14 @@ pub struct Clock {
 impl Clock {
     /// Returns a clock on the runtime of the caller; it has been going for an hour.
     pub fn new() -> Arc<Clock> {
-        let (now, bytes, slept) = (Mutex::new(Duration::from_secs(3_600)), Default::default(), Default::default());
+        let (now, bytes, slept) =
+            (watch::Sender::new(Duration::from_secs(3_600)), Default::default(), Default::default());
         Arc::new(Clock { world: SystemEnv::current(), now, wrong: AtomicI64::new(0), bytes, slept })
     }
 
     /// Lets time pass.
     pub fn pass(&self, time: Duration) {
-        *self.now.lock().unwrap() += time;
+        self.now.send_modify(|now| *now += time);
     }
 
     /// Sets the date forward or back by so many milliseconds, as far as there is one. No time passes.
@@ -39,7 +44,7 @@ impl Clock {
         self.wrong.store(jumped, Ordering::Relaxed);
     }
 
-    /// Returns how long the host has slept, each time.
+    /// Returns how long the host has slept, each time, timeouts not counted.
     pub fn slept(&self) -> Vec<Duration> {
         self.slept.lock().unwrap().clone()
     }
@@ -51,7 +56,7 @@ impl Env for Clock {
     }
 
     fn monotonic(&self) -> Duration {
-        *self.now.lock().unwrap()
+        *self.now.borrow()
     }
 
     fn random(&self, bytes: &mut [u8]) {
@@ -62,6 +67,10 @@ impl Env for Clock {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        if duration > SHORT {
+            let (due, mut now) = (self.monotonic() + duration, self.now.subscribe());
+            return Box::pin(async move { drop(now.wait_for(|now| *now >= due).await) });
+        }
         self.pass(duration);
         self.slept.lock().unwrap().push(duration);
         Box::pin(tokio::task::yield_now())

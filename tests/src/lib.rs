@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
+mod hold;
 mod hosts;
 pub mod isolation;
 mod ledger;
@@ -19,6 +20,7 @@ use std::{collections::HashSet, path::PathBuf};
 use charm_host::{Names, Value};
 
 pub use clock::Clock;
+pub use hold::Hold;
 pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;

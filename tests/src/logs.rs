@@ -2,10 +2,21 @@
 
 use std::{
     io::Write,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, Targets, dynamic_filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::hold::Holder;
 
 /// The finest level of all; but the compiler tells gigabytes of one component.
 const FILTER: &str =
@@ -16,17 +27,27 @@ const FILTER: &str =
 #[derive(Clone, Default)]
 pub struct Logs(Arc<Mutex<Vec<u8>>>);
 
+static CAPTURES: AtomicBool = AtomicBool::new(false);
+
 impl Logs {
     /// Starts to capture; again returns the same.
     pub fn capture() -> Logs {
-        static LOGS: OnceLock<Logs> = OnceLock::new();
-        let start = || {
+        CAPTURES.store(true, Ordering::Relaxed);
+        Logs::start()
+    }
+
+    /// Puts the one subscriber of this process in its place. It captures nothing yet.
+    pub(crate) fn start() -> Logs {
+        static LOGS: LazyLock<Logs> = LazyLock::new(|| {
             let logs = Logs::default();
-            let format = tracing_subscriber::fmt().with_ansi(false).with_env_filter(FILTER);
-            format.with_writer(logs.clone()).init();
+            let captures = dynamic_filter_fn(|_, _| CAPTURES.load(Ordering::Relaxed));
+            let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(logs.clone());
+            let format = format.with_filter(captures.and(EnvFilter::new(FILTER)));
+            let holder = Holder.with_filter(Targets::new().with_target("charm::guest", tracing::Level::TRACE));
+            tracing_subscriber::registry().with(format).with(holder).init();
             logs
-        };
-        LOGS.get_or_init(start).clone()
+        });
+        LOGS.clone()
     }
 
     /// Returns the log so far.

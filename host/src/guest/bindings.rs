@@ -4,10 +4,7 @@
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "charm",
-    imports: {
-        "charm:host/http.fetch": async | trappable,
-        default: trappable,
-    },
+    imports: { default: trappable },
     exports: { default: async },
     trappable_error_type: {
         "charm:host/types.error" => super::calls::CallError,

@@ -55,6 +55,10 @@ pub struct Ctx {
     pub random: u64,
     /// Bytes of log left.
     pub log_left: usize,
+    /// Lines of log so far.
+    pub lines: usize,
+    /// Lines that the turn has told before it waited: they are not told again.
+    pub told: usize,
     /// What the guest said before it trapped.
     pub panic: Option<String>,
     /// What its host calls cost.
@@ -80,6 +84,8 @@ impl Ctx {
             table,
             random: 0,
             log_left: limits.log_bytes_max,
+            lines: 0,
+            told: 0,
             panic: None,
             account: Account::default(),
             over: None,
@@ -106,6 +112,12 @@ impl Ctx {
         let staged = self.tx.as_mut().map_or(0, Transaction::take_cost);
         let random = self.wasi.as_ref().map_or(0, |wasi| wasi.take_random());
         self.account.take().saturating_add(staged).saturating_add(random * cost::RANDOM_BYTE)
+    }
+
+    /// Returns whether the attempt ends because it asked for an answer that is not recorded yet.
+    pub fn waits(&self) -> bool {
+        let lost = self.tx.as_ref().is_some_and(Transaction::is_lost);
+        !lost && self.outbound.as_ref().is_some_and(|outbound| outbound.seen().is_some())
     }
 
     /// Returns the turn's transaction.
@@ -146,6 +158,10 @@ impl Ctx {
         }
         let text = crate::error::clip(text, MESSAGE_BYTES_MAX.min(self.log_left));
         self.log_left = self.log_left.saturating_sub(text.len());
+        self.lines += 1;
+        if self.lines <= self.told {
+            return;
+        }
         // The turn's span says which charm and which event.
         match level {
             tracing::Level::ERROR => tracing::error!(target: "charm::guest", "{text}"),

@@ -95,13 +95,20 @@ impl Guests {
         tx: Transaction,
         outbound: Outbound,
         facts: Facts,
+        told: usize,
         queued: &Queued,
     ) -> End {
         let wasi = prepared.wasi.then(|| wasi::Wasi::new(facts.time_ms, facts.seed));
         let mut ctx = Ctx::turn(self.limits.clone(), tx, outbound, facts);
-        ctx.wasi = wasi;
+        (ctx.wasi, ctx.told) = (wasi, told);
         let (mut store, on_thread) = self.store(ctx);
         let (result, misfit) = on_thread.run(self.turn(prepared, &mut store, queued)).await;
+        if result.is_err() && store.data().waits() {
+            // What it wrote to the output of WASI is told at the end.
+            let Ctx { lines, outbound, .. } = store.into_data();
+            let (outbound, told) = (outbound.unwrap_or_default(), lines.max(told));
+            return End { outcome: Outcome::Waits, outbound, told };
+        }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
             Ok(_) => None,
@@ -118,7 +125,8 @@ impl Guests {
             },
             (_, fault, _) => Outcome::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
         };
-        End { outcome, outbound: outbound.unwrap_or_default() }
+        // A rerun after a conflict may tell something else: it tells all.
+        End { outcome, outbound: outbound.unwrap_or_default(), told: 0 }
     }
 
     /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.

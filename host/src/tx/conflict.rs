@@ -1,6 +1,6 @@
 //! A conflict: an expected outcome of a commit, not an error (T4, T7).
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{cell::CellId, did::Did, limits::Limits, path::Path};
 
@@ -42,7 +42,8 @@ impl Cause {
     /// Returns the diagnosis of a turn that met conflicts until its time was spent. The path is cut, nothing else:
     /// with the longest names it stays below `MESSAGE_BYTES_MAX`, so its end is never lost.
     pub fn exhausted(&self, tries: &Tries, limits: &Limits) -> String {
-        let Tries { attempts, total_ms, paused_ms } = tries;
+        let Tries { attempts, spent, paused } = tries;
+        let (total_ms, paused_ms) = (spent.as_millis(), paused.as_millis());
         let pauses = attempts.saturating_sub(1);
         let remedy = match self {
             Cause::Read(_) => "read less, or a narrower path, of cells that others write often".to_owned(),
@@ -59,14 +60,23 @@ impl Cause {
 }
 
 /// How long a turn was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// Attempts, each but the last with a pause after it.
+    /// Attempts that met a conflict, each but the last with a pause after it.
     pub attempts: u32,
-    /// From the start of the first to the end of the last, in milliseconds.
-    pub total_ms: u128,
-    /// All pauses, in milliseconds.
-    pub paused_ms: u128,
+    /// From the first conflict on: attempts and pauses, and nothing else that the turn waited for.
+    pub spent: Duration,
+    /// All pauses.
+    pub paused: Duration,
+}
+
+impl Tries {
+    /// Counts time, once there has been a conflict.
+    pub fn spend(&mut self, time: Duration) {
+        if self.attempts > 0 {
+            self.spent += time;
+        }
+    }
 }
 
 impl fmt::Display for Cause {

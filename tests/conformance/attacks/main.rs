@@ -17,6 +17,7 @@ mod process;
 mod raw;
 mod shares;
 mod time;
+mod waits;
 
 use charm_conformance::*;
 use charm_host::*;

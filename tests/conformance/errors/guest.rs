@@ -98,7 +98,7 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
 /// T7, S5, S11: each outcome that can happen, with secrets in the event, in the cells, in the tag and on the wire.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
-    let secret = Secret::new("receipts");
+    let (secret, hold) = (Secret::new("receipts"), Hold::new());
     let (store, wire) = (MemoryStore::new(), Wire::gated());
     let limits = Limits { conflict_ms_max: 0, fuel_max: 200_000_000, space_bytes_max: 13 << 20, ..roomy() };
     let host = builder().store(store.clone()).transport(wire.clone()).limits(limits).open().await.unwrap();
@@ -132,7 +132,7 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
         (of(b, "run"), json!([["set", "more", [], secret.much(3 << 20)]]), Outcome::Faulted),
         (of(c, "note"), json!(hidden), Outcome::Denied),
         (of(b, &"é\"".repeat(42)), json!(hidden), Outcome::NoSuchStream),
-        (of(d, "run"), json!([["get", of(b, &name), ["k"]], fetch]), Outcome::ConflictExhausted),
+        (of(d, "run"), json!([fetch, ["get", of(b, &name), ["k"]], hold.step()]), Outcome::ConflictExhausted),
     ];
     let mut sent = Vec::new();
     for (to, event, outcome) in cases {
@@ -150,8 +150,10 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
     };
     secret.absent(&format!("{answer:?} {:?}", wire.requests()));
     wire.answer(Ok(answer));
-    run(&host, b, json!([["set", name, ["k"], format!("{hidden} and new")]])).await;
     wire.release(1);
+    hold.arrived(1).await;
+    run(&host, b, json!([["set", name, ["k"], format!("{hidden} and new")]])).await;
+    hold.release(1);
     for (id, outcome) in &sent {
         let receipt = receipt(&host, id).await;
         assert_eq!(receipt.outcome, *outcome, "{receipt:?}");

@@ -30,7 +30,7 @@ async fn eventful(home: &Home, rounds: u64) {
 
 /// As `eventful`, with the host that still runs.
 async fn lively(home: &Home, rounds: u64) -> Host {
-    let wire = Wire::gated();
+    let (wire, hold) = (Wire::gated(), Hold::new());
     let limits = Limits { conflict_ms_max: 0, dead_letters_max: 3, ..Limits::default() };
     let host = home.builder().await.transport(wire.clone()).limits(limits).open().await.unwrap();
     let [a, b, _] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
@@ -40,11 +40,11 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     host.grant(d, all_of(&[b]), BTreeMap::new());
     let tag = |tag: &str| json!({"stream": "on-receipt", "tag": tag});
     // Never run again: the conflict is final.
-    let conflicting = json!({"steps": [["get", of(b, "x"), []], wait()]});
+    let conflicting = json!({"steps": [["get", of(b, "x"), []], hold.step()]});
     run(&host, a, json!([["send", of(d, "run"), conflicting, tag("conflict")]])).await;
-    wire.arrived(1).await;
+    hold.arrived(1).await;
     run(&host, b, json!([["set", "x", [], "changed"]])).await;
-    wire.release(1);
+    hold.release(1);
     settle(&host).await;
     for n in 0..rounds {
         let steps = json!([

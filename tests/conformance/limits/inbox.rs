@@ -115,12 +115,12 @@ async fn more_busy_charms_than_turns_at_once_all_make_progress() {
     }
 }
 
-/// A5: with every slot waiting for an answer, the others wait too, and go on when a slot is free. Charms can
-/// still be installed meanwhile: describing one takes no turn's slot.
+/// A5: with every place for waiting taken, the others wait for one without making their requests, and go on when one
+/// is free. Charms can still be installed and have turns meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_turns_run_at_once_than_the_bound() {
+async fn no_more_turns_wait_for_http_at_once_than_the_bound() {
     let wire = Wire::gated();
-    let limits = Limits { turns_max: 2, ..Limits::default() };
+    let limits = Limits { turns_max: 2, waits_max: 2, ..Limits::default() };
     let host = builder().limits(limits).transport(wire.clone()).open().await.unwrap();
     let mut ids = Vec::new();
     for n in 0..4 {
@@ -128,7 +128,9 @@ async fn no_more_turns_run_at_once_than_the_bound() {
         ids.push(send(&host, charm, json!([["fetch", { "url": format!("{WIRE}/") }]])).await);
     }
     wire.arrived(2).await;
-    assert_eq!(wire.count(), 2, "two slots, two requests");
+    let other = probe(&host, "other").await;
+    assert_eq!(note(&host, other, json!(1)).await.outcome, Outcome::Committed);
+    assert_eq!(wire.count(), 2, "two places, two requests");
     wire.release(2);
     wire.arrived(4).await;
     wire.release(2);

@@ -4,9 +4,10 @@ use charm_conformance::*;
 use charm_host::{Did, EventId, Host, HostBuilder, Limits, Names, NewEvent, Outcome, Receipt};
 use serde_json::{Value as Json, json};
 
-/// A reader whose turns stop at a request between their reads and their commit, and a writer that goes on.
+/// A reader whose turns stop between their reads and their commit, and a writer that goes on.
 pub struct Held {
     pub host: Host,
+    pub hold: Hold,
     pub wire: Wire,
     pub writer: Did,
     pub reader: Did,
@@ -20,27 +21,27 @@ impl Held {
 
     /// As `new`, on what a test has prepared.
     pub async fn on(builder: HostBuilder) -> Held {
-        let wire = Wire::gated();
+        let (hold, wire) = (Hold::new(), Wire::open());
         let host = builder.transport(wire.clone()).open().await.unwrap();
         let [writer] = probes(&host, ["writer"]).await;
         let reader = probe_charm("reader").may_call(Wire::grant()).may_read(writer, Names::All);
         let reader = host.install(reader).await.unwrap();
-        Held { host, wire, writer, reader }
+        Held { host, hold, wire, writer, reader }
     }
 
-    /// Starts a turn of the reader that takes these steps and stops at a request; the step `["stop"]` says where.
+    /// Starts a turn of the reader that takes these steps; each of its attempts stops at the step `["stop"]`.
     pub async fn start(&self, mut steps: Vec<Json>) -> EventId {
         for step in &mut steps {
             if *step == json!(["stop"]) {
-                *step = json!(["fetch", { "url": WIRE }]);
+                *step = self.hold.step();
             }
         }
         steps.insert(0, json!(["log", "info", "an attempt"]));
         let event = value(json!({ "steps": steps, "out": "out" }));
-        let came = self.wire.count();
-        self.wire.hold();
+        let came = self.hold.count();
+        self.hold.hold();
         let id = self.host.send(NewEvent::new(self.reader, "run", event)).await.unwrap();
-        self.wire.arrived(came + 1).await;
+        self.hold.arrived(came + 1).await;
         id
     }
 
@@ -49,14 +50,14 @@ impl Held {
         assert_eq!(run(&self.host, self.writer, steps).await.outcome, Outcome::Committed);
     }
 
-    /// Lets all requests go and returns the receipt.
+    /// Lets the turn go on, in all its attempts, and returns the receipt.
     pub async fn end(&self, id: EventId) -> Receipt {
-        self.wire.release(1_000);
+        self.hold.release(1_000);
         receipt(&self.host, &id).await
     }
 }
 
-/// Returns how often a turn was run.
+/// Returns how often a turn was run from its start, not counting that it waited.
 pub fn attempts(id: EventId) -> usize {
     let lines = Logs::capture().lines(&id.to_string());
     lines.iter().filter(|line| line.contains("an attempt")).count()

@@ -1,4 +1,4 @@
-//! `wit/http.wit` (A3, A4, T8). The only call that may wait.
+//! `wit/http.wit` (A3, A4, T8). A fetch without a recorded answer ends the attempt: see `Outcome::Waits`.
 
 use std::time::Duration;
 
@@ -10,23 +10,19 @@ use crate::{
 };
 
 impl http::Host for Ctx {
-    async fn fetch(
-        &mut self,
-        request: http::Request,
-        options: http::FetchOptions,
-    ) -> Result<http::Response, CallError> {
+    fn fetch(&mut self, request: http::Request, options: http::FetchOptions) -> Result<http::Response, CallError> {
         called("http.fetch");
         let seen = self.tx()?.snapshot_g();
         let outbound = self.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
         let http::Request { method, url, headers, body } = request;
         let timeout = options.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-        let answer = outbound.fetch(Request { method, url, headers, body }, timeout, seen).await;
+        let answer = outbound.fetch(Request { method, url, headers, body }, timeout, seen);
         match answer {
             Ok(answer) => Ok(http::Response { status: answer.status, headers: answer.headers, body: answer.body }),
             Err(FetchError::Http(error)) => Err(CallError::Http(error)),
             Err(FetchError::Invalid(text)) => Err(Refusal::Invalid(text).into()),
             Err(FetchError::Limit { name, max }) => Err(Refusal::Limit { name, max }.into()),
-            Err(FetchError::Unavailable(error)) => Err(CallError::Trap(wasmtime::Error::msg(error.to_string()))),
+            Err(FetchError::Waits) => Err(CallError::Trap(wasmtime::Error::msg("waits for an http exchange"))),
         }
     }
 }

@@ -187,6 +187,7 @@ impl Group {
     /// Runs until the host closes or a write fails. Then nothing more is written.
     pub async fn run(self: Arc<Group>, committer: Arc<Committer>) {
         self.write_all(&committer).await;
+        committer.ready.close();
         self.store.close();
     }
 
@@ -211,6 +212,7 @@ impl Group {
                 progress.g = progress.g.max(work.g);
                 progress.full = false;
             });
+            committer.ready.nudge();
         }
     }
 

@@ -4,11 +4,6 @@ use super::Committer;
 use crate::{did::Did, error::Unavailable};
 
 impl Committer {
-    /// Completes after that time.
-    pub async fn sleep(&self, duration: std::time::Duration) {
-        self.env.sleep(duration).await;
-    }
-
     /// Completes when commit `g` is durable.
     ///
     /// # Errors
@@ -63,22 +58,10 @@ impl Committer {
         }
     }
 
-    /// Completes when few enough commits wait for the disk to start another turn.
-    ///
-    /// # Errors
-    /// When the host stopped.
-    pub async fn room(&self) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        loop {
-            {
-                let progress = durable.borrow_and_update();
-                progress.stopped.clone().map_or(Ok(()), Err)?;
-                if self.group.has_room() && !progress.full {
-                    return Ok(());
-                }
-            }
-            durable.changed().await.map_err(|_| Unavailable::Closed)?;
-        }
+    /// Returns whether few enough commits wait for the disk to give a charm another attempt at a turn. A charm that may
+    /// not waits for the next nudge of `ready`: after each batch.
+    pub fn may_begin(&self, _charm: &Did) -> bool {
+        self.group.has_room() && !self.durable.borrow().full
     }
 
     /// Completes when the host has stopped or closed, or the disk is full, and says which.

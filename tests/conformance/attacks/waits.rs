@@ -1,0 +1,153 @@
+//! Charms that wait: for a server that never answers, for as long as they like, as many as there are (A4, A5, A6, T4).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::*;
+
+/// More than there are slots for turns.
+const WAITING: usize = 80;
+
+fn fetch(url: &str) -> serde_json::Value {
+    json!(["fetch", { "url": url }])
+}
+
+/// Installs charms that each wait for an answer from there.
+async fn waiting(host: &Host, grant: &HttpGrant) -> Vec<Did> {
+    let mut charms = Vec::new();
+    for number in 0..WAITING {
+        let charm = probe_charm(&format!("waits-{number}")).may_call(grant.clone());
+        let charm = host.install(charm).await.unwrap();
+        send(host, charm, json!([["set", "begun", [], true], fetch(&grant.origin), ["set", "ended", [], true]])).await;
+        charms.push(charm);
+    }
+    charms
+}
+
+/// Everybody else is served, the host ends when it is told to, and the events of those that waited are still there.
+async fn hurts_nobody(host: Host, store: MemoryStore, charms: Vec<Did>) {
+    let neighbours = [probe(&host, "one").await, probe(&host, "two").await];
+    for _ in 0..5 {
+        for neighbour in neighbours {
+            is_served(&host, neighbour).await;
+        }
+    }
+    for charm in &charms {
+        assert_eq!((commits(&host, *charm), host.waiting(charm).len()), (0, 1), "it has done nothing yet");
+    }
+    tokio::time::timeout(Duration::from_secs(20), host.shutdown()).await.expect("it ends").unwrap();
+    let archive = Archive::open(store).unwrap();
+    assert_eq!(archive.spaces().iter().map(|space| space.waiting).sum::<usize>(), WAITING);
+    archive.verify_store().unwrap();
+}
+
+/// X8: a server that never answers holds whom it holds, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn charms_that_wait_for_ever_hold_nobody_up() {
+    let (wire, store) = (Wire::gated(), MemoryStore::new());
+    let host = builder().store(store.clone()).transport(wire.clone()).open().await.unwrap();
+    let charms = waiting(&host, &Wire::grant()).await;
+    wire.arrived(WAITING).await;
+    hurts_nobody(host, store, charms).await;
+}
+
+/// X8: the same through real sockets.
+#[tokio::test(flavor = "multi_thread")]
+async fn charms_that_wait_for_a_silent_server_hold_nobody_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let store = MemoryStore::new();
+    let host = builder().store(store.clone()).open().await.unwrap();
+    let grant = HttpGrant { origin, methods: vec!["GET".to_owned()], private: true };
+    let charms = waiting(&host, &grant).await;
+    let mut silent = Vec::new();
+    while silent.len() < WAITING {
+        silent.push(listener.accept().await.unwrap());
+    }
+    hurts_nobody(host, store, charms).await;
+}
+
+/// A4, A5: the host keeps the time of an exchange itself, whatever the transport does; and that of a whole turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_hangs_costs_a_turn_its_time_and_no_more() {
+    let (wire, clock) = (Wire::gated(), Clock::new());
+    let limits = Limits { http_timeout_ms: 30_000, http_turn_ms_max: 50_000, ..Limits::default() };
+    let host = builder().transport(wire.clone()).env(clock.clone()).limits(limits).open().await.unwrap();
+    let charm = host.install(probe_charm("patient").may_call(Wire::grant())).await.unwrap();
+    let attempt = json!(["try", fetch(WIRE)]);
+    let event = value(json!({ "steps": [attempt, attempt, attempt], "out": "out" }));
+    let id = host.send(NewEvent::new(charm, "run", event)).await.unwrap();
+    wire.arrived(1).await;
+    clock.pass(Duration::from_secs(30));
+    wire.arrived(2).await;
+    clock.pass(Duration::from_secs(20));
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    let out = cell(&host, charm, "out").await;
+    assert_eq!(out[0], out[1]);
+    assert!(out[0]["error"].to_string().contains("timeout"), "{out}");
+    assert_eq!(out[2]["error"], json!({ "kind": "limit", "name": "http-turn-ms-max", "max": 50_000 }));
+    assert_eq!(wire.count(), 2);
+}
+
+/// T4: the time for conflicts begins with the first of them, and waiting for an answer is none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_waited_long_still_has_its_time_for_conflicts() {
+    let (wire, clock, hold) = (Wire::gated(), Clock::new(), Hold::new());
+    let limits = Limits { conflict_ms_max: 10_000, http_timeout_ms: 100_000, ..Limits::default() };
+    let host = builder().transport(wire.clone()).env(clock.clone()).limits(limits).open().await.unwrap();
+    let writer = probe(&host, "writer").await;
+    let reader = host.install(probe_charm("reader").may_call(Wire::grant())).await.unwrap();
+    host.grant(reader, all_of(&[writer]), BTreeMap::new());
+    let read = json!(["get", of(writer, "x"), []]);
+    // Before the first conflict, and between the first and the second.
+    let asked = json!(["fetch-with", { "url": WIRE }, of(writer, "asked"), []]);
+    let id = send(&host, reader, json!([asked, read, hold.step()])).await;
+    for round in 1..=2 {
+        wire.arrived(round).await;
+        clock.pass(Duration::from_secs(40));
+        wire.release(1);
+        hold.arrived(round).await;
+        run(&host, writer, json!([["set", "x", [], round], ["set", "asked", [], round]])).await;
+        hold.release(1);
+    }
+    wire.release(1);
+    hold.release(1);
+    let receipt = receipt(&host, &id).await;
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    assert_eq!((host.counters().conflicts, wire.count()), (2, 3));
+}
+
+/// A4: what a turn has told before it waited is not told again by the run that goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_tells_each_line_of_its_log_once_however_often_it_waits() {
+    let logs = Logs::capture();
+    let host = builder().transport(Wire::open()).open().await.unwrap();
+    let charm = host.install(probe_charm("talks").may_call(Wire::grant())).await.unwrap();
+    let line = |text: &str| json!(["log", "info", format!("{text} line")]);
+    let ask = fetch(WIRE);
+    let id = send(&host, charm, json!([line("first"), ask, line("second"), ask, ask, line("third")])).await;
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    let lines = logs.lines(&id.to_string());
+    let told: Vec<&str> = ["first line", "second line", "third line"]
+        .into_iter()
+        .flat_map(|text| lines.iter().filter(move |line| line.contains(text)).map(move |_| text))
+        .collect();
+    assert_eq!(told, ["first line", "second line", "third line"]);
+}
+
+/// S3: while its turn waits, a charm begins no other; what came meanwhile is handled after it, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_that_waits_begins_no_other_turn() {
+    let wire = Wire::gated();
+    let host = builder().transport(wire.clone()).open().await.unwrap();
+    let charm = host.install(probe_charm("waits").may_call(Wire::grant())).await.unwrap();
+    send(&host, charm, json!([fetch(WIRE), ["set", "notes", [0], "asked"]])).await;
+    wire.arrived(1).await;
+    for number in 1..4 {
+        host.send(NewEvent::new(charm, "note", value(json!(number)))).await.unwrap();
+    }
+    is_served(&host, probe(&host, "neighbour").await).await;
+    assert_eq!(commits(&host, charm), 0);
+    wire.release(1);
+    settle(&host).await;
+    assert_eq!(cell(&host, charm, "notes").await, json!(["asked", 1, 2, 3]));
+}
