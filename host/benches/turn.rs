@@ -9,7 +9,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use charm_host::{Did, FileKeyring, Host, HostBuilder, NewEvent, Outcome, Path, SqliteStore, Value};
+use charm_host::{Compiler, Did, FileKeyring, Host, HostBuilder, NewEvent, Outcome, Path, SqliteStore, Value};
 
 #[path = "turn/bare.rs"]
 mod bare;
@@ -44,6 +44,10 @@ async fn round(host: &Host, charm: Did) -> f64 {
     start.elapsed().as_secs_f64() / f64::from(TURNS)
 }
 
+fn builder() -> HostBuilder {
+    Host::builder().compiler(Compiler::InProcess)
+}
+
 async fn open(builder: HostBuilder, bytes: &[u8]) -> (Host, Did) {
     let host = builder.open().await.expect("the host opens");
     let did = host.install(charm_host::Charm::new("bench", bytes.to_vec())).await.expect("the guest loads");
@@ -64,10 +68,10 @@ async fn main() {
     std::fs::create_dir_all(&folder).expect("a folder for the store");
 
     let bare = bare::Bare::new(&bytes).expect("bare wasmtime loads the guest");
-    let (memory, in_memory) = open(Host::builder(), &bytes).await;
+    let (memory, in_memory) = open(builder(), &bytes).await;
     let store = SqliteStore::open(folder.join("charm.db")).expect("the store opens");
     let keys = FileKeyring::open(folder.join("keys")).expect("the keyring opens");
-    let (disk, on_disk) = open(Host::builder().store(store).keyring(keys), &bytes).await;
+    let (disk, on_disk) = open(builder().store(store).keyring(keys), &bytes).await;
     let (mut turns, mut durable) = (Vec::new(), Vec::new());
     for number in 0..=ROUNDS {
         let floor = floor(&bare);

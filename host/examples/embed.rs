@@ -1,17 +1,35 @@
 //! Embeds a host: `cargo run --example embed -- target/charms/counter.wasm`.
 
-#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program, not the library")]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program, not the library")]
 
-use charm_host::{Charm, FileKeyring, Host, NewEvent, Path, SqliteStore, Value};
+use std::process::ExitCode;
+
+use charm_host::{Charm, Compiler, FileKeyring, Host, NewEvent, Path, SqliteStore, Value};
+
+fn main() -> ExitCode {
+    // Components are compiled in a process of their own, which is this program again.
+    if let Some(exit) = charm_host::compile_helper(std::env::args_os()) {
+        return exit;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let component = std::fs::read(std::env::args().nth(1).ok_or("name a component file")?)?;
     let folder = std::env::temp_dir().join(format!("charm-embed-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let host = Host::builder()
         .store(SqliteStore::open(folder.join("charm.db"))?)
         .keyring(FileKeyring::open(folder.join("keys"))?)
+        .code_cache(folder.join("cache"))
+        .compiler(Compiler::Helper(std::env::current_exe()?))
         .open()
         .await?;
     let counter = host.install(Charm::new("counter", component)).await?;

@@ -95,6 +95,14 @@ pub enum OpenError {
     /// The host stopped while it opened.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// The folder of compiled code is not the host's alone: what is in there runs as the host.
+    #[error("code cache {file}: {why}")]
+    CodeCache {
+        /// The folder, or a file in it.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The engine does not start with these limits.
     #[error("engine does not start: {0}")]
     Engine(String),
@@ -207,6 +215,32 @@ pub enum InstallError {
         charm: String,
         /// What the engine says, cut.
         why: String,
+    },
+    /// It has to be compiled, and the embedder named nobody who does.
+    #[error(
+        "charm {charm}: not in the code cache, and nobody compiles: build the host with Compiler::Helper, or Compiler::InProcess for trusted components"
+    )]
+    NoCompiler {
+        /// The charm.
+        charm: String,
+    },
+    /// The helper that compiles does not work.
+    #[error("charm {charm}: not compiled: {why}")]
+    Compiler {
+        /// The charm.
+        charm: String,
+        /// What is wrong, cut.
+        why: String,
+    },
+    /// It is not the component that is pinned.
+    #[error("charm {charm}: sha256 {wanted} is pinned, the component has {found}: correct the pin or the file")]
+    OtherComponent {
+        /// The charm.
+        charm: String,
+        /// As pinned, in hexadecimal.
+        wanted: String,
+        /// Of the component, in hexadecimal.
+        found: String,
     },
     /// `describe` failed or told something malformed.
     #[error("charm {charm}: describe failed: {why}")]

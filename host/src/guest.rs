@@ -6,6 +6,8 @@
 mod bindings;
 mod budget;
 mod calls;
+mod code;
+mod code_cache;
 mod config;
 mod ctx;
 mod engine;
@@ -14,6 +16,8 @@ mod load;
 
 mod wasi;
 
+pub use code::compile_into;
+pub use code_cache::{Scratch, open as open_code_cache};
 pub use ctx::Facts;
 pub use engine::Guests;
 pub use fault::Fault;

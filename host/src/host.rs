@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
     env::{Env, SystemEnv},
     error::{InstallError, OpenError, ReadError, SendError, Unavailable, clip},
     event::{Event, EventId},
-    guest::{Guests, LoadError, Prepared},
+    guest::{Guests, LoadError, Prepared, open_code_cache},
+    helper::Compiler,
     http::{HttpClient, HttpGrant, Transport},
     keyring::{Keyring, MemoryKeyring},
     limits::{Limits, SUPPLIED_ID_BYTES_MAX},
@@ -44,6 +46,7 @@ pub struct HostBuilder {
     env: Option<Arc<dyn Env>>,
     transport: Option<Arc<dyn Transport>>,
     cache: Option<PathBuf>,
+    compiler: Option<Compiler>,
 }
 
 impl HostBuilder {
@@ -77,9 +80,16 @@ impl HostBuilder {
         self
     }
 
-    /// Keeps compiled components in this folder, by content. Whoever can write there controls the host.
+    /// Keeps compiled components in this folder, by content. Whoever can write there controls the host: it is made with
+    /// mode 0700, and refused when it is open to others.
     pub fn code_cache(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
         self.cache = Some(folder.into());
+        self
+    }
+
+    /// Has components compiled that the code cache does not have. Without it they are not installed.
+    pub fn compiler(mut self, compiler: Compiler) -> HostBuilder {
+        self.compiler = Some(compiler);
         self
     }
 
@@ -91,7 +101,7 @@ impl HostBuilder {
     /// # Panics
     /// Outside a tokio runtime, unless an environment was given.
     pub async fn open(self) -> Result<Host, OpenError> {
-        let HostBuilder { store, keyring, limits, env, transport, cache } = self;
+        let HostBuilder { store, keyring, limits, env, transport, cache, compiler } = self;
         let env: Arc<dyn Env> = match env {
             Some(env) => env,
             None => SystemEnv::current(),
@@ -118,7 +128,9 @@ impl HostBuilder {
         };
         // wasmtime's cache takes absolute folders only.
         let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
-        let guests = Guests::start(limits.clone(), cache.as_deref(), env.clone()).map_err(OpenError::Engine)?;
+        cache.as_deref().map_or(Ok(()), open_code_cache)?;
+        let guests =
+            Guests::start(limits.clone(), cache.as_deref(), compiler, env.clone()).map_err(OpenError::Engine)?;
         let ready = Arc::new(Ready::default());
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
@@ -152,6 +164,7 @@ pub struct Charm {
     name: String,
     component: Vec<u8>,
     did: Option<Did>,
+    sha256: Option<[u8; 32]>,
     rights: Rights,
     http: Vec<HttpGrant>,
 }
@@ -159,12 +172,18 @@ pub struct Charm {
 impl Charm {
     /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`.
     pub fn new(name: impl Into<String>, component: Vec<u8>) -> Charm {
-        Charm { name: name.into(), component, did: None, rights: Rights::default(), http: Vec::new() }
+        Charm { name: name.into(), component, did: None, sha256: None, rights: Rights::default(), http: Vec::new() }
     }
 
     /// Refuses to install when the store has another DID for the name.
     pub fn pinned(mut self, did: Did) -> Charm {
         self.did = Some(did);
+        self
+    }
+
+    /// Refuses to install a component with another SHA-256.
+    pub fn sha256(mut self, hash: [u8; 32]) -> Charm {
+        self.sha256 = Some(hash);
         self
     }
 
@@ -251,6 +270,7 @@ impl Host {
             env: None,
             transport: None,
             cache: None,
+            compiler: None,
         }
     }
 
@@ -260,7 +280,7 @@ impl Host {
     }
 
     /// Installs a charm, or replaces its component and grants. The same name keeps its DID and its cells.
-    /// Compiling takes a while for a component that the code cache does not know.
+    /// Compiling takes a while for a component that the code cache does not have; dropping the call ends it.
     ///
     /// Events that waited for it run at once, with the rights of `charm`: a [`Host::grant`] after this comes too
     /// late for them. `Manifest::install` starts charms that need each other together.
@@ -276,8 +296,7 @@ impl Host {
 
     /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
     pub(crate) async fn prepare(&self, charm: Charm) -> Result<Installed, InstallError> {
-        let _installing = self.installing.lock().await;
-        let Charm { name, component, did: pinned, rights, http } = charm;
+        let Charm { name, component, did: pinned, sha256, rights, http } = charm;
         check_charm_name(&name)?;
         let max = self.limits.component_bytes_max;
         if component.len() > max {
@@ -287,19 +306,16 @@ impl Host {
         for (index, grant) in http.iter().enumerate() {
             check_http_grant(index, grant).map_err(grant_error)?;
         }
-        let known = self.stage.committer.did_of(&name);
-        if let (Some(wanted), Some(found)) = (pinned, known)
-            && wanted != found
-        {
-            return Err(InstallError::OtherDid { charm: name, wanted, found });
+        let hash: [u8; 32] = Sha256::digest(&component).into();
+        if let Some(wanted) = sha256.filter(|wanted| *wanted != hash) {
+            let (wanted, found) = (hex(&wanted), hex(&hash));
+            return Err(InstallError::OtherComponent { charm: name, wanted, found });
         }
-        if let (Some(did), None) = (pinned, known)
-            && let Some(other) = self.stage.committer.name_of(&did)
-        {
-            return Err(InstallError::OtherName { charm: name, did, name: other });
-        }
-        let loaded = self.load(component).await?;
+        self.known(&name, pinned)?;
+        let loaded = self.load(component, hash).await;
         let (prepared, descriptor) = loaded.map_err(|error| load_error(name.clone(), error))?;
+        let _installing = self.installing.lock().await;
+        let known = self.known(&name, pinned)?;
         let key_error = |error| InstallError::Key { charm: name.clone(), error };
         let did = match known.or(pinned) {
             Some(did) => self.keyring.check(&did).map(|()| did).map_err(key_error)?,
@@ -311,6 +327,11 @@ impl Host {
         Ok(Installed { entry, prepared: Arc::new(prepared), http: http.into() })
     }
 
+    /// Returns how large a component may be.
+    pub(crate) fn component_bytes_max(&self) -> usize {
+        self.limits.component_bytes_max
+    }
+
     /// Lets prepared charms have turns from now on: none of them runs before all are there.
     pub(crate) fn activate(&self, charms: Vec<Installed>) {
         let dids: Vec<Did> = charms.iter().map(|charm| charm.entry.did).collect();
@@ -318,16 +339,24 @@ impl Host {
         dids.into_iter().for_each(|did| self.ready.install(did));
     }
 
-    /// Compiles where blocking hurts nobody.
-    async fn load(&self, bytes: Vec<u8>) -> Result<Result<(Prepared, Descriptor), LoadError>, Unavailable> {
-        let (stage, (sender, receiver)) = (self.stage.clone(), tokio::sync::oneshot::channel());
-        let compile = Box::new(move || drop(sender.send(stage.guests.compile(&bytes))));
-        self.stage.env.block(compile).await;
-        match receiver.await {
-            Ok(Ok(component)) => Ok(self.stage.guests.load(&component).await),
-            Ok(Err(error)) => Ok(Err(error)),
-            Err(_) => Ok(Err(LoadError::Malformed("the compiler failed on it".to_owned()))),
+    /// Returns the DID that the store has for a name, when that is what is pinned.
+    fn known(&self, name: &str, pinned: Option<Did>) -> Result<Option<Did>, InstallError> {
+        let known = self.stage.committer.did_of(name);
+        match (pinned, known) {
+            (Some(wanted), Some(found)) if wanted != found => {
+                Err(InstallError::OtherDid { charm: name.to_owned(), wanted, found })
+            }
+            (Some(did), None) => match self.stage.committer.name_of(&did) {
+                Some(other) => Err(InstallError::OtherName { charm: name.to_owned(), did, name: other }),
+                None => Ok(None),
+            },
+            _ => Ok(known),
         }
+    }
+
+    async fn load(&self, bytes: Vec<u8>, hash: [u8; 32]) -> Result<(Prepared, Descriptor), LoadError> {
+        let component = self.stage.guests.compile(bytes, hash).await?;
+        self.stage.guests.load(&component).await
     }
 
     /// Replaces what a charm, or someone outside, may do with charms. Takes effect with the next turn;
@@ -658,6 +687,10 @@ fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), String> {
     Ok(())
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn load_error(charm: String, error: LoadError) -> InstallError {
     match error {
         LoadError::Malformed(why) => InstallError::Malformed { charm, why },
@@ -665,6 +698,8 @@ fn load_error(charm: String, error: LoadError) -> InstallError {
         LoadError::Version(built_for) => InstallError::Version { charm, built_for },
         LoadError::World(why) => InstallError::World { charm, why },
         LoadError::Limit(why) => InstallError::Limit { charm, why },
+        LoadError::NoCompiler => InstallError::NoCompiler { charm },
+        LoadError::Compiler(why) => InstallError::Compiler { charm, why },
         LoadError::Describe(why) => InstallError::Describe { charm, why },
     }
 }

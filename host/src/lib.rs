@@ -26,6 +26,7 @@ mod env;
 mod error;
 mod event;
 mod guest;
+mod helper;
 mod host;
 mod http;
 mod keyring;
@@ -54,13 +55,14 @@ pub use directory::Names;
 pub use env::{BoxFuture, Env, SystemEnv};
 pub use error::{InstallError, KeyError, OpenError, ReadError, SendError, Unavailable};
 pub use event::{Event, EventId, EventIdError, OnCommit};
+pub use helper::{Compiler, compile_helper};
 pub use host::{Charm, CharmInfo, Host, HostBuilder, NewEvent};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
 pub use limits::{
-    DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX,
-    PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX,
-    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
+    CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+    PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, SHAPE_BYTES_MAX,
+    SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
 pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};

@@ -30,6 +30,8 @@ pub const DECLARATIONS_MAX: usize = 256;
 /// Stack that a turn has beside that of its guest, in bytes: for the host calls, for what the engine does under them, and
 /// for whatever the embedder's transport and subscriber do there.
 pub const HOST_STACK_BYTES: usize = 512 << 10;
+/// Code cache of one folder, in bytes, as compressed as it is kept there; what was used least recently goes.
+pub const CODE_CACHE_BYTES_MAX: u64 = 512 << 20;
 
 /// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
@@ -136,6 +138,14 @@ pub struct Limits {
     pub chain_burst_events: u64,
     /// A component file, in bytes. Set when the host is built.
     pub component_bytes_max: usize,
+    /// Time that a helper may take to compile a component, in milliseconds: a JavaScript engine takes half a minute.
+    pub compile_ms_max: u64,
+    /// Address space of a helper, in bytes: four times what a JavaScript engine takes. Not held on every system.
+    pub compile_memory_bytes_max: usize,
+    /// Code of one compiled component, in bytes: the host holds it in memory.
+    pub compiled_bytes_max: usize,
+    /// Components that are compiled at the same time; others wait. Each takes a core. Set when the host is built.
+    pub compiles_max: usize,
 }
 
 impl Default for Limits {
@@ -182,6 +192,10 @@ impl Default for Limits {
             chain_events_per_second: 100,
             chain_burst_events: 1_000,
             component_bytes_max: 32 << 20,
+            compile_ms_max: 120_000,
+            compile_memory_bytes_max: 2 << 30,
+            compiled_bytes_max: 256 << 20,
+            compiles_max: 2,
         }
     }
 }

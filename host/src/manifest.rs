@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +29,7 @@ const MANIFEST_BYTES_MAX: usize = 1 << 20;
 /// [charm.google-auth]
 /// component = "google-auth.wasm"
 /// did = "did:key:z6Mk…"               # optional: refuse another one
+/// sha256 = "9f86d081884c7d65…"        # optional: refuse another component
 /// http = [{ origin = "https://oauth2.googleapis.com", methods = ["POST"] }]
 ///
 /// [charm.gmail-search]
@@ -65,6 +67,8 @@ pub struct CharmSpec {
     pub component: PathBuf,
     /// The DID that the store must have for it.
     pub did: Option<String>,
+    /// The SHA-256 that the component must have, in hexadecimal.
+    pub sha256: Option<String>,
     /// What it may do with others.
     #[serde(default)]
     pub grant: Vec<GrantSpec>,
@@ -152,8 +156,9 @@ impl Manifest {
     /// # Errors
     /// `Io`, `Malformed`.
     pub fn load(file: &Path) -> Result<Manifest, ManifestError> {
-        let text = read(file, MANIFEST_BYTES_MAX)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| malformed(file, "not UTF-8")))?;
+        let bytes = read(file, MANIFEST_BYTES_MAX)?
+            .map_err(|_| malformed(file, &format!("larger than {MANIFEST_BYTES_MAX} bytes")))?;
+        let text = String::from_utf8(bytes).map_err(|_| malformed(file, "not UTF-8"))?;
         let mut manifest: Manifest = toml::from_str(&text).map_err(|error| malformed(file, &explain(&text, &error)))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         for path in [&mut manifest.store, &mut manifest.keys, &mut manifest.cache] {
@@ -173,8 +178,15 @@ impl Manifest {
     pub async fn install(&self, host: &Host) -> Result<BTreeMap<String, Did>, ManifestError> {
         let (mut dids, mut charms) = (BTreeMap::new(), Vec::new());
         for (name, spec) in &self.charms {
-            let component = read(&spec.component, usize::MAX)?;
+            let max = host.component_bytes_max();
+            let component = match read(&spec.component, max)? {
+                Ok(component) => component,
+                Err(bytes) => return Err(InstallError::TooLarge { charm: name_of(name), bytes, max }.into()),
+            };
             let mut charm = Charm::new(name, component);
+            if let Some(hash) = &spec.sha256 {
+                charm = charm.sha256(parse_hash(name, hash)?);
+            }
             if let Some(did) = &spec.did {
                 charm = charm.pinned(parse_did(name, did)?);
             }
@@ -247,13 +259,35 @@ fn parse_did(charm: &str, text: &str) -> Result<Did, InstallError> {
     })
 }
 
-fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, ManifestError> {
-    let io = |error| ManifestError::Io { file: shown(file), error };
-    let bytes = std::fs::read(file).map_err(io)?;
-    if bytes.len() > bytes_max {
-        return Err(malformed(file, &format!("larger than {bytes_max} bytes")));
+fn parse_hash(charm: &str, text: &str) -> Result<[u8; 32], InstallError> {
+    let mut hash = [0; 32];
+    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+        let digits = if is_hex { text.get(at..at + 2) } else { None };
+        *byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(|| {
+            let why = "sha256: write the 64 hexadecimal digits that sha256sum prints of the component".to_owned();
+            InstallError::Grant { charm: name_of(charm), why }
+        })?;
     }
-    Ok(bytes)
+    Ok(hash)
+}
+
+fn name_of(charm: &str) -> String {
+    clip(charm, 128).into_owned()
+}
+
+/// Reads a file; of one that is larger than `bytes_max` its size, and no more of it than that.
+fn read(file: &Path, bytes_max: usize) -> Result<Result<Vec<u8>, usize>, ManifestError> {
+    let io = |error| ManifestError::Io { file: shown(file), error };
+    let open = std::fs::File::open(file).map_err(io)?;
+    let size = open.metadata().map_err(io)?.len();
+    if size > bytes_max as u64 {
+        return Ok(Err(usize::try_from(size).unwrap_or(usize::MAX)));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    // It may grow meanwhile, or be no file that has a size.
+    open.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    Ok(if bytes.len() > bytes_max { Err(bytes.len()) } else { Ok(bytes) })
 }
 
 fn malformed(file: &Path, text: &str) -> ManifestError {

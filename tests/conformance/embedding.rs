@@ -6,7 +6,9 @@ use std::process::Command;
 use charm_conformance::{
     Logs, WIRE, Wire, builder, component, of, pair, probe, probe_charm, results, run, script, settle,
 };
-use charm_host::{BoxFuture, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError};
+use charm_host::{
+    BoxFuture, Compiler, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError,
+};
 use serde_json::json;
 
 /// Compiled code is kept by content: a second host finds it, and damage to it costs a compilation, no more.
@@ -24,7 +26,7 @@ async fn compiled_code_is_kept_on_disk_and_survives_damage() {
         found
     };
     for round in 0..3 {
-        let host = Host::builder().code_cache(folder.path()).open().await.unwrap();
+        let host = Host::builder().code_cache(folder.path()).compiler(Compiler::InProcess).open().await.unwrap();
         let charm = probe(&host, "a").await;
         assert_eq!(run(&host, charm, json!([["log", "info", "hello"]])).await.outcome, Outcome::Committed);
         assert!(!files().is_empty(), "nothing is cached");

@@ -14,6 +14,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::Path,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,8 +32,17 @@ const WORKERS: u64 = 8;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
+fn main() -> ExitCode {
+    // Other chapters have it compile for them.
+    if let Some(exit) = charm_host::compile_helper(std::env::args_os()) {
+        return exit;
+    }
+    run();
+    ExitCode::SUCCESS
+}
+
 #[tokio::main(worker_threads = 2)]
-async fn main() {
+async fn run() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |index: usize| args.get(index).map(|number| number.parse().unwrap());
     let manifest = Manifest::load(Path::new(&args[1])).unwrap();

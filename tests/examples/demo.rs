@@ -18,8 +18,8 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
 };
 use charm_host::{
-    Archive, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Path as CellPath, Receipt, Record, Sent,
-    SqliteStore, Value,
+    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Path as CellPath, Receipt, Record,
+    Sent, SqliteStore, Value,
 };
 use serde_json::{Value as Json, json};
 
@@ -68,6 +68,7 @@ impl Stage {
             .store(SqliteStore::open(&manifest.store)?)
             .keyring(FileKeyring::open(&manifest.keys)?)
             .code_cache(fs::canonicalize(folder)?.join("cache"))
+            .compiler(Compiler::InProcess)
             .open()
             .await?;
         let dids = manifest.install(&host).await?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use charm_host::{FileKeyring, Host, HostBuilder, SqliteStore};
+use charm_host::{Compiler, FileKeyring, Host, HostBuilder, SqliteStore};
 use tempfile::TempDir;
 
 use crate::target;
@@ -10,8 +10,8 @@ use crate::target;
 /// Returns what to build a host from: everything in memory, compiled components shared by all tests.
 pub fn builder() -> HostBuilder {
     // Absolute: the engine's cache refuses relative folders.
-    let folder = std::fs::canonicalize(target()).unwrap().join("test-code-cache");
-    Host::builder().code_cache(folder)
+    let folder = std::fs::canonicalize(target()).unwrap().join("test-code");
+    Host::builder().code_cache(folder).compiler(Compiler::InProcess)
 }
 
 /// Opens a host in memory.

@@ -56,7 +56,8 @@ fn the_library_prints_nothing_and_reads_no_environment() {
 /// The world has one door.
 #[test]
 fn time_randomness_threads_and_tasks_are_named_only_in_env() {
-    let others = || host().filter(|file| file.path != "host/src/env.rs");
+    // One of the process that compiles has a runtime of its own: none.
+    let others = || host().filter(|file| !["host/src/env.rs", "host/src/helper.rs"].contains(&file.path.as_str()));
     let mut found = uses(others(), &["SystemTime", "Instant", "getrandom", "spawn_blocking", "OsRng", "thread_rng"]);
     for file in others() {
         let code = file.code();
@@ -67,6 +68,21 @@ fn time_randomness_threads_and_tasks_are_named_only_in_env() {
         }
     }
     none(found, "only env.rs meets clock, randomness, threads and tasks");
+}
+
+/// Processes are started in one place, with nothing of the host's.
+#[test]
+fn a_process_is_started_only_by_the_helper() {
+    let others = host().filter(|file| file.path != "host/src/helper.rs");
+    none(uses(others, &["Command"]), "only helper.rs starts a process");
+    let helper = file("host/src/helper.rs").code();
+    assert!(
+        helper.contains(".env_clear()") && helper.contains(".kill_on_drop(true)"),
+        "nothing is inherited, nothing stays"
+    );
+    for call in ["SystemTime", "Instant", "tokio::spawn", "time::sleep", "time::timeout"] {
+        assert!(!helper.contains(call), "helper.rs: {call}");
+    }
 }
 
 /// Values, paths and names are plain data.

@@ -24,11 +24,18 @@ impl Json {
     /// # Errors
     /// `usage` says where the text is wrong.
     pub fn parse(text: &str) -> Result<Json, Failure> {
-        if let Some(digits) = oversized(text) {
-            let shown: String = digits.chars().take(32).collect();
-            return Err(Failure::usage(format!("event is not a value: integer {shown} does not fit into 64 bits")));
-        }
+        Json::check(text)?;
         serde_json::from_str(text).map_err(|error| Failure::usage(format!("event is not JSON: {error}")))
+    }
+
+    /// Checks that JSON text has no integer that a reader would make a float of.
+    ///
+    /// # Errors
+    /// `usage` names it.
+    pub fn check(text: &str) -> Result<(), Failure> {
+        let Some(digits) = oversized(text) else { return Ok(()) };
+        let shown: String = digits.chars().take(32).collect();
+        Err(Failure::usage(format!("event is not a value: integer {shown} does not fit into 64 bits")))
     }
 
     /// Encodes the value.

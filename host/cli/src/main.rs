@@ -61,6 +61,9 @@ Exit codes:
 Files beside the manifest: charm.db (the store), keys/, cache/. A running host listens on charm.db.sock.";
 
 fn main() -> ExitCode {
+    if let Some(exit) = charm_host::compile_helper(std::env::args_os()) {
+        return exit;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use charm_host::{
-    Archive, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo, SqliteStore,
+    Archive, Compiler, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo,
+    SqliteStore,
 };
 
 use crate::{Globals, failure::Failure};
@@ -44,7 +45,10 @@ pub fn manifest_in(file: &Path, globals: &Globals) -> Result<Manifest, Failure> 
 pub async fn host(manifest: &Manifest) -> Result<Host, Failure> {
     let store = SqliteStore::open(&manifest.store)?;
     let keyring = FileKeyring::open(&manifest.keys).map_err(|error| Failure::host(error.to_string()))?;
-    Ok(Host::builder().store(store).keyring(keyring).code_cache(absolute(&manifest.cache)?).open().await?)
+    // Components are compiled by this program again: see main.
+    let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
+    let builder = Host::builder().store(store).keyring(keyring).compiler(Compiler::Helper(helper));
+    Ok(builder.code_cache(absolute(&manifest.cache)?).open().await?)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -2,29 +2,46 @@
 //! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done` or `failed`.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs,
     io::{Error, ErrorKind},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use charm_host::Host;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
 };
 
 use crate::{
     deed::{self, Deed, Fate},
     failure::Failure,
+    json::Json,
 };
 
 /// Longest line, in bytes: the largest event, written as JSON.
 const LINE_BYTES_MAX: u64 = 4 << 20;
+/// Clients at the same time, each with a file descriptor, of which a process often has 1,024.
+pub const CLIENTS_MAX: usize = 512;
+/// How long a client may take to ask.
+const QUESTION_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take to read an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How often a client is looked after that has asked for more, or will ask no more, while its event is waited for.
+const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// What a client asks.
 #[derive(Serialize, Deserialize)]
@@ -113,54 +130,122 @@ impl Drop for Listener {
     }
 }
 
-/// Serves one client until it goes away.
-pub async fn serve(host: Arc<Host>, stream: UnixStream) {
+/// Clients that have not asked anything yet, longest first. They hold no place.
+#[derive(Default)]
+pub struct Idle {
+    waiting: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    next: AtomicU64,
+}
+
+impl Idle {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Notify>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns the one away that has been idle longest; false when none is.
+    pub fn turn_away(&self) -> bool {
+        let longest = self.waiting().pop_first();
+        longest.map(|(_, client)| client.notify_one()).is_some()
+    }
+
+    /// Completes with what `read` gives; none when it takes too long, or when others need the place.
+    async fn during<T>(&self, read: impl Future<Output = T>) -> Option<T> {
+        let (number, away) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(Notify::new()));
+        self.waiting().insert(number, away.clone());
+        let end = tokio::select! {
+            biased;
+            end = read => Some(end),
+            () = away.notified() => None,
+            () = tokio::time::sleep(QUESTION_MAX) => None,
+        };
+        self.waiting().remove(&number);
+        end
+    }
+}
+
+/// Serves one client until it goes away, is idle, or does not take its answers.
+pub async fn serve(host: Arc<Host>, stream: UnixStream, idle: Arc<Idle>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
-        match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
-            Ok(length) if length > 0 => {}
+        let mut limited = (&mut reader).take(LINE_BYTES_MAX);
+        match idle.during(limited.read_until(b'\n', &mut line)).await {
+            Some(Ok(length)) if length > 0 => {}
             _ => return,
         }
-        let answer = match serde_json::from_slice::<Question>(&line) {
-            Ok(question) => work(&host, &question, &mut writer).await,
+        let answer = match question(&line) {
+            Ok(question) => work(&host, &question, reader.get_ref(), &mut writer).await,
             Err(_) if !line.ends_with(b"\n") => {
                 let max = LINE_BYTES_MAX;
                 let failure = Failure::refused("limit", format!("a line is not whole, or over {max} bytes"));
                 let _ = tell(&mut writer, &Answer::Failed(failure)).await;
                 return;
             }
-            Err(error) => Answer::Failed(Failure::usage(format!("not a question to this host: {error}"))),
+            Err(failure) => Some(Answer::Failed(failure)),
         };
+        let Some(answer) = answer else { return };
         if tell(&mut writer, &answer).await.is_err() {
             return;
         }
     }
 }
 
-async fn work(host: &Host, question: &Question, writer: &mut (impl AsyncWriteExt + Unpin)) -> Answer {
-    let id = match question.deed.start(host).await {
-        Ok(Some(id)) => id,
-        Ok(None) => return Answer::Done,
-        Err(failure) => return Answer::Failed(failure),
-    };
-    let accepted = Answer::Accepted(id.to_string());
-    if !question.wait {
-        return accepted;
-    }
-    // A client that went away is noticed at the next line.
-    let _ = tell(writer, &accepted).await;
-    match deed::finish(host, &id, Duration::from_secs(question.settle_s)).await {
-        Ok(fate) => Answer::Settled(fate),
-        Err(failure) => Answer::Failed(failure),
+/// Tells a client that all places are taken. One that does not take the answer at once does without.
+pub fn refuse(client: UnixStream) {
+    let failure = Failure::host(format!("{CLIENTS_MAX} clients wait for this host: try again later"));
+    if let Ok(line) = line(&Answer::Failed(failure)) {
+        let _ = client.try_write(&line);
     }
 }
 
-async fn tell(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> Result<(), Error> {
+fn question(line: &[u8]) -> Result<Question, Failure> {
+    let no_question = |why: String| Failure::usage(format!("not a question to this host: {why}"));
+    let text = str::from_utf8(line).map_err(|error| no_question(error.to_string()))?;
+    Json::check(text)?;
+    serde_json::from_str(text).map_err(|error| no_question(error.to_string()))
+}
+
+/// Does what is asked; none when the client went away meanwhile. Its event stays, nobody waits for it.
+async fn work(host: &Host, question: &Question, reader: &OwnedReadHalf, writer: &mut OwnedWriteHalf) -> Option<Answer> {
+    let id = match question.deed.start(host).await {
+        Ok(Some(id)) => id,
+        Ok(None) => return Some(Answer::Done),
+        Err(failure) => return Some(Answer::Failed(failure)),
+    };
+    let accepted = Answer::Accepted(id.to_string());
+    if !question.wait {
+        return Some(accepted);
+    }
+    tell(writer, &accepted).await.ok()?;
+    tokio::select! {
+        fate = deed::finish(host, &id, Duration::from_secs(question.settle_s)) => Some(match fate {
+            Ok(fate) => Answer::Settled(fate),
+            Err(failure) => Answer::Failed(failure),
+        }),
+        () = gone(reader, writer) => None,
+    }
+}
+
+/// Completes when the client has closed its end. One that only has nothing more to ask still listens.
+async fn gone(reader: &OwnedReadHalf, writer: &OwnedWriteHalf) {
+    loop {
+        let _ = reader.ready(Interest::READABLE).await;
+        if writer.ready(Interest::WRITABLE).await.is_ok_and(|ready| ready.is_write_closed()) {
+            return;
+        }
+        tokio::time::sleep(GONE_AFTER).await;
+    }
+}
+
+fn line(answer: &Answer) -> Result<Vec<u8>, Error> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    writer.write_all(&line).await
+    Ok(line)
+}
+
+async fn tell(writer: &mut OwnedWriteHalf, answer: &Answer) -> Result<(), Error> {
+    tokio::time::timeout(ANSWER_MAX, writer.write_all(&line(answer)?)).await?
 }
 
 /// Asks the host that runs on this store; none when nobody listens. `None` inside is no event.

@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixListener, net::UnixStream},
     process::{Child, Command},
 };
@@ -188,4 +189,116 @@ fn a_charm_is_paused_and_resumed_with_and_without_a_host() {
     folder.json(0, &["resume", "counter"]);
     folder.json(0, &["send", "counter/add", "1"]);
     assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 5);
+}
+
+/// Clients that ask nothing, more than a host has places.
+#[test]
+fn clients_that_are_idle_keep_nobody_out() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    let connect = |number: usize| {
+        let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+        if number % 2 == 0 {
+            // Half a question is none.
+            let _ = client.write_all(b"{\"op\":");
+        }
+        client
+    };
+    let idle: Vec<_> = (0..600).map(connect).collect();
+    assert_eq!(folder.json(0, &["send", "counter/add", "1"])["outcome"], "committed");
+    // Those who came last may still ask.
+    let mut last = idle.into_iter().last().unwrap();
+    last.write_all(b"{\"op\":\"fly\"}\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(last).read_line(&mut answer).unwrap();
+    assert!(answer.contains("failed"), "{answer}");
+    assert_eq!(host.stop("INT"), Some(0));
+}
+
+/// Clients that are gone, more than a host has places, whose events wait for what never comes.
+#[test]
+fn clients_that_are_gone_keep_nobody_out_and_their_events_stay() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", server.local_addr().unwrap());
+    let grant = format!("http = [{{ origin = \"{origin}\", methods = [\"GET\"], private = true }}]");
+    let manifest = "[charm.counter]\ncomponent = \"counter.wasm\"\n[charm.probe]\ncomponent = \"probe.wasm\"\n";
+    let folder = Folder::new(&["counter", "probe"], &format!("{manifest}{grant}\n"));
+    let host = Running::start(&folder, &[]);
+    let fetch = json!(["fetch", {"method": "GET", "url": format!("{origin}/"), "headers": [], "body": ""}]);
+    let steps = json!({"steps": [fetch]}).to_string();
+    // A client that is killed: its question stays.
+    let mut client = folder.command(&["send", "probe/run", &steps]).spawn().unwrap();
+    let (_connection, _) = server.accept().unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let question =
+        json!({"op": "send", "charm": "probe", "stream": "run", "event": {"steps": []}, "wait": true, "settle_s": 0});
+    for number in 0..600 {
+        let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        client.write_all(format!("{question}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        let read = BufReader::new(client).read_line(&mut answer);
+        assert!(answer.contains("accepted"), "client {number}: {read:?} {answer}");
+    }
+    assert_eq!(folder.json(0, &["send", "counter/add", "1"])["outcome"], "committed");
+    let waiting = folder.json(0, &["events", "probe"]);
+    assert_eq!(waiting.as_array().unwrap().len(), 601);
+    drop(host);
+}
+
+/// A client that only has no more to ask gets its answer.
+#[test]
+fn a_client_that_closes_its_writing_half_is_answered() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let question = json!({"op": "send", "charm": "counter", "stream": "add", "event": 1, "wait": true, "settle_s": 1});
+    client.write_all(format!("{question}\n").as_bytes()).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.contains("settled"), "{text}");
+    assert_eq!(host.stop("INT"), Some(0));
+}
+
+/// What does not fit is refused, and never becomes another number.
+#[test]
+fn an_integer_over_64_bits_is_refused_on_the_socket() {
+    let folder = Folder::new(&["probe"], "[charm.probe]\ncomponent = \"probe.wasm\"\n");
+    let host = Running::start(&folder, &[]);
+    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
+    for number in ["18446744073709551616", "-9223372036854775809", &"9".repeat(300)] {
+        let head = r#"{"op": "send", "charm": "probe", "stream": "run", "wait": false, "settle_s": 0, "event": "#;
+        client.write_all(format!("{head}{{\"steps\": [[\"set\", \"c\", [], {number}]]}}}}\n").as_bytes()).unwrap();
+        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert!(answer["failed"]["error"].as_str().unwrap().contains("64 bits"), "{answer}");
+    }
+    assert_eq!(folder.json(0, &["events", "probe"]), json!([]));
+    assert_eq!(host.stop("INT"), Some(0));
+}
+
+/// Somebody who changes their mind while charms are compiled.
+#[test]
+fn a_host_that_is_told_to_end_while_it_compiles_ends() {
+    for signal in ["INT", "TERM"] {
+        let folder = Folder::new(&[], "[charm.bomb]\ncomponent = \"bomb.wat\"\n");
+        // Many blocks in one another: minutes for a compiler.
+        let deep = format!("(component (core module (func {} {})))", "(block ".repeat(90_000), ")".repeat(90_000));
+        fs::write(folder.path("bomb.wat"), deep).unwrap();
+        let child = folder.command(&["run"]).spawn().unwrap();
+        let host = Running { child, lines: Vec::new() };
+        let compiling = || {
+            let entries = fs::read_dir(folder.path("cache")).into_iter().flatten();
+            entries
+                .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("compiling-"))
+                .count()
+        };
+        while compiling() == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(host.stop(signal), Some(0));
+        assert_eq!(compiling(), 0, "the compiler has ended");
+    }
 }

@@ -1,23 +1,25 @@
-//! The engine's settings: one pooled, metered configuration (docs/decisions/0002-engine-settings.md).
+//! The engine's settings: one pooled, metered configuration (docs/decisions/0002-engine-settings.md), and the same
+//! without the pool for compiling.
 
-use std::path::Path;
-
-use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Cache, Config, Enabled, InstanceAllocationStrategy, ModuleVersionStrategy, PoolingAllocationConfig};
 
 use crate::limits::{HOST_STACK_BYTES, Limits};
 
 /// Core instances of one component. A charm made from one module has 3 or 4.
 const CORE_INSTANCES_MAX: u32 = 8;
+/// What code in the cache was compiled with. To be changed with every setting of the compiler: code of another number
+/// is not loaded.
+const SETTINGS: &str = concat!("charm-host ", env!("CARGO_PKG_VERSION"), ", settings 1");
 
 /// Calls into wasm that stand on one stack at the same time, each with `stack_bytes_max` of its own: the engine counts
 /// from where it enters. The deepest nesting is handler, host call, `realloc` (docs/decisions/0002-engine-settings.md).
 const ENTRIES_MAX: usize = 2;
 
-/// Returns the settings of a host's engine; compiled code is kept in `cache` when there is one.
+/// Returns the settings of the engine that runs charms; it compiles nothing, unless `compiles`.
 ///
 /// # Errors
-/// When the cache's folder cannot be used.
-pub fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
+/// Never with these settings.
+pub fn running(limits: &Limits, cache: Option<Cache>, compiles: bool) -> wasmtime::Result<Config> {
     // Why each: docs/decisions/0002-engine-settings.md.
     // One more than turns: a charm can be described while every slot is taken.
     let slots = limits.turns_max as u32 + 1;
@@ -38,9 +40,30 @@ pub fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config>
         .linear_memory_keep_resident(512 << 10)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
-    let mut config = Config::new();
+    let mut config = base(limits, compiles)?;
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .max_wasm_stack(limits.stack_bytes_max)
+        .async_stack_size(ENTRIES_MAX * limits.stack_bytes_max + HOST_STACK_BYTES)
+        .wasm_backtrace_max_frames(None)
+        .cache(cache);
+    Ok(config)
+}
+
+/// Returns the settings of an engine that compiles into a cache for the one that runs charms.
+///
+/// # Errors
+/// Never with these settings.
+pub fn compiling(limits: &Limits, cache: Cache, parallel: bool) -> wasmtime::Result<Config> {
+    let mut config = base(limits, true)?;
+    config.parallel_compilation(parallel).cache(Some(cache));
+    Ok(config)
+}
+
+/// What code depends on: the same for both.
+fn base(limits: &Limits, compiles: bool) -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+    config
         .concurrency_support(false)
         .gc_support(false)
         .consume_fuel(true)
@@ -49,15 +72,12 @@ pub fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config>
         .memory_guard_size(0)
         .memory_reservation(limits.memory_bytes_max as u64)
         .memory_init_cow(true)
-        .max_wasm_stack(limits.stack_bytes_max)
-        .async_stack_size(ENTRIES_MAX * limits.stack_bytes_max + HOST_STACK_BYTES)
-        .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
-        .wasm_backtrace_max_frames(None);
-    if let Some(folder) = cache {
-        let mut cache = CacheConfig::new();
-        cache.with_directory(folder);
-        config.cache(Some(Cache::new(cache)?));
+        .module_version(ModuleVersionStrategy::Custom(SETTINGS.to_owned()))?;
+    if compiles {
+        config.cranelift_nan_canonicalization(true);
+    } else {
+        config.enable_compiler(false);
     }
     Ok(config)
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use wasmtime::{
-    Engine, Store, Trap, UpdateDeadline,
+    Store, Trap, UpdateDeadline,
     component::{HasSelf, Linker},
 };
 
@@ -11,7 +11,7 @@ use super::{
     End, Fault, Outcome,
     bindings::Charm,
     budget::{OnThread, arm, pay, yield_now},
-    config::config,
+    code::Code,
     ctx::{Ctx, Facts},
     load::Prepared,
     wasi,
@@ -20,6 +20,7 @@ use crate::{
     cost,
     env::Env,
     error::clip,
+    helper::Compiler,
     http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
     store::Queued,
@@ -31,32 +32,37 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Loads components and runs calls.
 pub struct Guests {
-    pub(super) engine: Engine,
+    pub(super) code: Arc<Code>,
     pub(super) plain: Linker<Ctx>,
     pub(super) with_wasi: Linker<Ctx>,
     pub(super) limits: Arc<Limits>,
-    env: Arc<dyn Env>,
+    pub(super) env: Arc<dyn Env>,
     /// Charms are described one at a time: that takes the one slot that no turn has.
     pub(super) describing: tokio::sync::Mutex<()>,
 }
 
 impl Guests {
-    /// Starts the engine; compiled code is kept in `cache` when there is one.
+    /// Starts the engine; compiled code is kept in `cache` when there is one, and made by `compiler`.
     ///
     /// # Errors
     /// When the limits do not fit the machine.
-    pub fn start(limits: Arc<Limits>, cache: Option<&Path>, env: Arc<dyn Env>) -> Result<Guests, String> {
+    pub fn start(
+        limits: Arc<Limits>,
+        cache: Option<&Path>,
+        compiler: Option<Compiler>,
+        env: Arc<dyn Env>,
+    ) -> Result<Guests, String> {
         let build = || -> wasmtime::Result<Guests> {
-            let engine = Engine::new(&config(&limits, cache)?)?;
-            let mut plain = Linker::new(&engine);
+            let code = Arc::new(Code::start(limits.clone(), cache, compiler)?);
+            let mut plain = Linker::new(code.engine());
             Charm::add_to_linker::<Ctx, HasSelf<Ctx>>(&mut plain, |ctx| ctx)?;
             let mut with_wasi = plain.clone();
             wasi::add_to_linker(&mut with_wasi)?;
             let (limits, env) = (limits.clone(), env.clone());
-            Ok(Guests { engine, plain, with_wasi, limits, env, describing: Default::default() })
+            Ok(Guests { code, plain, with_wasi, limits, env, describing: Default::default() })
         };
         let guests = build().map_err(|error| clip(&format!("{error:#}"), 512).into_owned())?;
-        let engine = guests.engine.weak();
+        let engine = guests.code.engine().weak();
         env.tick(
             TICK,
             Box::new(move || match engine.upgrade() {
@@ -73,7 +79,7 @@ impl Guests {
     /// Returns a store for one attempt, and what its time on threads is counted with.
     pub(super) fn store(&self, ctx: Ctx) -> (Store<Ctx>, Arc<OnThread>) {
         let (limits, on_thread) = (&self.limits, OnThread::new(self.env.clone()));
-        let mut store = Store::new(&self.engine, ctx);
+        let mut store = Store::new(self.code.engine(), ctx);
         store.limiter(|ctx| ctx);
         arm(&mut store, on_thread.clone(), limits.fuel_max, limits.fuel_slice)
             .expect("the engine is configured with fuel");

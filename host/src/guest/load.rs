@@ -9,7 +9,7 @@ use super::{
     engine::Guests,
     wasi,
 };
-use crate::{descriptor::Descriptor, error::clip};
+use crate::{descriptor::Descriptor, error::clip, record::Hash};
 
 /// What the interfaces of the world are named after.
 const PACKAGE: &str = "charm:host/";
@@ -35,22 +35,16 @@ pub enum LoadError {
     World(String),
     /// It needs more than an instance may have.
     Limit(String),
+    /// It is not in the code cache, and nobody may compile.
+    NoCompiler,
+    /// Whoever compiles does not work.
+    Compiler(String),
     /// `describe` failed or told something malformed.
     Describe(String),
 }
 
 fn text(error: &wasmtime::Error) -> String {
     clip(&format!("{error:#}"), 512).into_owned()
-}
-
-/// Returns the first line of what the engine says about bytes that are no component, without what it quotes of them:
-/// the file may be anything.
-fn nameless(error: &wasmtime::Error) -> String {
-    let text = format!("{error:#}");
-    let line = text.lines().next().unwrap_or_default();
-    let part = |(number, part)| if number % 2 == 1 && str::len(part) > 1 { "…" } else { part };
-    let parts: Vec<&str> = line.split(['`', '"']).enumerate().map(part).collect();
-    clip(&parts.join("`"), 512).into_owned()
 }
 
 /// Returns the name of an interface of ours, and whether this host links its version; none for what has another
@@ -62,23 +56,12 @@ fn interface(name: &str) -> Option<(&str, bool)> {
 }
 
 impl Guests {
-    /// Compiles a component. Blocks: milliseconds for tens of kilobytes, unless the code cache has it.
+    /// Gets the code of a component whose SHA-256 is `hash`. Takes a while for one that the code cache does not have.
     ///
     /// # Errors
-    /// `Malformed`; `Limit` for one that starts over a limit.
-    pub fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
-        Component::new(&self.engine, bytes).map_err(|error| {
-            let (text, limits) = (text(&error), &self.limits);
-            if text.contains("minimum byte size") {
-                LoadError::Limit(format!("memory-bytes-max {}: {text}", limits.memory_bytes_max))
-            } else if text.contains("minimum element size") {
-                LoadError::Limit(format!("table-elements-max {}: {text}", limits.table_elements_max))
-            } else if text.contains("pooling allocator") {
-                LoadError::Limit(text)
-            } else {
-                LoadError::Malformed(nameless(&error))
-            }
-        })
+    /// `NoCompiler`, `Compiler`, `Malformed`, `Limit`.
+    pub async fn compile(&self, bytes: Vec<u8>, hash: Hash) -> Result<Component, LoadError> {
+        self.code.component(&*self.env, bytes.into(), hash).await
     }
 
     /// Checks and links a component, and asks it what it is.
@@ -87,7 +70,7 @@ impl Guests {
     /// [`LoadError`].
     pub async fn load(&self, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
         let mut wasi = false;
-        for (import, _) in component.component_type().imports(&self.engine) {
+        for (import, _) in component.component_type().imports(self.code.engine()) {
             match interface(import) {
                 _ if wasi::serves(import) => wasi = true,
                 Some((_, true)) => {}
@@ -110,7 +93,7 @@ impl Guests {
     /// Checks that every interface of ours that the component exports is one that the host calls.
     fn check_exports(&self, component: &Component) -> Result<(), LoadError> {
         let exports: Vec<_> =
-            component.component_type().exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+            component.component_type().exports(self.code.engine()).map(|(name, _)| name.to_owned()).collect();
         for export in &exports {
             match interface(export) {
                 Some(("guest", true)) | None => {}

@@ -4,6 +4,7 @@
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod compile;
 mod components;
 mod ends;
 mod fuel;

@@ -154,7 +154,7 @@ async fn a_host_that_does_not_open_says_why_in_bounds() {
     let limits = Limits { sends_max: 100_000, ..roomy() };
     fails!(secret, opened(builder().limits(limits)).await, OpenError::Engine(_));
     let cache = far(File::new("/dev/null"));
-    fails!(secret, opened(Host::builder().code_cache(cache)).await, OpenError::Engine(_));
+    fails!(secret, opened(Host::builder().code_cache(cache)).await, OpenError::CodeCache { .. });
     fails!(secret, Unavailable::Closed, Unavailable::Closed);
     fails!(secret, Unavailable::DiskFull, Unavailable::DiskFull);
 }

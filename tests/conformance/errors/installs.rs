@@ -84,6 +84,37 @@ async fn no_refused_component_is_quoted() {
     }
 }
 
+/// T7, A5: each way in which a component is not compiled.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_component_that_is_not_compiled_is_quoted() {
+    let secret = Secret::new("compiling");
+    let folder = tempfile::tempdir().unwrap();
+    let limits = || Limits { compiles_max: 1, ..roomy() };
+    let builder = || Host::builder().limits(limits()).code_cache(folder.path().join("code"));
+    let planted = format!("(data (i32.const 3000) \"{}\")", secret.text);
+    let component = || Charm::new("a", by_hand::charm(&[("in module", planted.as_str())]));
+    let host = builder().open().await.unwrap();
+    fails!(secret, host.install(component()).await.unwrap_err(), InstallError::NoCompiler { .. });
+    fails!(secret, host.install(component().sha256([7; 32])).await.unwrap_err(), InstallError::OtherComponent { .. });
+    // One that says back what it was given, and one whose name is longer than an error may be.
+    for program in ["/bin/cat".into(), far_program()] {
+        let host = builder().compiler(Compiler::Helper(program)).open().await.unwrap();
+        fails!(secret, host.install(component()).await.unwrap_err(), InstallError::Compiler { .. });
+    }
+    let helper = Compiler::Helper(env!("CARGO_BIN_EXE_crash-host").into());
+    let host = builder().compiler(helper).open().await.unwrap();
+    for bytes in [secret.much(1 << 20), format!("(component ${} (oops))", secret.text), format!("\0asm{}", secret.text)]
+    {
+        let refused = host.install(Charm::new("a", bytes.into_bytes())).await.unwrap_err();
+        fails!(secret, refused, InstallError::Malformed { .. });
+    }
+    host.install(component()).await.unwrap();
+}
+
+fn far_program() -> std::path::PathBuf {
+    std::path::Path::new("/nowhere").join("far-away-".repeat(400))
+}
+
 /// T7, I1, A3: what an operator allows and pins.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_refused_grant_or_pin_tells_a_secret() {

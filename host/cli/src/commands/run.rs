@@ -14,11 +14,8 @@ use crate::{
     failure::{Exit, Failure},
     output::Output,
     place,
-    socket::{self, Listener},
+    socket::{self, CLIENTS_MAX, Idle, Listener},
 };
-
-/// Clients served at the same time; others wait.
-const CLIENTS_MAX: usize = 64;
 
 /// Opens the store, installs every charm of the manifest, and serves until Ctrl-C or SIGTERM: then running turns
 /// end, everything becomes durable, and waiting events stay for the next run. A second signal ends at once.
@@ -51,7 +48,13 @@ impl Run {
             Some(file) => place::manifest_in(file, globals)?,
         };
         let host = place::host(&manifest).await?;
-        let installed = manifest.install(&host).await?;
+        let installed = tokio::select! {
+            installed = manifest.install(&host) => installed?,
+            _ = stop.recv() => {
+                output.note("stopped before all charms were installed");
+                return host.shutdown().await.map(|()| Exit::Done).map_err(Failure::from);
+            }
+        };
         let listener = Listener::bind(&manifest.store)?;
         let charms = installed.iter().map(|(name, did)| Named { name: name.clone(), did: did.to_string() }).collect();
         let started = Started { charms, socket: listener.path().display().to_string() };
@@ -61,16 +64,18 @@ impl Run {
         })?;
 
         let host = Arc::new(host);
-        let mut clients = JoinSet::new();
+        let (mut clients, idle) = (JoinSet::new(), Arc::new(Idle::default()));
         let failed = loop {
             tokio::select! {
                 _ = stop.recv() => break None,
                 why = host.stopped() => break Some(why),
                 Some(_) = clients.join_next() => {}
-                client = listener.accept(), if clients.len() < CLIENTS_MAX => match client {
-                    Ok(client) => {
-                        clients.spawn(socket::serve(host.clone(), client));
+                client = listener.accept() => match client {
+                    // One that asks nothing makes room; where all of them have asked, the newcomer is told so.
+                    Ok(client) if clients.len() < CLIENTS_MAX || idle.turn_away() => {
+                        clients.spawn(socket::serve(host.clone(), client, idle.clone()));
                     }
+                    Ok(client) => socket::refuse(client),
                     // Out of file descriptors, or the client is gone already.
                     Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
                 },
