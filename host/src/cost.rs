@@ -13,7 +13,9 @@ pub const DID_READ: u64 = 10_000;
 /// A DID that a guest gets as text.
 pub const DID_SHOWN: u64 = 1_500;
 /// One step of a path.
-pub const PATH_STEP: u64 = 50;
+pub const PATH_STEP: u64 = 100;
+/// A byte of the keys of a path.
+pub const PATH_BYTE: u64 = 4;
 /// A read, a write or a removal, beside its bytes.
 pub const CELL: u64 = 300;
 /// A send, beside its bytes.

@@ -90,7 +90,7 @@ impl Shape {
     fn mismatch(&self, path: &[Segment], actual: &str) -> Mismatch {
         Mismatch {
             at: crate::value::at(path),
-            expected: crate::error::clip(&self.to_string(), 256).to_string(),
+            expected: crate::value::beginning(256, |text| write!(text, "{self}")),
             actual: actual.to_owned(),
         }
     }

@@ -21,7 +21,7 @@ pub(crate) use scan::{head, skip};
 
 use crate::{
     limits::VALUE_DEPTH_MAX,
-    path::{Path, Segment},
+    path::Segment,
 };
 
 /// One value of the IPLD data model in canonical DAG-CBOR. Cloning shares the bytes.
@@ -147,8 +147,26 @@ impl fmt::Debug for Value {
 
 /// Returns the text of a path prefix for an error.
 pub(crate) fn at(path: &[Segment]) -> String {
-    let text = Path(path.to_vec()).to_string();
-    if text.is_empty() { "/".to_owned() } else { crate::error::clip(&text, 256).to_string() }
+    let text = beginning(256, |text| path.iter().try_for_each(|segment| write!(text, "{segment}")));
+    if text.is_empty() { "/".to_owned() } else { text }
+}
+
+/// Returns a text cut to a bound for an error. Of a long one no more is made than that.
+pub(crate) fn beginning(bytes_max: usize, write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) -> String {
+    struct Beginning {
+        text: String,
+        bytes_max: usize,
+    }
+    impl fmt::Write for Beginning {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.text.push_str(part);
+            if self.text.len() > self.bytes_max { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut beginning = Beginning { text: String::new(), bytes_max };
+    // An error only says that this is long enough.
+    let _ = write(&mut beginning);
+    crate::error::clip(&beginning.text, bytes_max).into_owned()
 }
 
 #[cfg(test)]
