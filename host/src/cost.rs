@@ -20,6 +20,20 @@ pub const PATH_BYTE: u64 = 4;
 pub const CELL: u64 = 300;
 /// A send, beside its bytes.
 pub const SEND: u64 = 3_000;
+/// An HTTP request, beside its bytes.
+pub const FETCH: u64 = 20_000;
+/// A header of a request or an answer.
+pub const HEADER: u64 = 200;
+/// A wish, beside its shapes and what it looks at.
+pub const WISH: u64 = 1_000;
+/// A cell or stream that a wish asks for, beside its shape.
+pub const WANTED: u64 = 1_000;
+/// A byte of the text of a shape: it is parsed.
+pub const SHAPE_BYTE: u64 = 16;
+/// A charm that a wish looks at, beside its tags and shapes.
+pub const OFFER: u64 = 500;
+/// A tag that a wish looks at.
+pub const TAG: u64 = 8;
 /// A line of log, beside its bytes.
 pub const LOG_LINE: u64 = 2_000;
 /// A call of WASI, the few bytes that it may carry included.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    cost,
     descriptor::Descriptor,
     did::Did,
     limits::{SHAPE_STEPS_MAX, WISH_STEPS_MAX},
@@ -134,8 +135,22 @@ impl Directory {
         self.entries.get(did).map(|entry| &entry.inbox).or_else(|| self.known.get(did))
     }
 
+    /// Returns the first charm after `after` of whom `holder` may use anything, by DID.
+    fn next_visible(&self, holder: &Did, after: Option<Did>) -> Option<Did> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let first =
+            |granted: &BTreeMap<Did, Names>| granted.range((start, Bound::Unbounded)).next().map(|(did, _)| *did);
+        let rights = self.rights(holder);
+        let own = after.is_none_or(|after| after < *holder).then_some(*holder);
+        [rights.and_then(|rights| first(&rights.read)), rights.and_then(|rights| first(&rights.send)), own]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7): by DID, at most
-    /// `max` after `after`; and the last one looked at, when there may be more.
+    /// `max` after `after`; and the last one looked at, when there may be more. Adds what that costs.
+    #[expect(clippy::too_many_arguments, reason = "what is asked, which page, and the bill")]
     pub fn wish(
         &self,
         holder: &Did,
@@ -144,38 +159,39 @@ impl Directory {
         streams: &[(String, Shape)],
         after: Option<Did>,
         max: usize,
+        cost: &mut u64,
     ) -> (Vec<Did>, Option<Did>) {
         // One budget for the page, of which no charm gets more than its part: it runs between two instructions of
         // the guest.
         let mut left = SHAPE_STEPS_MAX;
-        let rights = self.rights(holder);
-        let (mut found, mut last) = (Vec::new(), None);
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        for (did, entry) in self.entries.range((start, Bound::Unbounded)) {
+        let (mut found, mut last) = (Vec::new(), after);
+        // With nothing wanted, only those are visible of whom anything may be used.
+        while let Some(did) = self.next_visible(holder, last) {
             if found.len() >= max || left < WISH_STEPS_MAX {
                 return (found, last);
             }
-            last = Some(*did);
+            last = Some(did);
+            *cost += cost::OFFER;
+            let Some(entry) = self.entries.get(&did) else { continue };
             let descriptor = &entry.descriptor;
-            // With nothing wanted, only those are visible of whom anything may be used.
-            let visible = did == holder
-                || rights.is_some_and(|rights| rights.read.contains_key(did) || rights.send.contains_key(did));
-            if !visible || !descriptor.tags.iter().any(|published| published == tag) {
+            *cost += descriptor.tags.len() as u64 * cost::TAG;
+            if !descriptor.tags.iter().any(|published| published == tag) {
                 continue;
             }
             let mut steps = WISH_STEPS_MAX;
             let offers = cells.iter().all(|(name, asked)| {
                 let offered = descriptor.cells.get(name);
                 offered.is_some_and(|offered| offered.shape.fits_within(asked, &mut steps))
-                    && self.may_read(holder, did, name)
+                    && self.may_read(holder, &did, name)
             }) && streams.iter().all(|(name, asked)| {
                 let offered = descriptor.streams.get(name);
                 offered.is_some_and(|offered| asked.fits_within(&offered.shape, &mut steps))
-                    && self.may_send(holder, did, name)
+                    && self.may_send(holder, &did, name)
             });
             left -= WISH_STEPS_MAX - steps;
+            *cost += u64::from(WISH_STEPS_MAX - steps) * cost::SHAPE_STEP;
             if offers {
-                found.push(*did);
+                found.push(did);
             }
         }
         (found, None)

@@ -233,14 +233,14 @@ impl Transaction {
 
     /// Finds charms by tag and shape (D7): at most `max` after `after`, and where the next page begins.
     pub fn wish(
-        &self,
+        &mut self,
         tag: &str,
         cells: &[(String, Shape)],
         streams: &[(String, Shape)],
         after: Option<Did>,
         max: usize,
     ) -> (Vec<Did>, Option<Did>) {
-        self.directory.wish(&self.writer, tag, cells, streams, after, max)
+        self.directory.wish(&self.writer, tag, cells, streams, after, max, &mut self.cost)
     }
 
     /// Returns the first cell after `last` that the turn leaves written, by name, and its bytes.

@@ -19,10 +19,7 @@ pub(crate) use scan::HEADS;
 pub use scan::{Invalid, Kind};
 pub(crate) use scan::{head, skip};
 
-use crate::{
-    limits::VALUE_DEPTH_MAX,
-    path::Segment,
-};
+use crate::{limits::VALUE_DEPTH_MAX, path::Segment};
 
 /// One value of the IPLD data model in canonical DAG-CBOR. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]

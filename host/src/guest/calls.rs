@@ -119,7 +119,9 @@ fn path(ctx: &mut Ctx, segments: Vec<types::Segment>) -> Path {
         types::Segment::Key(key) => key.len(),
         types::Segment::Index(_) => 0,
     };
-    ctx.charge(segments.len() as u64 * cost::PATH_STEP + segments.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE);
+    ctx.charge(
+        segments.len() as u64 * cost::PATH_STEP + segments.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE,
+    );
     let segment = |segment| match segment {
         types::Segment::Key(key) => Segment::Key(key),
         types::Segment::Index(index) => Segment::Index(index),

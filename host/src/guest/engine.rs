@@ -109,7 +109,8 @@ impl Guests {
         (ctx.wasi, ctx.told) = (wasi, told);
         let (mut store, on_thread) = self.store(ctx);
         let (result, misfit) = on_thread.run(self.turn(prepared, &mut store, queued)).await;
-        if result.is_err() && store.data().waits() {
+        // Without fuel it asks for nothing more.
+        if result.as_ref().is_err_and(|error| !error.is::<Trap>()) && store.data().waits() {
             // What it wrote to the output of WASI is told at the end.
             let Ctx { lines, outbound, .. } = store.into_data();
             let (outbound, told) = (outbound.unwrap_or_default(), lines.max(told));

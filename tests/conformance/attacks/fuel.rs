@@ -194,7 +194,7 @@ async fn every_host_call_costs_fuel() {
     let neighbours = Neighbours::install(&host).await;
     let handle = |call: &str| {
         format!(
-            "(local.set $handle (call $cell)) (local.set $n (i32.const {calls}))
+            "(local.set $handle (call $cell)) (local.set $i (call $stream)) (local.set $n (i32.const {calls}))
              (loop $again {call}
                (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))"
         )
@@ -220,6 +220,10 @@ async fn every_host_call_costs_fuel() {
         ("(call $self-did (i32.const 512))".to_owned(), true),
         ("(drop (call $time))".to_owned(), true),
         ("(call $cell-drop (call $cell))".to_owned(), true),
+        // No value, no tag, no grant: refused.
+        ("(call $send (local.get $i) (i32.const 0) (i32.const 0))".to_owned(), true),
+        (format!("(call $wish {} (i32.const 512))", "(i32.const 0) ".repeat(10)), true),
+        ("(call $get-url (i32.const 81) (i32.const 18) (i32.const 0) (i32.const 0))".to_owned(), true),
     ] {
         let component = raw::charm(&[("in handle", &handle(&call))]);
         let evil = host.install(Charm::new("evil", component)).await.unwrap();
@@ -228,5 +232,81 @@ async fn every_host_call_costs_fuel() {
         let expected = if costs { Outcome::Faulted } else { Outcome::Committed };
         assert_eq!(receipt.outcome, expected, "{call}: {receipt:?}");
         assert_eq!(receipt.message.is_some_and(|message| message == format!("over fuel-max {fuel_max}")), costs, "{call}");
+    }
+}
+
+/// A5: an event that misfits far down is refused at the price of looking at it once, and refusals are paid for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_cannot_have_misfits_explained_for_ever() {
+    let limits = Limits { fuel_max: FUEL_MAX, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let neighbours = Neighbours::install(&host).await;
+    let shape = format!("{}int{}", "{k: ".repeat(LEVELS), "}".repeat(LEVELS));
+    let component = by_hand::described(value(json!({ "streams": { "run": { "shape": shape } } })).as_bytes());
+    let hand = host.install(Charm::new("hand", component)).await.unwrap();
+
+    let evil = host.install(probe_charm("evil").may_send(hand, Names::All)).await.unwrap();
+    // 40,000 items beside the way down to the one that misfits.
+    let misfit = (0..LEVELS).fold(json!("x"), |inner, level| match level % 10 {
+        0 => json!({ "k": inner, "a": vec![0; 40_000 / LEVELS.div_ceil(10)] }),
+        _ => json!({ "k": inner }),
+    });
+    let send = json!(["try", ["send", of(hand, "run"), misfit]]);
+    let attack = async {
+        is_over_fuel(&host, evil, FUEL_MAX, json!([["repeat", 1_000, send]])).await;
+        let receipt = run(&host, evil, json!([["repeat", 10, send]])).await;
+        assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    };
+    neighbours.beside(&host, attack).await;
+}
+
+/// A charm that writes a list of half a million integers to each of its three cells, which are declared so.
+fn large_writer() -> Vec<u8> {
+    let shape = json!({ "shape": "[int]" });
+    let cells = json!({ "run": shape, "any": shape, "cell": shape });
+    let description = value(json!({ "cells": cells, "streams": { "run": { "shape": "any" } } }));
+    let bytes: String = description.as_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let length = description.as_bytes().len();
+    let set = |at: u32, length: u32| {
+        format!(
+            "(call $cells-open (i32.const 0) (i32.const 0) (i32.const 0) (i32.const {at}) (i32.const {length}) (i32.const 512))
+             (call $cell-set (i32.load (i32.const 520)) (i32.const 0) (i32.const 0)
+               (i32.const 131072) (i32.const 500005) (i32.const 512))"
+        )
+    };
+    // The head of a list of 500,000 items, and so many times 1.
+    let code = format!(
+        "(call $grow (i32.const 10)) (i32.store8 (i32.const 131072) (i32.const 0x9a))
+         (i32.store (i32.const 131073) (i32.const 0x20a10700))
+         (memory.fill (i32.const 131077) (i32.const 1) (i32.const 500000)) {}{}{}",
+        set(64, 3),
+        set(67, 3),
+        set(70, 4)
+    );
+    raw::charm(&[
+        ("in module", &format!("(data (i32.const 1024) \"{bytes}\")")),
+        ("(i32.store (i32.const 16) (i32.const 300))", "(i32.store (i32.const 16) (i32.const 1024))"),
+        ("(i32.const 25)", &format!("(i32.const {length})")),
+        ("in handle", &code),
+    ])
+}
+
+/// A5: what a turn leaves written is checked from its own fuel, and others run between two cells.
+#[tokio::test(flavor = "current_thread")]
+async fn written_cells_are_checked_from_the_fuel_of_the_turn_and_in_slices() {
+    for (fuel_max, outcome) in [(15_000_000, Outcome::Faulted), (60_000_000, Outcome::Committed)] {
+        let env = Untimed::new();
+        // The guest itself takes less than a slice; the check of a cell takes less too.
+        let limits = Limits { fuel_max, fuel_slice: 16_000_000, ..Limits::default() };
+        let host = builder().env(env.clone()).limits(limits).open().await.unwrap();
+        let evil = host.install(Charm::new("evil", large_writer())).await.unwrap();
+        let before = env.looks.load(Ordering::Relaxed);
+        let receipt = host.request(NewEvent::new(evil, "run", value(json!(1)))).await.unwrap();
+        let slices = (env.looks.load(Ordering::Relaxed) - before) / 2;
+        assert_eq!(receipt.outcome, outcome, "{receipt:?}");
+        match outcome {
+            Outcome::Committed => assert!(slices > 3, "{slices} slices"),
+            _ => assert_eq!(receipt.message, Some(format!("over fuel-max {fuel_max}"))),
+        }
     }
 }

@@ -5,6 +5,7 @@ use wasmtime::component::ResourceTableError;
 use super::{CallError, called};
 use crate::{
     cell::CellId,
+    cost,
     descriptor::{check_tag, wanted},
     did::Did,
     guest::{
@@ -36,6 +37,7 @@ fn page(page: &Page) -> Result<(usize, Option<Did>), Refusal> {
 impl Ctx {
     /// Opens the handles of one charm, all or none; none when they are more than a turn may hold.
     fn offer(&mut self, owner: Did, cells: &Asked, streams: &Asked) -> Result<Option<Found>, CallError> {
+        self.charge(cost::DID_SHOWN + (cells.len() + streams.len()) as u64 * cost::HANDLE);
         let mut found = Found { owner: owner.to_string(), cells: Vec::new(), streams: Vec::new() };
         let opened = (|| {
             for (name, _) in cells {
@@ -66,12 +68,17 @@ impl Ctx {
 impl discovery::Host for Ctx {
     fn wish(&mut self, tag: String, wanted: Wanted, asked_page: Page) -> Result<Offers, CallError> {
         called("discovery.wish");
+        let parsed =
+            |one: &Declaration| cost::WANTED + cost::copied(one.name.len()) + one.shape.len() as u64 * cost::SHAPE_BYTE;
+        let parsed = wanted.cells.iter().chain(&wanted.streams).map(parsed).sum::<u64>();
+        self.charge(cost::CALL + cost::WISH + cost::copied(tag.len()) + parsed);
         check_tag(&tag).map_err(Refusal::Invalid)?;
         let asked_bytes = |list: &[Declaration]| list.iter().map(|one| one.shape.len()).sum::<usize>();
         if asked_bytes(&wanted.cells) + asked_bytes(&wanted.streams) > WISH_BYTES_MAX {
             return Err(Refusal::limit("wish-bytes-max", WISH_BYTES_MAX).into());
         }
         let (cells, streams) = (asked("cell", &wanted.cells)?, asked("stream", &wanted.streams)?);
+        self.charge(asked_page.cursor.as_ref().map_or(0, |cursor| cost::DID_READ + cost::copied(cursor.len())));
         let (limit, after) = page(&asked_page)?;
         let (owners, mut next) = self.tx()?.wish(&tag, &cells, &streams, after, limit);
         let mut offers: Vec<Found> = Vec::with_capacity(owners.len());

@@ -4,6 +4,7 @@ use wasmtime::component::Resource;
 
 use super::{CallError, called, owner};
 use crate::{
+    cost,
     guest::{
         bindings::charm::host::streams,
         ctx::{Ctx, StreamHandle},
@@ -14,6 +15,7 @@ use crate::{
 impl streams::Host for Ctx {
     fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<StreamHandle>, CallError> {
         called("streams.open");
+        self.charge(cost::CALL + cost::HANDLE);
         let owner = owner(self, named)?;
         let name = guest_name(&name)?;
         Ok(self.table.push(StreamHandle { owner, name })?)
@@ -26,6 +28,7 @@ impl streams::Host for Ctx {
         options: streams::SendOptions,
     ) -> Result<String, CallError> {
         called("streams.send");
+        self.charge(cost::CALL);
         let streams::SendOptions { on_commit, deliver_after, expires_at } = options;
         for (option, name) in [(deliver_after, "deliver-after"), (expires_at, "expires-at")] {
             if option.is_some() {
@@ -42,16 +45,19 @@ impl streams::Host for Ctx {
 impl streams::HostStream for Ctx {
     fn owner(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<String> {
         called("streams.owner");
+        self.charge(cost::CALL + cost::DID_SHOWN);
         Ok(self.table.get(&handle)?.owner.to_string())
     }
 
     fn name(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<String> {
         called("streams.name");
+        self.charge(cost::CALL);
         Ok(self.table.get(&handle)?.name.to_string())
     }
 
     fn drop(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<()> {
         called("streams.drop");
+        self.charge(cost::CALL + cost::HANDLE);
         self.table.delete(handle)?;
         Ok(())
     }
