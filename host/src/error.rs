@@ -1,62 +1,6 @@
 //! What an embedder can get back, by operation. Texts are bounded and hold no values (T7).
 
-use std::{borrow::Cow, path::Path};
-
-use crate::{did::Did, event::EventId, limits::MESSAGE_BYTES_MAX, store::StoreError, value::Mismatch};
-
-/// Cuts `text` to at most `bytes_max` bytes at a character boundary and escapes control characters.
-pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
-    let clean = if text.chars().any(char::is_control) {
-        let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
-        // One character escapes to at most 10 bytes: no need to look at more input than could remain.
-        Cow::Owned(text.chars().take(bytes_max + 1).map(escape).collect())
-    } else {
-        Cow::Borrowed(text)
-    };
-    if clean.len() <= bytes_max {
-        return clean;
-    }
-    let mut end = bytes_max.saturating_sub('…'.len_utf8());
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    Cow::Owned(format!("{}…", &clean[..end]))
-}
-
-/// Returns a file's name for an error, without control characters; of a long one its end, which says most.
-pub(crate) fn shown(file: &Path) -> String {
-    const FILE_BYTES_MAX: usize = 512;
-    let text = file.display().to_string();
-    let mut start = text.len().saturating_sub(FILE_BYTES_MAX / 2);
-    let text = if text.len() <= FILE_BYTES_MAX {
-        text
-    } else {
-        while !text.is_char_boundary(start) {
-            start += 1;
-        }
-        format!("…{}", &text[start..])
-    };
-    clip(&text, FILE_BYTES_MAX).into_owned()
-}
-
-/// Cuts the text of a receipt: to `MESSAGE_BYTES_MAX`, and so that the receipt stays below 2 KiB as JSON too, where
-/// a quote and a backslash take two bytes (T7).
-pub(crate) fn clip_message(text: &str) -> Cow<'_, str> {
-    const JSON_BYTES_MAX: usize = 1_792;
-    let text = clip(text, MESSAGE_BYTES_MAX);
-    let json = |c: char| c.len_utf8() + usize::from(matches!(c, '"' | '\\'));
-    if text.chars().map(json).sum::<usize>() <= JSON_BYTES_MAX {
-        return text;
-    }
-    let cut = '…'.len_utf8();
-    let (mut bytes, mut json_bytes) = (MESSAGE_BYTES_MAX - cut, JSON_BYTES_MAX - cut);
-    let fits = |c: &char| {
-        let left = bytes.checked_sub(c.len_utf8()).zip(json_bytes.checked_sub(json(*c)));
-        left.map(|left| (bytes, json_bytes) = left).is_some()
-    };
-    let kept: String = text.chars().take_while(fits).collect();
-    Cow::Owned(kept + "…")
-}
+use crate::{did::Did, event::EventId, store::StoreError, text::clip, value::Mismatch};
 
 /// The host has stopped, or cannot make anything durable now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,7 +13,7 @@ mod ctx;
 mod engine;
 mod fault;
 mod load;
-
+mod log;
 mod wasi;
 
 pub use code::compile_into;

@@ -21,9 +21,9 @@ use tokio::{
 
 use crate::{
     env::Env,
-    error::{clip, shown},
     guest::{LoadError, Scratch, compile_into},
     limits::{Limits, MESSAGE_BYTES_MAX},
+    text::{clip, shown},
 };
 
 /// The first argument of a process that is to compile.

@@ -14,7 +14,7 @@ use crate::{
     did::Did,
     directory::{Entry, Names, Rights},
     env::{Env, SystemEnv},
-    error::{InstallError, OpenError, ReadError, SendError, Unavailable, clip},
+    error::{InstallError, OpenError, ReadError, SendError, Unavailable},
     event::{Event, EventId},
     guest::{Guests, LoadError, Prepared, open_code_cache},
     helper::Compiler,
@@ -26,6 +26,7 @@ use crate::{
     receipt::Receipt,
     scheduler::Scheduler,
     store::{DeadLetter, MemoryStore, SpaceRow, Store, StoreError},
+    text::clip,
     turn::Stage,
     tx::{Committer, Refused},
     value::Value,
@@ -312,7 +313,7 @@ impl Host {
             return Err(InstallError::OtherComponent { charm: name, wanted, found });
         }
         self.known(&name, pinned)?;
-        let loaded = self.load(component, hash).await;
+        let loaded = self.load(&name, component, hash).await;
         let (prepared, descriptor) = loaded.map_err(|error| load_error(name.clone(), error))?;
         let _installing = self.installing.lock().await;
         let known = self.known(&name, pinned)?;
@@ -354,9 +355,9 @@ impl Host {
         }
     }
 
-    async fn load(&self, bytes: Vec<u8>, hash: [u8; 32]) -> Result<(Prepared, Descriptor), LoadError> {
+    async fn load(&self, name: &str, bytes: Vec<u8>, hash: [u8; 32]) -> Result<(Prepared, Descriptor), LoadError> {
         let component = self.stage.guests.compile(bytes, hash).await?;
-        self.stage.guests.load(&component).await
+        self.stage.guests.load(name, &component).await
     }
 
     /// Replaces what a charm, or someone outside, may do with charms. Takes effect with the next turn;

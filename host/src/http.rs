@@ -269,7 +269,7 @@ pub fn origin(url: &str) -> Result<String, String> {
 /// no URL.
 pub(crate) fn shown(url: &str) -> Option<String> {
     let origin = reqwest::Url::parse(url).ok().filter(|url| url.has_host())?.origin();
-    Some(crate::error::clip(&origin.ascii_serialization(), 128).into_owned())
+    Some(crate::text::clip(&origin.ascii_serialization(), 128).into_owned())
 }
 
 fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Result<&'a HttpGrant, FetchError> {
@@ -303,7 +303,7 @@ fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Res
         if !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
             return invalid(format!(
                 "header {} has a value that is not printable ASCII",
-                crate::error::clip(&lower, 64)
+                crate::text::clip(&lower, 64)
             ));
         }
     }
@@ -313,6 +313,6 @@ fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Res
     }
     let covers = |grant: &&HttpGrant| grant.origin == origin && grant.methods.contains(method);
     grants.iter().find(covers).ok_or_else(|| {
-        FetchError::Http(HttpError::Denied(crate::error::clip(&format!("{method} {origin}"), 256).into_owned()))
+        FetchError::Http(HttpError::Denied(crate::text::clip(&format!("{method} {origin}"), 256).into_owned()))
     })
 }

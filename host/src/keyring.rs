@@ -12,10 +12,7 @@ use std::{
 use ed25519_dalek::{Signer, SigningKey};
 use zeroize::Zeroizing;
 
-use crate::{
-    did::Did,
-    error::{KeyError, shown},
-};
+use crate::{did::Did, error::KeyError, text::shown};
 
 /// Makes keys and signs with them. Secrets never leave it.
 pub trait Keyring: Send + Sync + 'static {

@@ -23,6 +23,8 @@ pub const WISH_BYTES_MAX: usize = 16 << 10;
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// Longest fault text that a guest chose, in bytes: panics can carry anything.
 pub const PANIC_BYTES_MAX: usize = 256;
+/// What a line of log costs of `log-bytes-max` beside its text, in bytes: its time, level, charm and event.
+pub const LOG_LINE_BYTES: usize = 64;
 /// Longest event id that a sender outside may supply, in bytes (S9).
 pub const SUPPLIED_ID_BYTES_MAX: usize = 128;
 /// Most declarations and tags of one charm: `wish` looks through all of them.
@@ -93,7 +95,7 @@ pub struct Limits {
     pub space_bytes_max: usize,
     /// Dead letters kept for one charm; the oldest goes first (its receipt stays).
     pub dead_letters_max: usize,
-    /// Text that one turn may log, in bytes.
+    /// What one attempt at a turn may log, in bytes; a line costs `LOG_LINE_BYTES` more than its text. The rest is cut.
     pub log_bytes_max: usize,
     /// HTTP requests of a turn.
     pub http_requests_max: usize,

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use crate::{
     did::Did,
     directory::{Names, Rights},
-    error::{InstallError, clip, shown},
+    error::InstallError,
     host::{Charm, Host},
     http::HttpGrant,
+    text::{clip, shown},
 };
 
 /// Largest manifest, in bytes.

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_unprintable;
+
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Segment {
@@ -41,7 +43,7 @@ fn is_plain(key: &str) -> bool {
     !key.is_empty()
         && !key.bytes().all(|b| b.is_ascii_digit())
         && !key.contains(['/', '\''])
-        && !key.chars().any(char::is_control)
+        && !key.chars().any(is_unprintable)
 }
 
 impl fmt::Display for Segment {
@@ -53,7 +55,7 @@ impl fmt::Display for Segment {
                 let quoted: String = key
                     .replace('\'', "''")
                     .chars()
-                    .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+                    .flat_map(|c| if is_unprintable(c) { c.escape_default().collect() } else { vec![c] })
                     .collect();
                 write!(f, "/'{quoted}'")
             }

@@ -29,6 +29,7 @@ use crate::{
     http::{Outbound, Transport},
     receipt::Outcome,
     store::Queued,
+    text::{clean, clip_message},
     tx::{Cause, Committer, Failure, Transaction, Tries},
 };
 
@@ -71,7 +72,7 @@ impl Turn {
 
     fn span(&self, name: &str) -> tracing::Span {
         let event = &self.queued.event;
-        tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = event.stream)
+        tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = %clean(&event.stream))
     }
 }
 
@@ -128,7 +129,7 @@ impl Stage {
     ) -> Result<Option<Wait>, Unavailable> {
         let queued = turn.queued.clone();
         let settle = |outcome, message: &str| {
-            tracing::info!(%outcome, message, "settled");
+            tracing::info!(%outcome, why = %clip_message(message), "settled");
             self.committer.settle(&queued, outcome, message).map(|()| None)
         };
         if !charm.entry.descriptor.streams.contains_key(&queued.event.stream) {

@@ -325,7 +325,7 @@ impl Transaction {
         if own.and_then(|entry| entry.descriptor.streams.get(stream)).is_some_and(|declared| declared.receipts) {
             Ok(OnCommit { stream: stream.to_owned(), tag })
         } else {
-            Err(Refusal::NoSuchStream { owner: self.writer, name: crate::error::clip(stream, 256).into_owned() })
+            Err(Refusal::NoSuchStream { owner: self.writer, name: crate::text::clip(stream, 256).into_owned() })
         }
     }
 

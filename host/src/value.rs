@@ -163,7 +163,7 @@ pub(crate) fn beginning(bytes_max: usize, write: impl FnOnce(&mut dyn fmt::Write
     let mut beginning = Beginning { text: String::new(), bytes_max };
     // An error only says that this is long enough.
     let _ = write(&mut beginning);
-    crate::error::clip(&beginning.text, bytes_max).into_owned()
+    crate::text::clip(&beginning.text, bytes_max).into_owned()
 }
 
 #[cfg(test)]

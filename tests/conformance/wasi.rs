@@ -143,6 +143,35 @@ async fn standard_output_has_the_bound_of_the_log() {
     assert!(!lines.iter().any(|line| line.contains("the second line")), "{lines:?}");
 }
 
+/// A5 (X14): a charm that prints more than the log holds is cut and goes on: 4 MiB of line ends are a few lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_that_prints_without_end_is_cut_and_commits() {
+    let logs = Logs::capture();
+    let host = open(builder()).await;
+    // Writes 4 KiB of line ends a thousand times; any write that fails is a trap.
+    let one = "(call $write (local.get $stream) (i32.const 512) (i32.const 31) (i32.const 160))";
+    let many = format!(
+        "(memory.fill (i32.const 12288) (i32.const 10) (i32.const 4096))
+        (loop $again
+          (call $write (local.get $stream) (i32.const 12288) (i32.const 4096) (i32.const 160))
+          (if (i32.load8_u (i32.const 160)) (then unreachable))
+          (i32.store (i32.const 8192) (i32.add (i32.load (i32.const 8192)) (i32.const 1)))
+          (br_if $again (i32.lt_u (i32.load (i32.const 8192)) (i32.const 1000))))
+        {one}"
+    );
+    assert!(PLAIN.contains(one));
+    let charm = host.install(Charm::new("endless", PLAIN.replace(one, &many).into())).await.unwrap();
+    let receipt = ask(&host, charm, "print").await;
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    let lines = logs.lines(&receipt.id.to_string());
+    let guest = || lines.iter().filter(|line| line.contains("charm::guest"));
+    let logged = Limits::default().log_bytes_max / LOG_LINE_BYTES;
+    assert_eq!(guest().count(), logged + 1);
+    let cut: Vec<_> = guest().filter(|line| line.contains("log-bytes-max reached")).collect();
+    assert_eq!(cut.len(), 1);
+    assert!(cut[0].contains(&format!("{} lines", 4096 * 1000 + 2 - logged)), "{}", cut[0]);
+}
+
 /// A1: a timer would never fire while the turn's clock stands still: asking for one ends the turn at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_on_a_clock_is_a_fault() {

@@ -1,10 +1,10 @@
 //! Logs: what the host and its charms say, on standard error.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, Write, stderr};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::{Globals, failure::Failure};
+use crate::{Globals, failure::Failure, output::clean};
 
 /// Starts logging as `--log` or `CHARM_LOG` says: lines for people, or with `--json` one object a line.
 ///
@@ -13,11 +13,35 @@ use crate::{Globals, failure::Failure};
 pub fn start(globals: &Globals) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&globals.log)
         .map_err(|_| Failure::usage("--log is not a filter: write a level like debug, or charm_host=debug,warn"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let colours = !globals.json && stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines { colours });
     if globals.json {
         subscriber.json().init();
     } else {
-        subscriber.with_ansi(stderr().is_terminal()).init();
+        subscriber.with_ansi(colours).init();
     }
     Ok(())
+}
+
+/// Standard error, a line at a time. The host cleans what guests say; libraries below it may quote them too.
+struct Lines {
+    /// The formatter's own escapes pass.
+    colours: bool,
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end_matches('\n');
+        let clean = match self.colours {
+            true => text.split('\u{1b}').map(clean).collect::<Vec<_>>().join("\u{1b}"),
+            false => clean(text),
+        };
+        stderr().write_all((clean + "\n").as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stderr().flush()
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
 };
 
+use charm_host::is_unprintable;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -65,16 +66,14 @@ impl Output {
     }
 }
 
-/// Escapes what could steer a terminal or turn the direction of its text. In JSON text, where such characters
-/// stand only in strings, the escapes are JSON's own.
+/// Escapes what is not printable, as JSON does: in JSON text such characters stand only in strings.
 pub fn clean(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
-        if steers(c) {
-            let _ = write!(clean, "\\u{:04x}", c as u32);
+        if is_unprintable(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(clean, "\\u{unit:04x}");
+            }
         } else {
             clean.push(c);
         }
@@ -106,6 +105,14 @@ mod tests {
     #[test]
     fn nothing_that_steers_a_terminal_passes() {
         assert_eq!(clean("a\u{1b}[31m\n\u{9b}2J\u{202e}é"), "a\\u001b[31m\\u000a\\u009b2J\\u202eé");
+    }
+
+    #[test]
+    fn cleaned_json_is_the_same_json() {
+        let text = "\u{202e}\u{2028}\u{61c}\u{feff}\u{e0041}\u{85}\u{7f} é\"\\";
+        let json = clean(&serde_json::to_string(text).expect("JSON"));
+        assert!(!json.chars().any(is_unprintable), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).expect(&json), text);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     cost,
-    error::clip,
     path::{Path, Segment},
+    text::clip,
     tx::Refusal,
 };
 

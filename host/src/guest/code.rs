@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     env::Env,
-    error::clip,
     helper::{self, Compiler},
     limits::Limits,
     record::Hash,
+    text::clip,
 };
 
 /// How often a component is compiled before the host gives up to find it in the cache: others may tidy there.

@@ -8,10 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{
-    error::{OpenError, shown},
-    limits::CODE_CACHE_BYTES_MAX,
-};
+use crate::{error::OpenError, limits::CODE_CACHE_BYTES_MAX, text::shown};
 
 /// Where the engine's cache keeps its entries: a folder in here for each version of the engine.
 const ENTRIES: &str = "modules";

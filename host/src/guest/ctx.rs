@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 
-use super::{budget::Account, calls::CallError, wasi::Wasi};
+use super::{
+    budget::Account,
+    calls::CallError,
+    log::{Log, Speaker},
+    wasi::Wasi,
+};
 use crate::{
     cell::CellId,
     cost,
     did::Did,
     event::EventId,
     http::Outbound,
-    limits::{Limits, MESSAGE_BYTES_MAX, PANIC_BYTES_MAX},
+    limits::{Limits, PANIC_BYTES_MAX},
+    text::clip,
     tx::Transaction,
 };
 
@@ -53,12 +59,8 @@ pub struct Ctx {
     pub table: ResourceTable,
     /// State of the turn's random sequence.
     pub random: u64,
-    /// Bytes of log left.
-    pub log_left: usize,
-    /// Lines of log so far.
-    pub lines: usize,
-    /// Lines that the turn has told before it waited: they are not told again.
-    pub told: usize,
+    /// What the guest says.
+    pub log: Log,
     /// What the guest said before it trapped.
     pub panic: Option<String>,
     /// What its host calls cost.
@@ -74,7 +76,7 @@ pub struct Ctx {
 
 impl Ctx {
     /// Returns the state of an instance that may do nothing but log.
-    pub fn bare(limits: Arc<Limits>) -> Ctx {
+    pub fn bare(limits: Arc<Limits>, speaker: Speaker) -> Ctx {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
         Ctx {
@@ -83,9 +85,7 @@ impl Ctx {
             facts: None,
             table,
             random: 0,
-            log_left: limits.log_bytes_max,
-            lines: 0,
-            told: 0,
+            log: Log::new(speaker, limits.log_bytes_max),
             panic: None,
             account: Account::default(),
             over: None,
@@ -98,8 +98,8 @@ impl Ctx {
 
     /// Returns the state of an instance that handles an event.
     pub fn turn(limits: Arc<Limits>, tx: Transaction, outbound: Outbound, facts: Facts) -> Ctx {
-        let random = facts.seed;
-        Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..Ctx::bare(limits) }
+        let (random, speaker) = (facts.seed, Speaker::Turn(facts.charm, facts.event));
+        Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..Ctx::bare(limits, speaker) }
     }
 
     /// Adds to what the present host call costs.
@@ -151,40 +151,14 @@ impl Ctx {
         bits ^ (bits >> 31)
     }
 
-    /// Logs a guest's text as far as its budget goes.
-    pub fn log(&mut self, level: tracing::Level, text: &str) {
-        if self.log_left == 0 {
-            return;
-        }
-        let text = crate::error::clip(text, MESSAGE_BYTES_MAX.min(self.log_left));
-        self.log_left = self.log_left.saturating_sub(text.len());
-        self.lines += 1;
-        if self.lines <= self.told {
-            return;
-        }
-        // The turn's span says which charm and which event.
-        match level {
-            tracing::Level::ERROR => tracing::error!(target: "charm::guest", "{text}"),
-            tracing::Level::WARN => tracing::warn!(target: "charm::guest", "{text}"),
-            tracing::Level::INFO => tracing::info!(target: "charm::guest", "{text}"),
-            _ => tracing::debug!(target: "charm::guest", "{text}"),
-        }
-        if self.log_left == 0 {
-            tracing::warn!(target: "charm::guest", "log-bytes-max reached: the rest of this turn's log is dropped");
-        }
-    }
-
-    /// Logs what the guest wrote to the output of WASI.
-    pub fn flush_output(&mut self) {
-        let Some(output) = self.wasi.as_ref().map(|wasi| wasi.output()) else { return };
-        for line in output.lines() {
-            self.log(tracing::Level::INFO, line);
-        }
+    /// Gives the guest what it imports of WASI.
+    pub fn give_wasi(&mut self, time_ms: u64, seed: u64) {
+        self.wasi = Some(Wasi::new(time_ms, seed, self.log.output()));
     }
 
     /// Keeps the text of a panic for the diagnosis.
     pub fn panicked(&mut self, text: &str) {
-        self.panic = Some(crate::error::clip(text, PANIC_BYTES_MAX).into_owned());
+        self.panic = Some(clip(text, PANIC_BYTES_MAX).into_owned());
     }
 }
 

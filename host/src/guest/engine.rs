@@ -19,11 +19,11 @@ use super::{
 use crate::{
     cost,
     env::Env,
-    error::clip,
     helper::Compiler,
     http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
     store::Queued,
+    text::clip,
     tx::Transaction,
 };
 
@@ -104,25 +104,25 @@ impl Guests {
         told: usize,
         queued: &Queued,
     ) -> End {
-        let wasi = prepared.wasi.then(|| wasi::Wasi::new(facts.time_ms, facts.seed));
+        let (time_ms, seed) = (facts.time_ms, facts.seed);
         let mut ctx = Ctx::turn(self.limits.clone(), tx, outbound, facts);
-        (ctx.wasi, ctx.told) = (wasi, told);
+        ctx.log.told = told;
+        if prepared.wasi {
+            ctx.give_wasi(time_ms, seed);
+        }
         let (mut store, on_thread) = self.store(ctx);
         let (result, misfit) = on_thread.run(self.turn(prepared, &mut store, queued)).await;
         // Without fuel it asks for nothing more.
         if result.as_ref().is_err_and(|error| !error.is::<Trap>()) && store.data().waits() {
-            // What it wrote to the output of WASI is told at the end.
-            let Ctx { lines, outbound, .. } = store.into_data();
-            let (outbound, told) = (outbound.unwrap_or_default(), lines.max(told));
+            let Ctx { log, outbound, .. } = store.into_data();
+            let (outbound, told) = (outbound.unwrap_or_default(), log.wait());
             return End { outcome: Outcome::Waits, outbound, told };
         }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
             Ok(_) => None,
         };
-        let mut ctx = store.into_data();
-        ctx.flush_output();
-        let Ctx { tx, outbound, .. } = ctx;
+        let Ctx { tx, outbound, .. } = store.into_data();
         let outcome = match (result, fault, tx) {
             (_, _, Some(tx)) if tx.is_lost() => Outcome::Lost,
             (Ok(Err(text)), ..) => Outcome::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),

@@ -3,7 +3,7 @@
 use wasmtime::{Store, Trap, component::ResourceTableError};
 
 use super::ctx::Ctx;
-use crate::{error::clip, limits::Limits};
+use crate::{limits::Limits, text::clip};
 
 /// A failure that the guest caused. Its turn leaves nothing behind (T6).
 #[derive(Clone, Debug, PartialEq, Eq)]

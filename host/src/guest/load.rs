@@ -7,9 +7,10 @@ use super::{
     bindings::{Charm, CharmPre},
     ctx::Ctx,
     engine::Guests,
+    log::Speaker,
     wasi,
 };
-use crate::{descriptor::Descriptor, error::clip, record::Hash};
+use crate::{descriptor::Descriptor, record::Hash, text::clip};
 
 /// What the interfaces of the world are named after.
 const PACKAGE: &str = "charm:host/";
@@ -64,11 +65,11 @@ impl Guests {
         self.code.component(&*self.env, bytes.into(), hash).await
     }
 
-    /// Checks and links a component, and asks it what it is.
+    /// Checks and links the component of a charm of this name, and asks it what it is.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn load(&self, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
+    pub async fn load(&self, name: &str, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
         let mut wasi = false;
         for (import, _) in component.component_type().imports(self.code.engine()) {
             match interface(import) {
@@ -86,7 +87,7 @@ impl Guests {
         })?;
         let pre = CharmPre::new(pre).map_err(|error| LoadError::World(text(&error)))?;
         let prepared = Prepared { pre, wasi };
-        let descriptor = self.describe(&prepared).await?;
+        let descriptor = self.describe(name, &prepared).await?;
         Ok((prepared, descriptor))
     }
 
@@ -114,10 +115,12 @@ impl Guests {
         Ok(())
     }
 
-    async fn describe(&self, prepared: &Prepared) -> Result<Descriptor, LoadError> {
+    async fn describe(&self, name: &str, prepared: &Prepared) -> Result<Descriptor, LoadError> {
         let _slot = self.describing.lock().await;
-        let mut ctx = Ctx::bare(self.limits.clone());
-        ctx.wasi = prepared.wasi.then(|| wasi::Wasi::new(0, 0));
+        let mut ctx = Ctx::bare(self.limits.clone(), Speaker::Describe(name.to_owned()));
+        if prepared.wasi {
+            ctx.give_wasi(0, 0);
+        }
         let (mut store, on_thread) = self.store(ctx);
         let instance = match on_thread.run(prepared.pre.instance_pre().instantiate_async(&mut store)).await {
             Ok(instance) => instance,

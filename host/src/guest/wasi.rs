@@ -5,10 +5,13 @@
 
 use std::{
     convert::Infallible,
+    io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -16,21 +19,21 @@ use rand::{SeedableRng, TryRng, rngs::StdRng};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{
     HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
-    cli::{WasiCli, WasiCliView as _},
+    cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _},
     clocks::{WasiClocks, WasiClocksView as _},
     p2::{
-        DynPollable,
+        DynPollable, OutputStream, Pollable, StreamError,
         bindings::{cli, clocks, random},
-        pipe::MemoryOutputPipe,
     },
     random::WasiRandom,
 };
-use wasmtime_wasi_io::bindings::wasi::io;
+use wasmtime_wasi_io::{bindings::wasi::io as wasi_io, bytes::Bytes};
 
-use super::ctx::Ctx;
+use super::{ctx::Ctx, log::Output};
 use crate::cost;
 
-const OUTPUT_BYTES_MAX: usize = 16 << 10;
+/// What one write may hold, in bytes; a guest with more to say writes again.
+const WRITE_BYTES_MAX: usize = 64 << 10;
 const SERVED: [&str; 11] = [
     "wasi:clocks/monotonic-clock",
     "wasi:clocks/wall-clock",
@@ -53,7 +56,6 @@ pub fn serves(import: &str) -> bool {
 /// The WASI state of one turn.
 pub struct Wasi {
     ctx: WasiCtx,
-    output: MemoryOutputPipe,
     /// Bytes of randomness given out since that was last asked.
     random: Arc<AtomicU64>,
 }
@@ -104,10 +106,9 @@ impl HostMonotonicClock for Still {
 }
 
 impl Wasi {
-    /// Returns the state for a turn at `time_ms` with `seed`.
-    pub fn new(time_ms: u64, seed: u64) -> Box<Wasi> {
+    /// Returns the state for a turn at `time_ms` with `seed`; what the guest prints goes to `output`.
+    pub fn new(time_ms: u64, seed: u64, output: Output) -> Box<Wasi> {
         let time = Duration::from_millis(time_ms);
-        let output = MemoryOutputPipe::new(OUTPUT_BYTES_MAX);
         let random = Arc::new(AtomicU64::new(0));
         let counted = |seed| Counted { random: StdRng::seed_from_u64(seed), bytes: random.clone() };
         let ctx = WasiCtx::builder()
@@ -118,26 +119,73 @@ impl Wasi {
             .insecure_random_seed(u128::from(seed))
             .max_random_size(64 << 10)
             .stdout(output.clone())
-            .stderr(output.clone())
+            .stderr(output)
             .build();
-        Box::new(Wasi { ctx, output, random })
+        Box::new(Wasi { ctx, random })
     }
 
     /// Returns the bytes of randomness given out since this was last asked.
     pub fn take_random(&self) -> u64 {
         self.random.swap(0, Ordering::Relaxed)
     }
+}
 
-    /// Returns what the guest has written to its output.
-    pub fn output(&self) -> String {
-        String::from_utf8_lossy(&self.output.contents()).into_owned()
+#[wasmtime_wasi::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        self.print(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> Result<usize, StreamError> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+/// Only for streams of later versions of WASI, which no charm gets.
+impl tokio::io::AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.print(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
 impl WasiView for Ctx {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.charge(cost::WASI);
-        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(0, 0));
+        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(0, 0, self.log.output()));
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
     }
 }
@@ -158,9 +206,9 @@ fn table(ctx: &mut Ctx) -> &mut ResourceTable {
 /// # Errors
 /// Never with the fixed set of names.
 pub fn add_to_linker(linker: &mut Linker<Ctx>) -> wasmtime::Result<()> {
-    io::error::add_to_linker::<Ctx, HasIo>(linker, table)?;
-    io::poll::add_to_linker::<Ctx, HasIo>(linker, table)?;
-    io::streams::add_to_linker::<Ctx, HasIo>(linker, table)?;
+    wasi_io::error::add_to_linker::<Ctx, HasIo>(linker, table)?;
+    wasi_io::poll::add_to_linker::<Ctx, HasIo>(linker, table)?;
+    wasi_io::streams::add_to_linker::<Ctx, HasIo>(linker, table)?;
     clocks::wall_clock::add_to_linker::<Ctx, WasiClocks>(linker, Ctx::clocks)?;
     clocks::monotonic_clock::add_to_linker::<Ctx, WasiClocks>(linker, Ctx::clocks)?;
     random::random::add_to_linker::<Ctx, WasiRandom>(linker, |ctx| ctx.ctx().ctx.random())?;

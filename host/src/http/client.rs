@@ -33,7 +33,7 @@ impl HttpClient {
                 .dns_resolver(Arc::new(Checked { private }))
                 .http1_only()
                 .build()
-                .map_err(|error| crate::error::clip(&error.to_string(), 256).into_owned())
+                .map_err(|error| crate::text::clip(&error.to_string(), 256).into_owned())
         };
         Ok(HttpClient { public: build(false)?, private: build(true)?, limits: limits.clone() })
     }
@@ -112,7 +112,7 @@ impl Resolve for Checked {
         let host = name.as_str().to_owned();
         let private = self.private || host == "localhost";
         Box::pin(async move {
-            let refused = |why| Refused { name: crate::error::clip(&host, 128).into_owned(), why };
+            let refused = |why| Refused { name: crate::text::clip(&host, 128).into_owned(), why };
             let found = tokio::net::lookup_host((host.as_str(), 0)).await.map_err(|_| refused("does not resolve"))?;
             let allowed: Vec<SocketAddr> = found.filter(|address| private || is_public(address.ip())).collect();
             if allowed.is_empty() {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::StoreError;
-use crate::error::shown;
+use crate::text::shown;
 
 /// The lock of one host.
 pub struct Lock {

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     did::Did,
-    error::shown,
     event::EventId,
     limits::VALUE_DEPTH_MAX,
     receipt::{Outcome, Receipt},
+    text::shown,
     value::Value,
 };
 
@@ -221,7 +221,7 @@ fn damaged(path: &str, why: String) -> StoreError {
 }
 
 fn failed(path: &str, error: rusqlite::Error) -> StoreError {
-    let text = crate::error::clip(&error.to_string(), 256).into_owned();
+    let text = crate::text::clip(&error.to_string(), 256).into_owned();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(path, text),

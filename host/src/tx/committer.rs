@@ -241,7 +241,7 @@ impl Committer {
         let charm = queued.event.to;
         let (now, at) = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state()?;
-        let message = crate::error::clip_message(message).into_owned();
+        let message = crate::text::clip_message(message).into_owned();
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
         let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();
         let seq = state.advance(&charm, usage);

@@ -2,7 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{cell::CellId, did::Did, limits::Limits, path::Path};
+use crate::{
+    cell::CellId,
+    did::Did,
+    limits::{Limits, NAME_BYTES_MAX},
+    path::Path,
+    text::clip,
+};
 
 /// A read that no longer holds. Names the place and the two revisions, never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +90,8 @@ impl fmt::Display for Cause {
         match self {
             Cause::Read(Conflict { cell, path, seen, found }) => {
                 let place = if path.is_root() { String::new() } else { format!(" at {}", crate::value::at(&path.0)) };
-                write!(
-                    f,
-                    "cell {} of {}{place} was read at revision {seen} and is at {found} now",
-                    cell.name, cell.owner
-                )
+                let (name, owner) = (clip(&cell.name, NAME_BYTES_MAX), cell.owner);
+                write!(f, "cell {name} of {owner}{place} was read at revision {seen} and is at {found} now")
             }
             Cause::Lost { max } => write!(f, "its snapshot was given back: over old-versions-bytes-max {max}"),
             Cause::Full { inbox, events, bytes } => {

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     did::Did,
-    error::clip,
     event::EventId,
     limits::NAME_BYTES_MAX,
     record::Record,
     store::{CellRow, Image, ReceiptRow, Store},
+    text::clip,
 };
 
 /// What the store did after the picture, by its log: receipts that came, dead letters that went.

@@ -17,6 +17,7 @@ mod process;
 #[path = "../raw.rs"]
 mod raw;
 mod shares;
+mod text;
 mod time;
 mod waits;
 

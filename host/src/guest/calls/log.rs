@@ -16,7 +16,7 @@ impl log::Host for Ctx {
             log::Level::Warn => tracing::Level::WARN,
             log::Level::Error => tracing::Level::ERROR,
         };
-        Ctx::log(self, level, &message);
+        self.log.line(level, &message);
         Ok(())
     }
 

@@ -196,7 +196,7 @@ impl Committer {
         self.versions.release(released);
         let _span = tracing::info_span!("commit", space = %said.charm, seq = said.seq, g = said.g).entered();
         for (id, to, stream, refused) in &said.sends {
-            let _span = tracing::debug_span!("send", event = %id, %to, stream).entered();
+            let _span = tracing::debug_span!("send", event = %id, %to, stream = %crate::text::clean(stream)).entered();
             match refused {
                 Some(outcome) => tracing::debug!(%outcome, "refused"),
                 None => tracing::debug!("queued"),
