@@ -49,6 +49,8 @@ pub struct SqliteStore {
     writer: Mutex<Writer>,
     /// All look-ups; WAL lets it read beside the writer. None where one connection is all there can be.
     reader: Option<Mutex<Connection>>,
+    /// What reads much, so that no look-up waits for it; none when read-only.
+    scanner: Option<Mutex<Connection>>,
     /// Held until the store is closed; none when read-only.
     lock: Mutex<Option<Lock>>,
 }
@@ -72,8 +74,9 @@ impl SqliteStore {
         lock::create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
-        let reader = reader(path).map_err(|error| failed(&name, error))?;
-        SqliteStore::new(name, connection, Some(reader), Some(lock))
+        let reader = || reader(path).map_err(|error| failed(&name, error));
+        let (reader, scanner) = (reader()?, reader()?);
+        SqliteStore::new(name.clone(), connection, Some(reader), Some(scanner), Some(lock))
     }
 
     /// Opens the file for one host through a virtual file system that this process has registered with SQLite
@@ -88,7 +91,7 @@ impl SqliteStore {
         let mut connection = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs).map_err(error)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(error)?;
         prepare(&mut connection, &name)?;
-        SqliteStore::new(name, connection, None, Some(Lock::none()))
+        SqliteStore::new(name, connection, None, None, Some(Lock::none()))
     }
 
     /// Opens an existing file for reading, also beside a running host. `commit` fails.
@@ -101,23 +104,25 @@ impl SqliteStore {
         let (first, second) = (reader(path).map_err(|error| failed(&name, error))?, reader(path));
         check_version(&first, &name)?;
         lock::check_mark(path, mark, last_g(&first).map_err(|error| failed(&name, error))?)?;
-        SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None)
+        SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None, None)
     }
 
     fn new(
         path: String,
         connection: Connection,
         reader: Option<Connection>,
+        scanner: Option<Connection>,
         lock: Option<Lock>,
     ) -> Result<SqliteStore, StoreError> {
-        for connection in [Some(&connection), reader.as_ref()].into_iter().flatten() {
+        for connection in [Some(&connection), reader.as_ref(), scanner.as_ref()].into_iter().flatten() {
             connection.set_prepared_statement_cache_capacity(32);
             connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(|error| failed(&path, error))?;
         }
         let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
             .map_err(|error| failed(&path, error))?;
         let writer = Writer { connection, cids: cids.into_iter().collect() };
-        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: reader.map(Mutex::new), lock: Mutex::new(lock) })
+        let (reader, scanner) = (reader.map(Mutex::new), scanner.map(Mutex::new));
+        Ok(SqliteStore { path, writer: Mutex::new(writer), reader, scanner, lock: Mutex::new(lock) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
@@ -126,6 +131,13 @@ impl SqliteStore {
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads much, beside those who look something up.
+    fn scan<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let Some(scanner) = &self.scanner else { return self.read(work) };
+        let result = work(&scanner.lock().unwrap_or_else(PoisonError::into_inner));
+        result.map_err(|error| failed(&self.path, error))
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -317,7 +329,7 @@ impl Store for SqliteStore {
                 )
                 .map_err(|error| failed(&self.path, error))?;
         }
-        self.read(|connection| {
+        self.scan(|connection| {
             // One picture, also beside a host that commits meanwhile.
             let _picture = connection.unchecked_transaction()?;
             let meta = |name: &str| {
@@ -387,7 +399,7 @@ impl Store for SqliteStore {
         let after = after.map_or(&[][..], |id| &id.0);
         let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt
                    WHERE id > ?1 ORDER BY id LIMIT ?2";
-        self.read(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
+        self.scan(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
     }
 
     fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
@@ -399,7 +411,7 @@ impl Store for SqliteStore {
         let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid)
                    WHERE g > ?1 AND (?2 IS NULL OR did = ?2) ORDER BY g LIMIT ?3";
         let space = space.map(|space| space.public_key().to_vec());
-        self.read(|connection| rows(connection, sql, params![after as i64, space, max as i64], log_entry))
+        self.scan(|connection| rows(connection, sql, params![after as i64, space, max as i64], log_entry))
     }
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
