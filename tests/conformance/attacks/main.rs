@@ -5,6 +5,7 @@
 #[path = "../by_hand.rs"]
 mod by_hand;
 mod compile;
+mod commits;
 mod components;
 mod ends;
 mod fuel;
