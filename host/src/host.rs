@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
+    aging::Aging,
     archive::{self, CellInfo, SpaceInfo, Status},
     cell::check_name,
     charms::{Charms, Installed},
@@ -146,7 +147,8 @@ impl HostBuilder {
         known.retain(|did, _| *did != host && *did != operator);
         let charms = Arc::new(Charms::new(operator, known));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
-        let stage = Arc::new(Stage { committer, guests, env, transport, places });
+        let aging = Aging::new(env.clone(), ready.clone());
+        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         let installing = tokio::sync::Mutex::new(());
         Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })

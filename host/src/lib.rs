@@ -14,6 +14,7 @@
 //! Where to read: `turn.rs` first, then one file of `guest/calls/`. Directions: `host` -> `scheduler`, `charms`
 //! -> `turn` -> `guest` -> `tx` -> `store` -> the model (`did`, `value`, `path`, `event`, `receipt`, `cell`).
 
+mod aging;
 mod archive;
 mod cell;
 mod charms;

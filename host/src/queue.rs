@@ -14,6 +14,8 @@ pub struct Ready {
     inner: Mutex<Inner>,
     wake: Notify,
     idle: Notify,
+    /// A charm is in no turn any more, or those that were held back may be asked again.
+    ended: Notify,
     closed: watch::Sender<bool>,
 }
 
@@ -38,8 +40,8 @@ struct Inner {
 
 impl Default for Ready {
     fn default() -> Ready {
-        let (inner, wake, idle) = Default::default();
-        Ready { inner, wake, idle, closed: watch::Sender::new(false) }
+        let (inner, wake, idle, ended) = Default::default();
+        Ready { inner, wake, idle, ended, closed: watch::Sender::new(false) }
     }
 }
 
@@ -111,12 +113,14 @@ impl Ready {
         if !inner.order.is_empty() {
             self.wake.notify_one();
         }
+        self.ended.notify_waiters();
     }
 
     /// The turn of a charm waits for something: it holds no worker, and the charm begins no other.
     pub fn away(&self, charm: Did) {
         let mut inner = self.inner();
         inner.away.insert(charm);
+        self.ended.notify_waiters();
         self.tell_idle(&inner);
     }
 
@@ -125,10 +129,37 @@ impl Ready {
         let mut inner = self.inner();
         let came = inner.running.remove(&charm).unwrap_or(false);
         inner.away.remove(&charm);
+        self.ended.notify_waiters();
         self.tell_idle(&inner);
         drop(inner);
         if more || came {
             self.wake(charm);
+        }
+    }
+
+    /// Brings a charm whose turn was away back as the first in line.
+    pub fn first(&self, charm: Did) {
+        let mut inner = self.inner();
+        inner.running.remove(&charm);
+        inner.away.remove(&charm);
+        self.tell_idle(&inner);
+        if inner.waiting.insert(charm) {
+            inner.order.push_front(charm);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Completes when none of those charms is in a turn that holds a worker.
+    pub async fn at_rest(&self, charms: impl Fn(&Did) -> bool) {
+        loop {
+            let ended = self.ended.notified();
+            {
+                let inner = self.inner();
+                if !inner.running.keys().any(|charm| !inner.away.contains(charm) && charms(charm)) {
+                    return;
+                }
+            }
+            ended.await;
         }
     }
 

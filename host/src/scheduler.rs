@@ -36,8 +36,8 @@ impl Scheduler {
     }
 
     async fn work(self: Arc<Scheduler>) {
-        let committer = &self.stage.committer;
-        while let Some(charm) = self.ready.next(|charm| committer.may_begin(charm)).await {
+        let Stage { committer, aging, .. } = &*self.stage;
+        while let Some(charm) = self.ready.next(|charm| committer.may_begin(charm) && !aging.holds(charm)).await {
             let Some(turn) = self.next(&charm) else {
                 self.ready.done(charm, false);
                 continue;
@@ -79,7 +79,12 @@ impl Scheduler {
             waited = self.stage.wait(turn, wait) => waited,
         };
         let Ok(turn) = waited else { return };
+        let is_favoured = turn.as_ref().is_some_and(Turn::is_favoured);
         self.waited().extend(turn.map(|turn| (charm, turn)));
-        self.ready.done(charm, true);
+        if is_favoured {
+            self.ready.first(charm);
+        } else {
+            self.ready.done(charm, true);
+        }
     }
 }

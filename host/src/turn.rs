@@ -13,13 +13,14 @@
 //!
 //! Nothing here touches disk, network or clock but through the committer, the transport and the environment.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument;
 
 use crate::{
+    aging::{Aging, Favour},
     charms::Installed,
     did::Did,
     directory::Directory,
@@ -37,6 +38,10 @@ use crate::{
 const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
+/// Conflicts after which a turn asks that those who beat it stand back, and charms that it remembers of them.
+const FAVOUR_AFTER: u32 = 8;
+const RIVALS_MAX: usize = 16;
+
 /// What turns share.
 pub struct Stage {
     /// Orders commits.
@@ -49,6 +54,8 @@ pub struct Stage {
     pub transport: Arc<dyn Transport>,
     /// Places of turns that wait for HTTP: `waits-max`.
     pub places: Arc<Semaphore>,
+    /// Lets turns that lost often win.
+    pub aging: Arc<Aging>,
 }
 
 /// A turn between two attempts: all that it keeps.
@@ -60,6 +67,12 @@ pub struct Turn {
     told: usize,
     conflicts: Tries,
     pause: Duration,
+    /// Charms whose commits beat it.
+    rivals: BTreeSet<Did>,
+    /// How long its last attempt took.
+    last_run: Duration,
+    /// Its rivals stand back for the next attempt.
+    favour: Option<Favour>,
     /// Its place among those that wait.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -68,6 +81,11 @@ impl Turn {
     /// Returns whose turn it is.
     pub fn charm(&self) -> Did {
         self.queued.event.to
+    }
+
+    /// Returns whether others stand back for its next attempt.
+    pub fn is_favoured(&self) -> bool {
+        self.favour.is_some()
     }
 
     fn span(&self, name: &str) -> tracing::Span {
@@ -81,6 +99,8 @@ impl Turn {
 pub enum Wait {
     /// Time, after a conflict.
     Pause,
+    /// That those who beat it often stand back.
+    Favour,
     /// The answer to what its outbound has noted.
     Exchange,
 }
@@ -97,7 +117,18 @@ impl Stage {
             seed: self.committer.mint().seed(&event.id),
         };
         let outbound = Outbound::new(self.committer.limits().clone());
-        Turn { queued, facts, outbound, told: 0, conflicts: Tries::default(), pause: PAUSE_MIN, place: None }
+        Turn {
+            queued,
+            facts,
+            outbound,
+            told: 0,
+            conflicts: Tries::default(),
+            pause: PAUSE_MIN,
+            rivals: BTreeSet::new(),
+            last_run: Duration::ZERO,
+            favour: None,
+            place: None,
+        }
     }
 
     /// Takes an event to its receipt, or to what it has to wait for.
@@ -111,8 +142,10 @@ impl Stage {
         directory: Arc<Directory>,
     ) -> Result<Option<Wait>, Unavailable> {
         let (span, queued) = (turn.span(&charm.entry.name), turn.queued.clone());
-        let run = AssertUnwindSafe(self.run(turn, charm, directory)).catch_unwind().instrument(span);
-        run.await.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
+        let start = self.env.monotonic();
+        let run = AssertUnwindSafe(self.run(turn, charm, directory)).catch_unwind().instrument(span).await;
+        (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
+        run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
 
     /// A bug of the host or of the embedder, not of the charm: the turn's transaction is gone, the host serves the next.
@@ -175,7 +208,13 @@ impl Stage {
             return Err(cause.exhausted(tries, limits));
         }
         tracing::debug!(%cause, attempts = tries.attempts, "conflict: running again");
-        Ok(Some(Wait::Pause))
+        if let Cause::Read(conflict) = cause
+            && turn.rivals.len() < RIVALS_MAX
+        {
+            turn.rivals.insert(conflict.cell.owner);
+        }
+        let favour = turn.conflicts.attempts >= FAVOUR_AFTER && !turn.rivals.is_empty();
+        Ok(Some(if favour { Wait::Favour } else { Wait::Pause }))
     }
 
     /// Waits for what a turn needs before its next attempt, and returns it unless it was settled meanwhile. Holds nothing
@@ -195,6 +234,12 @@ impl Stage {
     async fn wait_for(&self, turn: &mut Turn, wait: Wait) -> Result<(), Unavailable> {
         match wait {
             Wait::Pause => self.pause(turn).await,
+            Wait::Favour => {
+                turn.favour = self.aging.favour(&turn.rivals, turn.last_run).await;
+                if turn.favour.is_none() {
+                    self.pause(turn).await;
+                }
+            }
             Wait::Exchange => {
                 if turn.place.is_none() {
                     turn.place = self.places.clone().try_acquire_owned().ok();

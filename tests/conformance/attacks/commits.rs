@@ -1,6 +1,9 @@
 //! What a transaction that reads much, or long, can do to those who commit meanwhile (A5, A6, T4).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use super::*;
 
@@ -68,4 +71,36 @@ async fn old_versions_are_bounded_and_the_turn_with_the_oldest_snapshot_runs_aga
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
     assert_eq!((host.counters().conflicts, hold.count()), (1, 2), "it ran again, once");
     assert_eq!(cell(&host, reader, "done").await, json!(true));
+}
+
+/// X15: a writer that never stops, and a reader that computes longer than the writer's turns take: after a few conflicts
+/// the writer stands back while the reader runs once more, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_always_loses_gets_its_turn() {
+    let host = host().await;
+    let (writer, reader) = pair(&host).await;
+    let (over, round) = (AtomicBool::new(false), AtomicU64::new(0));
+    let write = async || {
+        while !over.load(Ordering::Relaxed) {
+            let round = round.fetch_add(1, Ordering::Relaxed);
+            let receipt = run(&host, writer, json!([["set", "hot", [], round]])).await;
+            assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+        }
+    };
+    let read = async || {
+        let mut before = 0;
+        for turn in 0..3 {
+            // Another turn of the writer in any case: it was not held back for good.
+            until("the writer goes on", || round.load(Ordering::Relaxed) > before).await;
+            let steps =
+                json!([["get", of(writer, "hot"), []], ["repeat", 4_000, ["context"]], ["set", "turn", [], turn]]);
+            let receipt = run(&host, reader, steps).await;
+            assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+            before = round.load(Ordering::Relaxed);
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(write(), write(), write(), read());
+    let counters = host.counters();
+    assert!(counters.conflicts > 0, "the reader never lost: {counters}");
 }
