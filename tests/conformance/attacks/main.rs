@@ -4,8 +4,8 @@
 
 #[path = "../by_hand.rs"]
 mod by_hand;
-mod compile;
 mod commits;
+mod compile;
 mod components;
 mod ends;
 mod fuel;
