@@ -137,6 +137,10 @@ impl Guests {
             Ok(told) => told,
             Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &self.limits).message)),
         };
-        Descriptor::read(&told).map_err(|why| LoadError::Describe(clip(&why, 512).into_owned()))
+        // A long one takes longer than a step of the host may.
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.env.block(Box::new(move || drop(sender.send(Descriptor::read(&told))))).await;
+        let read = receiver.await.unwrap_or_else(|_| Err("the host failed to read it".to_owned()));
+        read.map_err(|why| LoadError::Describe(clip(&why, 512).into_owned()))
     }
 }

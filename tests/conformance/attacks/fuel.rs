@@ -91,7 +91,6 @@ async fn a_turn_cannot_search_a_large_value_for_ever() {
             json!(["try", ["set", "deep", wrong, 1]]),
             json!(["remove", "deep", beside]),
         ] {
-            println!("{step}");
             // 2,000 times 100,000 bytes are more than the fuel buys; ten times is not.
             let written = json!(["set", "deep", [], value]);
             is_over_fuel(&host, evil, fuel_max, json!([written, ["repeat", 2_000, step]])).await;
@@ -232,6 +231,30 @@ async fn every_host_call_costs_fuel() {
         let expected = if costs { Outcome::Faulted } else { Outcome::Committed };
         assert_eq!(receipt.outcome, expected, "{call}: {receipt:?}");
         assert_eq!(receipt.message.is_some_and(|message| message == format!("over fuel-max {fuel_max}")), costs, "{call}");
+    }
+}
+
+/// A5: the calls of WASI cost as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_wasi_cost_fuel() {
+    let fuel_max = 5_000_000;
+    let host = builder().limits(Limits { fuel_max, ..Limits::default() }).open().await.unwrap();
+    for (calls, outcome) in [(1_000, Outcome::Committed), (20_000, Outcome::Faulted)] {
+        let code = format!(
+            "(local $n i32) (local.set $n (i32.const {calls}))
+             (loop $again (drop (call $random)) (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))"
+        );
+        let import = r#"(import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+            (core func $random (canon lower (func $random "get-random-u64")))"#;
+        let changes = [
+            ("in component", import),
+            ("in module", r#"(import "wasi" "random" (func $random (result i64)))"#),
+            ("with", r#"(with "wasi" (instance (export "random" (func $random))))"#),
+            ("in handle", &*code),
+        ];
+        let evil = hostile(&host, "evil", &changes).await;
+        let receipt = host.request(NewEvent::new(evil, "run", value(json!(1)))).await.unwrap();
+        assert_eq!(receipt.outcome, outcome, "{receipt:?}");
     }
 }
 
