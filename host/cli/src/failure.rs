@@ -115,7 +115,9 @@ impl From<ManifestError> for Failure {
         match error {
             ManifestError::Install(InstallError::Store(error)) => error.into(),
             ManifestError::Install(InstallError::Unavailable(error)) => error.into(),
-            ManifestError::Install(error @ InstallError::Key { .. }) => Failure::host(error.to_string()),
+            ManifestError::Install(error @ (InstallError::Key { .. } | InstallError::Compiler { .. })) => {
+                Failure::host(error.to_string())
+            }
             ManifestError::Install(error) => Failure::new(Exit::Usage, "install", error.to_string()),
             error => Failure::new(Exit::Usage, "manifest", error.to_string().trim_end().to_owned()),
         }

@@ -8,6 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixListener, net::UnixStream},
+    path::PathBuf,
     process::{Child, Command},
 };
 
@@ -198,7 +199,7 @@ fn clients_that_are_idle_keep_nobody_out() {
     let host = Running::start(&folder, &[]);
     let connect = |number: usize| {
         let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             // Half a question is none.
             let _ = client.write_all(b"{\"op\":");
         }
@@ -279,26 +280,55 @@ fn an_integer_over_64_bits_is_refused_on_the_socket() {
     assert_eq!(host.stop("INT"), Some(0));
 }
 
+/// A host that compiles a component for minutes.
+fn compiling_host() -> (Folder, Running) {
+    let folder = Folder::new(&[], "[charm.bomb]\ncomponent = \"bomb.wat\"\n");
+    // Many blocks in one another.
+    let deep = format!("(component (core module (func {} {})))", "(block ".repeat(90_000), ")".repeat(90_000));
+    fs::write(folder.path("bomb.wat"), deep).unwrap();
+    let child = folder.command(&["run"]).env("SECRET", "sesame").spawn().unwrap();
+    let host = Running { child, lines: Vec::new() };
+    while compilers(&folder).is_empty() {
+        std::thread::yield_now();
+    }
+    (folder, host)
+}
+
+/// The processes that compile for a host in this folder.
+fn compilers(folder: &Folder) -> Vec<PathBuf> {
+    let begin = folder.path("cache/compiling-").display().to_string();
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let compiles = |process: &PathBuf| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).split('\0').any(|word| word.starts_with(&begin))
+    };
+    processes.filter(compiles).collect()
+}
+
 /// Somebody who changes their mind while charms are compiled.
 #[test]
 fn a_host_that_is_told_to_end_while_it_compiles_ends() {
     for signal in ["INT", "TERM"] {
-        let folder = Folder::new(&[], "[charm.bomb]\ncomponent = \"bomb.wat\"\n");
-        // Many blocks in one another: minutes for a compiler.
-        let deep = format!("(component (core module (func {} {})))", "(block ".repeat(90_000), ")".repeat(90_000));
-        fs::write(folder.path("bomb.wat"), deep).unwrap();
-        let child = folder.command(&["run"]).spawn().unwrap();
-        let host = Running { child, lines: Vec::new() };
-        let compiling = || {
-            let entries = fs::read_dir(folder.path("cache")).into_iter().flatten();
-            entries
-                .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("compiling-"))
-                .count()
-        };
-        while compiling() == 0 {
-            std::thread::yield_now();
-        }
+        let (folder, host) = compiling_host();
         assert_eq!(host.stop(signal), Some(0));
-        assert_eq!(compiling(), 0, "the compiler has ended");
+        assert!(compilers(&folder).is_empty(), "the compiler has ended");
+        let left = fs::read_dir(folder.path("cache")).unwrap().count();
+        assert_eq!(left, 0, "nothing half-done is left");
+    }
+}
+
+/// A compiler outlives no host, and has nothing of it.
+#[test]
+fn a_compiler_ends_with_its_host_and_inherits_nothing() {
+    let (folder, host) = compiling_host();
+    let compiler = compilers(&folder).pop().unwrap();
+    assert_eq!(fs::read(compiler.join("environ")).unwrap(), b"");
+    let open = fs::read_dir(compiler.join("fd")).unwrap().filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let inherited: Vec<_> =
+        open.filter(|file| file.starts_with(folder.0.path()) && !file.starts_with(folder.path("cache"))).collect();
+    assert!(inherited.is_empty(), "{inherited:?}");
+    assert_eq!(host.stop("KILL"), None);
+    while !compilers(&folder).is_empty() {
+        std::thread::yield_now();
     }
 }

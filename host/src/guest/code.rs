@@ -162,7 +162,11 @@ impl Code {
 
     fn keep(&self, scratch: Scratch, hash: &Hash) -> Result<(), LoadError> {
         let Some(cache) = &self.cache else { return Ok(()) };
-        scratch.keep(&cache.folder, &key(&self.engine, &stand_in(hash))).map_err(|error| unusable(&error))
+        scratch.keep(&cache.folder, &key(&self.engine, &stand_in(hash))).map_err(|error| match error.kind() {
+            // Whoever compiled it could not write it.
+            std::io::ErrorKind::NotFound => lost(),
+            _ => unusable(&error),
+        })
     }
 }
 

@@ -33,7 +33,11 @@ pub fn open(folder: &Path) -> Result<(), OpenError> {
     let mut pending = vec![(folder.to_owned(), 0)];
     while let Some((file, depth)) = pending.pop() {
         // The operator may have put a link in place of the folder, not of what is in it.
-        let found = if depth == 0 { fs::metadata(&file) } else { fs::symlink_metadata(&file) }.map_err(io(&file))?;
+        let found = match if depth == 0 { fs::metadata(&file) } else { fs::symlink_metadata(&file) } {
+            // Another host makes room there.
+            Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(io(&file))?,
+        };
         let (mode, owner) = (found.mode() & 0o777, found.uid());
         if owner != me {
             return Err(failed(&file, format!("belongs to user {owner}, the host runs as {me}: remove it")));
