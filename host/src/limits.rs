@@ -140,9 +140,10 @@ pub struct Limits {
     pub chain_burst_events: u64,
     /// A component file, in bytes. Set when the host is built.
     pub component_bytes_max: usize,
-    /// Time that a helper may take to compile a component, in milliseconds: a JavaScript engine takes half a minute.
+    /// Processor time that a helper may take to compile a component, in milliseconds: a JavaScript engine takes half a
+    /// minute. It may last four times as long on a machine that has other work.
     pub compile_ms_max: u64,
-    /// Address space of a helper, in bytes: four times what a JavaScript engine takes. Not held on every system.
+    /// Address space of a helper, in bytes: more than twice what a JavaScript engine takes. Held on Linux.
     pub compile_memory_bytes_max: usize,
     /// Code of one compiled component, in bytes: the host holds it in memory.
     pub compiled_bytes_max: usize,
@@ -195,7 +196,7 @@ impl Default for Limits {
             chain_burst_events: 1_000,
             component_bytes_max: 32 << 20,
             compile_ms_max: 120_000,
-            compile_memory_bytes_max: 2 << 30,
+            compile_memory_bytes_max: 3 << 30,
             compiled_bytes_max: 256 << 20,
             compiles_max: 2,
         }

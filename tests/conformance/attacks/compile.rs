@@ -129,7 +129,8 @@ async fn compiling_is_bounded_in_time_memory_size_and_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_install_that_is_given_up_ends_its_compiler() {
     let folder = tempfile::tempdir().unwrap();
-    let host = open(&folder, Some(helper()), Limits::default()).await;
+    let limits = Limits { compile_ms_max: 3_600_000, ..Limits::default() };
+    let host = open(&folder, Some(helper()), limits).await;
     let install = tokio::time::timeout(std::time::Duration::from_secs(600), async {
         tokio::select! {
             done = host.install(Charm::new("bomb", storm(300, 1_000))) => panic!("{done:?}"),
