@@ -27,7 +27,7 @@ const CALLS: [(&str, &str, &str, &str, &str); 14] = [
 const DROPS: [(&str, &str); 2] = [("cell-drop", "cell"), ("stream-drop", "stream")];
 
 /// What hostile charms do with an event, a number of one byte.
-pub const KINDS: [(&str, &str); 14] = [
+pub const KINDS: [(&str, &str); 21] = [
     ("trap", "unreachable"),
     ("spin", "(loop $again (br $again))"),
     ("recurse", "(call $down)"),
@@ -54,6 +54,36 @@ pub const KINDS: [(&str, &str); 14] = [
       (local.set $handle (call $stream))
       (loop $again (call $send (local.get $handle) (local.get $event) (i32.const 1))
         (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $again (i32.lt_u (local.get $i) (i32.const 3))))))"),
+    ("streams", "(loop $again (call $stream-drop (call $stream)) (br $again))"),
+    // Wishes whose shapes are as long as they may be.
+    ("wishes", "(loop $fill (i32.store8 (i32.add (i32.const 65536) (local.get $i)) (i32.const 91))
+        (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $fill (i32.lt_u (local.get $i) (i32.const 60))))
+      (loop $fill (i32.store8 (i32.add (i32.const 65536) (local.get $i)) (i32.const 32))
+        (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $fill (i32.lt_u (local.get $i) (i32.const 4000))))
+      (i32.store (i32.const 8192) (i32.const 70)) (i32.store (i32.const 8196) (i32.const 4))
+      (i32.store (i32.const 8200) (i32.const 65536)) (i32.store (i32.const 8204) (i32.const 4000))
+      (loop $again (call $find (i32.const 8192) (i32.const 1)) (br $again))"),
+    // Requests without a grant, with as many headers as fit.
+    ("headers", "(call $grow (i32.const 30)) (loop $again
+      (call $get-url (i32.const 81) (i32.const 18) (i32.const 65536) (i32.const 100000)) (br $again))"),
+    // A path as long as fits, into nothing.
+    ("paths", "(call $grow (i32.const 30)) (local.set $handle (call $cell)) (loop $again
+      (call $cell-get (local.get $handle) (i32.const 65536) (i32.const 100000) (i32.const 512)) (br $again))"),
+    // Events that are no values, as large as fits.
+    ("events", "(call $grow (i32.const 30)) (memory.fill (i32.const 65536) (i32.const 0x81) (i32.const 1000000))
+      (local.set $handle (call $stream)) (loop $again
+      (call $send (local.get $handle) (i32.const 65536) (i32.const 1000000)) (br $again))"),
+    // A value of as many items as fit, written again and again.
+    ("items", "(call $grow (i32.const 30)) (i32.store (i32.const 65536) (i32.const 0xf00f009a)) (i32.store8 (i32.const 65540) (i32.const 0xff))
+      (i32.store8 (i32.const 65536) (i32.const 0x9a)) (i32.store8 (i32.const 65537) (i32.const 0)) (i32.store8 (i32.const 65538) (i32.const 0x0f))
+      (i32.store8 (i32.const 65539) (i32.const 0xf0)) (i32.store8 (i32.const 65540) (i32.const 0))
+      (local.set $handle (call $cell)) (loop $again
+        (i32.store8 (i32.const 65541) (local.get $i)) (local.set $i (i32.and (i32.add (local.get $i) (i32.const 1)) (i32.const 15)))
+        (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 1044485) (i32.const 512))
+        (if (call $was-refused) (then unreachable))
+        (br $again))"),
+    // Lines that say nothing.
+    ("log-nothing", "(loop $again (call $log (i32.const 3) (i32.const 1024) (i32.const 0)) (br $again))"),
     ("log", "(loop $again (call $log (i32.const 3) (i32.const 1024) (i32.const 1000)) (br $again))"),
     ("talk", "(call $reject (i32.const 1024) (i32.const 65536))"),
     ("fetch", "(loop $again (call $get-url (i32.const 81) (i32.const 18) (i32.const 0) (i32.const 0)) (br $again))"),

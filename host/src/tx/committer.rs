@@ -234,6 +234,7 @@ impl Committer {
     }
 
     /// Settles an event without a transaction: a failure, or a stream that is not there (T6). It becomes a dead letter.
+    /// One that is settled already stays as it is: its turn may have panicked after its commit.
     ///
     /// # Errors
     /// When the host does not write any more.
@@ -241,6 +242,9 @@ impl Committer {
         let charm = queued.event.to;
         let (now, at) = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state()?;
+        if !state.spaces.get(&charm).is_some_and(|space| space.inbox.holds(queued)) {
+            return Ok(());
+        }
         let message = crate::text::clip_message(message).into_owned();
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
         let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();

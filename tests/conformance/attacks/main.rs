@@ -4,6 +4,7 @@
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod circles;
 mod commits;
 mod compile;
 mod components;
@@ -14,6 +15,7 @@ mod http;
 mod mix;
 mod names;
 mod neighbours;
+mod panics;
 mod process;
 #[path = "../raw.rs"]
 mod raw;

@@ -158,6 +158,12 @@ impl Inbox {
         Some(chain)
     }
 
+    /// Returns whether an event is not settled yet.
+    pub fn holds(&self, queued: &Queued) -> bool {
+        let line = self.lines.get(&queued.event.sender);
+        line.is_some_and(|line| line.index(queued.position).is_ok()) || self.held.contains_key(&queued.position)
+    }
+
     /// Takes an event out of its line until it is released or taken; those after it go on.
     #[expect(dead_code, reason = "nothing holds events yet")]
     pub fn hold(&mut self, queued: &Queued) {
