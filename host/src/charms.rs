@@ -26,9 +26,9 @@ pub struct Installed {
 impl Installed {
     /// Returns the same charm with other rights.
     pub fn with_rights(&self, rights: Rights) -> Installed {
-        let Entry { did, name, descriptor, inbox, .. } = self.entry.as_ref();
-        let (name, descriptor, inbox) = (name.clone(), descriptor.clone(), inbox.clone());
-        let entry = Arc::new(Entry { did: *did, name, descriptor, rights, inbox });
+        let Entry { did, name, descriptor, inbox, log, .. } = self.entry.as_ref();
+        let (name, descriptor, inbox, log) = (name.clone(), descriptor.clone(), inbox.clone(), log.clone());
+        let entry = Arc::new(Entry { did: *did, name, descriptor, rights, inbox, log });
         Installed { entry, prepared: self.prepared.clone(), http: self.http.clone() }
     }
 }

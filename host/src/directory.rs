@@ -11,6 +11,7 @@ use crate::{
     descriptor::Descriptor,
     did::Did,
     limits::{SHAPE_STEPS_MAX, WISH_STEPS_MAX},
+    log_share::LogShare,
     meter::Meter,
     receipt::Outcome,
     shape::Shape,
@@ -56,6 +57,8 @@ pub struct Entry {
     pub rights: Rights,
     /// How full its inbox is; shared by all pictures.
     pub inbox: Arc<Meter>,
+    /// What it has logged; shared by all pictures.
+    pub log: Arc<LogShare>,
 }
 
 /// Everyone installed at one moment.

@@ -326,7 +326,8 @@ impl Host {
         };
         self.stage.committer.health()?;
         let inbox = self.stage.committer.register(did, &name).await?;
-        let entry = Arc::new(Entry { did, name, descriptor, rights, inbox });
+        let log = self.stage.committer.log_share(&did);
+        let entry = Arc::new(Entry { did, name, descriptor, rights, inbox, log });
         Ok(Installed { entry, prepared: Arc::new(prepared), http: http.into() })
     }
 

@@ -32,6 +32,7 @@ mod host;
 mod http;
 mod keyring;
 mod limits;
+mod log_share;
 mod manifest;
 mod meter;
 mod path;
@@ -64,7 +65,7 @@ pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
 pub use limits::{
     CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, LOG_LINE_BYTES, Limits, MESSAGE_BYTES_MAX,
     NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX,
-    SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX,
+    ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX,
     WISH_STEPS_MAX,
 };
 pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};

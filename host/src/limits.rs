@@ -133,6 +133,11 @@ pub struct Limits {
     pub disk_bytes_per_second: u64,
     /// What one charm may write at once after a time of rest, in bytes: some minutes of its rate.
     pub disk_burst_bytes: u64,
+    /// What one charm may log a second in the long run, in bytes, over all its turns: nobody reads more. Lines over it are
+    /// dropped, and how many is told.
+    pub log_bytes_per_second: u64,
+    /// What one charm may log at once after a time of rest, in bytes: some minutes of its rate.
+    pub log_burst_bytes: u64,
     /// Events a second of one chain of causes: with `chain_burst_events` ahead of that, a chain is served after
     /// everybody else. It is not stopped.
     pub chain_events_per_second: u64,
@@ -192,6 +197,8 @@ impl Default for Limits {
             old_versions_bytes_max: 256 << 20,
             disk_bytes_per_second: 1 << 20,
             disk_burst_bytes: 256 << 20,
+            log_bytes_per_second: 4 << 10,
+            log_burst_bytes: 1 << 20,
             chain_events_per_second: 100,
             chain_burst_events: 1_000,
             component_bytes_max: 32 << 20,

@@ -25,7 +25,10 @@ struct Inner {
     order: VecDeque<Did>,
     /// Had their turn, and may not begin it yet: first in line after the next nudge.
     held: VecDeque<Did>,
-    /// In `order` or `held`.
+    /// Served after all in `order`; who is not in `late_now` has left.
+    late: VecDeque<Did>,
+    late_now: HashSet<Did>,
+    /// In `order`, `held` or `late`.
     waiting: HashSet<Did>,
     /// In a turn; true when new work came meanwhile.
     running: HashMap<Did, bool>,
@@ -36,6 +39,17 @@ struct Inner {
     /// How often the held ones came back.
     nudges: u64,
     closed: bool,
+}
+
+impl Inner {
+    fn next_late(&mut self) -> Option<Did> {
+        while let Some(charm) = self.late.pop_front() {
+            if self.late_now.remove(&charm) {
+                return Some(charm);
+            }
+        }
+        None
+    }
 }
 
 impl Default for Ready {
@@ -55,7 +69,7 @@ impl Ready {
         let mut inner = self.inner();
         if let Some(more) = inner.running.get_mut(&charm) {
             *more = true;
-        } else if inner.installed.contains(&charm) && inner.waiting.insert(charm) {
+        } else if inner.installed.contains(&charm) && (inner.waiting.insert(charm) || inner.late_now.remove(&charm)) {
             inner.order.push_back(charm);
             drop(inner);
             self.wake.notify_one();
@@ -69,8 +83,9 @@ impl Ready {
     }
 
     /// Returns the next charm that may begin a turn, which then counts as running; none when the host closes.
-    /// Those that may not are asked again after the next [`Ready::nudge`], before all others.
-    pub async fn next(&self, may_begin: impl Fn(&Did) -> bool) -> Option<Did> {
+    /// Those that may not are asked again after the next [`Ready::nudge`], before all others; those that are late (A6) get
+    /// their turn when nobody else is in line.
+    pub async fn next(&self, may_begin: impl Fn(&Did) -> bool, is_late: impl Fn(&Did) -> bool) -> Option<Did> {
         loop {
             let first = {
                 let mut inner = self.inner();
@@ -79,18 +94,26 @@ impl Ready {
                     self.wake.notify_one();
                     return None;
                 }
-                inner.order.pop_front().map(|charm| (charm, inner.nudges))
+                let first = inner.order.pop_front().map(|charm| (charm, false));
+                let first = first.or_else(|| inner.next_late().map(|charm| (charm, true)));
+                first.map(|(charm, waited)| (charm, waited, inner.nudges))
             };
-            let Some((charm, nudges)) = first else {
+            let Some((charm, waited, nudges)) = first else {
                 self.wake.notified().await;
                 continue;
             };
+            if !waited && is_late(&charm) {
+                let mut inner = self.inner();
+                inner.late_now.insert(charm);
+                inner.late.push_back(charm);
+                continue;
+            }
             let may = may_begin(&charm);
             let mut inner = self.inner();
             if may {
                 inner.waiting.remove(&charm);
                 inner.running.insert(charm, false);
-                if !inner.order.is_empty() {
+                if !inner.order.is_empty() || !inner.late.is_empty() {
                     self.wake.notify_one();
                 }
                 return Some(charm);

@@ -37,7 +37,9 @@ impl Scheduler {
 
     async fn work(self: Arc<Scheduler>) {
         let Stage { committer, aging, .. } = &*self.stage;
-        while let Some(charm) = self.ready.next(|charm| committer.may_begin(charm) && !aging.holds(charm)).await {
+        // Aging first: who may begin has room kept for its commit.
+        let may_begin = |charm: &Did| !aging.holds(charm) && committer.may_begin(charm);
+        while let Some(charm) = self.ready.next(may_begin, |charm| committer.is_late(charm)).await {
             let Some(turn) = self.next(&charm) else {
                 self.ready.done(charm, false);
                 continue;
@@ -56,7 +58,9 @@ impl Scheduler {
         let charm = turn.charm();
         // The rights of this moment: what changed since an attempt before is seen by this one.
         let Some((installed, directory)) = self.charms.get(&charm) else { return self.ready.done(charm, false) };
-        match self.stage.attempt(&mut turn, &installed, directory).await {
+        let attempt = self.stage.attempt(&mut turn, &installed, directory).await;
+        self.stage.committer.ended(&charm);
+        match attempt {
             Ok(None) => self.ready.done(charm, self.stage.committer.next(&charm, &HashSet::new()).is_some()),
             Ok(Some(wait)) => {
                 self.ready.away(charm);

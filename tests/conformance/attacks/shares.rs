@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
+use futures_util::FutureExt;
 use serde_json::Value as Json;
 
 use super::*;
@@ -204,4 +206,157 @@ async fn a_chain_without_end_is_named_once_and_a_pause_stops_it() {
     host.pause(&chain).await.unwrap();
     let stranger = did();
     assert_eq!(host.pause(&stranger).await, Err(SendError::NoSuchCharm { to: stranger }));
+}
+
+/// Charms that are paused, each with notes that wait, and a disk that can be held.
+struct Disk {
+    host: Host,
+    control: Control,
+    charms: Vec<Did>,
+}
+
+impl Disk {
+    async fn open(limits: Limits, notes: &[(&str, usize)]) -> Disk {
+        let (store, control) = GatedStore::new(MemoryStore::new());
+        let host = builder().store(store).limits(limits).open().await.unwrap();
+        let mut charms = Vec::new();
+        for (name, count) in notes {
+            let charm = probe(&host, name).await;
+            host.pause(&charm).await.unwrap();
+            for n in 0..*count {
+                host.send(NewEvent::new(charm, "note", value(json!(n)))).await.unwrap();
+            }
+            charms.push(charm);
+        }
+        Disk { host, control, charms }
+    }
+
+    /// Lets a charm go on while the disk is held: nothing comes back from there.
+    fn resume(&self, charm: Did) {
+        assert!(self.host.resume(&charm).now_or_never().is_none());
+    }
+
+    async fn commits(&self, charm: Did, count: u64) {
+        until("as many turns commit as may", || commits(&self.host, charm) >= count).await;
+    }
+}
+
+/// X6: while the disk does not keep up, a charm that writes without end has an eighth of the commits that wait for it,
+/// and the others get theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_that_writes_without_end_leaves_others_their_commits() {
+    let limits = Limits { commits_pending_max: 16, ..Limits::default() };
+    let disk = Disk::open(limits, &[("first", 1), ("bulk", 12), ("second", 2)]).await;
+    let [first, bulk, second] = disk.charms[..] else { panic!("three charms") };
+    disk.control.hold();
+    disk.resume(first);
+    disk.commits(first, 1).await;
+    disk.resume(bulk);
+    disk.commits(bulk, 2).await;
+    disk.resume(second);
+    disk.commits(second, 2).await;
+    assert_eq!(commits(&disk.host, bulk), 2, "it has its share, and is passed over");
+    disk.control.release();
+    settle(&disk.host).await;
+    assert_eq!(commits(&disk.host, bulk), 12);
+}
+
+/// X6: alone it may use all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_that_writes_alone_has_the_disk() {
+    let limits = Limits { commits_pending_max: 16, ..Limits::default() };
+    let disk = Disk::open(limits, &[("bulk", 12)]).await;
+    disk.control.hold();
+    disk.resume(disk.charms[0]);
+    disk.commits(disk.charms[0], 12).await;
+    disk.control.release();
+    settle(&disk.host).await;
+}
+
+/// X6, the same in bytes: of large commits one waits at a time, and they leave room for small ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_that_writes_much_leaves_others_their_bytes() {
+    let limits = Limits { commit_bytes_pending_max: 400_000, ..Limits::default() };
+    let disk = Disk::open(limits, &[("first", 1), ("bulk", 0), ("second", 5)]).await;
+    let [first, bulk, second] = disk.charms[..] else { panic!("three charms") };
+    for n in 0..5 {
+        let note =
+            NewEvent::new(bulk, "run", script(json!([["set", "much", [], format!("{n} {}", "x".repeat(60_000))]])));
+        disk.host.send(note).await.unwrap();
+    }
+    disk.host.resume(&bulk).await.unwrap();
+    settle(&disk.host).await;
+    disk.host.pause(&bulk).await.unwrap();
+    for n in 0..5 {
+        let note =
+            NewEvent::new(bulk, "run", script(json!([["set", "much", [], format!("{n} {}", "y".repeat(60_000))]])));
+        disk.host.send(note).await.unwrap();
+    }
+    disk.control.hold();
+    disk.resume(first);
+    disk.commits(first, 1).await;
+    disk.resume(bulk);
+    disk.commits(bulk, 6).await;
+    disk.resume(second);
+    disk.commits(second, 5).await;
+    assert_eq!(commits(&disk.host, bulk), 6, "it has its share, and is passed over");
+    disk.control.release();
+    settle(&disk.host).await;
+    assert_eq!(commits(&disk.host, bulk), 10);
+}
+
+/// X6: who has written its burst begins no turn before its rate allows it; others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_over_its_rate_of_writing_waits_and_nobody_else_does() {
+    let limits = Limits { disk_bytes_per_second: 1, disk_burst_bytes: 30_000, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let (bulk, neighbour) = (probe(&host, "bulk").await, probe(&host, "neighbour").await);
+    run(&host, bulk, json!([["set", "much", [], "x".repeat(31_000 - 2 * ROW_BYTES)]])).await;
+    host.send(NewEvent::new(bulk, "note", value(json!(1)))).await.unwrap();
+    for _ in 0..10 {
+        is_served(&host, neighbour).await;
+    }
+    assert_eq!((commits(&host, bulk), host.waiting(&bulk).len()), (1, 1));
+}
+
+/// X6: it goes on when its rate allows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_over_its_rate_of_writing_goes_on_in_time() {
+    let clock = Clock::new();
+    let limits = Limits { disk_bytes_per_second: 1_000, disk_burst_bytes: 20_000, ..Limits::default() };
+    let host = builder().env(clock.clone()).limits(limits).open().await.unwrap();
+    let bulk = probe(&host, "bulk").await;
+    run(&host, bulk, json!([["set", "much", [], "x".repeat(30_000)]])).await;
+    let id = host.send(NewEvent::new(bulk, "note", value(json!(1)))).await.unwrap();
+    clock.pass(Duration::from_secs(10));
+    is_served(&host, probe(&host, "neighbour").await).await;
+    assert_eq!(commits(&host, bulk), 1, "it is ahead by more than the burst");
+    clock.pass(Duration::from_secs(1));
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+}
+
+/// X13: a chain that is deep and fast has its turns when nobody else wants one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_without_end_is_served_after_everybody_else() {
+    let store = MemoryStore::new();
+    let limits = Limits { chain_burst_events: 50, chain_events_per_second: 10, turns_max: 1, ..Limits::default() };
+    let host = builder().store(store.clone()).limits(limits).open().await.unwrap();
+    let honest = probe(&host, "honest").await;
+    host.pause(&honest).await.unwrap();
+    for n in 0..100 {
+        host.send(NewEvent::new(honest, "note", value(json!(n)))).await.unwrap();
+    }
+    let chain = for_ever(&host, "chain").await;
+    host.send(NewEvent::new(chain, "run", value(json!(1)))).await.unwrap();
+    until("the chain is named", || notes_on(&host, chain).chain > 0).await;
+    host.resume(&honest).await.unwrap();
+    until("the honest charm is served", || commits(&host, honest) == 100).await;
+    host.pause(&chain).await.unwrap();
+    host.shutdown().await.unwrap();
+    let records = Archive::open(store).unwrap().records(None, 0, usize::MAX >> 1).unwrap();
+    let turns: Vec<Did> = records.iter().filter(|record| record.taken.is_some()).map(|record| record.space).collect();
+    let first = turns.iter().position(|space| *space == honest).unwrap();
+    let last = turns.iter().rposition(|space| *space == honest).unwrap();
+    let between = turns[first..last].iter().filter(|space| **space == chain).count();
+    assert!(between <= 3, "{between} turns of the chain");
 }

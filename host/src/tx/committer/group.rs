@@ -154,11 +154,6 @@ impl Group {
         self.wake.notify_one();
     }
 
-    /// Returns whether another turn may add a commit.
-    pub fn has_room(&self) -> bool {
-        self.shares().has_room(&self.limits)
-    }
-
     pub fn close(&self) {
         self.stop(Unavailable::Closed);
         self.wake.notify_one();

@@ -12,6 +12,7 @@ use super::chain::Chain;
 use crate::{
     did::Did,
     limits::Limits,
+    log_share::LogShare,
     meter::{Amount, Meter, Sender},
     store::{Notes, Queued, SpaceRow},
     value::Value,
@@ -28,6 +29,8 @@ pub(super) struct Space {
     pub dead: VecDeque<u64>,
     pub usage: Usage,
     pub notes: Notes,
+    /// What the charm may log; none before it is installed.
+    pub log: Option<Arc<LogShare>>,
 }
 
 impl Space {
@@ -40,6 +43,7 @@ impl Space {
             dead: VecDeque::new(),
             usage: Usage::default(),
             notes: row.notes,
+            log: None,
         }
     }
 }

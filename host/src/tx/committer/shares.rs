@@ -1,7 +1,7 @@
 //! What is on its way to the disk, by charm, and how fast each charm writes (A6). Asked before each attempt at a turn:
 //! a charm that has its share is passed over, and the others go on.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -9,6 +9,7 @@ use super::{Committer, Refused, chain::Chain, group::Item, state::State};
 use crate::{
     did::Did,
     limits::Limits,
+    log_share::LogShare,
     rate::{Bucket, Rate},
     store::Queued,
 };
@@ -95,7 +96,7 @@ impl Shares {
         }
     }
 
-    pub fn has_room(&self, limits: &Limits) -> bool {
+    fn has_room(&self, limits: &Limits) -> bool {
         self.all.commits < limits.commits_pending_max && self.all.bytes < limits.commit_bytes_pending_max
     }
 
@@ -127,11 +128,11 @@ impl Shares {
         Begin::Now
     }
 
-    /// An attempt has ended, with or without a commit.
-    pub fn end(&mut self, charm: &Did) {
-        if let Some(share) = self.charms.get_mut(charm) {
-            self.kept -= std::mem::take(&mut share.kept);
-        }
+    /// An attempt has ended, with or without a commit; returns what was kept for it still.
+    pub fn end(&mut self, charm: &Did) -> usize {
+        let freed = self.charms.get_mut(charm).map_or(0, |share| std::mem::take(&mut share.kept));
+        self.kept -= freed;
+        freed
     }
 
     /// The time of [`Begin::After`] has passed.
@@ -143,6 +144,46 @@ impl Shares {
 }
 
 impl Committer {
+    /// Returns whether a charm may have another attempt at a turn: while few enough commits wait for the disk, and it has
+    /// not more than its share of them, and is not over its rate. A charm that may not waits for the next nudge of
+    /// `ready`: after each batch, or when its time has come.
+    pub fn may_begin(&self, charm: &Did) -> bool {
+        if self.durable.borrow().full {
+            return false;
+        }
+        let begin = self.group.shares().begin(charm, &self.limits, self.env.monotonic());
+        match begin {
+            Begin::Now => true,
+            Begin::Later => false,
+            Begin::After(time) => {
+                let (group, ready, charm) = (self.group.clone(), self.ready.clone(), *charm);
+                let sleep = self.env.sleep(time);
+                self.env.spawn(Box::pin(async move {
+                    tokio::select! {
+                        () = sleep => {}
+                        () = ready.closed() => {}
+                    }
+                    group.shares().awake(&charm);
+                    ready.nudge();
+                }));
+                false
+            }
+        }
+    }
+
+    /// Notes that an attempt has ended, with or without a commit.
+    pub fn ended(&self, charm: &Did) {
+        let freed = self.group.shares().end(charm);
+        if freed > 0 {
+            self.ready.nudge();
+        }
+    }
+
+    /// Returns whether a charm's next turn is to come after everybody else's.
+    pub fn is_late(&self, charm: &Did) -> bool {
+        self.state().spaces.get(charm).is_some_and(|space| space.inbox.is_late())
+    }
+
     /// Lets a charm begin no more turns, or lets it again; completes when that is durable.
     ///
     /// # Errors
@@ -171,17 +212,32 @@ impl Committer {
     pub(super) fn follow(&self, state: &mut State, queued: &Queued, at: Duration) -> Chain {
         let (chain, names) = state.dequeue(queued).next(&self.limits, at);
         let charm = queued.event.to;
-        if names && let Some(space) = state.spaces.get_mut(&charm) {
+        let Some(space) = state.spaces.get_mut(&charm) else { return chain };
+        let dropped = space.log.as_ref().map_or(0, |log| log.told());
+        if !names && dropped <= space.notes.dropped {
+            return chain;
+        }
+        space.notes.dropped = space.notes.dropped.max(dropped);
+        let told = names.then(|| {
             space.notes.chain = chain.depth;
-            let told = format!(
+            format!(
                 "charm {name} ({charm}): a chain of {} events, faster than {} a second, is served after everybody else: \
                  charm pause {name} stops it",
                 chain.depth,
                 self.limits.chain_events_per_second,
                 name = space.name,
-            );
-            self.group.push(Item::Notes { charm, notes: space.notes, done: None, told: Some(told) });
-        }
+            )
+        });
+        self.group.push(Item::Notes { charm, notes: space.notes, done: None, told });
         chain
+    }
+
+    /// Returns what a charm may log.
+    pub fn log_share(&self, charm: &Did) -> Arc<LogShare> {
+        let mut state = self.state();
+        let space = state.spaces.get_mut(charm);
+        let dropped = space.as_ref().map_or(0, |space| space.notes.dropped);
+        let fresh = || Arc::new(LogShare::new(self.env.clone(), &self.limits, dropped));
+        space.map_or_else(fresh, |space| space.log.get_or_insert_with(fresh).clone())
     }
 }

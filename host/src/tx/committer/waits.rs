@@ -58,12 +58,6 @@ impl Committer {
         }
     }
 
-    /// Returns whether few enough commits wait for the disk to give a charm another attempt at a turn. A charm that may
-    /// not waits for the next nudge of `ready`: after each batch.
-    pub fn may_begin(&self, _charm: &Did) -> bool {
-        self.group.has_room() && !self.durable.borrow().full
-    }
-
     /// Completes when the host has stopped or closed, or the disk is full, and says which.
     pub async fn unhealthy(&self) -> Unavailable {
         let mut durable = self.durable.clone();
