@@ -1,6 +1,6 @@
 //! A store read without running it: also beside a running host, and years later.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     did::Did,
@@ -10,6 +10,7 @@ use crate::{
     receipt::Receipt,
     record::Record,
     store::{CellRow, DeadLetter, Image, Notes, Queued, Store, StoreError},
+    suspects::held,
     value::{Kind, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
@@ -25,6 +26,8 @@ pub struct SpaceInfo {
     pub commits: u64,
     /// Events that wait for it.
     pub waiting: usize,
+    /// Those of them that are held: processes died while they ran.
+    pub held: usize,
     /// Its dead letters.
     pub dead: usize,
     /// Whether it is paused, and what else the operator is told of it.
@@ -65,6 +68,8 @@ pub enum Status {
 pub struct Archive {
     store: Arc<dyn Store>,
     image: Image,
+    /// Positions of events that are held.
+    held: BTreeSet<u64>,
 }
 
 impl Archive {
@@ -74,17 +79,19 @@ impl Archive {
     /// When the store is damaged.
     pub fn open(store: impl Store) -> Result<Archive, StoreError> {
         let image = store.load([0; 32])?;
-        Ok(Archive { store: Arc::new(store), image })
+        let held = held(&store)?;
+        Ok(Archive { store: Arc::new(store), image, held })
     }
 
     /// Returns the spaces in the order they were made.
     pub fn spaces(&self) -> Vec<SpaceInfo> {
-        let Image { spaces, queued, dead, .. } = &self.image;
+        let (Image { spaces, queued, dead, .. }, held) = (&self.image, &self.held);
         let info = |row: &crate::store::SpaceRow| SpaceInfo {
             did: row.did,
             name: row.name.clone(),
             commits: row.seq,
             waiting: queued.iter().filter(|queued| queued.event.to == row.did).count(),
+            held: queued.iter().filter(|queued| queued.event.to == row.did && held.contains(&queued.position)).count(),
             dead: dead.iter().filter(|(did, _)| *did == row.did).count(),
             notes: row.notes,
         };
@@ -139,6 +146,11 @@ impl Archive {
     /// Returns the events that wait for a charm, first first.
     pub fn waiting<'a>(&'a self, space: &'a Did) -> impl Iterator<Item = &'a Queued> {
         self.image.queued.iter().filter(|queued| queued.event.to == *space)
+    }
+
+    /// Returns whether a waiting event is held: processes died while it ran, and the operator has not let it run since.
+    pub fn is_held(&self, queued: &Queued) -> bool {
+        self.held.contains(&queued.position)
     }
 
     /// Returns the dead letters of a charm, oldest first.

@@ -186,6 +186,14 @@ pub enum InstallError {
         /// Of the component, in hexadecimal.
         found: String,
     },
+    /// Processes have died while it was described, alone too.
+    #[error("charm {charm}: held: processes died while component {sha256} was described: replace it, or let it run")]
+    Deadly {
+        /// The charm.
+        charm: String,
+        /// SHA-256 of the component.
+        sha256: String,
+    },
     /// `describe` failed or told something malformed.
     #[error("charm {charm}: describe failed: {why}")]
     Describe {
@@ -304,6 +312,21 @@ pub enum SendError {
     /// The dead letter is not there any more.
     #[error("no such dead letter: it was dropped or sent again")]
     NoSuchLetter,
+    /// No such event waits for the charm.
+    #[error("no event {id} waits for that charm: it is settled, or was never sent")]
+    NoSuchEvent {
+        /// As asked.
+        id: EventId,
+    },
+    /// The event's turn has begun: it ends by itself, at a limit at the latest.
+    #[error("the event runs: it ends by itself, at a limit at the latest")]
+    Running,
+    /// The event waits in line.
+    #[error("event {id} is not held: it waits for its turn")]
+    NotHeld {
+        /// As asked.
+        id: EventId,
+    },
     /// The inbox is full (S12). Send again later.
     #[error("inbox of {to} is full: send again later")]
     QueueFull {

@@ -14,6 +14,7 @@ mod engine;
 mod fault;
 mod load;
 mod log;
+mod threads;
 mod wasi;
 
 pub use code::compile_into;
@@ -22,6 +23,7 @@ pub use ctx::Facts;
 pub use engine::Guests;
 pub use fault::Fault;
 pub use load::{LoadError, Prepared};
+pub use threads::Threads;
 
 use crate::{http::Outbound, tx::Transaction};
 

@@ -1,5 +1,7 @@
 //! The host: open it on a store and a keyring, install charms, send events, read cells, shut down.
 
+mod held;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use sha2::{Digest, Sha256};
@@ -17,7 +19,7 @@ use crate::{
     env::{Env, SystemEnv},
     error::{InstallError, OpenError, ReadError, SendError, Unavailable},
     event::{Event, EventId},
-    guest::{Guests, LoadError, Prepared, open_code_cache},
+    guest::{Guests, LoadError, Prepared, Threads, open_code_cache},
     helper::Compiler,
     http::{HttpClient, HttpGrant, Transport},
     keyring::{Keyring, MemoryKeyring},
@@ -26,7 +28,8 @@ use crate::{
     queue::Ready,
     receipt::Receipt,
     scheduler::Scheduler,
-    store::{DeadLetter, MemoryStore, SpaceRow, Store, StoreError},
+    store::{DeadLetter, MemoryStore, SpaceRow, Store, StoreError, hex},
+    suspects::Suspects,
     text::clip,
     turn::Stage,
     tx::{Committer, Refused},
@@ -131,11 +134,15 @@ impl HostBuilder {
         // wasmtime's cache takes absolute folders only.
         let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         cache.as_deref().map_or(Ok(()), open_code_cache)?;
-        let guests =
-            Guests::start(limits.clone(), cache.as_deref(), compiler, env.clone()).map_err(OpenError::Engine)?;
+        let (suspects, marks) = Suspects::open(&*store, &image, env.clone())?;
+        let threads = Threads::new(marks, suspects.clone());
+        let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
+            .map_err(OpenError::Engine)?;
         let ready = Arc::new(Ready::default());
+        let paused = suspects.paused(&image);
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
+        committer.hold(&suspects.held(), suspects.late());
         for (did, name) in [(host, HOST), (operator, OPERATOR)] {
             if let Err(why) = committer.register(did, name).await {
                 // Lets go of the store: it can be opened again.
@@ -148,8 +155,18 @@ impl HostBuilder {
         let charms = Arc::new(Charms::new(operator, known));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
         let aging = Aging::new(env.clone(), ready.clone());
-        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging });
+        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, suspects });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
+        for (charm, pause) in paused {
+            let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));
+            let wake = async move {
+                tokio::select! {
+                    () = sleep => ready.wake(charm),
+                    () = ready.closed() => {}
+                }
+            };
+            stage.env.spawn(Box::pin(wake));
+        }
         let installing = tokio::sync::Mutex::new(());
         Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })
     }
@@ -360,7 +377,7 @@ impl Host {
 
     async fn load(&self, name: &str, bytes: Vec<u8>, hash: [u8; 32]) -> Result<(Prepared, Descriptor), LoadError> {
         let component = self.stage.guests.compile(bytes, hash).await?;
-        self.stage.guests.load(name, &component).await
+        self.stage.guests.load(name, &component, hash).await
     }
 
     /// Replaces what a charm, or someone outside, may do with charms. Takes effect with the next turn;
@@ -647,7 +664,10 @@ impl Host {
         let committer = &self.stage.committer;
         tokio::select! {
             biased;
-            () = self.ready.idle() => committer.close().await,
+            () = self.ready.idle() => {
+                self.stage.guests.close();
+                committer.close().await
+            }
             // With a full disk a turn may wait for it: give up what is not durable.
             ill = committer.unhealthy() => {
                 committer.abandon();
@@ -661,6 +681,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.ready.close();
+        self.stage.guests.close();
         self.stage.committer.abandon();
     }
 }
@@ -691,10 +712,6 @@ fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), String> {
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn load_error(charm: String, error: LoadError) -> InstallError {
     match error {
         LoadError::Malformed(why) => InstallError::Malformed { charm, why },
@@ -704,6 +721,7 @@ fn load_error(charm: String, error: LoadError) -> InstallError {
         LoadError::Limit(why) => InstallError::Limit { charm, why },
         LoadError::NoCompiler => InstallError::NoCompiler { charm },
         LoadError::Compiler(why) => InstallError::Compiler { charm, why },
+        LoadError::Deadly(sha256) => InstallError::Deadly { charm, sha256 },
         LoadError::Describe(why) => InstallError::Describe { charm, why },
     }
 }
@@ -713,6 +731,7 @@ fn send_error(refused: Refused, to: Did) -> SendError {
         Refused::Full => SendError::QueueFull { to },
         Refused::Reused(id) => SendError::IdReused { id },
         Refused::Gone => SendError::NoSuchLetter,
+        Refused::Running => SendError::Running,
         Refused::Unavailable(why) => SendError::Unavailable(why),
         Refused::Store(error) => SendError::Unavailable(Unavailable::stopped(&error)),
     }

@@ -34,6 +34,10 @@ pub const DECLARATIONS_MAX: usize = 256;
 pub const HOST_STACK_BYTES: usize = 512 << 10;
 /// Code cache of one folder, in bytes, as compressed as it is kept there; what was used least recently goes.
 pub const CODE_CACHE_BYTES_MAX: u64 = 512 << 20;
+/// Times that an event whose turn the process died under is run alone, and a component described alone, before it is held.
+pub const LONE_RUNS_MAX: u32 = 3;
+/// Components that are remembered because a process died while they were described; beyond it some are forgotten.
+pub const SUSPECTS_MAX: usize = 1_000;
 
 /// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;

@@ -58,6 +58,8 @@ pub struct Taken {
     pub stream: String,
     /// What became of it.
     pub receipt: Receipt,
+    /// Whether it was held: events that were sent after it were answered before.
+    pub late: bool,
 }
 
 /// One cell written.

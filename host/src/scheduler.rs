@@ -9,6 +9,8 @@ use crate::{
     charms::Charms,
     did::Did,
     queue::Ready,
+    store::Queued,
+    suspects::work_of,
     turn::{Stage, Turn, Wait},
 };
 
@@ -41,6 +43,7 @@ impl Scheduler {
         let may_begin = |charm: &Did| !aging.holds(charm) && committer.may_begin(charm);
         while let Some(charm) = self.ready.next(may_begin, |charm| committer.is_late(charm)).await {
             let Some(turn) = self.next(&charm) else {
+                committer.ended(&charm);
                 self.ready.done(charm, false);
                 continue;
             };
@@ -51,7 +54,7 @@ impl Scheduler {
     /// Returns the turn of a charm that goes on, or begins one.
     fn next(&self, charm: &Did) -> Option<Turn> {
         let waited = self.waited().remove(charm);
-        waited.or_else(|| Some(self.stage.begin(self.stage.committer.next(charm, &HashSet::new())?)))
+        waited.or_else(|| Some(self.stage.begin(self.event(charm)?)))
     }
 
     async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) {
@@ -61,7 +64,11 @@ impl Scheduler {
         let attempt = self.stage.attempt(&mut turn, &installed, directory).await;
         self.stage.committer.ended(&charm);
         match attempt {
-            Ok(None) => self.ready.done(charm, self.stage.committer.next(&charm, &HashSet::new()).is_some()),
+            Ok(None) => {
+                // It came to its end, whatever that is.
+                self.stage.suspects.clear(&work_of(turn.queued()));
+                self.ready.done(charm, self.stage.committer.next(&charm, &HashSet::new()).is_some());
+            }
             Ok(Some(wait)) => {
                 self.ready.away(charm);
                 self.stage.env.spawn(Box::pin(self.clone().wait(turn, wait)));
@@ -89,6 +96,21 @@ impl Scheduler {
             self.ready.first(charm);
         } else {
             self.ready.done(charm, true);
+        }
+    }
+
+    /// Returns the event whose turn begins now.
+    fn event(&self, charm: &Did) -> Option<Arc<Queued>> {
+        let Stage { committer, suspects, .. } = &*self.stage;
+        let mut parked = HashSet::new();
+        loop {
+            let queued = committer.next(charm, &parked)?;
+            if !suspects.pause(&work_of(&queued)).is_zero() {
+                // Its time comes later: the host wakes the charm then.
+                parked.insert(queued.event.sender);
+            } else if committer.begin(&queued) {
+                return Some(queued);
+            }
         }
     }
 }

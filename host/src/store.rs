@@ -4,13 +4,15 @@
 //! written in the same batch, so that opening needs no replay.
 
 mod lock;
+mod marks;
 mod memory;
 mod sqlite;
 
+pub(crate) use marks::{List, Mark, Marks, Suspect, Work, hex};
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -221,6 +223,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Full` leaves nothing behind and may be tried again; after any other error the outcome is unknown.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Returns the file that the store is, for what the host keeps beside it: what it died under, if it dies. None where
+    /// there is none; then a host does not know.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
 
     /// Lets another host open the store. Called once nothing more will be committed; reading goes on.
     fn close(&self) {}

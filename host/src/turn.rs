@@ -30,6 +30,7 @@ use crate::{
     http::{Outbound, Transport},
     receipt::Outcome,
     store::Queued,
+    suspects::Suspects,
     text::{clean, clip_message},
     tx::{Cause, Committer, Failure, Transaction, Tries},
 };
@@ -56,6 +57,8 @@ pub struct Stage {
     pub places: Arc<Semaphore>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
+    /// What processes have died under.
+    pub suspects: Arc<Suspects>,
 }
 
 /// A turn between two attempts: all that it keeps.
@@ -86,6 +89,11 @@ impl Turn {
     /// Returns whether others stand back for its next attempt.
     pub fn is_favoured(&self) -> bool {
         self.favour.is_some()
+    }
+
+    /// Returns its event.
+    pub fn queued(&self) -> &Queued {
+        &self.queued
     }
 
     fn span(&self, name: &str) -> tracing::Span {

@@ -7,6 +7,12 @@
 //! `crash-host queue MANIFEST EVENTS` fills the inboxes of all charms while none of them gets a turn done, prints
 //! `queued NUMBER ID` for each event that is durable, `full`, and waits.
 //!
+//! `crash-host fill MANIFEST EVENTS` queues events for the charms `a` and `b` while neither gets a turn done: for `a`
+//! first one that logs `die`, and prints its id as `deadly ID`; then notes for both, prints `full`, and waits.
+//!
+//! `crash-host deadly MANIFEST` aborts in the host call of a guest that logs `die`. It prints `held ID` for each event
+//! that is held, `settled` when nothing else waits, and waits.
+//!
 //! Whatever goes wrong is printed as `failed WHY`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of the tests")]
 
@@ -21,7 +27,7 @@ use std::{
     },
 };
 
-use charm_conformance::{WIRE, Wire, all_of, builder, of, script};
+use charm_conformance::{WIRE, Wire, all_of, builder, of, script, value};
 use charm_host::{Did, FileKeyring, Host, HostBuilder, Limits, Manifest, NewEvent, Outcome, SqliteStore};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -49,6 +55,8 @@ async fn run() {
     let done = match args[0].as_str() {
         "work" => work(&manifest, number(2).unwrap(), number(3).unwrap_or(u64::MAX)).await,
         "queue" => queue(&manifest, number(2).unwrap()).await,
+        "fill" => fill(&manifest, number(2).unwrap()).await,
+        "deadly" => deadly(&manifest).await,
         other => panic!("no mode is named {other}"),
     };
     match done {
@@ -170,4 +178,54 @@ async fn queue(manifest: &Manifest, events: u64) -> Result<(), Failed> {
     println!("full");
     told_to_stop().await;
     Ok(())
+}
+
+async fn fill(manifest: &Manifest, events: u64) -> Result<(), Failed> {
+    let wire = Wire::gated();
+    let host = home(manifest)?.transport(wire.clone()).open().await?;
+    let dids = manifest.install(&host).await?;
+    let (a, b) = (dids["a"], dids["b"]);
+    for did in [a, b] {
+        charm_conformance::send(&host, did, json!([["fetch", {"url": WIRE}]])).await;
+    }
+    wire.arrived(2).await;
+    let deadly = host.send(NewEvent::new(a, "run", script(json!([["log", "error", "die"]])))).await?;
+    println!("deadly {deadly}");
+    for did in [a, b] {
+        let notes = (0..events).map(|number| host.send(NewEvent::new(did, "note", value(json!(number)))));
+        join_all(notes).await.into_iter().try_for_each(|sent| sent.map(drop))?;
+    }
+    println!("full");
+    told_to_stop().await;
+    Ok(())
+}
+
+/// Ends the process when a log line says so.
+struct Deadly;
+
+impl Write for Deadly {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if line.windows(3).any(|word| word == b"die") {
+            std::process::abort();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn deadly(manifest: &Manifest) -> Result<(), Failed> {
+    let guests = tracing_subscriber::EnvFilter::new("charm::guest=error");
+    tracing_subscriber::fmt().with_env_filter(guests).with_writer(|| Deadly).init();
+    let host = home(manifest)?.transport(Wire::open()).open().await?;
+    let dids = manifest.install(&host).await?;
+    for event in dids.values().flat_map(|did| host.held(did)) {
+        println!("held {}", event.id);
+    }
+    host.settled().await?;
+    println!("settled");
+    told_to_stop().await;
+    Ok(host.shutdown().await?)
 }

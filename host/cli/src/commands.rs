@@ -6,6 +6,7 @@ mod get;
 mod ls;
 mod pause;
 mod receipt;
+mod release;
 mod run;
 mod send;
 mod verify;
@@ -42,6 +43,8 @@ pub enum Command {
     Pause(pause::Pause),
     /// Let a charm that was paused go on
     Resume(pause::Resume),
+    /// Let a component be installed though processes died while it was described
+    Release(release::Release),
     /// Print DIDs: of one charm, or of all and of the host
     Did(did::Did),
     /// Prove the whole store, or one space, from the first commit
@@ -62,6 +65,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output) -> Resul
         Command::Events(command) => command.run(globals, output).await,
         Command::Pause(command) => command.run(globals, output).await,
         Command::Resume(command) => command.run(globals, output).await,
+        Command::Release(command) => command.run(globals, output).await,
         Command::Did(command) => command.run(globals, output),
         Command::Verify(command) => command.run(globals, output),
     }

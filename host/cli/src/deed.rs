@@ -1,9 +1,9 @@
-//! What changes something: sending an event, sending a dead letter again, dropping one, pausing a charm. The same code serves a
+//! What changes something: sending an event, sending a dead letter again, dropping one, letting a held event run, pausing a charm. The same code serves a
 //! command that opens the host itself and one that reaches a running host through its socket.
 
 use std::time::Duration;
 
-use charm_host::{DeadLetter, EventId, Host, NewEvent, Outcome, Receipt, Status};
+use charm_host::{DeadLetter, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -40,11 +40,18 @@ pub enum Deed {
         /// The event that failed.
         id: String,
     },
-    /// Drop a dead letter.
+    /// Drop a dead letter, or settle an event that waits as `cancelled`.
     Discard {
         /// The charm, by name or DID.
         charm: String,
-        /// The event that failed.
+        /// The event.
+        id: String,
+    },
+    /// Let a held event run.
+    Release {
+        /// The charm, by name or DID.
+        charm: String,
+        /// The event.
         id: String,
     },
     /// Let a charm begin no more turns.
@@ -118,7 +125,8 @@ impl From<Receipt> for Fate {
 impl Deed {
     /// Returns whether a host that is opened for it alone runs the charms too.
     pub fn runs_charms(&self) -> bool {
-        !matches!(self, Deed::Pause { .. } | Deed::Resume { .. })
+        // What is to be discarded must not run first.
+        !matches!(self, Deed::Discard { .. } | Deed::Pause { .. } | Deed::Resume { .. })
     }
 
     /// Does it; completes when that is durable. Returns the new event, none where there is none.
@@ -141,7 +149,12 @@ impl Deed {
             }
             Deed::Resend { charm, id } => Ok(Some(host.resend(&letter(host, charm, id)?).await?)),
             Deed::Discard { charm, id } => {
-                host.discard(&letter(host, charm, id)?).await?;
+                let space = place::space(&host.spaces(), charm)?;
+                let id: EventId = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
+                match host.cancel(&space.did, &id).await {
+                    Err(SendError::NoSuchEvent { .. }) => host.discard(&letter(host, charm, &id.to_string())?).await?,
+                    cancelled => cancelled?,
+                }
                 Ok(None)
             }
             Deed::Pause { charm } => {
@@ -151,6 +164,12 @@ impl Deed {
             Deed::Resume { charm } => {
                 host.resume(&place::space(&host.spaces(), charm)?.did).await?;
                 Ok(None)
+            }
+            Deed::Release { charm, id } => {
+                let space = place::space(&host.spaces(), charm)?;
+                let id: EventId = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
+                host.release(&space.did, &id).await?;
+                Ok(Some(id))
             }
         }
     }

@@ -128,9 +128,12 @@ impl From<SendError> for Failure {
     fn from(error: SendError) -> Failure {
         let text = error.to_string();
         match error {
-            SendError::NoSuchCharm { .. } | SendError::NoSuchStream { .. } | SendError::NoSuchLetter => {
-                Failure::not_found(text)
-            }
+            SendError::NoSuchCharm { .. }
+            | SendError::NoSuchStream { .. }
+            | SendError::NoSuchLetter
+            | SendError::NoSuchEvent { .. } => Failure::not_found(text),
+            SendError::Running => Failure::refused("running", text),
+            SendError::NotHeld { .. } => Failure::refused("not-held", text),
             SendError::Shape { .. } => Failure::refused("shape", text),
             SendError::Limit { .. } => Failure::refused("limit", text),
             SendError::Id(_) => Failure::refused("id", text),

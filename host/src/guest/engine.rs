@@ -14,6 +14,7 @@ use super::{
     code::Code,
     ctx::{Ctx, Facts},
     load::Prepared,
+    threads::Threads,
     wasi,
 };
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
     store::Queued,
+    suspects::work_of,
     text::clip,
     tx::Transaction,
 };
@@ -37,6 +39,8 @@ pub struct Guests {
     pub(super) with_wasi: Linker<Ctx>,
     pub(super) limits: Arc<Limits>,
     pub(super) env: Arc<dyn Env>,
+    /// Where guests run.
+    pub(super) threads: Arc<Threads>,
     /// Charms are described one at a time: that takes the one slot that no turn has.
     pub(super) describing: tokio::sync::Mutex<()>,
 }
@@ -50,16 +54,18 @@ impl Guests {
         limits: Arc<Limits>,
         cache: Option<&Path>,
         compiler: Option<Compiler>,
+        threads: Threads,
         env: Arc<dyn Env>,
     ) -> Result<Guests, String> {
+        let threads = Arc::new(threads);
         let build = || -> wasmtime::Result<Guests> {
             let code = Arc::new(Code::start(limits.clone(), cache, compiler)?);
             let mut plain = Linker::new(code.engine());
             Charm::add_to_linker::<Ctx, HasSelf<Ctx>>(&mut plain, |ctx| ctx)?;
             let mut with_wasi = plain.clone();
             wasi::add_to_linker(&mut with_wasi)?;
-            let (limits, env) = (limits.clone(), env.clone());
-            Ok(Guests { code, plain, with_wasi, limits, env, describing: Default::default() })
+            let (limits, env, threads) = (limits.clone(), env.clone(), threads.clone());
+            Ok(Guests { code, plain, with_wasi, limits, env, threads, describing: Default::default() })
         };
         let guests = build().map_err(|error| clip(&format!("{error:#}"), 512).into_owned())?;
         let engine = guests.code.engine().weak();
@@ -68,12 +74,18 @@ impl Guests {
             Box::new(move || match engine.upgrade() {
                 Some(engine) => {
                     engine.increment_epoch();
+                    threads.tick();
                     true
                 }
                 None => false,
             }),
         );
         Ok(guests)
+    }
+
+    /// Marks nothing from now on: the host ends.
+    pub fn close(&self) {
+        self.threads.close();
     }
 
     /// Returns a store for one attempt, and what its time on threads is counted with.
@@ -111,7 +123,8 @@ impl Guests {
             ctx.give_wasi(time_ms, seed);
         }
         let (mut store, on_thread) = self.store(ctx);
-        let (result, misfit) = on_thread.run(self.turn(prepared, &mut store, queued)).await;
+        let (result, misfit) =
+            self.threads.run(work_of(queued), on_thread.run(self.turn(prepared, &mut store, queued))).await;
         // Without fuel it asks for nothing more.
         if result.as_ref().is_err_and(|error| !error.is::<Trap>()) && store.data().waits() {
             let Ctx { log, outbound, .. } = store.into_data();

@@ -10,7 +10,12 @@ use super::{
     log::Speaker,
     wasi,
 };
-use crate::{descriptor::Descriptor, record::Hash, text::clip};
+use crate::{
+    descriptor::Descriptor,
+    record::Hash,
+    store::{Work, hex},
+    text::clip,
+};
 
 /// What the interfaces of the world are named after.
 const PACKAGE: &str = "charm:host/";
@@ -40,6 +45,8 @@ pub enum LoadError {
     NoCompiler,
     /// Whoever compiles does not work.
     Compiler(String),
+    /// Processes have died while it was described.
+    Deadly(String),
     /// `describe` failed or told something malformed.
     Describe(String),
 }
@@ -69,7 +76,12 @@ impl Guests {
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn load(&self, name: &str, component: &Component) -> Result<(Prepared, Descriptor), LoadError> {
+    pub async fn load(
+        &self,
+        name: &str,
+        component: &Component,
+        hash: Hash,
+    ) -> Result<(Prepared, Descriptor), LoadError> {
         let mut wasi = false;
         for (import, _) in component.component_type().imports(self.code.engine()) {
             match interface(import) {
@@ -87,7 +99,18 @@ impl Guests {
         })?;
         let pre = CharmPre::new(pre).map_err(|error| LoadError::World(text(&error)))?;
         let prepared = Prepared { pre, wasi };
-        let descriptor = self.describe(name, &prepared).await?;
+        let work = Work::Describe { component: hash };
+        if self.threads.suspects().is_held(&work) {
+            return Err(LoadError::Deadly(hex(&hash)));
+        }
+        let pause = self.threads.suspects().pause(&work);
+        if !pause.is_zero() {
+            self.env.sleep(pause).await;
+        }
+        let _slot = self.describing.lock().await;
+        let descriptor = self.threads.run(work, self.describe(name, &prepared)).await;
+        self.threads.suspects().clear(&work);
+        let descriptor = descriptor?;
         Ok((prepared, descriptor))
     }
 
@@ -116,7 +139,6 @@ impl Guests {
     }
 
     async fn describe(&self, name: &str, prepared: &Prepared) -> Result<Descriptor, LoadError> {
-        let _slot = self.describing.lock().await;
         let mut ctx = Ctx::bare(self.limits.clone(), Speaker::Describe(name.to_owned()));
         if prepared.wasi {
             ctx.give_wasi(0, 0);

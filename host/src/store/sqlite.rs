@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -45,6 +45,8 @@ const SCHEMA: &str = "
 /// A store in one SQLite file.
 pub struct SqliteStore {
     path: String,
+    /// None behind a virtual file system.
+    file: Option<PathBuf>,
     /// Only `commit` uses it: the one writer.
     writer: Mutex<Writer>,
     /// All look-ups; WAL lets it read beside the writer. None where one connection is all there can be.
@@ -76,7 +78,7 @@ impl SqliteStore {
         prepare(&mut connection, &name)?;
         let reader = || reader(path).map_err(|error| failed(&name, error));
         let (reader, scanner) = (reader()?, reader()?);
-        SqliteStore::new(name.clone(), connection, Some(reader), Some(scanner), Some(lock))
+        SqliteStore::new(name.clone(), Some(path), connection, Some(reader), Some(scanner), Some(lock))
     }
 
     /// Opens the file for one host through a virtual file system that this process has registered with SQLite
@@ -91,7 +93,7 @@ impl SqliteStore {
         let mut connection = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs).map_err(error)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(error)?;
         prepare(&mut connection, &name)?;
-        SqliteStore::new(name, connection, None, None, Some(Lock::none()))
+        SqliteStore::new(name, None, connection, None, None, Some(Lock::none()))
     }
 
     /// Opens an existing file for reading, also beside a running host. `commit` fails.
@@ -104,11 +106,19 @@ impl SqliteStore {
         let (first, second) = (reader(path).map_err(|error| failed(&name, error))?, reader(path));
         check_version(&first, &name)?;
         lock::check_mark(path, mark, last_g(&first).map_err(|error| failed(&name, error))?)?;
-        SqliteStore::new(name.clone(), first, Some(second.map_err(|error| failed(&name, error))?), None, None)
+        SqliteStore::new(
+            name.clone(),
+            Some(path),
+            first,
+            Some(second.map_err(|error| failed(&name, error))?),
+            None,
+            None,
+        )
     }
 
     fn new(
         path: String,
+        file: Option<&Path>,
         connection: Connection,
         reader: Option<Connection>,
         scanner: Option<Connection>,
@@ -122,7 +132,8 @@ impl SqliteStore {
             .map_err(|error| failed(&path, error))?;
         let writer = Writer { connection, cids: cids.into_iter().collect() };
         let (reader, scanner) = (reader.map(Mutex::new), scanner.map(Mutex::new));
-        Ok(SqliteStore { path, writer: Mutex::new(writer), reader, scanner, lock: Mutex::new(lock) })
+        let (file, lock) = (file.map(Path::to_owned), Mutex::new(lock));
+        Ok(SqliteStore { path, file, writer: Mutex::new(writer), reader, scanner, lock })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
@@ -383,6 +394,10 @@ impl Store for SqliteStore {
             lock.mark(last.g);
         }
         result
+    }
+
+    fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     fn close(&self) {

@@ -9,6 +9,7 @@ mod chain;
 mod commit;
 mod draft;
 mod group;
+mod held;
 mod inbox;
 mod shares;
 mod state;
@@ -201,6 +202,7 @@ impl Committer {
             name: space.name.clone(),
             commits: space.seq,
             waiting: space.inbox.len(),
+            held: space.inbox.held().count(),
             dead: space.dead.len(),
             notes: space.notes,
         };
@@ -417,8 +419,10 @@ pub enum Refused {
     Full,
     /// The id was used for another event.
     Reused(EventId),
-    /// There is no such dead letter.
+    /// There is no such dead letter, or no such event waits.
     Gone,
+    /// The event has begun.
+    Running,
     /// The store failed to look the id up.
     Store(StoreError),
     /// The host does not write now.

@@ -167,9 +167,12 @@ impl Replay {
         if let Some(why) = effect_of_failure(record) {
             return wrong(Law::Cause, why);
         }
-        let last = self.taken.entry((event.sender, event.to)).or_default();
-        must(*position > *last, Law::Order, "answers an event before one that was sent earlier")?;
-        *last = *position;
+        let cancelled = receipt.outcome == Outcome::Cancelled;
+        if !cancelled && !taken.late {
+            let last = self.taken.entry((event.sender, event.to)).or_default();
+            must(*position > *last, Law::Order, "answers an event before one that was sent earlier")?;
+            *last = *position;
+        }
         self.charms.insert(record.space);
 
         let committed = receipt.outcome == Outcome::Committed;
@@ -181,7 +184,8 @@ impl Replay {
         must(status, Law::Receipt, "a receipt names its commit, or says why there is none")?;
         let bounded = receipt.message.as_ref().is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX);
         must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
-        if !committed {
+        let failed = !committed && !cancelled;
+        if failed {
             let letter = DeadLetter {
                 position: *position,
                 time_ms: record.time_ms,
@@ -196,7 +200,7 @@ impl Replay {
             };
             self.dead.insert(*position, letter);
         }
-        must(record.buried.len() <= usize::from(!committed), Law::Cause, "a dead letter goes that need not")?;
+        must(record.buried.len() <= usize::from(failed), Law::Cause, "a dead letter goes that need not")?;
         for position in &record.buried {
             let letter = self.bury(*position)?;
             must(letter.to == record.space, Law::Cause, "a dead letter of another charm goes")?;

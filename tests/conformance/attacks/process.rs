@@ -234,3 +234,41 @@ async fn a_guest_that_recurses_when_it_is_described_hurts_nobody_at_any_depth() 
     }
     is_served(&sweep.host, sweep.neighbour).await;
 }
+
+/// S4, S11: whoever operates the host can drop what waits, but not what runs; senders are told, and what is dropped is no
+/// dead letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_drops_events_that_wait_and_no_others() {
+    let wire = Wire::gated();
+    let host = builder().transport(wire.clone()).open().await.unwrap();
+    let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
+    let b = probe(&host, "b").await;
+    host.grant(b, Default::default(), all_of(&[a]));
+    let running = host.send(NewEvent::new(a, "run", script(json!([["fetch", {"url": WIRE}]])))).await.unwrap();
+    wire.arrived(1).await;
+    // One of each sender; the charm's own asks for its receipt.
+    let sent = run(&host, b, json!([["send", of(a, "note"), 0, {"stream": "on-receipt", "tag": 7}]])).await;
+    assert_eq!(sent.outcome, Outcome::Committed, "{sent:?}");
+    let mut ids = Vec::new();
+    for number in 1..=4 {
+        ids.push(host.send(NewEvent::new(a, "note", value(json!(number)))).await.unwrap());
+    }
+    assert_eq!(host.waiting(&a).len(), 6);
+    let from_b = host.waiting(&a).into_iter().find(|event| event.sender == b).unwrap().id;
+    assert_eq!(host.cancel(&a, &running).await, Err(SendError::Running));
+    assert_eq!(host.release(&a, &ids[0]).await, Err(SendError::NotHeld { id: ids[0] }));
+    assert_eq!(host.cancel(&b, &ids[0]).await, Err(SendError::NoSuchEvent { id: ids[0] }));
+    for id in [from_b, ids[1], ids[3]] {
+        host.cancel(&a, &id).await.unwrap();
+        assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Cancelled);
+        assert_eq!(host.cancel(&a, &id).await, Err(SendError::NoSuchEvent { id }));
+    }
+    wire.release(1);
+    host.settled().await.unwrap();
+    assert_eq!(cell(&host, a, "notes").await, json!([1, 3]));
+    let told = cell(&host, b, "receipts").await;
+    assert_eq!((&told[0]["receipt"]["outcome"], &told[0]["tag"]), (&json!("cancelled"), &json!(7)), "{told}");
+    assert!(host.dead_letters(&a).unwrap().is_empty());
+    assert_eq!(host.counters().cancelled, 3);
+    host.verify_store().unwrap();
+}

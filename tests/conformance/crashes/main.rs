@@ -3,6 +3,9 @@
 //! outside that process and off the disk that fails.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+#[path = "../by_hand.rs"]
+mod by_hand;
+mod deaths;
 mod disk;
 mod full;
 mod kills;

@@ -1,5 +1,7 @@
 //! What is not installed: components, names, grants and manifests, with the secret in their bytes.
 
+use sha2::Digest;
+
 use super::*;
 
 async fn small_host() -> Host {
@@ -113,6 +115,20 @@ async fn no_component_that_is_not_compiled_is_quoted() {
 
 fn far_program() -> std::path::PathBuf {
     std::path::Path::new("/nowhere").join("far-away-".repeat(400))
+}
+
+/// T7: a component that processes died over, as the list beside the store says.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_held_component_is_quoted() {
+    let secret = Secret::new("held");
+    let home = Home::default();
+    let planted = format!("(data (i32.const 3000) \"{}\")", secret.text);
+    let bytes = by_hand::charm(&[("in module", &planted)]);
+    let hash = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    std::fs::write(home.path().join("store.db.suspects"), format!("component {hash} {LONE_RUNS_MAX}\n")).unwrap();
+    let host = home.open().await;
+    let text = fails!(secret, host.install(Charm::new("bad", bytes)).await.unwrap_err(), InstallError::Deadly { .. });
+    assert!(text.contains(&hash), "{text}");
 }
 
 /// T7, I1, A3: what an operator allows and pins.

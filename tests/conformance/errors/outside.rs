@@ -73,8 +73,14 @@ async fn no_refused_event_is_told() {
     host.discard(&letter).await.unwrap();
     fails!(secret, host.resend(&letter).await.unwrap_err(), SendError::NoSuchLetter);
     fails!(secret, host.discard(&letter).await.unwrap_err(), SendError::NoSuchLetter);
+    let none = EventId([7; 16]);
+    fails!(secret, host.cancel(&a, &none).await.unwrap_err(), SendError::NoSuchEvent { .. });
+    fails!(secret, host.release(&a, &none).await.unwrap_err(), SendError::NoSuchEvent { .. });
     send_stopped(&host, a).await;
     wire.arrived(1).await;
+    let running = host.waiting(&a).remove(0).id;
+    fails!(secret, host.cancel(&a, &running).await.unwrap_err(), SendError::Running);
+    fails!(secret, host.release(&a, &running).await.unwrap_err(), SendError::NotHeld { .. });
     for _ in 0..3 {
         host.send(event(a, "note")).await.unwrap();
     }

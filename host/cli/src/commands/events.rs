@@ -1,4 +1,4 @@
-//! `charm events`: the events that wait for a charm, and its dead letters (S11).
+//! `charm events`: the events that wait for a charm, those that are held, and its dead letters (S11).
 
 use charm_host::{Event, Receipt};
 use clap::Args;
@@ -13,6 +13,9 @@ use crate::{
     place,
 };
 
+/// What stands in the list for an event that is held.
+const HELD: &str = "held: processes died while it ran; --run lets it, --discard cancels it";
+
 /// Lists by reading the store, also beside a running host. With --json, events come with what they carry.
 #[derive(Args)]
 pub struct Events {
@@ -24,9 +27,12 @@ pub struct Events {
     /// Send a failed event again, under a new id, and wait until it is settled
     #[arg(long, value_name = "ID", conflicts_with_all = ["dead", "discard"])]
     resend: Option<String>,
-    /// Drop a failed event; its receipt stays
+    /// Drop a failed event, its receipt stays; or settle one that waits as cancelled
     #[arg(long, value_name = "ID", conflicts_with = "dead")]
     discard: Option<String>,
+    /// Let an event run that is held because processes died while it ran, and wait until it is settled
+    #[arg(long, value_name = "ID", conflicts_with_all = ["dead", "discard", "resend"])]
+    run: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -36,6 +42,8 @@ struct Line {
     stream: String,
     bytes: usize,
     event: Json,
+    /// Whether processes died while it ran: it runs when the operator lets it.
+    held: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,10 +61,11 @@ struct Discarded<'a> {
 impl Events {
     pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
         let charm = self.charm.clone();
-        let deed = match (&self.resend, &self.discard) {
-            (Some(id), _) => Deed::Resend { charm, id: id.clone() },
-            (None, Some(id)) => Deed::Discard { charm, id: id.clone() },
-            (None, None) => return self.list(globals, output),
+        let deed = match (&self.resend, &self.discard, &self.run) {
+            (Some(id), ..) => Deed::Resend { charm, id: id.clone() },
+            (_, Some(id), _) => Deed::Discard { charm, id: id.clone() },
+            (.., Some(id)) => Deed::Release { charm, id: id.clone() },
+            (None, None, None) => return self.list(globals, output),
         };
         match super::perform(globals, deed, true, None).await? {
             Some(fate) => super::print_fate(&self.charm, &fate, output),
@@ -73,10 +82,12 @@ impl Events {
         let space = place::space(&archive.spaces(), &self.charm)?;
         let lines: Vec<Line> = if self.dead {
             let letters = archive.dead_letters(&space.did)?;
-            let line = |letter: &charm_host::DeadLetter| line(&letter.event, Some((&letter.receipt, letter.time_ms)));
+            let line =
+                |letter: &charm_host::DeadLetter| line(&letter.event, false, Some((&letter.receipt, letter.time_ms)));
             letters.iter().map(line).collect::<Result<_, _>>()?
         } else {
-            archive.waiting(&space.did).map(|queued| line(&queued.event, None)).collect::<Result<_, _>>()?
+            let line = |queued: &charm_host::Queued| line(&queued.event, archive.is_held(queued), None);
+            archive.waiting(&space.did).map(line).collect::<Result<_, _>>()?
         };
         output.print(&lines, || {
             let row = |line: &Line| {
@@ -88,7 +99,9 @@ impl Events {
                     sender,
                     stream,
                     bytes,
-                    line.outcome.map_or("waiting".to_owned(), |outcome| format!("{outcome}{why}")),
+                    line.outcome.map_or(if line.held { HELD } else { "waiting" }.to_owned(), |outcome| {
+                        format!("{outcome}{why}")
+                    }),
                 ]
             };
             table(["EVENT", "SENDER", "STREAM", "BYTES", "OUTCOME"], lines.iter().map(row).collect())
@@ -97,8 +110,9 @@ impl Events {
     }
 }
 
-fn line(event: &Event, failed: Option<(&Receipt, u64)>) -> Result<Line, Failure> {
+fn line(event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Result<Line, Failure> {
     Ok(Line {
+        held,
         id: event.id.to_string(),
         sender: event.sender.to_string(),
         stream: event.stream.clone(),

@@ -23,6 +23,7 @@ struct Charm {
     did: String,
     commits: u64,
     waiting: usize,
+    held: usize,
     dead: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     paused: bool,
@@ -63,6 +64,7 @@ impl Ls {
                     did: space.did.to_string(),
                     commits: space.commits,
                     waiting: space.waiting,
+                    held: space.held,
                     dead: space.dead,
                     paused: space.notes.paused,
                     chain: Some(space.notes.chain).filter(|chain| *chain > 0),
@@ -71,8 +73,9 @@ impl Ls {
                 .collect();
             output.print(&charms, || {
                 let row = |charm: &Charm| {
-                    let Charm { name, did, commits, waiting, dead, .. } = charm;
-                    [name.clone(), did.clone(), commits.to_string(), waiting.to_string(), dead.to_string()]
+                    let Charm { name, did, commits, waiting, held, dead, .. } = charm;
+                    let waiting = if *held == 0 { waiting.to_string() } else { format!("{waiting} ({held} held)") };
+                    [name.clone(), did.clone(), commits.to_string(), waiting, dead.to_string()]
                 };
                 let rows: Vec<[String; 5]> = charms.iter().map(row).collect();
                 let head = ["CHARM", "DID", "COMMITS", "WAITING", "DEAD"];

@@ -175,6 +175,7 @@ impl Committer {
                 sender: queued.event.sender,
                 stream: queued.event.stream.clone(),
                 receipt: receipt.clone(),
+                late: state.late.contains(&queued.position),
             }),
             writes,
             sends: sent,

@@ -354,7 +354,7 @@ impl Work {
         if let (Some(done), Some(queued)) = (record.taken, taken) {
             let event = &queued.event;
             self.batch.taken.push(done.position);
-            if done.receipt.outcome != Outcome::Committed {
+            if !matches!(done.receipt.outcome, Outcome::Committed | Outcome::Cancelled) {
                 let (position, receipt) = (done.position, done.receipt.clone());
                 self.batch.dead.push(DeadLetter { position, time_ms, event: event.clone(), receipt });
             }

@@ -119,6 +119,16 @@ impl Inbox {
         all
     }
 
+    /// Returns whether an event has its turn or waits for it in line.
+    pub fn has(&self, queued: &Queued) -> bool {
+        self.lines.get(&queued.event.sender).is_some_and(|line| line.index(queued.position).is_ok())
+    }
+
+    /// Returns the events that are held.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<Queued>> {
+        self.held.values().map(|(_, waiting)| &waiting.queued)
+    }
+
     /// Adds an event to its sender's line, at the place that its position gives it.
     pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain) {
         self.meter.add(&sender, amount(&queued));
@@ -169,7 +179,6 @@ impl Inbox {
     }
 
     /// Takes an event out of its line until it is released or taken; those after it go on.
-    #[expect(dead_code, reason = "nothing holds events yet")]
     pub fn hold(&mut self, queued: &Queued) {
         if let Some(held) = self.leave(queued) {
             self.held.insert(queued.position, held);
@@ -177,7 +186,6 @@ impl Inbox {
     }
 
     /// Puts a held event back at its place.
-    #[expect(dead_code, reason = "nothing holds events yet")]
     pub fn release(&mut self, position: u64) {
         if let Some((sender, waiting)) = self.held.remove(&position) {
             self.line_up(sender, waiting);

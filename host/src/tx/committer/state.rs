@@ -1,7 +1,7 @@
 //! What the committer's one lock protects.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -35,6 +35,10 @@ pub(super) struct State {
     pub spaces: HashMap<Did, Space>,
     /// Events accepted whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
+    /// Positions of events whose turn has begun.
+    pub begun: HashSet<u64>,
+    /// Positions of events that were held: out of the order for good.
+    pub late: BTreeSet<u64>,
     pub closed: bool,
     /// All but `waiting`, which the inboxes know.
     pub counters: Counters,
@@ -118,8 +122,15 @@ impl State {
         }
     }
 
+    /// Returns an event that waits for a charm, or runs.
+    pub fn waiting(&self, charm: &Did, id: &EventId) -> Option<Arc<Queued>> {
+        let mut events = self.spaces.get(charm)?.inbox.all().into_iter();
+        events.find(|queued| queued.event.id == *id)
+    }
+
     /// Removes an event from its inbox; returns what led to it.
     pub fn dequeue(&mut self, queued: &Queued) -> Chain {
+        self.begun.remove(&queued.position);
         let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| space.inbox.take(queued));
         if queued.event.on_commit.is_some()
             && let Some(sender) = self.spaces.get_mut(&queued.event.sender)

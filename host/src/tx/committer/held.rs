@@ -1,0 +1,82 @@
+//! Events that leave the order of their charm: held until the operator lets them run, or cancelled.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Accepted, Committer, Refused, commit::Commit};
+use crate::{
+    did::Did,
+    event::{Event, EventId},
+    receipt::{Outcome, Receipt},
+    store::Queued,
+};
+
+/// What the receipt of a cancelled event says.
+const CANCELLED: &str = "the operator discarded the event before it ran";
+
+impl Committer {
+    /// Takes the events at the positions `held` out of the order; those of `late` were out of it before, and never come
+    /// back to their place in the log.
+    pub fn hold(&self, held: &BTreeSet<u64>, late: BTreeSet<u64>) {
+        let mut state = self.state();
+        for space in state.spaces.values_mut() {
+            let events = space.inbox.all();
+            events.iter().filter(|queued| held.contains(&queued.position)).for_each(|queued| space.inbox.hold(queued));
+        }
+        state.late = late;
+    }
+
+    /// Puts a held event back in line.
+    pub fn release(&self, queued: &Queued) {
+        let charm = queued.event.to;
+        if let Some(space) = self.state().spaces.get_mut(&charm) {
+            space.inbox.release(queued.position);
+        }
+        self.ready.wake(charm);
+    }
+
+    /// Notes that an event's turn begins: from now on it is not cancelled. Returns whether it still waits.
+    pub fn begin(&self, queued: &Queued) -> bool {
+        let mut state = self.state();
+        let waits = state.spaces.get(&queued.event.to).is_some_and(|space| space.inbox.has(queued));
+        if waits {
+            state.begun.insert(queued.position);
+        }
+        waits
+    }
+
+    /// Returns an event that waits for a charm, or runs.
+    pub fn find(&self, charm: &Did, id: &EventId) -> Option<Arc<Queued>> {
+        self.state().waiting(charm, id)
+    }
+
+    /// Settles an event that waits as `cancelled`. The operator has seen it: it becomes no dead letter.
+    ///
+    /// # Errors
+    /// `Refused::Gone`, `Refused::Running`, `Refused::Unavailable`.
+    pub fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
+        let (now, at) = (self.env.now_ms(), self.env.monotonic());
+        let mut state = self.open_state().map_err(Refused::Unavailable)?;
+        let queued = state.waiting(charm, id).ok_or(Refused::Gone)?;
+        if state.begun.contains(&queued.position) {
+            return Err(Refused::Running);
+        }
+        let (outcome, message) = (Outcome::Cancelled, Some(CANCELLED.to_owned()));
+        let receipt = Receipt { id: *id, outcome, commit: None, message };
+        let usage = state.spaces.get(charm).map(|space| space.usage).unwrap_or_default();
+        let seq = state.advance(charm, usage);
+        self.versions.advance(state.g);
+        let (g, taken) = (state.g, Some((&queued, receipt)));
+        let (writes, sends, buried) = Default::default();
+        let after = self.publish(&mut state, Commit { charm: *charm, seq, now, at, taken, writes, sends, buried });
+        drop(state);
+        self.tell(after);
+        Ok(Accepted { id: *id, g })
+    }
+
+    /// Returns the events of a charm that are held.
+    pub fn held(&self, charm: &Did) -> Vec<Event> {
+        let state = self.state();
+        let held = state.spaces.get(charm).into_iter().flat_map(|space| space.inbox.held());
+        held.map(|queued| queued.event.clone()).collect()
+    }
+}
