@@ -192,11 +192,11 @@ fn like(shape: &Shape, choices: &mut dyn Iterator<Item = u8>) -> Ipld {
         Shape::Record(fields) => {
             let mut entries: BTreeMap<String, Ipld> = BTreeMap::new();
             for (key, field) in fields {
-                if !(field.optional && choices.next().unwrap_or_default() % 2 == 0) {
+                if !(field.optional && choices.next().unwrap_or_default().is_multiple_of(2)) {
                     entries.insert(key.clone(), like(&field.shape, choices));
                 }
             }
-            if choices.next().unwrap_or_default() % 4 == 0 {
+            if choices.next().unwrap_or_default().is_multiple_of(4) {
                 entries.insert("more".to_owned(), Ipld::List(vec![Ipld::Null]));
             }
             Ipld::Map(entries)
