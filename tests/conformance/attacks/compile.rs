@@ -258,7 +258,7 @@ async fn the_code_cache_is_bounded() {
     probe(&open(&folder, None, Limits::default()).await, "a").await;
 }
 
-/// An operator who says which component it is gets that one or none (threats.md, row 39).
+/// An operator who says which component it is gets that one or none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_is_not_the_pinned_one_is_not_installed() {
     let folder = tempfile::tempdir().unwrap();
