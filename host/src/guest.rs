@@ -25,7 +25,7 @@ pub use fault::Fault;
 pub use load::{LoadError, Prepared};
 pub use threads::Threads;
 
-use crate::{http::Outbound, tx::Transaction};
+use crate::{http::Outbound, meter::Room, tx::Transaction};
 
 /// What a call to `handle` ended with. A failure of the host itself never shows here.
 pub enum Outcome {
@@ -40,6 +40,8 @@ pub enum Outcome {
     /// It asked for an answer that is not recorded yet: what it asked for stands in the outbound. When the answer is there
     /// the turn runs again from its start, and gets it at the same place.
     Waits,
+    /// It found an inbox full: the turn runs again from its start when there is this room.
+    Full(Room),
 }
 
 /// The end of one attempt at a turn: the outcome, and what the next attempt goes on from.

@@ -1,6 +1,7 @@
 //! The host: open it on a store and a keyring, install charms, send events, read cells, shut down.
 
 mod held;
+mod request;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -445,21 +446,6 @@ impl Host {
         let accepted = self.accept(event).await?;
         self.stage.committer.durable(accepted.g).await?;
         Ok(accepted.id)
-    }
-
-    /// Sends an event and waits for its durable receipt.
-    ///
-    /// # Errors
-    /// As `send`; `Unavailable` also when the host stops or the disk is full before the event is settled: with an
-    /// id of its own it can be sent again for the same receipt.
-    pub async fn request(&self, event: NewEvent) -> Result<Receipt, SendError> {
-        let accepted = self.accept(event).await?;
-        match self.receipt(&accepted.id).await {
-            Ok(Some(receipt)) => Ok(receipt),
-            Ok(None) | Err(ReadError::Unavailable(Unavailable::Closed)) => Err(Unavailable::Closed.into()),
-            Err(ReadError::Unavailable(why)) => Err(why.into()),
-            Err(error) => Err(Unavailable::stopped(&error).into()),
-        }
     }
 
     async fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {

@@ -120,6 +120,9 @@ pub struct Limits {
     /// How long a turn is run again before it fails as `conflict-exhausted` (T4), in milliseconds. Starts with the first
     /// conflict and counts attempts and the pauses between them, no time spent waiting for HTTP, the disk or room.
     pub conflict_ms_max: u64,
+    /// How long a turn waits for room in the inboxes that it sends to, all together, before its handler gets `queue-full`,
+    /// and how long `request` waits for room, in milliseconds.
+    pub room_ms_max: u64,
     /// Turns that run at the same time, over all charms. Set when the host is built: each has a slot of memory.
     pub turns_max: usize,
     /// Turns that wait for HTTP at the same time, over all charms: each holds its request and the answers so far. Further
@@ -194,6 +197,7 @@ impl Default for Limits {
             http_timeout_ms: 30_000,
             http_turn_ms_max: 120_000,
             conflict_ms_max: 30_000,
+            room_ms_max: 30_000,
             turns_max: 64,
             waits_max: 4_096,
             commits_pending_max: 4_096,

@@ -6,8 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio::sync::Notify;
 
 use crate::{did::Did, limits::Limits};
 
@@ -65,6 +67,48 @@ impl Amount {
 #[derive(Debug, Default)]
 pub struct Meter {
     rooms: Mutex<Rooms>,
+    /// Told when room is given back: one of those that wait looks, and tells the next when it has taken what it needs.
+    freed: Notify,
+}
+
+/// Room that somebody wants in an inbox.
+#[derive(Clone, Debug)]
+pub struct Room {
+    meter: Arc<Meter>,
+    sender: Sender,
+    amount: Amount,
+}
+
+/// Held by who waited for room until it has taken it: then the next one looks.
+#[derive(Debug)]
+pub struct Next(Arc<Meter>);
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        self.0.freed.notify_one();
+    }
+}
+
+impl Room {
+    /// Returns room that there may be later; none when there never is so much.
+    pub fn wanted(meter: &Arc<Meter>, sender: Sender, amount: Amount, limits: &Limits) -> Option<Room> {
+        let max = Amount { events: limits.inbox_events_max, bytes: limits.inbox_bytes_max };
+        let (none, alone) = (Amount::default(), matches!(sender, Sender::Own | Sender::Operator));
+        let ever = if alone { amount.within(max) } else { none.is_fair(amount, none, max) };
+        ever.then(|| Room { meter: meter.clone(), sender, amount })
+    }
+
+    /// Completes when there is room.
+    pub async fn free(&self, limits: &Limits) -> Next {
+        loop {
+            let mut freed = std::pin::pin!(self.meter.freed.notified());
+            freed.as_mut().enable();
+            if self.meter.has_room(&self.sender, self.amount, limits) {
+                return Next(self.meter.clone());
+            }
+            freed.await;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +164,7 @@ impl Meter {
     /// Gives room back.
     pub fn remove(&self, sender: &Sender, less: Amount) {
         self.rooms().change(sender, |amount| amount.minus(less));
+        self.freed.notify_one();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gives charms their turns: one at a time each, all in line, as many at once as there are slots.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,22 +19,37 @@ pub struct Scheduler {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
     ready: Arc<Ready>,
-    /// Turns that have waited and stand in line for their next attempt.
-    waited: Mutex<HashMap<Did, Turn>>,
+    benches: Mutex<HashMap<Did, Bench>>,
+}
+
+/// Turns of one charm that are between two attempts. Dropped when empty.
+#[derive(Default)]
+struct Bench {
+    /// Those that have waited and get their next attempt first.
+    waited: VecDeque<Turn>,
+    /// Senders of those that wait for room: their later events wait too (S3).
+    parked: HashSet<Did>,
 }
 
 impl Scheduler {
     /// Starts one worker per slot. They end when `ready` is closed or the host stops writing.
     pub fn start(stage: Arc<Stage>, charms: Arc<Charms>, ready: Arc<Ready>) {
         let workers = stage.committer.limits().turns_max;
-        let scheduler = Arc::new(Scheduler { stage, charms, ready, waited: Mutex::default() });
+        let scheduler = Arc::new(Scheduler { stage, charms, ready, benches: Mutex::default() });
         for _ in 0..workers {
             scheduler.stage.env.spawn(Box::pin(scheduler.clone().work()));
         }
     }
 
-    fn waited(&self) -> MutexGuard<'_, HashMap<Did, Turn>> {
-        self.waited.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Works on the bench of a charm.
+    fn bench<T>(&self, charm: &Did, work: impl FnOnce(&mut Bench) -> T) -> T {
+        let mut benches: MutexGuard<'_, _> = self.benches.lock().unwrap_or_else(PoisonError::into_inner);
+        let bench: &mut Bench = benches.entry(*charm).or_default();
+        let result = work(bench);
+        if bench.waited.is_empty() && bench.parked.is_empty() {
+            benches.remove(charm);
+        }
+        result
     }
 
     async fn work(self: Arc<Scheduler>) {
@@ -53,8 +68,19 @@ impl Scheduler {
 
     /// Returns the turn of a charm that goes on, or begins one.
     fn next(&self, charm: &Did) -> Option<Turn> {
-        let waited = self.waited().remove(charm);
-        waited.or_else(|| Some(self.stage.begin(self.event(charm)?)))
+        let waited = self.bench(charm, |bench| {
+            let turn = bench.waited.pop_front()?;
+            bench.parked.remove(&turn.sender());
+            Some(turn)
+        });
+        let parked = self.bench(charm, |bench| bench.parked.clone());
+        waited.or_else(|| Some(self.stage.begin(self.event(charm, parked)?)))
+    }
+
+    /// Returns whether a charm could have another attempt at once.
+    fn has_more(&self, charm: &Did) -> bool {
+        let (waited, parked) = self.bench(charm, |bench| (!bench.waited.is_empty(), bench.parked.clone()));
+        waited || self.stage.committer.next(charm, &parked).is_some()
     }
 
     async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) {
@@ -67,7 +93,12 @@ impl Scheduler {
             Ok(None) => {
                 // It came to its end, whatever that is.
                 self.stage.suspects.clear(&work_of(turn.queued()));
-                self.ready.done(charm, self.stage.committer.next(&charm, &HashSet::new()).is_some());
+                self.ready.done(charm, self.has_more(&charm));
+            }
+            Ok(Some(wait @ Wait::Room(_))) => {
+                self.bench(&charm, |bench| bench.parked.insert(turn.sender()));
+                self.stage.env.spawn(Box::pin(self.clone().wait(turn, wait)));
+                self.ready.done(charm, self.has_more(&charm));
             }
             Ok(Some(wait)) => {
                 self.ready.away(charm);
@@ -83,7 +114,7 @@ impl Scheduler {
 
     /// Brings a turn back in line when it has what it waits for. When the host closes, its event waits for the next start.
     async fn wait(self: Arc<Scheduler>, turn: Turn, wait: Wait) {
-        let charm = turn.charm();
+        let (charm, sender, parked) = (turn.charm(), turn.sender(), matches!(wait, Wait::Room(_)));
         let waited = tokio::select! {
             biased;
             () = self.ready.closed() => return,
@@ -91,18 +122,24 @@ impl Scheduler {
         };
         let Ok(turn) = waited else { return };
         let is_favoured = turn.as_ref().is_some_and(Turn::is_favoured);
-        self.waited().extend(turn.map(|turn| (charm, turn)));
-        if is_favoured {
+        self.bench(&charm, |bench| match turn {
+            Some(turn) if parked => bench.waited.push_back(turn),
+            // Nothing else of the charm was begun meanwhile.
+            Some(turn) => bench.waited.push_front(turn),
+            None => drop(bench.parked.remove(&sender)),
+        });
+        if parked {
+            self.ready.wake(charm);
+        } else if is_favoured {
             self.ready.first(charm);
         } else {
             self.ready.done(charm, true);
         }
     }
 
-    /// Returns the event whose turn begins now.
-    fn event(&self, charm: &Did) -> Option<Arc<Queued>> {
+    /// Returns the event whose turn begins now, of a sender that is not parked.
+    fn event(&self, charm: &Did, mut parked: HashSet<Did>) -> Option<Arc<Queued>> {
         let Stage { committer, suspects, .. } = &*self.stage;
-        let mut parked = HashSet::new();
         loop {
             let queued = committer.next(charm, &parked)?;
             if !suspects.pause(&work_of(&queued)).is_zero() {

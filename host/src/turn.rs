@@ -6,8 +6,8 @@
 //! commit    re-check the reads by value; a conflict runs the turn again     (T4)
 //!           else writes, acknowledgement, sends and receipts as one         (T5)  <- the commit point
 //! settle    an error, a trap or a limit leaves only receipt and dead letter (T6)
-//! wait      whatever is not there yet ends the attempt: an answer from outside, time after a conflict. The turn
-//!           gives everything back (instance, snapshot, worker) and keeps a few facts and the recorded answers;
+//! wait      whatever is not there yet ends the attempt: an answer from outside, room in an inbox, time after a conflict.
+//!           The turn gives everything back (instance, snapshot, worker) and keeps a few facts and the recorded answers;
 //!           when it is there, the turn runs again from its start, and is given the answers at the same places (A4)
 //! ```
 //!
@@ -28,6 +28,7 @@ use crate::{
     error::Unavailable,
     guest::{End, Facts, Guests, Outcome as Ended},
     http::{Outbound, Transport},
+    meter::{Amount, Next, Room, Sender},
     receipt::Outcome,
     store::Queued,
     suspects::Suspects,
@@ -78,6 +79,10 @@ pub struct Turn {
     favour: Option<Favour>,
     /// Its place among those that wait.
     place: Option<OwnedSemaphorePermit>,
+    /// How long it has waited for room.
+    roomless: Duration,
+    /// It has waited for room: when its attempt is over, the next that waits looks.
+    next: Option<Next>,
 }
 
 impl Turn {
@@ -96,6 +101,11 @@ impl Turn {
         &self.queued
     }
 
+    /// Returns whose event it handles.
+    pub fn sender(&self) -> Did {
+        self.queued.event.sender
+    }
+
     fn span(&self, name: &str) -> tracing::Span {
         let event = &self.queued.event;
         tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = %clean(&event.stream))
@@ -111,6 +121,8 @@ pub enum Wait {
     Favour,
     /// The answer to what its outbound has noted.
     Exchange,
+    /// Room in an inbox: meanwhile its charm takes the events of other senders.
+    Room(Room),
 }
 
 impl Stage {
@@ -136,6 +148,8 @@ impl Stage {
             last_run: Duration::ZERO,
             favour: None,
             place: None,
+            roomless: Duration::ZERO,
+            next: None,
         }
     }
 
@@ -179,10 +193,13 @@ impl Stage {
         let start = self.env.monotonic();
         let mut outbound = std::mem::take(&mut turn.outbound);
         outbound.rewind(charm.http.clone());
-        let tx = Transaction::begin(&self.committer, &queued, directory);
+        let limits = self.committer.limits();
+        let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
+        let tx = Transaction::begin(&self.committer, &queued, directory.clone(), waits_for_room);
         let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
         let End { outcome, outbound, told } = handled.await;
         (turn.outbound, turn.told) = (outbound, told);
+        let next = turn.next.take();
         let failure = match outcome {
             Ended::Done(tx) => self.committer.commit(*tx, &queued).await,
             Ended::Lost => Err(self.committer.lost()),
@@ -193,7 +210,13 @@ impl Stage {
                 tracing::debug!("waits for an http exchange");
                 return Ok(Some(Wait::Exchange));
             }
+            Ended::Full(room) => {
+                turn.conflicts.spend(self.env.monotonic() - start);
+                tracing::debug!("waits for room in an inbox");
+                return Ok(Some(Wait::Room(room)));
+            }
         };
+        drop(next);
         match failure {
             Ok(seq) => {
                 tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed");
@@ -201,6 +224,15 @@ impl Stage {
             }
             Err(Failure::Conflict(cause)) => {
                 turn.conflicts.spend(self.env.monotonic() - start);
+                // Filled up since the send: the next attempt sees how much is missing.
+                if let Cause::Full { inbox, .. } = &cause
+                    && waits_for_room
+                    && *inbox != queued.event.to
+                    && let Some(meter) = directory.inbox(inbox)
+                    && let Some(room) = Room::wanted(meter, Sender::Charm(queued.event.to), Amount::one(0), limits)
+                {
+                    return Ok(Some(Wait::Room(room)));
+                }
                 self.conflict(turn, &cause).map_or_else(|message| settle(Outcome::ConflictExhausted, &message), Ok)
             }
             Err(Failure::Limit(text)) => settle(Outcome::Faulted, &text),
@@ -262,6 +294,16 @@ impl Stage {
                 self.committer.durable_at_last(seen).await?;
                 turn.outbound.exchange(&*self.transport, &*self.env).await;
                 turn.place = None;
+            }
+            Wait::Room(room) => {
+                let (start, limits) = (self.env.monotonic(), self.committer.limits());
+                let left = Duration::from_millis(limits.room_ms_max).saturating_sub(turn.roomless);
+                turn.next = tokio::select! {
+                    biased;
+                    next = room.free(limits) => Some(next),
+                    () = self.env.sleep(left) => None,
+                };
+                turn.roomless += self.env.monotonic() - start;
             }
         }
         Ok(())

@@ -28,7 +28,12 @@ use crate::{
     directory::Directory,
     event::{Event, EventId, OnCommit},
     limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
+<<<<<<< HEAD
+    log_share::LogShare,
     meter::{Amount, Sender},
+=======
+    meter::{Amount, Room, Sender},
+>>>>>>> 767de83 (Let a turn wait for room in an inbox)
     path::{Path, Segment},
     shape::Shape,
     store::Queued,
@@ -52,6 +57,10 @@ pub struct Transaction {
     send_bytes: usize,
     /// What is staged for each inbox, receipts to come included.
     staged: BTreeMap<Did, Amount>,
+    /// Whether a full inbox ends the attempt; else it is an error that the guest sees.
+    waits_for_room: bool,
+    /// Room that it needs to go on.
+    room: Option<Room>,
     directory: Arc<Directory>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
@@ -62,8 +71,13 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins the transaction of one turn.
-    pub fn begin(committer: &Committer, queued: &Queued, directory: Arc<Directory>) -> Transaction {
+    /// Begins the transaction of one turn. One that `waits_for_room` ends where it finds none (S12).
+    pub fn begin(
+        committer: &Committer,
+        queued: &Queued,
+        directory: Arc<Directory>,
+        waits_for_room: bool,
+    ) -> Transaction {
         Transaction {
             writer: queued.event.to,
             snapshot: committer.versions().snapshot(),
@@ -75,6 +89,8 @@ impl Transaction {
             sends: Vec::new(),
             send_bytes: 0,
             staged: BTreeMap::new(),
+            waits_for_room,
+            room: None,
             directory,
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
@@ -86,6 +102,17 @@ impl Transaction {
     /// Returns the DID that it writes for.
     pub fn writer(&self) -> Did {
         self.writer
+    }
+
+<<<<<<< HEAD
+    /// Returns what its charm may log.
+    pub fn log_share(&self) -> Option<Arc<LogShare>> {
+        self.directory.get(&self.writer).map(|entry| entry.log.clone())
+=======
+    /// Returns the room that it needs to go on; with some, the attempt is over.
+    pub fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
+>>>>>>> 767de83 (Let a turn wait for room in an inbox)
     }
 
     /// Returns the last commit that its snapshot shows.
@@ -332,7 +359,12 @@ impl Transaction {
     fn reserve(&mut self, inbox: Did, bytes: usize) -> Result<(), Refusal> {
         let staged = self.staged.get(&inbox).copied().unwrap_or_default().plus(Amount::one(bytes));
         let sender = if inbox == self.writer { Sender::Own } else { Sender::Charm(self.writer) };
-        if self.directory.inbox(&inbox).is_some_and(|meter| !meter.has_room(&sender, staged, &self.limits)) {
+        if let Some(meter) = self.directory.inbox(&inbox)
+            && !meter.has_room(&sender, staged, &self.limits)
+        {
+            if self.waits_for_room && sender != Sender::Own {
+                self.room = Room::wanted(meter, sender, staged, &self.limits);
+            }
             return Err(Refusal::QueueFull(inbox));
         }
         self.staged.insert(inbox, staged);

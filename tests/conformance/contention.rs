@@ -311,7 +311,7 @@ async fn a_turn_that_gives_up_says_how_often_and_how_long_it_tried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_whose_receiver_fills_up_meanwhile_says_whose_and_what_to_do() {
     let wire = Wire::gated();
-    let limits = Limits { conflict_ms_max: 0, inbox_events_max: 4, ..Limits::default() };
+    let limits = Limits { conflict_ms_max: 0, room_ms_max: 0, inbox_events_max: 4, ..Limits::default() };
     let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
     let full = host.install(probe_charm("full").may_call(Wire::grant())).await.unwrap();
     let hold = Hold::new();

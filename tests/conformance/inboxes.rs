@@ -19,7 +19,7 @@ struct Small {
 impl Small {
     async fn open<const N: usize>(inbox_events_max: usize, names: [&str; N]) -> (Small, [Did; N]) {
         let (store, wire) = (MemoryStore::new(), Wire::gated());
-        let limits = Limits { inbox_events_max, conflict_ms_max: 10_000, ..Limits::default() };
+        let limits = Limits { inbox_events_max, conflict_ms_max: 10_000, room_ms_max: 0, ..Limits::default() };
         let host = builder().store(store.clone()).transport(wire.clone()).limits(limits).open().await.unwrap();
         let mut dids = Vec::new();
         for name in names {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 
 use super::{
+    Outcome,
     budget::Account,
     calls::CallError,
     log::{Log, Speaker},
@@ -99,7 +100,11 @@ impl Ctx {
     /// Returns the state of an instance that handles an event.
     pub fn turn(limits: Arc<Limits>, tx: Transaction, outbound: Outbound, facts: Facts) -> Ctx {
         let (random, speaker) = (facts.seed, Speaker::Turn(facts.charm, facts.event));
-        Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..Ctx::bare(limits, speaker) }
+        let share = tx.log_share();
+        let bare = Ctx::bare(limits, speaker);
+        let mut ctx = Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..bare };
+        ctx.log.share = share;
+        ctx
     }
 
     /// Adds to what the present host call costs.
@@ -114,10 +119,13 @@ impl Ctx {
         self.account.take().saturating_add(staged).saturating_add(random * cost::RANDOM_BYTE)
     }
 
-    /// Returns whether the attempt ends because it asked for an answer that is not recorded yet.
-    pub fn waits(&self) -> bool {
-        let lost = self.tx.as_ref().is_some_and(Transaction::is_lost);
-        !lost && self.outbound.as_ref().is_some_and(|outbound| outbound.seen().is_some())
+    /// Returns what an attempt that has ended waits for: the answer to a request, or room.
+    pub fn waits(&self) -> Option<Outcome> {
+        let tx = self.tx.as_ref().filter(|tx| !tx.is_lost())?;
+        match tx.room() {
+            Some(room) => Some(Outcome::Full(room.clone())),
+            None => self.outbound.as_ref()?.seen().map(|_| Outcome::Waits),
+        }
     }
 
     /// Returns the turn's transaction.

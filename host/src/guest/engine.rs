@@ -126,10 +126,12 @@ impl Guests {
         let (result, misfit) =
             self.threads.run(work_of(queued), on_thread.run(self.turn(prepared, &mut store, queued))).await;
         // Without fuel it asks for nothing more.
-        if result.as_ref().is_err_and(|error| !error.is::<Trap>()) && store.data().waits() {
+        if result.as_ref().is_err_and(|error| !error.is::<Trap>())
+            && let Some(outcome) = store.data().waits()
+        {
             let Ctx { log, outbound, .. } = store.into_data();
             let (outbound, told) = (outbound.unwrap_or_default(), log.wait());
-            return End { outcome: Outcome::Waits, outbound, told };
+            return End { outcome, outbound, told };
         }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),

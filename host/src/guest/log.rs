@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::Level;
+use tracing::{Level, level_filters::LevelFilter};
 
 use crate::{
     did::Did,
     event::EventId,
     limits::{LOG_LINE_BYTES, MESSAGE_BYTES_MAX},
+    log_share::LogShare,
     text::clip,
 };
 
@@ -35,6 +36,8 @@ pub struct Log {
     bytes_cut: u64,
     /// What was printed through WASI, if it could be.
     output: Option<Output>,
+    /// What the charm may log over all its turns.
+    pub share: Option<Arc<LogShare>>,
 }
 
 /// What a guest prints: takes everything, keeps the first bytes, counts the rest.
@@ -62,7 +65,8 @@ impl Output {
 impl Log {
     /// Returns an empty log with a budget of `log-bytes-max`.
     pub fn new(speaker: Speaker, bytes_max: usize) -> Log {
-        Log { speaker, bytes_max, left: bytes_max, lines: 0, told: 0, lines_cut: 0, bytes_cut: 0, output: None }
+        let (lines_cut, bytes_cut, output, share) = Default::default();
+        Log { speaker, bytes_max, left: bytes_max, lines: 0, told: 0, lines_cut, bytes_cut, output, share }
     }
 
     /// Returns where the guest prints to. Its lines come after the others.
@@ -95,8 +99,22 @@ impl Log {
         self.lines.max(self.told)
     }
 
-    /// Charm and event are fields of the line: it may be read without the spans around it.
+    /// Writes a line, as far as the charm's share of the log goes.
     fn write(&self, level: Level, text: &str) {
+        if LevelFilter::current() < level {
+            return;
+        }
+        let Some(share) = &self.share else { return self.say(level, text) };
+        if share.takes(LOG_LINE_BYTES + text.len()) {
+            self.say(level, text);
+        }
+        if let Some(lines) = share.tell() {
+            self.say(Level::WARN, &format!("over log-bytes-per-second: {lines} more lines are dropped"));
+        }
+    }
+
+    /// Charm and event are fields of the line: it may be read without the spans around it.
+    fn say(&self, level: Level, text: &str) {
         use tracing::field::display;
         let (charm, event): (&dyn std::fmt::Display, _) = match &self.speaker {
             Speaker::Turn(charm, event) => (charm, Some(display(event))),

@@ -25,7 +25,7 @@ impl Inbox {
     /// What the victim does after its wait stands in `steps`.
     async fn open(limits: Limits, mut steps: Vec<Json>) -> Inbox {
         let wire = Wire::gated();
-        let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
+        let host = builder().transport(wire.clone()).limits(Limits { room_ms_max: 0, ..limits }).open().await.unwrap();
         let victim = host.install(probe_charm("victim").may_call(Wire::grant())).await.unwrap();
         let may_note = |name| probe_charm(name).may_send(victim, only(&["note"]));
         let flooder = host.install(may_note("flooder")).await.unwrap();
@@ -359,4 +359,25 @@ async fn a_chain_without_end_is_served_after_everybody_else() {
     let last = turns.iter().rposition(|space| *space == honest).unwrap();
     let between = turns[first..last].iter().filter(|space| **space == chain).count();
     assert!(between <= 3, "{between} turns of the chain");
+}
+
+/// X14: what a charm logs over all its turns is bounded: the rest is dropped, which is told once and stands in the notes.
+/// Others log as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_that_logs_without_end_fills_no_log() {
+    let logs = Logs::capture();
+    let limits = Limits { log_bytes_per_second: 1, log_burst_bytes: 10_000, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let (loud, neighbour) = (probe(&host, "loud").await, probe(&host, "neighbour").await);
+    for turn in 0..10 {
+        let line = format!("flood {turn} {}", "x".repeat(1_000));
+        run(&host, loud, json!([["repeat", 15, ["log", "warn", line]], ["set", "n", [], turn]])).await;
+        run(&host, neighbour, json!([["log", "info", format!("heard {turn} {neighbour}")]])).await;
+    }
+    let of = |part: &str| logs.lines(part).iter().filter(|line| line.contains(&loud.to_string())).count();
+    assert!((9..12).contains(&of(" flood ")), "{} lines of a kilobyte", of(" flood "));
+    assert_eq!(of("lines are dropped"), 1);
+    assert_eq!(logs.lines(" heard ").iter().filter(|line| line.contains(&neighbour.to_string())).count(), 10);
+    assert!(notes_on(&host, loud).dropped > 0);
+    assert_eq!(notes_on(&host, neighbour).dropped, 0);
 }

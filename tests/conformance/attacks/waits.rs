@@ -151,3 +151,137 @@ async fn a_charm_that_waits_begins_no_other_turn() {
     settle(&host).await;
     assert_eq!(cell(&host, charm, "notes").await, json!(["asked", 1, 2, 3]));
 }
+
+/// A receiver whose turn waits for the wire, its inbox all but full of the notes of another, and a sender.
+struct Crowd {
+    host: Host,
+    wire: Wire,
+    clock: std::sync::Arc<Clock>,
+    receiver: Did,
+    sender: Did,
+    /// May send to the sender.
+    outside: Did,
+}
+
+impl Crowd {
+    async fn gather() -> Crowd {
+        let (wire, clock) = (Wire::gated(), Clock::new());
+        let limits = Limits { inbox_events_max: 4, room_ms_max: 60_000, http_timeout_ms: 110_000, ..Limits::default() };
+        let host = builder().limits(limits).transport(wire.clone()).env(clock.clone()).open().await.unwrap();
+        let receiver = host.install(probe_charm("receiver").may_call(Wire::grant())).await.unwrap();
+        let may_send = |name| probe_charm(name).may_send(receiver, Names::All);
+        let first = host.install(may_send("first")).await.unwrap();
+        let sender = host.install(may_send("sender")).await.unwrap();
+        let outside = MemoryKeyring::default().create(&zeroize::Zeroizing::new([9; 32])).unwrap();
+        host.grant(outside, BTreeMap::new(), all_of(&[sender, receiver]));
+        send(&host, receiver, json!([fetch(WIRE)])).await;
+        wire.arrived(1).await;
+        let notes = json!([["send", of(receiver, "note"), "a"], ["send", of(receiver, "note"), "b"]]);
+        assert_eq!(run(&host, first, notes).await.outcome, Outcome::Committed);
+        Crowd { host, wire, clock, receiver, sender, outside }
+    }
+
+    /// Lets the sender send two notes, for which there is no room.
+    async fn send(&self) -> EventId {
+        let note = |text: &str| json!(["send", of(self.receiver, "note"), text]);
+        send(&self.host, self.sender, json!([note("c"), note("d"), ["set", "notes", [0], "sent"]])).await
+    }
+
+    /// The sender handles an event of another.
+    async fn sender_goes_on(&self, text: &str) {
+        let event = NewEvent::new(self.sender, "note", value(json!(text))).from(self.outside);
+        assert_eq!(self.host.request(event).await.unwrap().outcome, Outcome::Committed);
+    }
+}
+
+/// S12, R1.9: a turn that finds no room is thrown away and run again when there is some. Meanwhile its charm handles
+/// what others send it, and the later events of the same sender wait (S3).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_finds_no_room_waits_for_it_and_its_charm_goes_on() {
+    let crowd = Crowd::gather().await;
+    let Crowd { host, wire, receiver, sender, .. } = &crowd;
+    let waits = crowd.send().await;
+    let later = send(host, *sender, json!([["set", "notes", [2], "later"]])).await;
+    crowd.sender_goes_on("x").await;
+    crowd.sender_goes_on("y").await;
+    for id in [&waits, &later] {
+        assert_eq!(host.status(id).unwrap(), Status::Waiting);
+    }
+    wire.release(1);
+    for id in [&waits, &later] {
+        assert_eq!(receipt(host, id).await.outcome, Outcome::Committed);
+    }
+    settle(host).await;
+    assert_eq!(cell(host, *receiver, "notes").await, json!(["a", "b", "c", "d"]));
+    assert_eq!(cell(host, *sender, "notes").await, json!(["sent", "y", "later"]));
+    assert!(host.dead_letters(sender).unwrap().is_empty());
+}
+
+/// S12: it waits for so long and no longer; then the handler is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_waits_for_room_within_its_bound() {
+    let crowd = Crowd::gather().await;
+    let waits = crowd.send().await;
+    crowd.sender_goes_on("x").await;
+    crowd.clock.pass(Duration::from_secs(59));
+    crowd.sender_goes_on("y").await;
+    assert_eq!(crowd.host.status(&waits).unwrap(), Status::Waiting);
+    crowd.clock.pass(Duration::from_secs(2));
+    let receipt = receipt(&crowd.host, &waits).await;
+    let told = Some(format!("queue-full inbox={}", crowd.receiver));
+    assert_eq!((receipt.outcome, receipt.message), (Outcome::Rejected, told));
+}
+
+/// S12: what can never find room is refused at once, and so is what a charm sends itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_room_that_never_comes() {
+    let crowd = Crowd::gather().await;
+    let idle = probe(&crowd.host, "idle").await;
+    crowd.host.grant(crowd.sender, BTreeMap::new(), all_of(&[idle]));
+    let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 3, ["send", of(idle, "note"), "too many"]]])).await;
+    assert_eq!(receipt.message, Some(format!("queue-full inbox={idle}")));
+    let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 5, ["send", "note", "to itself"]]])).await;
+    assert_eq!(receipt.message, Some(format!("queue-full inbox={}", crowd.sender)));
+}
+
+/// S12: from outside, `send` refuses at once and `request` waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_room_and_a_send_does_not() {
+    let crowd = Crowd::gather().await;
+    let Crowd { host, wire, receiver, outside, .. } = &crowd;
+    let note = |text: &str| NewEvent::new(*receiver, "note", value(json!(text))).from(*outside);
+    host.send(note("first of its sender")).await.unwrap();
+    let full = Err(SendError::QueueFull { to: *receiver });
+    assert_eq!(host.send(note("no")).await, full);
+    let mut request = Box::pin(host.request(note("yes")));
+    tokio::select! {
+        biased;
+        ended = &mut request => panic!("there is no room: {ended:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert_eq!(host.send(note("no")).await, full);
+    wire.release(1);
+    assert_eq!(request.await.unwrap().outcome, Outcome::Committed);
+    assert_eq!(cell(host, *receiver, "notes").await, json!(["a", "first of its sender", "b", "yes"]));
+    // As long as its bound.
+    let other = Crowd::gather().await;
+    let note = |text: &str| NewEvent::new(other.receiver, "note", value(json!(text))).from(other.outside);
+    other.host.send(note("first of its sender")).await.unwrap();
+    let request = other.host.request(note("in vain"));
+    let time = async {
+        tokio::task::yield_now().await;
+        other.clock.pass(Duration::from_secs(61));
+    };
+    let (ended, ()) = tokio::join!(request, time);
+    assert_eq!(ended, Err(SendError::QueueFull { to: other.receiver }));
+}
+
+/// S12: the host ends while turns wait for room, and their events wait for the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_for_room() {
+    let crowd = Crowd::gather().await;
+    crowd.send().await;
+    crowd.sender_goes_on("x").await;
+    assert_eq!(crowd.host.waiting(&crowd.sender).len(), 1);
+    tokio::time::timeout(Duration::from_secs(20), crowd.host.shutdown()).await.expect("it ends").unwrap();
+}

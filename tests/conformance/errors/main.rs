@@ -134,6 +134,7 @@ fn ugly(bytes: usize) -> String {
 fn roomy() -> Limits {
     Limits {
         turns_max: 4,
+        room_ms_max: 0,
         memory_bytes_max: 64 << 20,
         fuel_max: 20_000_000_000,
         value_bytes_max: 11 << 20,

@@ -25,7 +25,7 @@ struct Street {
 
 /// Limits that are small where it saves time.
 fn small() -> Limits {
-    Limits { turns_max: 4, ..Limits::default() }
+    Limits { turns_max: 4, room_ms_max: 0, ..Limits::default() }
 }
 
 impl Street {

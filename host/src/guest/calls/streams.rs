@@ -38,7 +38,12 @@ impl streams::Host for Ctx {
         let StreamHandle { owner, name } = self.table.get(&to)?;
         let (owner, name) = (*owner, name.clone());
         let on_commit = on_commit.as_ref().map(|on_commit| (&*on_commit.stream, &*on_commit.tag));
-        Ok(self.tx()?.send(owner, &name, &event, on_commit)?.to_string())
+        let tx = self.tx()?;
+        let sent = tx.send(owner, &name, &event, on_commit);
+        if tx.room().is_some() {
+            return Err(CallError::Trap(wasmtime::Error::msg("waits for room in an inbox")));
+        }
+        Ok(sent?.to_string())
     }
 }
 
