@@ -28,12 +28,8 @@ use crate::{
     directory::Directory,
     event::{Event, EventId, OnCommit},
     limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
-<<<<<<< HEAD
     log_share::LogShare,
-    meter::{Amount, Sender},
-=======
     meter::{Amount, Room, Sender},
->>>>>>> 767de83 (Let a turn wait for room in an inbox)
     path::{Path, Segment},
     shape::Shape,
     store::Queued,
@@ -104,15 +100,14 @@ impl Transaction {
         self.writer
     }
 
-<<<<<<< HEAD
     /// Returns what its charm may log.
     pub fn log_share(&self) -> Option<Arc<LogShare>> {
         self.directory.get(&self.writer).map(|entry| entry.log.clone())
-=======
+    }
+
     /// Returns the room that it needs to go on; with some, the attempt is over.
     pub fn room(&self) -> Option<&Room> {
         self.room.as_ref()
->>>>>>> 767de83 (Let a turn wait for room in an inbox)
     }
 
     /// Returns the last commit that its snapshot shows.
