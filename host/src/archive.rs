@@ -78,7 +78,7 @@ impl Archive {
     /// # Errors
     /// When the store is damaged.
     pub fn open(store: impl Store) -> Result<Archive, StoreError> {
-        let image = store.load([0; 32])?;
+        let image = store.load(None)?;
         let held = held(&store)?;
         Ok(Archive { store: Arc::new(store), image, held })
     }

@@ -1,7 +1,7 @@
-//! The charms that are installed: component, directory entry and outbound grants of each.
+//! The charms that are installed: the component of each, and the directory of them all.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -9,88 +9,77 @@ use crate::{
     did::Did,
     directory::{Directory, Entry, Rights},
     guest::Prepared,
-    http::HttpGrant,
-    meter::Meter,
+    tx::Committer,
 };
 
 /// One installed charm.
 pub struct Installed {
-    /// What others see of it.
-    pub entry: Arc<Entry>,
+    /// What others see of it, as it was installed; what holds now says the directory.
+    pub entry: Entry,
     /// Its component, ready to run.
     pub prepared: Arc<Prepared>,
-    /// What it may call outside.
-    pub http: Arc<[HttpGrant]>,
 }
 
-impl Installed {
-    /// Returns the same charm with other rights.
-    pub fn with_rights(&self, rights: Rights) -> Installed {
-        let Entry { did, name, descriptor, inbox, log, .. } = self.entry.as_ref();
-        let (name, descriptor, inbox, log) = (name.clone(), descriptor.clone(), inbox.clone(), log.clone());
-        let entry = Arc::new(Entry { did: *did, name, descriptor, rights, inbox, log });
-        Installed { entry, prepared: self.prepared.clone(), http: self.http.clone() }
-    }
-}
-
-/// All of them. Turns hold the picture they began with; changes make a new one.
+/// All of them. Changes make a new directory, which takes its place in the order of commits (A2).
 pub struct Charms {
     inner: RwLock<Inner>,
+    committer: Arc<Committer>,
 }
 
+#[derive(Default)]
 struct Inner {
-    directory: Arc<Directory>,
     installed: HashMap<Did, Arc<Installed>>,
+    /// Those outside whose rights come from a manifest.
+    outside: BTreeSet<Did>,
 }
 
 impl Charms {
-    /// Returns nobody but the operator; the store knows the charms of `known`.
-    pub fn new(operator: Did, known: BTreeMap<Did, Arc<Meter>>) -> Charms {
-        let inner = Inner { directory: Arc::new(Directory::new(operator, known)), installed: HashMap::new() };
-        Charms { inner: RwLock::new(inner) }
+    /// Returns nobody but those in the committer's directory.
+    pub fn new(committer: Arc<Committer>) -> Charms {
+        Charms { inner: RwLock::default(), committer }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, work: impl FnOnce(&mut Directory, &mut HashMap<Did, Arc<Installed>>)) {
+    fn change(&self, work: impl FnOnce(&mut Directory, &mut Inner)) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let mut directory = Directory::clone(&inner.directory);
-        work(&mut directory, &mut inner.installed);
-        inner.directory = Arc::new(directory);
+        let mut directory = self.committer.directory().next();
+        work(&mut directory, &mut inner);
+        self.committer.swap_directory(directory);
     }
 
-    /// Returns the present picture.
-    pub fn directory(&self) -> Arc<Directory> {
-        self.read().directory.clone()
-    }
-
-    /// Returns a charm with the picture that its turn will hold.
-    pub fn get(&self, did: &Did) -> Option<(Arc<Installed>, Arc<Directory>)> {
-        let inner = self.read();
-        Some((inner.installed.get(did)?.clone(), inner.directory.clone()))
+    /// Returns a charm.
+    pub fn get(&self, did: &Did) -> Option<Arc<Installed>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).installed.get(did).cloned()
     }
 
     /// Adds or replaces charms, all at once: no turn sees one without the other.
     pub fn install(&self, charms: Vec<Installed>) {
-        self.change(|directory, installed| {
-            for charm in charms {
-                directory.insert(charm.entry.clone());
-                installed.insert(charm.entry.did, Arc::new(charm));
+        self.change(|directory, inner| inner.install(directory, charms));
+    }
+
+    /// Adds or replaces the charms of a manifest, and the rights of those outside that it names; whom it no longer
+    /// names loses them.
+    pub fn install_all(&self, charms: Vec<Installed>, outside: Vec<(Did, Rights)>) {
+        self.change(|directory, inner| {
+            std::mem::take(&mut inner.outside).iter().for_each(|holder| directory.forget(holder));
+            for (holder, rights) in outside {
+                directory.grant(holder, rights);
+                inner.outside.insert(holder);
             }
+            inner.install(directory, charms);
         });
     }
 
     /// Replaces the rights of a holder: a charm, or someone outside.
     pub fn grant(&self, holder: Did, rights: Rights) {
-        self.change(|directory, installed| match installed.get(&holder) {
-            Some(charm) => {
-                let charm = charm.with_rights(rights);
-                directory.insert(charm.entry.clone());
-                installed.insert(holder, Arc::new(charm));
-            }
-            None => directory.grant_outside(holder, rights),
-        });
+        self.change(|directory, _| directory.grant(holder, rights));
+    }
+}
+
+impl Inner {
+    fn install(&mut self, directory: &mut Directory, charms: Vec<Installed>) {
+        for charm in charms {
+            directory.insert(charm.entry.clone());
+            self.installed.insert(charm.entry.did, Arc::new(charm));
+        }
     }
 }

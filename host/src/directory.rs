@@ -7,14 +7,18 @@ use std::{
 };
 
 use crate::{
+    cell::CellId,
     cost,
-    descriptor::Descriptor,
+    descriptor::{Declaration, Descriptor},
     did::Did,
+    event::Event,
+    http::HttpGrant,
     limits::{SHAPE_STEPS_MAX, WISH_STEPS_MAX},
     log_share::LogShare,
     meter::Meter,
     receipt::Outcome,
     shape::Shape,
+    text::clip,
 };
 
 /// Names of cells or streams that a grant covers.
@@ -35,7 +39,8 @@ impl Names {
     }
 }
 
-/// What the operator lets one holder do with the charms of others.
+/// What the operator lets one holder do with the charms of others. It holds for what they declare and is not private
+/// (A2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     /// Cells that may be read, by owner.
@@ -44,8 +49,50 @@ pub struct Rights {
     pub send: BTreeMap<Did, Names>,
 }
 
+impl Rights {
+    /// Returns what either allows.
+    pub fn with(mut self, more: &Rights) -> Rights {
+        for (mine, theirs) in [(&mut self.read, &more.read), (&mut self.send, &more.send)] {
+            for (owner, names) in theirs {
+                let mine = mine.entry(*owner).or_insert_with(|| Names::Only(HashSet::new()));
+                *mine = match (&*mine, names) {
+                    (Names::Only(a), Names::Only(b)) => Names::Only(a.union(b).cloned().collect()),
+                    _ => Names::All,
+                };
+            }
+        }
+        self
+    }
+
+    /// Checks that every name is one that its owner declares and that can be granted, as far as the owner is known;
+    /// the error names the first that is not.
+    pub fn check<'a>(&self, owner: impl Fn(&Did) -> Option<&'a Entry>) -> Result<(), String> {
+        for (map, kind) in [(&self.read, "cell"), (&self.send, "stream")] {
+            for (did, names) in map {
+                let (Some(owner), Names::Only(names)) = (owner(did), names) else { continue };
+                let Descriptor { cells, streams, .. } = &owner.descriptor;
+                let declared = if kind == "cell" { cells } else { streams };
+                let granted = |name: &&String| declared.get(*name).is_some_and(Declaration::is_grantable);
+                let Some(name) = names.iter().filter(|name| !granted(name)).min() else { continue };
+                let shown = clip(name, 128);
+                let why = match declared.get(name) {
+                    Some(declared) if declared.receipts => "takes receipts from the host only".to_owned(),
+                    Some(_) => "is private: nobody can be granted it".to_owned(),
+                    None => {
+                        let can = declared.iter().filter(|(_, declared)| declared.is_grantable());
+                        let can = can.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+                        format!("is not declared; what can be granted: {}", clip(&can, 256))
+                    }
+                };
+                return Err(format!("{kind} {shown} of {} ({did}) {why}", owner.name));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One installed charm, as others see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Its DID.
     pub did: Did,
@@ -55,15 +102,26 @@ pub struct Entry {
     pub descriptor: Descriptor,
     /// What it may do with others.
     pub rights: Rights,
+    /// What it may call outside.
+    pub http: Arc<[HttpGrant]>,
     /// How full its inbox is; shared by all pictures.
     pub inbox: Arc<Meter>,
     /// What it has logged; shared by all pictures.
     pub log: Arc<LogShare>,
 }
 
+impl Entry {
+    /// Returns the same charm with other rights.
+    pub fn with_rights(&self, rights: Rights) -> Entry {
+        Entry { rights, ..self.clone() }
+    }
+}
+
 /// Everyone installed at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
+    /// Counts the changes: two pictures with one number are the same.
+    number: u64,
     entries: BTreeMap<Did, Arc<Entry>>,
     /// Charms of the store, installed or not: an event for one that is not yet installed waits for it.
     known: BTreeMap<Did, Arc<Meter>>,
@@ -79,19 +137,45 @@ impl Directory {
         Directory { operator: Some(operator), known, ..Directory::default() }
     }
 
-    /// Adds or replaces a charm.
-    pub fn insert(&mut self, entry: Arc<Entry>) {
-        self.entries.insert(entry.did, entry);
+    /// Returns its number: two pictures with one number are the same.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Sets the rights of someone outside.
-    pub fn grant_outside(&mut self, holder: Did, rights: Rights) {
-        self.outside.insert(holder, Arc::new(rights));
+    /// Returns the picture that follows, the same so far.
+    pub fn next(&self) -> Directory {
+        Directory { number: self.number + 1, ..self.clone() }
+    }
+
+    /// Adds or replaces a charm. What was granted to it before anybody knew that it is a charm is its own too.
+    pub fn insert(&mut self, mut entry: Entry) {
+        if let Some(before) = self.outside.remove(&entry.did) {
+            entry.rights = entry.rights.with(&before);
+        }
+        self.entries.insert(entry.did, Arc::new(entry));
+    }
+
+    /// Sets the rights of a holder: a charm, or someone outside.
+    pub fn grant(&mut self, holder: Did, rights: Rights) {
+        match self.entries.get_mut(&holder) {
+            Some(entry) => *entry = Arc::new(entry.with_rights(rights)),
+            None => drop(self.outside.insert(holder, Arc::new(rights))),
+        }
+    }
+
+    /// Takes all rights back from someone outside.
+    pub fn forget(&mut self, holder: &Did) {
+        self.outside.remove(holder);
     }
 
     /// Returns a charm.
     pub fn get(&self, did: &Did) -> Option<&Arc<Entry>> {
         self.entries.get(did)
+    }
+
+    /// Returns what a charm may call outside.
+    pub fn http(&self, charm: &Did) -> Arc<[HttpGrant]> {
+        self.entries.get(charm).map(|entry| entry.http.clone()).unwrap_or_default()
     }
 
     /// Returns all charms in the order of their DIDs.
@@ -105,14 +189,49 @@ impl Directory {
 
     /// Returns whether `holder` may read that cell.
     pub fn may_read(&self, holder: &Did, owner: &Did, cell: &str) -> bool {
-        let granted = || self.rights(holder)?.read.get(owner).map(|names| names.covers(cell));
-        holder == owner || self.operator == Some(*holder) || granted().unwrap_or(false)
+        let granted = || {
+            let declared = self.entries.get(owner)?.descriptor.cells.get(cell)?;
+            Some(declared.is_grantable() && self.rights(holder)?.read.get(owner)?.covers(cell))
+        };
+        holder == owner || self.is_operator(holder) || granted().unwrap_or(false)
     }
 
     /// Returns whether `holder` may send to that stream.
     pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
-        let granted = || self.rights(holder)?.send.get(owner).map(|names| names.covers(stream));
-        holder == owner || self.operator == Some(*holder) || granted().unwrap_or(false)
+        let granted = || {
+            // What a charm that is not installed declares is looked at when it is: see `admits`.
+            let declared = self.entries.get(owner).and_then(|entry| entry.descriptor.streams.get(stream));
+            let grantable = declared.is_none_or(Declaration::is_grantable);
+            Some(grantable && self.rights(holder)?.send.get(owner)?.covers(stream))
+        };
+        holder == owner || self.is_operator(holder) || granted().unwrap_or(false)
+    }
+
+    fn is_operator(&self, holder: &Did) -> bool {
+        self.operator == Some(*holder)
+    }
+
+    /// Returns the first of these cells that `holder` may not read.
+    pub fn uncovered<'a>(&self, holder: &Did, mut cells: impl Iterator<Item = &'a CellId>) -> Option<&'a CellId> {
+        cells.find(|cell| !self.may_read(holder, &cell.owner, &cell.name))
+    }
+
+    /// Decides whether an event is handed over to its charm, whatever way it came: it may have waited for a charm that
+    /// was not installed, or for one that declared other streams.
+    ///
+    /// # Errors
+    /// The outcome, and why.
+    pub fn admits(&self, event: &Event) -> Result<(), (Outcome, &'static str)> {
+        let declared = self.entries.get(&event.to).and_then(|entry| entry.descriptor.streams.get(&event.stream));
+        let own = event.sender == event.to || self.is_operator(&event.sender);
+        match declared {
+            None => Err((Outcome::NoSuchStream, "there is no such charm or stream")),
+            Some(declared) if declared.receipts && event.receipt_of.is_none() => {
+                Err((Outcome::Denied, "the stream takes receipts from the host only"))
+            }
+            Some(declared) if declared.private && !own => Err((Outcome::Denied, "the stream is private")),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Decides whether a charm's event goes out: with the stream's shape, or with none when the receiver is known
@@ -125,9 +244,11 @@ impl Directory {
             return Err(Outcome::Denied);
         }
         match self.entries.get(to) {
-            Some(entry) => {
-                entry.descriptor.streams.get(stream).map(|declared| Some(&declared.shape)).ok_or(Outcome::NoSuchStream)
-            }
+            Some(entry) => match entry.descriptor.streams.get(stream) {
+                Some(declared) if declared.receipts => Err(Outcome::Denied),
+                Some(declared) => Ok(Some(&declared.shape)),
+                None => Err(Outcome::NoSuchStream),
+            },
             None if self.known.contains_key(to) => Ok(None),
             None => Err(Outcome::NoSuchStream),
         }

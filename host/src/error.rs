@@ -309,6 +309,14 @@ pub enum SendError {
         /// The stream.
         stream: String,
     },
+    /// Nobody but the host sends there (S6).
+    #[error("stream {stream} of {to} takes receipts of its own sends, from the host only")]
+    TakesReceipts {
+        /// The charm.
+        to: Did,
+        /// The stream.
+        stream: String,
+    },
     /// The dead letter is not there any more.
     #[error("no such dead letter: it was dropped or sent again")]
     NoSuchLetter,

@@ -16,7 +16,7 @@ use crate::{
     counters::Counters,
     descriptor::Descriptor,
     did::Did,
-    directory::{Entry, Names, Rights},
+    directory::{Directory, Entry, Names, Rights},
     env::{Env, SystemEnv},
     error::{InstallError, OpenError, ReadError, SendError, Unavailable},
     event::{Event, EventId},
@@ -118,7 +118,7 @@ impl HostBuilder {
         let limits = Arc::new(limits);
         let mut secret = [0; 32];
         env.random(&mut secret);
-        let image = store.load(secret)?;
+        let image = store.load(Some(secret))?;
         let known = |name: &str| image.spaces.iter().find(|row| row.name == name).map(|row| row.did);
         let key = |did: Option<Did>| match did {
             Some(did) => keyring.check(&did).map(|()| did),
@@ -153,7 +153,8 @@ impl HostBuilder {
         }
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);
-        let charms = Arc::new(Charms::new(operator, known));
+        committer.swap_directory(Directory::new(operator, known));
+        let charms = Arc::new(Charms::new(committer.clone()));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
         let aging = Aging::new(env.clone(), ready.clone());
         let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, suspects });
@@ -304,15 +305,29 @@ impl Host {
     /// Compiling takes a while for a component that the code cache does not have; dropping the call ends it.
     ///
     /// Events that waited for it run at once, with the rights of `charm`: a [`Host::grant`] after this comes too
-    /// late for them. `Manifest::install` starts charms that need each other together.
+    /// late for them. [`Host::install_all`] and `Manifest::install` start charms that need each other together.
     ///
     /// # Errors
     /// [`InstallError`]; what was installed before is untouched.
     pub async fn install(&self, charm: Charm) -> Result<Did, InstallError> {
         let installed = self.prepare(charm).await?;
         let did = installed.entry.did;
-        self.activate(vec![installed]);
+        self.activate(vec![installed], None);
         Ok(did)
+    }
+
+    /// Installs charms that need each other, all at once: the cells of a charm that is not installed cannot be read.
+    ///
+    /// # Errors
+    /// [`InstallError`]; none of them is installed then.
+    pub async fn install_all(&self, charms: Vec<Charm>) -> Result<Vec<Did>, InstallError> {
+        let mut prepared = Vec::with_capacity(charms.len());
+        for charm in charms {
+            prepared.push(self.prepare(charm).await?);
+        }
+        let dids = prepared.iter().map(|charm| charm.entry.did).collect();
+        self.activate(prepared, None);
+        Ok(dids)
     }
 
     /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
@@ -327,6 +342,9 @@ impl Host {
         for (index, grant) in http.iter().enumerate() {
             check_http_grant(index, grant).map_err(grant_error)?;
         }
+        let directory = self.directory();
+        let owner = |owner: &Did| directory.get(owner).map(Arc::as_ref).filter(|owner| owner.name != name);
+        rights.check(owner).map_err(grant_error)?;
         let hash: [u8; 32] = Sha256::digest(&component).into();
         if let Some(wanted) = sha256.filter(|wanted| *wanted != hash) {
             let (wanted, found) = (hex(&wanted), hex(&hash));
@@ -345,8 +363,8 @@ impl Host {
         self.stage.committer.health()?;
         let inbox = self.stage.committer.register(did, &name).await?;
         let log = self.stage.committer.log_share(&did);
-        let entry = Arc::new(Entry { did, name, descriptor, rights, inbox, log });
-        Ok(Installed { entry, prepared: Arc::new(prepared), http: http.into() })
+        let entry = Entry { did, name, descriptor, rights, http: http.into(), inbox, log };
+        Ok(Installed { entry, prepared: Arc::new(prepared) })
     }
 
     /// Returns how large a component may be.
@@ -354,10 +372,14 @@ impl Host {
         self.limits.component_bytes_max
     }
 
-    /// Lets prepared charms have turns from now on: none of them runs before all are there.
-    pub(crate) fn activate(&self, charms: Vec<Installed>) {
+    /// Lets prepared charms have turns from now on: none of them runs before all are there. With the rights of those
+    /// outside it is all of a manifest.
+    pub(crate) fn activate(&self, charms: Vec<Installed>, outside: Option<Vec<(Did, Rights)>>) {
         let dids: Vec<Did> = charms.iter().map(|charm| charm.entry.did).collect();
-        self.charms.install(charms);
+        match outside {
+            Some(outside) => self.charms.install_all(charms, outside),
+            None => self.charms.install(charms),
+        }
         dids.into_iter().for_each(|did| self.ready.install(did));
     }
 
@@ -381,10 +403,26 @@ impl Host {
         self.stage.guests.load(name, &component, hash).await
     }
 
-    /// Replaces what a charm, or someone outside, may do with charms. Takes effect with the next turn;
-    /// handles that a charm got before are checked again at each use (D7).
-    pub fn grant(&self, holder: Did, read: BTreeMap<Did, Names>, send: BTreeMap<Did, Names>) {
-        self.charms.grant(holder, Rights { read, send });
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.stage.committer.directory()
+    }
+
+    /// Replaces what a charm, or someone outside, may do with charms (A2). It holds from the next commit on, for turns
+    /// that run now too. What is granted to a charm before it is installed adds to what its install grants.
+    ///
+    /// # Errors
+    /// `Grant` names a cell or stream that its charm does not declare or that nobody can be granted; nothing is changed.
+    pub fn grant(
+        &self,
+        holder: Did,
+        read: BTreeMap<Did, Names>,
+        send: BTreeMap<Did, Names>,
+    ) -> Result<(), InstallError> {
+        let (rights, directory) = (Rights { read, send }, self.directory());
+        let checked = rights.check(|owner| directory.get(owner).map(Arc::as_ref));
+        checked.map_err(|why| InstallError::Grant { charm: holder.to_string(), why })?;
+        self.charms.grant(holder, rights);
+        Ok(())
     }
 
     /// Lets a charm begin no more turns, until [`Host::resume`], also when the host is opened again. The turn that runs
@@ -414,7 +452,7 @@ impl Host {
 
     /// Returns the installed charms, by DID.
     pub fn charms(&self) -> Vec<CharmInfo> {
-        let directory = self.charms.directory();
+        let directory = self.directory();
         let info = |entry: &Arc<Entry>| CharmInfo {
             did: entry.did,
             name: entry.name.clone(),
@@ -451,7 +489,7 @@ impl Host {
     async fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {
         let NewEvent { to, stream, payload, sender, id } = event;
         let sender = sender.unwrap_or(self.operator);
-        let directory = self.charms.directory();
+        let directory = self.directory();
         // An event in a charm's own name could pass for a receipt (S6).
         if directory.inbox(&sender).is_some() {
             return Err(SendError::Impersonation { sender });
@@ -466,6 +504,10 @@ impl Host {
             let (stream, known) = (clip(&stream, 128).into_owned(), clip(&known, 512).into_owned());
             return Err(SendError::NoSuchStream { to, stream, known });
         };
+        if declared.receipts {
+            let stream = clip(&stream, 128).into_owned();
+            return Err(SendError::TakesReceipts { to, stream });
+        }
         let max = self.limits.event_bytes_max;
         if payload.as_bytes().len() > max {
             return Err(SendError::Limit { name: "event-bytes-max", max: max as u64 });
@@ -535,7 +577,7 @@ impl Host {
     /// # Errors
     /// `Denied`, else as `get`.
     pub async fn get_as(&self, reader: &Did, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
-        if !self.charms.directory().may_read(reader, owner, cell) {
+        if !self.directory().may_read(reader, owner, cell) {
             let cell = clip(cell, 128).into_owned();
             return Err(ReadError::Denied { reader: *reader, owner: *owner, cell });
         }
@@ -585,28 +627,34 @@ impl Host {
         letters.filter_map(Result::transpose).collect()
     }
 
-    /// Sends the event of a dead letter again, from the same sender under a new id, and drops the letter (S11).
-    /// Completes when that is durable.
+    /// Sends the event of a dead letter of `charm` again, from the same sender under a new id, and drops the letter
+    /// (S11). Completes when that is durable.
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn resend(&self, letter: &DeadLetter) -> Result<EventId, SendError> {
-        let to = letter.event.to;
-        let buried = self.stage.committer.bury(&to, letter.position, Some(letter.event.clone()));
-        let accepted = buried.map_err(|refused| send_error(refused, to))?;
+    pub async fn resend(&self, charm: &Did, event: &EventId) -> Result<EventId, SendError> {
+        let letter = self.letter(charm, event)?;
+        let buried = self.stage.committer.bury(charm, letter.position, Some(letter.event));
+        let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
         self.stage.committer.durable(accepted.g).await?;
         Ok(accepted.id)
     }
 
-    /// Drops a dead letter; its receipt stays. Completes when that is durable.
+    /// Drops a dead letter of `charm`; its receipt stays. Completes when that is durable.
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn discard(&self, letter: &DeadLetter) -> Result<(), SendError> {
-        let to = letter.event.to;
-        let buried = self.stage.committer.bury(&to, letter.position, None);
-        let accepted = buried.map_err(|refused| send_error(refused, to))?;
+    pub async fn discard(&self, charm: &Did, event: &EventId) -> Result<(), SendError> {
+        let letter = self.letter(charm, event)?;
+        let buried = self.stage.committer.bury(charm, letter.position, None);
+        let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
         Ok(self.stage.committer.durable(accepted.g).await?)
+    }
+
+    /// Returns what the store says of a dead letter, whatever the caller has.
+    fn letter(&self, charm: &Did, event: &EventId) -> Result<DeadLetter, SendError> {
+        let letters = self.dead_letters(charm).map_err(|error| Unavailable::stopped(&error))?;
+        letters.into_iter().find(|letter| letter.event.id == *event).ok_or(SendError::NoSuchLetter)
     }
 
     /// Proves a space from its first commit (I3), as far as it is durable.
@@ -631,7 +679,7 @@ impl Host {
     /// # Errors
     /// When the host stops first.
     pub async fn settled(&self) -> Result<(), Unavailable> {
-        let directory = self.charms.directory();
+        let directory = self.directory();
         self.stage.committer.quiet(&|did| directory.get(did).is_some()).await
     }
 

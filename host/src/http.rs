@@ -217,6 +217,11 @@ impl Outbound {
         self.wanted = None;
     }
 
+    /// Forgets what was noted when these grants do not cover it.
+    pub fn check_wanted(&mut self, grants: &[HttpGrant]) {
+        self.wanted.take_if(|wanted| check(&wanted.request, grants, &self.limits).is_err());
+    }
+
     /// Makes the exchange that was noted and records what came of it, at the latest when its time is over, whatever the
     /// transport does.
     pub async fn exchange(&mut self, transport: &dyn Transport, env: &dyn Env) {

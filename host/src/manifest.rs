@@ -4,11 +4,13 @@ use std::{
     collections::{BTreeMap, HashSet},
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
 use crate::{
+    charms::Installed,
     did::Did,
     directory::{Names, Rights},
     error::InstallError,
@@ -38,7 +40,8 @@ const MANIFEST_BYTES_MAX: usize = 1 << 20;
 /// grant = [{ charm = "google-auth", read = ["token"], send = ["refresh-token"] }]
 /// ```
 ///
-/// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell or stream.
+/// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell or stream that the charm declares
+/// and that is not private (A2).
 /// `[outside."did:key:z6Mk…"]` with a `grant` list lets someone outside read and send.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -199,19 +202,30 @@ impl Manifest {
             dids.insert(name.clone(), charm.entry.did);
             charms.push((charm, &spec.grant));
         }
-        let granted = charms.into_iter().map(|(charm, grants)| {
-            let (read, send) = rights(&charm.entry.name, grants, &dids)?;
-            Ok(charm.with_rights(Rights { read, send }))
-        });
-        let granted = granted.collect::<Result<Vec<_>, InstallError>>()?;
-        let outside = self.outside.iter().map(|(holder, spec)| {
-            let (read, send) = rights(holder, &spec.grant, &dids)?;
-            Ok((parse_did(holder, holder)?, read, send))
-        });
-        for (holder, read, send) in outside.collect::<Result<Vec<_>, InstallError>>()? {
-            host.grant(holder, read, send);
+        let directory = host.directory();
+        let prepared = |did: &Did| charms.iter().map(|(charm, _)| &charm.entry).find(|entry| entry.did == *did);
+        let owner = |did: &Did| prepared(did).or_else(|| directory.get(did).map(Arc::as_ref));
+        let rights = |holder: &str, grants: &[GrantSpec]| -> Result<Rights, InstallError> {
+            let (read, send) = rights(holder, grants, &dids)?;
+            let rights = Rights { read, send };
+            let grant = |why| InstallError::Grant { charm: clip(holder, 128).into_owned(), why };
+            rights.check(owner).map_err(grant)?;
+            Ok(rights)
+        };
+        let granted = charms.iter().map(|(charm, grants)| rights(&charm.entry.name, grants));
+        let granted = granted.collect::<Result<Vec<_>, _>>()?;
+        let mut outside = Vec::new();
+        for (holder, spec) in &self.outside {
+            let did = parse_did(holder, holder)?;
+            if owner(&did).is_some() {
+                let why = "is a charm: write its grants where the charm stands".to_owned();
+                return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why }.into());
+            }
+            outside.push((did, rights(holder, &spec.grant)?));
         }
-        host.activate(granted);
+        let charms = charms.into_iter().zip(granted);
+        let charms = charms.map(|((charm, _), rights)| Installed { entry: charm.entry.with_rights(rights), ..charm });
+        host.activate(charms.collect(), Some(outside));
         Ok(dids)
     }
 }
@@ -244,7 +258,7 @@ fn rights(
             };
             if map.insert(owner, names).is_some() {
                 let why = format!("{} is named in two grants: merge them", clip(&grant.charm, 128));
-                return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why });
+                return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why }.into());
             }
         }
     }

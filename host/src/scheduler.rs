@@ -86,8 +86,8 @@ impl Scheduler {
     async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) {
         let charm = turn.charm();
         // The rights of this moment: what changed since an attempt before is seen by this one.
-        let Some((installed, directory)) = self.charms.get(&charm) else { return self.ready.done(charm, false) };
-        let attempt = self.stage.attempt(&mut turn, &installed, directory).await;
+        let Some(installed) = self.charms.get(&charm) else { return self.ready.done(charm, false) };
+        let attempt = self.stage.attempt(&mut turn, &installed).await;
         self.stage.committer.ended(&charm);
         match attempt {
             Ok(None) => {

@@ -34,6 +34,14 @@ pub enum StoreError {
         /// The file.
         path: String,
     },
+    /// Others can read the file, and with it what is in the cells.
+    #[error("store {path} is readable by others (mode {mode:03o}): run chmod 600 on it")]
+    Readable {
+        /// The file.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The disk is full. Nothing of the batch remains; it can be tried again.
     #[error("disk full: free space and try again")]
     Full,
@@ -185,7 +193,7 @@ pub struct Batch {
 /// What a host needs to start.
 #[derive(Clone, Default)]
 pub struct Image {
-    /// Keys event ids (see `EventId`); made when the store was made.
+    /// Keys event ids (see `EventId`); kept when a host first opened the store, zeros before.
     pub secret: [u8; 32],
     /// The last commit.
     pub g: u64,
@@ -212,11 +220,12 @@ impl fmt::Debug for Image {
 
 /// A store of spaces. Calls may block; the host makes them from where that hurts nobody.
 pub trait Store: Send + Sync + 'static {
-    /// Returns everything that lives, as of one batch. `fresh_secret` is kept when the store is new.
+    /// Returns everything that lives, as of one batch. `fresh_secret` is kept when the store has none; without one
+    /// nothing is written.
     ///
     /// # Errors
     /// When the store is damaged.
-    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError>;
+    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError>;
 
     /// Makes a batch durable: all of it or nothing, with one sync of the disk.
     ///

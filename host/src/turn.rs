@@ -23,7 +23,6 @@ use crate::{
     aging::{Aging, Favour},
     charms::Installed,
     did::Did,
-    directory::Directory,
     env::Env,
     error::Unavailable,
     guest::{End, Facts, Guests, Outcome as Ended},
@@ -157,15 +156,10 @@ impl Stage {
     ///
     /// # Errors
     /// When the host does not write any more; the event still waits then.
-    pub async fn attempt(
-        &self,
-        turn: &mut Turn,
-        charm: &Installed,
-        directory: Arc<Directory>,
-    ) -> Result<Option<Wait>, Unavailable> {
+    pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
         let (span, queued) = (turn.span(&charm.entry.name), turn.queued.clone());
         let start = self.env.monotonic();
-        let run = AssertUnwindSafe(self.run(turn, charm, directory)).catch_unwind().instrument(span).await;
+        let run = AssertUnwindSafe(self.run(turn, charm)).catch_unwind().instrument(span).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
         run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
@@ -176,26 +170,22 @@ impl Stage {
         self.committer.settle(queued, Outcome::Faulted, "the host failed in this turn: see its log")
     }
 
-    async fn run(
-        &self,
-        turn: &mut Turn,
-        charm: &Installed,
-        directory: Arc<Directory>,
-    ) -> Result<Option<Wait>, Unavailable> {
+    async fn run(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
         let queued = turn.queued.clone();
         let settle = |outcome, message: &str| {
             tracing::info!(%outcome, why = %clip_message(message), "settled");
             self.committer.settle(&queued, outcome, message).map(|()| None)
         };
-        if !charm.entry.descriptor.streams.contains_key(&queued.event.stream) {
-            return settle(Outcome::NoSuchStream, "there is no such charm or stream");
+        let directory = self.committer.directory();
+        if let Err((outcome, why)) = directory.admits(&queued.event) {
+            return settle(outcome, why);
         }
         let start = self.env.monotonic();
         let mut outbound = std::mem::take(&mut turn.outbound);
-        outbound.rewind(charm.http.clone());
+        outbound.rewind(directory.http(&queued.event.to));
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
-        let tx = Transaction::begin(&self.committer, &queued, directory.clone(), waits_for_room);
+        let tx = Transaction::begin(&self.committer, &queued, waits_for_room);
         let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
         let End { outcome, outbound, told } = handled.await;
         (turn.outbound, turn.told) = (outbound, told);
@@ -292,6 +282,8 @@ impl Stage {
                     return Ok(());
                 }
                 self.committer.durable_at_last(seen).await?;
+                // The right may be gone since the attempt (A2): then the next one is refused.
+                turn.outbound.check_wanted(&self.committer.directory().http(&turn.queued.event.to));
                 turn.outbound.exchange(&*self.transport, &*self.env).await;
                 turn.place = None;
             }

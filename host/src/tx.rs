@@ -68,12 +68,7 @@ pub struct Transaction {
 
 impl Transaction {
     /// Begins the transaction of one turn. One that `waits_for_room` ends where it finds none (S12).
-    pub fn begin(
-        committer: &Committer,
-        queued: &Queued,
-        directory: Arc<Directory>,
-        waits_for_room: bool,
-    ) -> Transaction {
+    pub fn begin(committer: &Committer, queued: &Queued, waits_for_room: bool) -> Transaction {
         Transaction {
             writer: queued.event.to,
             snapshot: committer.versions().snapshot(),
@@ -87,7 +82,7 @@ impl Transaction {
             staged: BTreeMap::new(),
             waits_for_room,
             room: None,
-            directory,
+            directory: committer.directory(),
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
             position: queued.position,

@@ -102,7 +102,7 @@ impl VerifyError {
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.
 pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
-    let image = store.load([0; 32])?;
+    let image = store.load(None)?;
     let row = image.spaces.iter().find(|row| row.did == *space).ok_or(VerifyError::NoSuchSpace(*space))?;
     let mut chain = Chain::new(*space);
     let mut after = 0;
@@ -137,7 +137,7 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.
 pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
-    let image = store.load([0; 32])?;
+    let image = store.load(None)?;
     let known: BTreeSet<Did> = image.spaces.iter().map(|row| row.did).collect();
     let host = image.spaces.iter().find(|row| row.name == SpaceRow::HOST).map(|row| row.did);
     let mut chains: BTreeMap<Did, Chain> = known.iter().map(|did| (*did, Chain::new(*did))).collect();

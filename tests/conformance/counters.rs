@@ -24,8 +24,8 @@ async fn every_event_is_counted_once_when_it_is_sent_and_once_under_its_outcome(
     assert_eq!(counted(&host), Counters::default());
     let [a, b, c] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
     let d = probe(&host, "d").await;
-    host.grant(a, BTreeMap::new(), all_of(&[b, d]));
-    host.grant(d, all_of(&[b]), BTreeMap::new());
+    host.grant(a, BTreeMap::new(), all_of(&[b, d])).unwrap();
+    host.grant(d, all_of(&[b]), BTreeMap::new()).unwrap();
     let back = json!({"stream": "on-receipt", "tag": 1});
     let steps = json!([
         ["send", of(b, "note"), "fine", back],
@@ -76,10 +76,10 @@ async fn what_is_refused_before_it_is_sent_and_what_is_sent_again_under_its_id_i
     assert_eq!(settled(&host), only_so(1, 1, 0));
     run(&host, a, json!([["reject", "no"]])).await;
     let letter = host.dead_letters(&a).unwrap().pop().unwrap();
-    let again = host.resend(&letter).await.unwrap();
+    let again = host.resend(&letter.event.to, &letter.event.id).await.unwrap();
     receipt(&host, &again).await;
     assert_eq!(settled(&host), only_so(3, 1, 2), "a dead letter sent again is a new event");
-    host.discard(&host.dead_letters(&a).unwrap().pop().unwrap()).await.unwrap();
+    host.discard(&a, &host.dead_letters(&a).unwrap().pop().unwrap().event.id).await.unwrap();
     assert_eq!(settled(&host), only_so(3, 1, 2), "a dropped one is none");
     host.shutdown().await.unwrap();
 }
@@ -101,7 +101,7 @@ async fn what_waited_when_the_host_was_opened_is_counted_as_found() {
     // Known to the store, and not installed: its events wait.
     let host = home.open().await;
     let b = probe(&host, "b").await;
-    host.grant(b, BTreeMap::new(), all_of(&[a]));
+    host.grant(b, BTreeMap::new(), all_of(&[a])).unwrap();
     let sends = json!([["repeat", 3, ["send", of(a, "note"), "later", {"stream": "on-receipt"}]]]);
     assert_eq!(run(&host, b, sends).await.outcome, Outcome::Committed);
     let before = counted(&host);

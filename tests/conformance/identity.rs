@@ -169,7 +169,7 @@ async fn a_handler_sees_who_sent_the_event() {
     let visitor: Did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
     let event = || NewEvent::new(b, "run", value(asks.clone())).from(visitor);
     assert!(matches!(host.request(event()).await, Err(SendError::Denied { sender, .. }) if sender == visitor));
-    host.grant(visitor, BTreeMap::new(), [(b, only(&["run"]))].into());
+    host.grant(visitor, BTreeMap::new(), [(b, only(&["run"]))].into()).unwrap();
     assert_eq!(host.request(event()).await.unwrap().outcome, Outcome::Committed);
     assert_eq!(sender(cell(&host, b, "out").await), visitor);
 }
@@ -255,7 +255,7 @@ async fn no_other_bytes_are_the_same_record() {
     assert_eq!(record.to_bytes(), bytes[..]);
     assert_eq!(Record::from_bytes(&[&bytes[..], &[0]].concat()), None, "bytes after it");
     assert_eq!(Record::from_bytes(&bytes[..bytes.len() - 1]), None, "cut");
-    assert_eq!(Record::from_bytes(&Record { version: 2, ..record.clone() }.to_bytes()), None, "of another version");
+    assert_eq!(Record::from_bytes(&Record { version: 3, ..record.clone() }.to_bytes()), None, "of another version");
     let other = Record { seq: 2, ..record }.to_bytes();
     let seq = bytes.iter().zip(&other).position(|(one, two)| one != two).unwrap();
     let padded = [&bytes[..seq], &[bytes[seq] | 0x80, 0], &bytes[seq + 1..]].concat();

@@ -25,7 +25,7 @@ impl Small {
         for name in names {
             dids.push(host.install(probe_charm(name).may_call(Wire::grant())).await.unwrap());
         }
-        dids.iter().for_each(|did| host.grant(*did, all_of(&dids), all_of(&dids)));
+        dids.iter().for_each(|did| host.grant(*did, all_of(&dids), all_of(&dids)).unwrap());
         (Small { host, store, wire }, dids.try_into().unwrap())
     }
 

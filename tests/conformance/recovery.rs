@@ -7,12 +7,12 @@ use std::sync::{
 };
 
 use charm_conformance::{
-    Hold, Home, Ledger, WIRE, Wire, all_of, cell, note, of, only, pair, probe, probe_charm, results, run, send, settle,
-    value,
+    Hold, Home, Ledger, WIRE, Wire, all_of, builder, cell, note, of, only, pair, probe, probe_charm, results, run,
+    send, settle, value,
 };
 use charm_host::{
-    Archive, Batch, Did, EventId, Host, InstallError, Manifest, NewEvent, Outcome, Path, SendError, SqliteStore,
-    Status, Store, StoreError,
+    Archive, Batch, Did, EventId, Host, InstallError, Manifest, MemoryStore, NewEvent, Outcome, Path, SendError,
+    SqliteStore, Status, Store, StoreError,
 };
 use serde_json::{Value as Json, json};
 
@@ -44,8 +44,8 @@ async fn mixed(host: &Host, a: Did, b: Did) {
     run(host, a, json!([["remove", "x", []], ["remove", "cell 1", ["deep"]]])).await;
     settle(host).await;
     let letters = host.dead_letters(&b).unwrap();
-    host.discard(&letters[3]).await.unwrap();
-    host.resend(&letters[5]).await.unwrap();
+    host.discard(&letters[3].event.to, &letters[3].event.id).await.unwrap();
+    host.resend(&letters[5].event.to, &letters[5].event.id).await.unwrap();
     settle(host).await;
 }
 
@@ -120,7 +120,7 @@ async fn a_host_that_was_dropped_goes_on_where_it_stopped() {
         assert_eq!(host.receipt(id).await.unwrap().unwrap().outcome, Outcome::Committed);
     }
     settle(&host).await;
-    assert_eq!(cell(&host, a, "notes").await, json!(["before", 0, 1, 2, 3, 4, "from the turn"]));
+    assert_eq!(cell(&host, a, "notes").await, json!(["before", 0, "from the turn", 1, 2, 3, 4]), "in turn");
     host.shutdown().await.unwrap();
     Ledger::check(&archive(&home)).all_settled();
 }
@@ -185,7 +185,11 @@ async fn events_for_a_charm_that_is_not_installed_yet_wait_for_it() {
     assert_eq!(host.receipt(&sent[0]).await.unwrap().unwrap().outcome, Outcome::Committed);
     assert_eq!(host.receipt(&sent[1]).await.unwrap().unwrap().outcome, Outcome::NoSuchStream);
     settle(&host).await;
-    assert_eq!(cell(&host, b, "notes").await, json!(["second", "third"]));
+    assert_eq!(
+        cell(&host, b, "notes").await,
+        json!(["third", "second"]),
+        "the senders in turn: the operator was first"
+    );
     assert_eq!(cell(&host, a, "receipts").await.as_array().unwrap().len(), 3);
     host.shutdown().await.unwrap();
     Ledger::check(&archive(&home)).all_settled();
@@ -326,18 +330,26 @@ fn damaged(result: Result<impl Sized, StoreError>, file: &std::path::Path) -> St
     why
 }
 
+/// What others cannot read.
+fn private(file: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// (C2)
 #[test]
 fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     std::fs::write(&text, "dear diary, ".repeat(1_000)).unwrap();
+    private(&text);
     damaged(SqliteStore::open(&text), &text);
     damaged(SqliteStore::open_read_only(&text), &text);
     assert!(std::fs::read_to_string(&text).unwrap().starts_with("dear diary"));
 
     let other = folder.path().join("other.db");
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    private(&other);
     assert_eq!(damaged(SqliteStore::open(&other), &other), "not a charm store");
     assert_eq!(damaged(SqliteStore::open_read_only(&other), &other), "not a charm store");
 
@@ -351,9 +363,56 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
 async fn a_store_of_another_version_is_refused_and_says_which() {
     let home = Home::default();
     home.open().await.shutdown().await.unwrap();
-    rusqlite::Connection::open(home.store()).unwrap().pragma_update(None, "user_version", 2).unwrap();
-    let why = damaged(SqliteStore::open(home.store()), &home.store());
-    assert!(why.contains("format 2") && why.contains("reads 1"), "{why}");
+    rusqlite::Connection::open(home.store()).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    let files = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        (names, std::fs::read(home.store()).unwrap())
+    };
+    for beside in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{beside}", home.store().display()));
+    }
+    let before = files();
+    for why in [
+        damaged(SqliteStore::open(home.store()), &home.store()),
+        damaged(SqliteStore::open_read_only(home.store()), &home.store()),
+    ] {
+        assert!(why.contains("format 3") && why.contains("reads 2"), "{why}");
+        assert!(files() == before, "the file is as it was, and nothing was left beside it");
+    }
+}
+
+/// What is in the cells is its owner's: a store that others can read is refused like a key that they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::default();
+    home.open().await.shutdown().await.unwrap();
+    for mode in [0o640, 0o604, 0o620, 0o601, 0o666] {
+        std::fs::set_permissions(home.store(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = SqliteStore::open(home.store()).err().unwrap();
+        assert!(matches!(error, StoreError::Readable { mode: found, .. } if found == mode), "{error:?}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+        // A copy that others hand over can be read.
+        SqliteStore::open_read_only(home.store()).unwrap();
+    }
+    std::fs::set_permissions(home.store(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    home.open().await.shutdown().await.unwrap();
+}
+
+/// Reading a fresh store writes nothing into it: no secret that anybody could guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_store_that_is_read_first_gets_its_secret_from_a_host() {
+    let memory = MemoryStore::new();
+    Archive::open(memory.clone()).unwrap();
+    assert_eq!(memory.load(None).unwrap().secret, [0; 32]);
+    builder().store(memory.clone()).open().await.unwrap().shutdown().await.unwrap();
+    assert_ne!(memory.load(None).unwrap().secret, [0; 32]);
+    let home = Home::default();
+    Archive::open(SqliteStore::open(home.store()).unwrap()).unwrap();
+    home.open().await.shutdown().await.unwrap();
+    assert_ne!(SqliteStore::open_read_only(home.store()).unwrap().load(None).unwrap().secret, [0; 32]);
 }
 
 /// (C2)
@@ -371,7 +430,8 @@ async fn a_store_that_was_cut_short_is_damaged() {
     for part in [whole.len() / 2, whole.len() - 4_096, 5_000, 100] {
         let file = home.path().join(format!("cut {part}.db"));
         std::fs::write(&file, &whole[..part]).unwrap();
-        damaged(SqliteStore::open(&file).and_then(|store| store.load([0; 32]).map(drop)), &file);
+        private(&file);
+        damaged(SqliteStore::open(&file).and_then(|store| store.load(Some([0; 32])).map(drop)), &file);
     }
 }
 
@@ -419,7 +479,7 @@ async fn events_that_waited_run_as_soon_as_their_charm_is_installed() {
     let (home, wire) = (Home::default(), Wire::gated());
     let host = wired(&home, &wire).await;
     let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
-    host.grant(a, all_of(&[a]), all_of(&[a]));
+    host.grant(a, all_of(&[a]), all_of(&[a])).unwrap();
     run(&host, a, json!([["set", "y", [], "before"]])).await;
     let steps = json!({ "steps": [wait(), ["get", "y", []]], "out": "out" });
     let event = NewEvent::new(a, "run", value(steps)).id("once");

@@ -35,7 +35,7 @@ impl Kind for Memory {
 }
 
 impl Store for Held {
-    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
         self.0.load(fresh_secret)
     }
 
@@ -171,7 +171,7 @@ fn letter(position: u64, to: u8) -> DeadLetter {
 /// A store that knows the spaces 1 and 2.
 fn with_spaces(kind: &impl Kind) -> impl Store {
     let store = kind.open();
-    store.load(SECRET).unwrap();
+    store.load(Some(SECRET)).unwrap();
     store.commit(&Batch { spaces: vec![space(1), space(2)], ..Batch::default() }).unwrap();
     store
 }
@@ -186,12 +186,12 @@ fn sorted(mut image: Image) -> String {
 }
 
 fn picture(store: &impl Store) -> String {
-    sorted(store.load([0; 32]).unwrap())
+    sorted(store.load(None).unwrap())
 }
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, g, position, spaces, cells, queued, dead } = store.load(SECRET).unwrap();
+    let Image { secret, g, position, spaces, cells, queued, dead } = store.load(Some(SECRET)).unwrap();
     assert_eq!((secret, g, position), (SECRET, 0, 0));
     assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
@@ -202,10 +202,12 @@ fn a_new_store_is_empty(kind: &impl Kind) {
 
 fn the_first_secret_is_kept(kind: &impl Kind) {
     let store = kind.open();
-    assert_eq!(store.load(SECRET).unwrap().secret, SECRET);
-    assert_eq!(store.load([8; 32]).unwrap().secret, SECRET);
+    // Whoever only reads leaves no secret behind that anybody could guess.
+    assert_eq!(store.load(None).unwrap().secret, [0; 32]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().secret, SECRET);
+    assert_eq!(store.load(Some([8; 32])).unwrap().secret, SECRET);
     drop(store);
-    assert_eq!(kind.open().load([9; 32]).unwrap().secret, SECRET);
+    assert_eq!(kind.open().load(Some([9; 32])).unwrap().secret, SECRET);
 }
 
 const NOTES: Notes = Notes { paused: true, chain: 1_001, dropped: 7 };
@@ -237,7 +239,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     };
     let store = kind.open();
     assert_eq!(picture(&store), before);
-    let image = store.load([0; 32]).unwrap();
+    let image = store.load(None).unwrap();
     assert_eq!((image.g, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
     let notes = |n: u8| image.spaces.iter().find(|row| row.did == did(n)).unwrap().notes;
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
@@ -255,7 +257,7 @@ fn a_cell_has_its_last_value(kind: &impl Kind) {
         let cells = vec![cell(1, "n", g, Some(json!(g))), cell(2, "n", g, Some(json!([g])))];
         store.commit(&Batch { log: vec![entry(g, 1, g)], cells, ..Batch::default() }).unwrap();
     }
-    let mut cells = store.load(SECRET).unwrap().cells;
+    let mut cells = store.load(Some(SECRET)).unwrap().cells;
     cells.sort_by_key(|row| row.space != did(1));
     assert_eq!(cells, [cell(1, "n", 3, Some(json!(3))), cell(2, "n", 3, Some(json!([3])))]);
 }
@@ -265,16 +267,16 @@ fn a_removed_cell_is_kept_as_removed(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { cells: vec![cell(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
     store.commit(&Batch { cells: vec![cell(1, "n", 2, None)], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().cells, [cell(1, "n", 2, None)]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().cells, [cell(1, "n", 2, None)]);
     drop(store);
-    assert_eq!(kind.open().load(SECRET).unwrap().cells, [cell(1, "n", 2, None)]);
+    assert_eq!(kind.open().load(Some(SECRET)).unwrap().cells, [cell(1, "n", 2, None)]);
 }
 
 fn a_space_moves_to_its_new_head(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { heads: vec![(did(1), 5, [1; 32])], ..Batch::default() }).unwrap();
     store.commit(&Batch { heads: vec![(did(1), 6, [2; 32]), (did(2), 1, [3; 32])], ..Batch::default() }).unwrap();
-    let spaces = store.load(SECRET).unwrap().spaces;
+    let spaces = store.load(Some(SECRET)).unwrap().spaces;
     let find = |n: u8| spaces.iter().find(|row| row.did == did(n)).unwrap().clone();
     assert_eq!(find(1), SpaceRow { seq: 6, head: [2; 32], ..space(1) });
     assert_eq!(find(2), SpaceRow { seq: 1, head: [3; 32], ..space(2) });
@@ -286,7 +288,7 @@ fn spaces_come_in_the_order_they_were_added(kind: &impl Kind) {
     for row in &added {
         store.commit(&Batch { spaces: vec![row.clone()], ..Batch::default() }).unwrap();
     }
-    let found = store.load(SECRET).unwrap().spaces;
+    let found = store.load(Some(SECRET)).unwrap().spaces;
     assert_eq!(found.len(), added.len());
     assert!(added.iter().all(|row| found.contains(row)));
 }
@@ -295,20 +297,20 @@ fn the_last_position_stays_until_it_is_replaced(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { position: Some(40), ..Batch::default() }).unwrap();
     store.commit(&Batch { position: None, cells: vec![cell(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().position, 40);
+    assert_eq!(store.load(Some(SECRET)).unwrap().position, 40);
     store.commit(&Batch { position: Some(41), ..Batch::default() }).unwrap();
     drop(store);
-    assert_eq!(kind.open().load(SECRET).unwrap().position, 41);
+    assert_eq!(kind.open().load(Some(SECRET)).unwrap().position, 41);
 }
 
 fn an_event_waits_until_it_is_taken(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { queued: vec![queued(1, 1), queued(2, 1), queued(3, 2)], ..Batch::default() }).unwrap();
     store.commit(&Batch { taken: vec![1, 3], queued: vec![queued(4, 1)], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().queued, [queued(2, 1), queued(4, 1)]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().queued, [queued(2, 1), queued(4, 1)]);
     // Taking what is not there is nothing.
     store.commit(&Batch { taken: vec![1, 99], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().queued.len(), 2);
+    assert_eq!(store.load(Some(SECRET)).unwrap().queued.len(), 2);
 }
 
 /// S3: after a restart events are handled in the order in which they were sent.
@@ -316,7 +318,7 @@ fn events_come_in_the_order_of_their_positions(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { queued: vec![queued(30, 1), queued(4, 2)], ..Batch::default() }).unwrap();
     store.commit(&Batch { queued: vec![queued(200, 1), queued(5, 2)], ..Batch::default() }).unwrap();
-    let positions: Vec<u64> = store.load(SECRET).unwrap().queued.iter().map(|queued| queued.position).collect();
+    let positions: Vec<u64> = store.load(Some(SECRET)).unwrap().queued.iter().map(|queued| queued.position).collect();
     assert_eq!(positions, [4, 5, 30, 200]);
 }
 
@@ -366,9 +368,9 @@ fn every_outcome_is_kept(kind: &impl Kind) {
 fn dead_letters_stay_until_they_are_buried(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { dead: vec![letter(3, 1), letter(5, 2), letter(8, 1)], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().dead, [(did(1), 3), (did(2), 5), (did(1), 8)]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(1), 3), (did(2), 5), (did(1), 8)]);
     store.commit(&Batch { buried: vec![3, 99], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().dead, [(did(2), 5), (did(1), 8)]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(2), 5), (did(1), 8)]);
     assert_eq!(store.dead_letter(3), Ok(None));
     assert_eq!(store.dead_letter(8), Ok(Some(letter(8, 1))));
 }
@@ -395,7 +397,7 @@ fn the_log_is_read_in_pages(kind: &impl Kind) {
     assert_eq!(found, log);
     assert_eq!(store.log(None, 0, 0), Ok(vec![]));
     assert_eq!(store.log(None, 11, 4), Ok(vec![]));
-    assert_eq!(store.load(SECRET).unwrap().g, 11);
+    assert_eq!(store.load(Some(SECRET)).unwrap().g, 11);
 }
 
 /// I2
@@ -447,7 +449,7 @@ fn the_greatest_numbers_and_texts_come_back(kind: &impl Kind) {
     store.commit(&batch).unwrap();
     drop(store);
     let store = kind.open();
-    let image = store.load(SECRET).unwrap();
+    let image = store.load(Some(SECRET)).unwrap();
     assert_eq!((image.g, image.position, image.cells, image.queued), (g, u64::MAX >> 16, vec![row], batch.queued));
     assert_eq!(store.receipt(&id(255)).unwrap(), Some(long));
     assert_eq!(store.log(None, g - 1, 1).unwrap(), batch.log);
@@ -478,7 +480,7 @@ fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
     assert_eq!((store.entry(9), store.receipt(&id(90))), (Ok(None), Ok(None)));
     store.commit(&Batch { position: Some(100), ..Batch::default() }).unwrap();
     drop(store);
-    assert_eq!(kind.open().load(SECRET).unwrap().position, 100);
+    assert_eq!(kind.open().load(Some(SECRET)).unwrap().position, 100);
 }
 
 /// I2: a space that a failed batch would have added is not known afterwards.
@@ -488,11 +490,11 @@ fn a_space_of_a_failed_batch_is_not_added() {
     let store = with_spaces(&kind);
     let cells = vec![cell(77, "n", 1, Some(json!(1)))];
     store.commit(&Batch { spaces: vec![space(3)], cells, ..Batch::default() }).unwrap_err();
-    assert_eq!(store.load(SECRET).unwrap().spaces.len(), 2);
+    assert_eq!(store.load(Some(SECRET)).unwrap().spaces.len(), 2);
     store.commit(&Batch { cells: vec![cell(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap_err();
     store.commit(&Batch { spaces: vec![space(3)], ..Batch::default() }).unwrap();
     store.commit(&Batch { cells: vec![cell(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(SECRET).unwrap().cells.len(), 1);
+    assert_eq!(store.load(Some(SECRET)).unwrap().cells.len(), 1);
 }
 
 /// T8: one host at a time writes; readers come and go beside it.
@@ -519,6 +521,7 @@ fn a_file_that_is_no_store_is_refused() {
         &[0; 4_096],
     ] {
         std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let error = SqliteStore::open(&file).err().unwrap();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
         assert!(error.to_string().contains("other.db") && error.to_string().len() < 1_024, "{error}");
@@ -559,7 +562,7 @@ fn damaged_rows_are_reported() {
         drop(store);
         rusqlite::Connection::open(&kind.file).unwrap().execute(damage, []).unwrap();
         let error = match SqliteStore::open(&kind.file) {
-            Ok(store) => store.load(SECRET).unwrap_err(),
+            Ok(store) => store.load(Some(SECRET)).unwrap_err(),
             Err(error) => error,
         };
         assert!(matches!(error, StoreError::Damaged { .. }), "{table}: {error:?}");

@@ -149,7 +149,7 @@ async fn queue(manifest: &Manifest, events: u64) -> Result<(), Failed> {
     }
     wire.arrived(dids.len()).await;
     for sender in OUTSIDERS {
-        host.grant(sender.parse()?, BTreeMap::new(), all_of(&dids));
+        host.grant(sender.parse()?, BTreeMap::new(), all_of(&dids)).unwrap();
     }
     let senders = OUTSIDERS.len();
     let lanes = senders * dids.len();

@@ -25,8 +25,8 @@ pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{
-    all_of, cell, commits, counted, note, of, pair, probe, probe_charm, probes, receipt, results, revision, run,
-    script, send, settle, until, value_of,
+    all_of, cell, cells_of, commits, counted, note, of, pair, probe, probe_charm, probes, receipt, results, revision,
+    run, script, send, settle, streams_of, until, value_of,
 };
 pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore, Keys};

@@ -17,25 +17,41 @@ pub async fn probe(host: &Host, name: &str) -> Did {
     host.install(probe_charm(name)).await.unwrap()
 }
 
-/// Installs probes that may read and send everything of each other.
+/// The streams of a probe that others may send to.
+pub const STREAMS: [&str; 3] = ["run", "note", "shaped"];
+/// Cells of a probe that most tests read.
+pub const CELLS: [&str; 11] =
+    ["hot", "count", "version", "x", "y", "z", "shared", "shaped", "token", "notes", "nothing-there"];
+
+/// Returns a grant for cells of these probes.
+pub fn cells_of(charms: &[Did]) -> BTreeMap<Did, Names> {
+    charms.iter().map(|did| (*did, crate::only(&CELLS))).collect()
+}
+
+/// Returns a grant for the streams of these probes.
+pub fn streams_of(charms: &[Did]) -> BTreeMap<Did, Names> {
+    charms.iter().map(|did| (*did, crate::only(&STREAMS))).collect()
+}
+
+/// Installs probes that may read the shared cells of each other and send to each other.
 pub async fn probes<const N: usize>(host: &Host, names: [&str; N]) -> [Did; N] {
     let mut dids = Vec::new();
     for name in names {
         dids.push(probe(host, name).await);
     }
     for holder in &dids {
-        host.grant(*holder, all_of(&dids), all_of(&dids));
+        host.grant(*holder, cells_of(&dids), streams_of(&dids)).unwrap();
     }
     dids.try_into().unwrap()
 }
 
-/// Installs the probes `a` and `b` that may read and send everything of each other.
+/// Installs the probes `a` and `b` that may read the shared cells of each other and send to each other.
 pub async fn pair(host: &Host) -> (Did, Did) {
     let [a, b] = probes(host, ["a", "b"]).await;
     (a, b)
 }
 
-/// Returns a grant for everything of these charms.
+/// Returns a grant for everything that these charms declare and do not keep to themselves.
 pub fn all_of(charms: &[Did]) -> BTreeMap<Did, Names> {
     charms.iter().map(|did| (*did, Names::All)).collect()
 }

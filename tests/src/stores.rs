@@ -141,7 +141,7 @@ impl Store for GatedStore {
         self.inner.closed.send_replace(true);
     }
 
-    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
         self.memory.load(fresh_secret)
     }
 

@@ -5,7 +5,7 @@ use super::*;
 /// Most lines of a source file.
 const LINES_MAX: usize = 600;
 /// Files that are longer for a reason.
-const LONGER: [(&str, usize, &str); 1] = [("host/src/host.rs", 700, "the whole public life of a host on one page")];
+const LONGER: [(&str, usize, &str); 1] = [("host/src/host.rs", 800, "the whole public life of a host on one page")];
 /// Most entries of the root folder.
 const ROOT_ENTRIES_MAX: usize = 22;
 /// Most lines of an example charm and of its README.

@@ -147,12 +147,18 @@ impl Deed {
                 let sent = host.send(new).await;
                 sent.map(Some).map_err(|error| Failure::from(error).about(&format!("{charm}/{stream}")))
             }
-            Deed::Resend { charm, id } => Ok(Some(host.resend(&letter(host, charm, id)?).await?)),
+            Deed::Resend { charm, id } => {
+                let letter = letter(host, charm, id)?;
+                Ok(Some(host.resend(&letter.event.to, &letter.event.id).await?))
+            }
             Deed::Discard { charm, id } => {
                 let space = place::space(&host.spaces(), charm)?;
                 let id: EventId = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
                 match host.cancel(&space.did, &id).await {
-                    Err(SendError::NoSuchEvent { .. }) => host.discard(&letter(host, charm, &id.to_string())?).await?,
+                    Err(SendError::NoSuchEvent { .. }) => {
+                        let letter = letter(host, charm, &id.to_string())?;
+                        host.discard(&letter.event.to, &letter.event.id).await?;
+                    }
                     cancelled => cancelled?,
                 }
                 Ok(None)

@@ -36,7 +36,7 @@ impl Host {
             let (sender, amount) = (event.sender.unwrap_or(self.operator), Amount::one(event.payload.as_bytes().len()));
             let sender = if sender == self.operator { Sender::Operator } else { Sender::Outside(sender) };
             let left = end.saturating_sub(env.monotonic());
-            let directory = self.charms.directory();
+            let directory = self.directory();
             let room = directory.inbox(&event.to).and_then(|meter| Room::wanted(meter, sender, amount, &self.limits));
             let (Err(SendError::QueueFull { .. }), Some(room), false) = (&accepted, room, left.is_zero()) else {
                 return accepted;

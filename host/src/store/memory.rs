@@ -37,10 +37,11 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
+    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
         let mut tables = self.tables();
+        tables.secret = tables.secret.or(fresh_secret);
         Ok(Image {
-            secret: *tables.secret.get_or_insert(fresh_secret),
+            secret: tables.secret.unwrap_or_default(),
             g: tables.log.keys().next_back().copied().unwrap_or(0),
             position: tables.position,
             spaces: tables.spaces.values().cloned().collect(),

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -67,12 +68,15 @@ impl SqliteStore {
     /// Opens the file for one host, making it when it is not there.
     ///
     /// # Errors
-    /// `InUse` while another host has it open; `Damaged`; `Failed`.
+    /// `InUse` while another host has it open; `Readable` by others; `Damaged`; `Failed`.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let name = shown(path);
-        let lock = Lock::take(path)?;
+        check_mode(path, &name)?;
         look(path, &name)?;
+        let lock = Lock::take(path)?;
+        // Once more: what was there may have changed until it was locked.
+        lock::check_mark(path, lock::mark(path), look(path, &name)?)?;
         lock::create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
         let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
@@ -103,6 +107,7 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let (name, mark) = (shown(path), lock::mark(path));
+        look(path, &name)?;
         let (first, second) = (reader(path).map_err(|error| failed(&name, error))?, reader(path));
         check_version(&first, &name)?;
         lock::check_mark(path, mark, last_g(&first).map_err(|error| failed(&name, error))?)?;
@@ -168,18 +173,43 @@ fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, flags)
 }
 
-/// Looks at the store that is there before anything is changed in it: what is refused stays as it was found.
-fn look(path: &Path, name: &str) -> Result<(), StoreError> {
-    let (mark, mut end) = (lock::mark(path), 0);
-    if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-        let error = |error| failed(name, error);
-        let connection = reader(path).map_err(error)?;
-        if has_tables(&connection).map_err(error)? {
-            check_version(&connection, name)?;
-            end = last_g(&connection).map_err(error)?;
+/// Looks at the store that is there before anything is changed in it: what is refused stays as it was found. Returns
+/// the number of its last commit, 0 for none.
+fn look(path: &Path, name: &str) -> Result<u64, StoreError> {
+    let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+    if is_empty(path) {
+        return Ok(0);
+    }
+    let error = |error| failed(name, error);
+    // Without a log beside it the file is all there is. SQLite would make files beside it just to read it.
+    let is_alone = path.is_file() && is_empty(&lock::beside(path, "-wal")) && is_empty(&lock::beside(path, "-journal"));
+    let connection = if is_alone { alone(path) } else { reader(path) }.map_err(error)?;
+    if !has_tables(&connection).map_err(error)? {
+        return Ok(0);
+    }
+    check_version(&connection, name)?;
+    last_g(&connection).map_err(error)
+}
+
+/// Opens a file that nothing belongs to and nobody writes, for reading; leaves no file beside it.
+fn alone(path: &Path) -> rusqlite::Result<Connection> {
+    use std::{fmt::Write, os::unix::ffi::OsStrExt};
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => uri.push(char::from(*byte)),
+            _ => drop(write!(uri, "%{byte:02x}")),
         }
     }
-    lock::check_mark(path, mark, end)
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri + "?immutable=1", flags)
+}
+
+/// Checks that nobody else can read the file: what is in the cells is its owner's.
+fn check_mode(path: &Path, name: &str) -> Result<(), StoreError> {
+    let file = std::fs::metadata(path).ok().filter(|file| file.is_file());
+    let mode = file.map_or(0, |file| file.permissions().mode() & 0o777);
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Readable { path: name.to_owned(), mode }) }
 }
 
 /// Returns whether anything was ever stored: a host may have been killed before.
@@ -330,8 +360,8 @@ fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
 }
 
 impl Store for SqliteStore {
-    fn load(&self, fresh_secret: [u8; 32]) -> Result<Image, StoreError> {
-        if self.lock().is_some() {
+    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
+        if let Some(fresh_secret) = fresh_secret {
             self.writer()
                 .connection
                 .execute(

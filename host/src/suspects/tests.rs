@@ -15,7 +15,7 @@ fn component(number: u32) -> Work {
 }
 
 fn image() -> Image {
-    MemoryStore::new().load([0; 32]).unwrap()
+    MemoryStore::new().load(Some([0; 32])).unwrap()
 }
 
 #[test]

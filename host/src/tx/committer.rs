@@ -28,6 +28,7 @@ use crate::{
     archive::SpaceInfo,
     counters::Counters,
     did::Did,
+    directory::Directory,
     env::Env,
     error::Unavailable,
     event::{Event, EventId, digest},
@@ -136,6 +137,19 @@ impl Committer {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns who may do what now.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.state().directory.clone()
+    }
+
+    /// Lets another directory hold from the next commit on (A2).
+    pub fn swap_directory(&self, directory: Directory) {
+        let directory = Arc::new(directory);
+        let before = std::mem::replace(&mut self.state().directory, directory);
+        // The picture before may be the last of its kind: it is given back outside the lock.
+        drop(before);
     }
 
     /// Returns all cells.

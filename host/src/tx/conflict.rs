@@ -28,6 +28,11 @@ pub struct Conflict {
 pub enum Cause {
     /// A read no longer holds.
     Read(Conflict),
+    /// The right to read a cell was taken back since (A2): the next attempt will be refused.
+    Right {
+        /// The cell.
+        cell: CellId,
+    },
     /// Its snapshot was the oldest when too much was kept for old snapshots.
     Lost {
         /// The bound, in bytes.
@@ -53,6 +58,7 @@ impl Cause {
         let pauses = attempts.saturating_sub(1);
         let remedy = match self {
             Cause::Read(_) => "read less, or a narrower path, of cells that others write often".to_owned(),
+            Cause::Right { .. } => "grant it again, or send the event later".to_owned(),
             Cause::Lost { .. } => "compute less between reading and the end, or raise the bound".to_owned(),
             Cause::Full { .. } => {
                 let Limits { inbox_events_max, inbox_bytes_max, .. } = limits;
@@ -93,6 +99,7 @@ impl fmt::Display for Cause {
                 let (name, owner) = (clip(&cell.name, NAME_BYTES_MAX), cell.owner);
                 write!(f, "cell {name} of {owner}{place} was read at revision {seen} and is at {found} now")
             }
+            Cause::Right { cell } => write!(f, "the right to read cell {} of {} was taken back", cell.name, cell.owner),
             Cause::Lost { max } => write!(f, "its snapshot was given back: over old-versions-bytes-max {max}"),
             Cause::Full { inbox, events, bytes } => {
                 write!(f, "inbox of {inbox} filled up, with {events} events of {bytes} bytes")

@@ -70,6 +70,11 @@ impl ReadSet {
         snapshot.read(cell)?.value
     }
 
+    /// Returns the cells that were read.
+    pub fn cells(&self) -> impl Iterator<Item = &CellId> {
+        self.cells.keys()
+    }
+
     /// Checks outside the lock that every read would give the same answer now. Lets others run between its steps.
     ///
     /// # Errors

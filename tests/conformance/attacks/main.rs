@@ -2,6 +2,7 @@
 //! (turns, outcomes, bytes), never timed: how long things take stands in `cargo xtask bench attacks`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod authority;
 #[path = "../by_hand.rs"]
 mod by_hand;
 mod circles;

@@ -96,7 +96,7 @@ async fn a_turn_that_waited_long_still_has_its_time_for_conflicts() {
     let host = builder().transport(wire.clone()).env(clock.clone()).limits(limits).open().await.unwrap();
     let writer = probe(&host, "writer").await;
     let reader = host.install(probe_charm("reader").may_call(Wire::grant())).await.unwrap();
-    host.grant(reader, all_of(&[writer]), BTreeMap::new());
+    host.grant(reader, all_of(&[writer]), BTreeMap::new()).unwrap();
     let read = json!(["get", of(writer, "x"), []]);
     // Before the first conflict, and between the first and the second.
     let asked = json!(["fetch-with", { "url": WIRE }, of(writer, "asked"), []]);
@@ -173,7 +173,7 @@ impl Crowd {
         let first = host.install(may_send("first")).await.unwrap();
         let sender = host.install(may_send("sender")).await.unwrap();
         let outside = MemoryKeyring::default().create(&zeroize::Zeroizing::new([9; 32])).unwrap();
-        host.grant(outside, BTreeMap::new(), all_of(&[sender, receiver]));
+        host.grant(outside, BTreeMap::new(), all_of(&[sender, receiver])).unwrap();
         send(&host, receiver, json!([fetch(WIRE)])).await;
         wire.arrived(1).await;
         let notes = json!([["send", of(receiver, "note"), "a"], ["send", of(receiver, "note"), "b"]]);
@@ -237,7 +237,7 @@ async fn a_turn_waits_for_room_within_its_bound() {
 async fn nobody_waits_for_room_that_never_comes() {
     let crowd = Crowd::gather().await;
     let idle = probe(&crowd.host, "idle").await;
-    crowd.host.grant(crowd.sender, BTreeMap::new(), all_of(&[idle]));
+    crowd.host.grant(crowd.sender, BTreeMap::new(), all_of(&[idle])).unwrap();
     let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 3, ["send", of(idle, "note"), "too many"]]])).await;
     assert_eq!(receipt.message, Some(format!("queue-full inbox={idle}")));
     let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 5, ["send", "note", "to itself"]]])).await;

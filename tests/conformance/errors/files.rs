@@ -88,12 +88,14 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     host.shutdown().await.unwrap();
     fails!(secret, StoreError::Full, StoreError::Full);
     let store = SqliteStore::open_read_only(home.store()).unwrap();
-    let image = store.load([0; 32]).unwrap();
+    let image = store.load(None).unwrap();
     secret.add(&image.secret);
     secret.absent(&format!("{image:?} {:?}", store.log(None, 0, 100).unwrap()));
 
     let file = home.path().join("notes.txt");
     fs::write(&file, secret.much(100_000)).unwrap();
+    fails!(secret, SqliteStore::open(&file).map(drop).unwrap_err(), StoreError::Readable { .. });
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fails!(secret, SqliteStore::open(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
     fails!(secret, SqliteStore::open_read_only(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
     fails!(secret, SqliteStore::open(home.path()).map(drop).unwrap_err(), StoreError::Failed(_));

@@ -57,6 +57,7 @@ async fn no_refused_event_is_told() {
     let send = async |event| host.send(event).await.unwrap_err();
     fails!(secret, send(event(stranger(), "note")).await, SendError::NoSuchCharm { .. });
     fails!(secret, send(event(a, &ugly(1 << 20))).await, SendError::NoSuchStream { .. });
+    fails!(secret, send(event(a, "on-receipt")).await, SendError::TakesReceipts { .. });
     fails!(secret, send(event(a, "shaped")).await, SendError::Shape { .. });
     let large = NewEvent::new(a, "note", value(json!(secret.much((4 << 20) + 1))));
     fails!(secret, send(large).await, SendError::Limit { .. });
@@ -70,9 +71,9 @@ async fn no_refused_event_is_told() {
     run(&host, b, json!([["set", "x", [], hidden], ["trap"]])).await;
     let letter = host.dead_letters(&b).unwrap().pop().unwrap();
     secret.absent(&format!("{letter:?}"));
-    host.discard(&letter).await.unwrap();
-    fails!(secret, host.resend(&letter).await.unwrap_err(), SendError::NoSuchLetter);
-    fails!(secret, host.discard(&letter).await.unwrap_err(), SendError::NoSuchLetter);
+    host.discard(&letter.event.to, &letter.event.id).await.unwrap();
+    fails!(secret, host.resend(&letter.event.to, &letter.event.id).await.unwrap_err(), SendError::NoSuchLetter);
+    fails!(secret, host.discard(&letter.event.to, &letter.event.id).await.unwrap_err(), SendError::NoSuchLetter);
     let none = EventId([7; 16]);
     fails!(secret, host.cancel(&a, &none).await.unwrap_err(), SendError::NoSuchEvent { .. });
     fails!(secret, host.release(&a, &none).await.unwrap_err(), SendError::NoSuchEvent { .. });

@@ -147,17 +147,18 @@ async fn open(memory: &MemoryStore, keys: &Keys, spaces: usize, fault: Option<(F
     let host = builder().store(store).keyring(keys.clone()).limits(limits).transport(Pauses).open().await.unwrap();
     let names: Vec<String> = (0..spaces).map(|number| format!("space-{number}")).collect();
     let known: Vec<Did> = names.iter().filter_map(|name| host.did_of(name)).collect();
-    let mut dids = Vec::new();
+    let mut charms = Vec::new();
     for name in names {
         let mut charm = Charm::new(name, component("isolation")).may_call(Wire::grant());
-        // Events that waited run as soon as their charm is there.
+        // Events that waited run as soon as their charms are there.
         for (did, all) in all_of(&known) {
             charm = charm.may_read(did, all.clone()).may_send(did, all);
         }
-        dids.push(host.install(charm).await.unwrap());
+        charms.push(charm);
     }
+    let dids = host.install_all(charms).await.unwrap();
     for did in &dids {
-        host.grant(*did, all_of(&dids), all_of(&dids));
+        host.grant(*did, all_of(&dids), all_of(&dids)).unwrap();
     }
     Life { host, spaces: dids, control, fault, ended: AtomicU32::new(0), gone: watch::Sender::new(false) }
 }

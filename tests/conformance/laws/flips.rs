@@ -20,7 +20,7 @@ fn ask(file: &Path, writable: bool) -> Result<Answer, VerifyError> {
     // The log does not know a space before its first commit.
     proof.spaces.retain(|_, space| space.commits > 0);
     let store = open()?;
-    let mut image = store.load([0; 32])?;
+    let mut image = store.load(None)?;
     image.cells.sort_by(|a, b| (a.space, &a.name).cmp(&(b.space, &b.name)));
     let listed = store.receipts(None, usize::MAX >> 1)?;
     let found = listed.iter().map(|row| Ok(store.receipt(&row.receipt.id)?.expect("what is listed is found")));
@@ -44,6 +44,7 @@ async fn a_flipped_bit_is_found_or_changes_no_answer() {
             let _ = fs::remove_file(home.path().join(format!("copy.db{end}")));
         }
         fs::write(&file, bytes).unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     };
     put(&whole);
     let expected = ask(&file, false).unwrap();
@@ -91,6 +92,11 @@ async fn a_flipped_bit_in_the_write_ahead_log_of_a_killed_host_is_found_or_chang
         let _ = fs::remove_file(copy.path().join("charm.db-shm"));
         for (end, bytes) in ends.iter().zip(parts) {
             fs::write(format!("{}{end}", file.display()), bytes).unwrap();
+            fs::set_permissions(
+                format!("{}{end}", file.display()),
+                std::os::unix::fs::PermissionsExt::from_mode(0o600),
+            )
+            .unwrap();
         }
     };
     put(&whole);
@@ -129,6 +135,7 @@ async fn an_older_copy_put_in_place_of_the_store_is_refused_until_the_operator_a
     // Closed by whoever holds it last.
     drop(home.builder().await);
     fs::write(home.store(), older).unwrap();
+    fs::set_permissions(home.store(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     for refused in [SqliteStore::open(home.store()), SqliteStore::open_read_only(home.store())] {
         let text = refused.err().unwrap().to_string();
         assert!(text.contains("was durable") && text.contains("older copy"), "{text}");
@@ -139,6 +146,7 @@ async fn an_older_copy_put_in_place_of_the_store_is_refused_until_the_operator_a
     let text = SqliteStore::open(home.store()).err().unwrap().to_string();
     assert!(text.contains("it is empty") && !home.store().exists(), "{text}");
     fs::write(home.store(), kept).unwrap();
+    fs::set_permissions(home.store(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     fs::remove_file(format!("{}.lock", home.store().display())).unwrap();
     home.open().await.shutdown().await.unwrap();
 }

@@ -36,8 +36,8 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     let [a, b, _] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
     let d = host.install(probe_charm("d").may_call(Wire::grant())).await.unwrap();
     let c = host.did_of("c").unwrap();
-    host.grant(a, all_of(&[b]), all_of(&[b, d]));
-    host.grant(d, all_of(&[b]), BTreeMap::new());
+    host.grant(a, all_of(&[b]), all_of(&[b, d])).unwrap();
+    host.grant(d, all_of(&[b]), BTreeMap::new()).unwrap();
     let tag = |tag: &str| json!({"stream": "on-receipt", "tag": tag});
     // Never run again: the conflict is final.
     let conflicting = json!({"steps": [["get", of(b, "x"), []], hold.step()]});
@@ -64,11 +64,11 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     run(&host, a, json!([["remove", "x", []]])).await;
     settle(&host).await;
     let letters = host.dead_letters(&b).unwrap();
-    host.discard(&letters[0]).await.unwrap();
-    host.resend(&letters[1]).await.unwrap();
+    host.discard(&letters[0].event.to, &letters[0].event.id).await.unwrap();
+    host.resend(&letters[1].event.to, &letters[1].event.id).await.unwrap();
     settle(&host).await;
     let visitor: Did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
-    host.grant(visitor, BTreeMap::new(), [(b, Names::All)].into());
+    host.grant(visitor, BTreeMap::new(), [(b, Names::All)].into()).unwrap();
     for id in ["first", "second"] {
         host.request(NewEvent::new(b, "note", value(json!(id))).from(visitor).id(id)).await.unwrap();
     }
@@ -169,14 +169,14 @@ async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
     run(&host, a, json!([["reject", "no"]])).await;
     let waiting = send(&host, a, json!([wait(), ["set", "x", [], 1]])).await;
     wire.arrived(1).await;
-    let before = store.load([0; 32]).unwrap();
+    let before = store.load(None).unwrap();
     let proof = host.verify_store().unwrap();
     assert_eq!((proof.waiting, proof.dead, proof.settled), (1, 1, 1));
     wire.release(1);
     receipt(&host, &waiting).await;
     run(&host, a, json!([["send", "note", "more"], ["send", "nowhere", "no"]])).await;
     settle(&host).await;
-    host.discard(&host.dead_letters(&a).unwrap()[0]).await.unwrap();
+    host.discard(&a, &host.dead_letters(&a).unwrap()[0].event.id).await.unwrap();
     let after = host.verify_store().unwrap();
     assert_eq!((after.waiting, after.dead, after.settled), (0, 0, 5));
     host.shutdown().await.unwrap();
@@ -201,7 +201,7 @@ async fn a_store_beside_a_running_host_proves_itself() {
             send(&host, a, steps.clone()).await;
         }
         if let Some(letter) = host.dead_letters(&b).unwrap().first() {
-            host.discard(letter).await.unwrap();
+            host.discard(&letter.event.to, &letter.event.id).await.unwrap();
         }
         let proof = archive(&home).verify_store().unwrap();
         assert!(proof.sent >= 20 * (n + 1), "what was acknowledged is in it");

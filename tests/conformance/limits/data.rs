@@ -71,7 +71,7 @@ async fn many_paths_of_a_cell_become_one_dependency_on_the_whole() {
         let hold = Hold::new();
         let street = Street::with(small()).await;
         let reader = probe(&street.host, "reader").await;
-        street.host.grant(reader, all_of(&[street.greedy]), Default::default());
+        street.host.grant(reader, all_of(&[street.greedy]), Default::default()).unwrap();
         let mut steps: Vec<Json> =
             (0..paths).map(|n| json!(["get", of(street.greedy, "table"), [format!("row-{n}")]])).collect();
         steps.push(hold.step());
@@ -223,7 +223,7 @@ async fn an_event_over_its_bytes_is_refused() {
     assert_eq!(error.to_string(), "event is over event-bytes-max 2000");
     // Accepted under a wider bound, the script runs once more: now its own send is too large.
     let letter = host.dead_letters(&greedy).unwrap().remove(0);
-    let id = host.resend(&letter).await.unwrap();
+    let id = host.resend(&letter.event.to, &letter.event.id).await.unwrap();
     let receipt = soon(host.receipt(&id)).await.unwrap();
     assert_eq!(receipt.outcome, Outcome::Rejected);
     assert_eq!(receipt.message.as_deref(), Some("limit name=event-bytes-max max=2000"));

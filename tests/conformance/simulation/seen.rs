@@ -32,7 +32,7 @@ impl Seen {
         let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, g, position, spaces, cells, queued, dead } = store.load([0; 32]).map_err(text)?;
+        let Image { secret, g, position, spaces, cells, queued, dead } = store.load(None).map_err(text)?;
         write!(dump, "{secret:?} {g} {position} {queued:?} {dead:?}").unwrap();
         for SpaceRow { did, seq, head, .. } in &spaces {
             // No law is about names.

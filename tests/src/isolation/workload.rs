@@ -34,11 +34,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// Returns the cell, and the key inside its value: of three keys one is a whole cell and two share one.
+    /// Returns the cell, and the key inside its value: of three keys one is a whole cell and two share one. The guest
+    /// declares 120 of each kind; with more keys all that follow are inside of those that are shared.
     pub fn place(self) -> (String, Option<String>) {
         match (self.number / 3, self.number % 3) {
-            (cell, 0) => (format!("whole-{cell}"), None),
-            (cell, half) => (format!("shared-{cell}"), Some(format!("half-{half}"))),
+            (cell @ 0..120, 0) => (format!("whole-{cell}"), None),
+            (cell @ 0..120, half) => (format!("shared-{cell}"), Some(format!("half-{half}"))),
+            (cell, part) => (format!("shared-{}", cell % 120), Some(format!("part-{part}-{}", cell / 120))),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Setup {
     fn new(name: &str) -> Setup {
         let folder = std::env::temp_dir().join(format!("charm-threads-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (store, image) = (MemoryStore::new(), MemoryStore::new().load([0; 32]).unwrap());
+        let (store, image) = (MemoryStore::new(), MemoryStore::new().load(Some([0; 32])).unwrap());
         let (suspects, _) = Suspects::open(&store, &image, SystemEnv::current()).unwrap();
         suspects.suspect(turn(9));
         let marks = Marks::begin(&folder.join("store.db")).unwrap();

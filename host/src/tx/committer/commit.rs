@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     did::Did,
+    directory::Directory,
     event::EventId,
     meter::{Amount, Sender},
     receipt::{self, Outcome, Receipt},
@@ -45,10 +46,15 @@ impl Committer {
         let mut parcel = self.parcel(&mut tx);
         let mut checks = 0;
         let (seq, after) = loop {
+            self.check_rights(&mut tx, &mut parcel)?;
             checks += 1;
             let read = tx.reads.check(&tx.snapshot, &mut checked).await;
             let (now, at) = (self.env.now_ms(), self.env.monotonic());
             let mut state = self.open_state().map_err(Failure::Unavailable)?;
+            if state.directory.number() != tx.directory.number() {
+                checks -= 1;
+                continue;
+            }
             let held = match read {
                 // A snapshot that was given back shows nothing: what was compared with it says nothing either.
                 _ if tx.is_lost() => Err(Cause::Lost { max: self.limits.old_versions_bytes_max }),
@@ -79,7 +85,8 @@ impl Committer {
             } else {
                 self.versions.apply(&charm, state.g, seq, cells, tx.snapshot)
             };
-            let Parcel { writes, sends, .. } = parcel;
+            let Parcel { writes, mut sends, refusals, .. } = parcel;
+            sends.extend(refusals);
             let taken = Some((queued, receipt));
             let commit = Commit { charm, seq, now, at, taken, writes, sends, buried: Vec::new() };
             let after = self.publish(&mut state, commit);
@@ -107,10 +114,35 @@ impl Committer {
         }
         let cells = std::mem::take(&mut tx.writes).into_iter().collect();
         let sends = std::mem::take(&mut tx.sends).into_iter();
-        let mut sends: Vec<Draft> = sends.map(|event| Draft::judge(event, &tx.directory)).collect();
-        let refused: Vec<Draft> = sends.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
-        sends.extend(refused);
-        Parcel { writes, cells, growth, sends }
+        let sends = sends.map(|event| Draft { event, refused: None }).collect();
+        let mut parcel = Parcel { writes, cells, growth, sends, refusals: Vec::new() };
+        self.judge(&mut parcel, &tx.directory);
+        parcel
+    }
+
+    /// Decides which sends are delivered, and makes the receipts of those that are not.
+    fn judge(&self, parcel: &mut Parcel, directory: &Directory) {
+        for Draft { event, refused } in &mut parcel.sends {
+            *refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
+        }
+        parcel.refusals = parcel.sends.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
+    }
+
+    /// Looks at what the transaction read and sends with the rights of now, when they are others than it began with: a
+    /// read whose right is gone is a conflict (A2).
+    fn check_rights(&self, tx: &mut Transaction, parcel: &mut Parcel) -> Result<(), Failure> {
+        let directory = self.directory();
+        if directory.number() == tx.directory.number() {
+            return Ok(());
+        }
+        if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells()) {
+            let cause = Cause::Right { cell: cell.clone() };
+            self.state().counters.conflicts += 1;
+            return Err(Failure::Conflict(cause));
+        }
+        self.judge(parcel, &directory);
+        tx.directory = directory;
+        Ok(())
     }
 
     /// Checks that there is room for every send.
@@ -147,9 +179,12 @@ impl Committer {
         state.counters.sent += drafts.len() as u64;
         let mut wakes = Vec::with_capacity(drafts.len());
         let mut sent = Vec::with_capacity(drafts.len());
-        for Draft { event, refused } in drafts {
+        let null = Value::null();
+        for Draft { mut event, refused } in drafts {
             let position = match refused {
                 Some(outcome) => {
+                    // What is not delivered takes no room in the log.
+                    event.payload = null.clone();
                     state.counters.settle(outcome);
                     state.open.insert(event.id, Open::default());
                     None
@@ -233,6 +268,8 @@ struct Parcel {
     cells: Vec<(Arc<str>, Option<Value>)>,
     growth: Growth,
     sends: Vec<Draft>,
+    /// The receipts of those that are refused.
+    refusals: Vec<Draft>,
 }
 
 /// What is left to do after the lock.

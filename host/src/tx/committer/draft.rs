@@ -4,7 +4,6 @@ use ipld_core::ipld::Ipld;
 
 use crate::{
     did::Did,
-    directory::Directory,
     event::{Event, OnCommit},
     receipt::{Outcome, Receipt},
     tx::Mint,
@@ -18,16 +17,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Decides whether a charm's event may be delivered.
-    pub fn judge(event: Event, directory: &Directory) -> Draft {
-        let refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
-        // What is not delivered takes no room in the log.
-        let payload = if refused.is_some() { Value::null() } else { event.payload };
-        Draft { event: Event { payload, ..event }, refused }
-    }
-
-    /// Makes the event that brings a receipt back (S6). Its sender is the charm itself: nobody else can send
-    /// a charm an event in its own name, so a receipt cannot be forged.
+    /// Makes the event that brings a receipt back (S6). Its sender is the charm itself; the mark `receipt_of`
+    /// is given here alone, so a receipt cannot be forged.
     pub fn receipt(mint: &Mint, to: Did, on_commit: &OnCommit, receipt: &Receipt) -> Draft {
         let event = Event {
             id: mint.receipt_of(&receipt.id),

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     counters::Counters,
     did::Did,
+    directory::Directory,
     event::{Event, EventId, digest},
     limits::Limits,
     meter::{Amount, Sender},
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub closed: bool,
     /// All but `waiting`, which the inboxes know.
     pub counters: Counters,
+    /// Who may do what from the next commit on: swapped under the lock, so that a change has its place in their order.
+    pub directory: Arc<Directory>,
     /// How many events with ids of their senders' own have left `open`, and the last of them.
     pub settled: u64,
     pub settled_ids: VecDeque<EventId>,

@@ -29,16 +29,31 @@ struct Isolation;
 
 export!(Isolation);
 
+/// Cells of each kind that others may be granted to read.
+const CELLS: usize = 120;
+
 /// Heads of values in CBOR.
 const INTEGER: u8 = 0x00;
 const TEXT: u8 = 0x60;
 const LIST: u8 = 0x80;
+const MAP: u8 = 0xa0;
 const NULL: u8 = 0xf6;
 
 impl Guest for Isolation {
-    /// `{streams: {run: {shape: "string"}}}`
+    /// `{cells: {whole-0: {shape: "any"}, .., shared-0: .., ..}, streams: {run: {shape: "string"}}}`
     fn describe() -> Vec<u8> {
-        b"\xa1\x67streams\xa1\x63run\xa1\x65shape\x66string".to_vec()
+        let numbered = |kind: &str| (0..CELLS).map(|n| format!("{kind}-{n}")).collect::<Vec<_>>();
+        let mut cells = [numbered("whole"), numbered("shared")].concat();
+        cells.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+        let mut told = b"\xa2\x65cells".to_vec();
+        told.extend(with_head(MAP, cells.len()));
+        for cell in cells {
+            told.extend(with_head(TEXT, cell.len()));
+            told.extend_from_slice(cell.as_bytes());
+            told.extend_from_slice(b"\xa1\x65shape\x63any");
+        }
+        told.extend_from_slice(b"\x67streams\xa1\x63run\xa1\x65shape\x66string");
+        told
     }
 
     fn handle(_: String, event: Vec<u8>) -> Result<(), String> {
