@@ -9,7 +9,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use charm_host::{Compiler, Did, FileKeyring, Host, HostBuilder, NewEvent, Outcome, Path, SqliteStore, Value};
+use charm_host::{Compiler, Did, FileKeyring, Host, HostBuilder, Limits, NewEvent, Outcome, Path, SqliteStore, Value};
 
 #[path = "turn/bare.rs"]
 mod bare;
@@ -45,7 +45,9 @@ async fn round(host: &Host, charm: Did) -> f64 {
 }
 
 fn builder() -> HostBuilder {
-    Host::builder().compiler(Compiler::InProcess)
+    // A bench writes for as long as it runs: no rate of writing, and no chain is late.
+    let unbound = Limits { disk_bytes_per_second: u64::MAX, chain_events_per_second: u64::MAX, ..Limits::default() };
+    Host::builder().compiler(Compiler::InProcess).limits(unbound)
 }
 
 async fn open(builder: HostBuilder, bytes: &[u8]) -> (Host, Did) {
