@@ -43,6 +43,7 @@ struct Line {
     bytes: usize,
     event: Json,
     /// Whether processes died while it ran: it runs when the operator lets it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,

@@ -23,6 +23,7 @@ struct Charm {
     did: String,
     commits: u64,
     waiting: usize,
+    #[serde(skip_serializing_if = "is_none")]
     held: usize,
     dead: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -31,6 +32,10 @@ struct Charm {
     chain: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<u64>,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Charm {
