@@ -8,7 +8,10 @@ use anyhow::{Context, Result, ensure};
 use std::process::Command;
 
 /// The chapters whose sizes grow with the effort.
-const CHAPTERS: [&str; 6] = ["simulation", "isolation", "crashes", "laws", "contention", "attacks"];
+const CHAPTERS: [&str; 7] = ["simulation", "isolation", "crashes", "laws", "contention", "attacks", "fuzz"];
+
+/// Inputs of each loop of the chapter `fuzz` (of `tests`, and of the command line) for an effort of 1.
+const EXECUTIONS: u64 = 500_000;
 
 /// Checks what dependencies come in; configured by `deny.toml`. Not a chapter: its size is fixed.
 const DENY: &str = "deny";
@@ -39,6 +42,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     for chapter in CHAPTERS.into_iter().filter(|chapter| chosen(chapter)) {
         println!("\n== {chapter}, {effort} times as long as in the tests");
         let mut test = cargo(root());
+        if chapter == "fuzz" {
+            test.env("CHARM_EXECUTIONS", (EXECUTIONS * effort).to_string());
+        }
         test.env("CHARM_EFFORT", effort.to_string()).args(["test", "--workspace", "--exclude", "xtask"]);
         run_command(test.args(["--test", chapter, "--", "--nocapture"]))?;
     }
