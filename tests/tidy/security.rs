@@ -76,3 +76,16 @@ fn every_test_that_the_security_table_names_is_there() {
     }
     none(missing, "docs/security.md names tests that are not there");
 }
+
+#[test]
+fn every_attack_is_in_the_security_table() {
+    let rows = rows();
+    let named =
+        |test: &String| rows.iter().flat_map(|row| &row.tests).any(|(name, named)| *name == "attacks" && named == test);
+    let attacks: Vec<String> = chapter("attacks").into_iter().flat_map(tests_in).collect();
+    assert!(attacks.len() > 10, "the attacks are found: {attacks:?}");
+    none(
+        attacks.into_iter().filter(|test| !named(test)),
+        "give each attack of tests/conformance/attacks/ a row in docs/security.md",
+    );
+}
