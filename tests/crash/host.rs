@@ -107,7 +107,7 @@ async fn told_to_stop() {
     let _ = told.await;
 }
 
-/// Each event makes `a` write a cell and send a note to `b`; the receipts of some go to the notes of `a`.
+/// Each event makes `a` write a cell and send a note to `b`; the receipts of some come back to `a`.
 async fn send(host: Arc<Host>, a: Did, b: Did, next: Arc<AtomicU64>, end: u64) -> Result<(), Failed> {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +116,7 @@ async fn send(host: Arc<Host>, a: Did, b: Did, next: Arc<AtomicU64>, end: u64) -
         }
         let mut send = json!(["send", of(b, "note"), number]);
         if number.is_multiple_of(8) {
-            send.as_array_mut().unwrap().push(json!({"stream": "note", "tag": number}));
+            send.as_array_mut().unwrap().push(json!({"stream": "on-receipt", "tag": number}));
         }
         let steps = script(json!([["set", "last", [], number], send]));
         let event = NewEvent::new(a, "run", steps).id(format!("event {number}"));

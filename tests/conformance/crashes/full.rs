@@ -152,7 +152,7 @@ impl Filled<'_> {
         for number in 0..times(EVENTS) {
             let mut send = json!(["send", of(dids["b"], "note"), number]);
             if number.is_multiple_of(8) {
-                send.as_array_mut().unwrap().push(json!({"stream": "note", "tag": number}));
+                send.as_array_mut().unwrap().push(json!({"stream": "on-receipt", "tag": number}));
             }
             let steps = script(json!([["set", "last", [], "x".repeat(3_000)], send]));
             let id = loop {
