@@ -6,7 +6,8 @@ use super::*;
 /// well. Somebody is always full; everything settles, and nobody is stuck or loses one.
 #[tokio::test(flavor = "multi_thread")]
 async fn charms_that_fill_each_other_in_a_circle_get_free_again() {
-    let limits = Limits { inbox_events_max: 40, conflict_ms_max: 2_000, ..Limits::default() };
+    // Each waits for room of the next: what frees them is that the wait has a bound.
+    let limits = Limits { inbox_events_max: 40, conflict_ms_max: 2_000, room_ms_max: 50, ..Limits::default() };
     let host = builder().limits(limits).open().await.unwrap();
     let neighbours = Neighbours::install(&host).await;
     let circle = probes(&host, ["a", "b", "c"]).await;
