@@ -53,7 +53,7 @@ struct Printed {
 
 impl Output {
     /// Takes bytes.
-    pub fn print(&self, bytes: &[u8]) {
+    pub fn take(&self, bytes: &[u8]) {
         let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (head, tail) = bytes.split_at(bytes.len().min(printed.bytes_max - printed.kept.len()));
         printed.kept.extend_from_slice(head);

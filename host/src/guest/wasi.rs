@@ -137,7 +137,7 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        self.print(&bytes);
+        self.take(&bytes);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl StdoutStream for Output {
 /// Only for streams of later versions of WASI, which no charm gets.
 impl tokio::io::AsyncWrite for Output {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.print(bytes);
+        self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
