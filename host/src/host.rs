@@ -1,272 +1,42 @@
 //! The host: open it on a store and a keyring, install charms, send events, read cells, shut down.
 
+mod builder;
+mod charm;
 mod held;
 mod request;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+pub use builder::HostBuilder;
+pub use charm::{Charm, CharmInfo, NewEvent};
+use charm::{check_charm_name, check_http_grant};
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    aging::Aging,
     archive::{self, CellInfo, SpaceInfo, Status},
-    cell::check_name,
     charms::{Charms, Installed},
     counters::Counters,
     descriptor::Descriptor,
     did::Did,
     directory::{Directory, Entry, Names, Rights},
-    env::{Env, SystemEnv},
-    error::{InstallError, OpenError, ReadError, SendError, Unavailable},
+    env::Env,
+    error::{InstallError, ReadError, SendError, Unavailable},
     event::{Event, EventId},
-    guest::{Guests, LoadError, Prepared, Threads, open_code_cache},
-    helper::Compiler,
-    http::{HttpClient, HttpGrant, Transport},
+    guest::{LoadError, Prepared},
     keyring::{Keyring, MemoryKeyring},
     limits::{Limits, SUPPLIED_ID_BYTES_MAX},
     path::Path,
     queue::Ready,
     receipt::Receipt,
-    scheduler::Scheduler,
-    store::{DeadLetter, MemoryStore, SpaceRow, Store, StoreError, hex},
-    suspects::Suspects,
+    store::{DeadLetter, MemoryStore, Store, StoreError, hex},
     text::clip,
     turn::Stage,
-    tx::{Committer, Refused},
+    tx::Refused,
     value::Value,
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
-
-/// Names of the host's own spaces; no charm can have them.
-const HOST: &str = SpaceRow::HOST;
-const OPERATOR: &str = SpaceRow::OPERATOR;
-/// Event ids number the sends of a turn in 16 bits; the last number is for events from outside.
-const SENDS_MAX: usize = 65_535;
-
-/// What a host is built from. Without further words: everything in memory, default limits, the real network.
-pub struct HostBuilder {
-    store: Arc<dyn Store>,
-    keyring: Arc<dyn Keyring>,
-    limits: Limits,
-    env: Option<Arc<dyn Env>>,
-    transport: Option<Arc<dyn Transport>>,
-    cache: Option<PathBuf>,
-    compiler: Option<Compiler>,
-}
-
-impl HostBuilder {
-    /// Keeps everything in this store.
-    pub fn store(mut self, store: impl Store) -> HostBuilder {
-        self.store = Arc::new(store);
-        self
-    }
-
-    /// Keeps keys in this keyring. It belongs with the store: a store's charms sign with these keys.
-    pub fn keyring(mut self, keyring: impl Keyring) -> HostBuilder {
-        self.keyring = Arc::new(keyring);
-        self
-    }
-
-    /// Enforces these limits.
-    pub fn limits(mut self, limits: Limits) -> HostBuilder {
-        self.limits = limits;
-        self
-    }
-
-    /// Takes clock, randomness and tasks from here.
-    pub fn env(mut self, env: Arc<dyn Env>) -> HostBuilder {
-        self.env = Some(env);
-        self
-    }
-
-    /// Sends the charms' HTTP requests through this instead of the network.
-    pub fn transport(mut self, transport: impl Transport) -> HostBuilder {
-        self.transport = Some(Arc::new(transport));
-        self
-    }
-
-    /// Keeps compiled components in this folder, by content. Whoever can write there controls the host: it is made with
-    /// mode 0700, and refused when it is open to others.
-    pub fn code_cache(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
-        self.cache = Some(folder.into());
-        self
-    }
-
-    /// Has components compiled that the code cache does not have. Without it they are not installed.
-    pub fn compiler(mut self, compiler: Compiler) -> HostBuilder {
-        self.compiler = Some(compiler);
-        self
-    }
-
-    /// Opens the host. Events that waited when it last stopped go on as soon as their charms are installed.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    ///
-    /// # Panics
-    /// Outside a tokio runtime, unless an environment was given.
-    pub async fn open(self) -> Result<Host, OpenError> {
-        let HostBuilder { store, keyring, limits, env, transport, cache, compiler } = self;
-        let env: Arc<dyn Env> = match env {
-            Some(env) => env,
-            None => SystemEnv::current(),
-        };
-        if limits.sends_max > SENDS_MAX {
-            return Err(OpenError::Engine(format!("sends-max is at most {SENDS_MAX}")));
-        }
-        let limits = Arc::new(limits);
-        let mut secret = [0; 32];
-        env.random(&mut secret);
-        let image = store.load(Some(secret))?;
-        let known = |name: &str| image.spaces.iter().find(|row| row.name == name).map(|row| row.did);
-        let key = |did: Option<Did>| match did {
-            Some(did) => keyring.check(&did).map(|()| did),
-            None => fresh_key(&*keyring, &*env),
-        };
-        let (host, operator) = (key(known(HOST))?, key(known(OPERATOR))?);
-        for row in &image.spaces {
-            keyring.check(&row.did)?;
-        }
-        let transport = match transport {
-            Some(transport) => transport,
-            None => Arc::new(HttpClient::new(limits.clone()).map_err(OpenError::Engine)?),
-        };
-        // wasmtime's cache takes absolute folders only.
-        let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
-        cache.as_deref().map_or(Ok(()), open_code_cache)?;
-        let (suspects, marks) = Suspects::open(&*store, &image, env.clone())?;
-        let threads = Threads::new(marks, suspects.clone());
-        let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
-            .map_err(OpenError::Engine)?;
-        let ready = Arc::new(Ready::default());
-        let paused = suspects.paused(&image);
-        let committer =
-            Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
-        committer.hold(&suspects.held(), suspects.late());
-        for (did, name) in [(host, HOST), (operator, OPERATOR)] {
-            if let Err(why) = committer.register(did, name).await {
-                // Lets go of the store: it can be opened again.
-                committer.abandon();
-                return Err(why.into());
-            }
-        }
-        let mut known = committer.meters();
-        known.retain(|did, _| *did != host && *did != operator);
-        committer.swap_directory(Directory::new(operator, known));
-        let charms = Arc::new(Charms::new(committer.clone()));
-        let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
-        let aging = Aging::new(env.clone(), ready.clone());
-        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, suspects });
-        Scheduler::start(stage.clone(), charms.clone(), ready.clone());
-        for (charm, pause) in paused {
-            let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));
-            let wake = async move {
-                tokio::select! {
-                    () = sleep => ready.wake(charm),
-                    () = ready.closed() => {}
-                }
-            };
-            stage.env.spawn(Box::pin(wake));
-        }
-        let installing = tokio::sync::Mutex::new(());
-        Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })
-    }
-}
-
-fn fresh_key(keyring: &dyn Keyring, env: &dyn Env) -> Result<Did, crate::error::KeyError> {
-    let mut randomness = Zeroizing::new([0; 32]);
-    env.random(&mut *randomness);
-    keyring.create(&randomness)
-}
-
-/// A charm to be installed: a name, a component and what the operator allows it.
-#[derive(Clone, Debug)]
-pub struct Charm {
-    name: String,
-    component: Vec<u8>,
-    did: Option<Did>,
-    sha256: Option<[u8; 32]>,
-    rights: Rights,
-    http: Vec<HttpGrant>,
-}
-
-impl Charm {
-    /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`.
-    pub fn new(name: impl Into<String>, component: Vec<u8>) -> Charm {
-        Charm { name: name.into(), component, did: None, sha256: None, rights: Rights::default(), http: Vec::new() }
-    }
-
-    /// Refuses to install when the store has another DID for the name.
-    pub fn pinned(mut self, did: Did) -> Charm {
-        self.did = Some(did);
-        self
-    }
-
-    /// Refuses to install a component with another SHA-256.
-    pub fn sha256(mut self, hash: [u8; 32]) -> Charm {
-        self.sha256 = Some(hash);
-        self
-    }
-
-    /// Lets it read these cells of `owner`.
-    pub fn may_read(mut self, owner: Did, cells: Names) -> Charm {
-        self.rights.read.insert(owner, cells);
-        self
-    }
-
-    /// Lets it send to these streams of `owner`.
-    pub fn may_send(mut self, owner: Did, streams: Names) -> Charm {
-        self.rights.send.insert(owner, streams);
-        self
-    }
-
-    /// Lets it make these requests (A3).
-    pub fn may_call(mut self, grant: HttpGrant) -> Charm {
-        self.http.push(grant);
-        self
-    }
-}
-
-/// An event to be sent from outside.
-#[derive(Clone, Debug)]
-pub struct NewEvent {
-    to: Did,
-    stream: String,
-    payload: Value,
-    sender: Option<Did>,
-    id: Option<String>,
-}
-
-impl NewEvent {
-    /// Returns an event from the operator.
-    pub fn new(to: Did, stream: impl Into<String>, payload: Value) -> NewEvent {
-        NewEvent { to, stream: stream.into(), payload, sender: None, id: None }
-    }
-
-    /// Sends it as someone else (I4). The embedder vouches for who that is; grants decide what they may do.
-    pub fn from(mut self, sender: Did) -> NewEvent {
-        self.sender = Some(sender);
-        self
-    }
-
-    /// Gives it an id of the sender's own: sent again, the same event is handled once (S9).
-    pub fn id(mut self, id: impl Into<String>) -> NewEvent {
-        self.id = Some(id.into());
-        self
-    }
-}
-
-/// An installed charm, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CharmInfo {
-    /// Its DID.
-    pub did: Did,
-    /// Its name.
-    pub name: String,
-    /// What it offers.
-    pub descriptor: Descriptor,
-}
 
 /// A running host. Dropping it stops it without waiting: the store can be opened again when the batch that is being
 /// written is there. [`Host::shutdown`] waits for what runs and makes it durable.
@@ -720,30 +490,10 @@ impl Drop for Host {
     }
 }
 
-fn check_charm_name(name: &str) -> Result<(), InstallError> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let why = if check_name(name).is_err() || name.len() > 64 {
-        "1 to 64 characters"
-    } else if !name.bytes().all(plain) {
-        "only a-z, 0-9 and -"
-    } else {
-        return Ok(());
-    };
-    Err(InstallError::Name { name: clip(name, 64).into_owned(), why: why.to_owned() })
-}
-
-fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), String> {
-    let shown = crate::http::shown(&grant.origin).unwrap_or_else(|| format!("number {}", index + 1));
-    match crate::http::origin(&grant.origin) {
-        Ok(origin) if origin == grant.origin => {}
-        Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),
-        Err(why) => return Err(format!("http origin {shown}: {why}")),
-    }
-    let upper = |method: &String| !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase());
-    if grant.methods.is_empty() || !grant.methods.iter().all(upper) {
-        return Err(format!("http origin {shown}: methods are upper-case, at least one"));
-    }
-    Ok(())
+fn fresh_key(keyring: &dyn Keyring, env: &dyn Env) -> Result<Did, crate::error::KeyError> {
+    let mut randomness = Zeroizing::new([0; 32]);
+    env.random(&mut *randomness);
+    keyring.create(&randomness)
 }
 
 fn load_error(charm: String, error: LoadError) -> InstallError {

@@ -4,8 +4,6 @@ use super::*;
 
 /// Most lines of a source file.
 const LINES_MAX: usize = 600;
-/// Files that are longer for a reason.
-const LONGER: [(&str, usize, &str); 1] = [("host/src/host.rs", 800, "the whole public life of a host on one page")];
 /// Most entries of the root folder.
 const ROOT_ENTRIES_MAX: usize = 22;
 /// Most lines of an example charm and of its README.
@@ -17,12 +15,8 @@ fn lines(file: &File) -> usize {
 
 #[test]
 fn source_files_are_short() {
-    let max = |file: &File| LONGER.iter().find(|(path, ..)| *path == file.path).map_or(LINES_MAX, |(_, max, _)| *max);
-    let long = files().iter().filter(|file| file.is_rust() && lines(file) > max(file));
+    let long = files().iter().filter(|file| file.is_rust() && lines(file) > LINES_MAX);
     none(long.map(|file| format!("{}: {} lines", file.path, lines(file))), "split what is longer than 600 lines");
-    for (path, ..) in LONGER {
-        assert!(lines(file(path)) > LINES_MAX, "{path} is short enough now: take it off the list");
-    }
 }
 
 #[test]

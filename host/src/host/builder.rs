@@ -1,0 +1,160 @@
+//! What a host is built from, and how it opens.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{Host, fresh_key};
+use crate::{
+    aging::Aging,
+    charms::Charms,
+    did::Did,
+    directory::Directory,
+    env::{Env, SystemEnv},
+    error::OpenError,
+    guest::{Guests, Threads, open_code_cache},
+    helper::Compiler,
+    http::{HttpClient, Transport},
+    keyring::Keyring,
+    limits::Limits,
+    queue::Ready,
+    scheduler::Scheduler,
+    store::{SpaceRow, Store},
+    suspects::Suspects,
+    turn::Stage,
+    tx::Committer,
+};
+
+/// Names of the host's own spaces; no charm can have them.
+const HOST: &str = SpaceRow::HOST;
+const OPERATOR: &str = SpaceRow::OPERATOR;
+/// Event ids number the sends of a turn in 16 bits; the last number is for events from outside.
+const SENDS_MAX: usize = 65_535;
+
+/// What a host is built from. Without further words: everything in memory, default limits, the real network.
+pub struct HostBuilder {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keyring: Arc<dyn Keyring>,
+    pub(super) limits: Limits,
+    pub(super) env: Option<Arc<dyn Env>>,
+    pub(super) transport: Option<Arc<dyn Transport>>,
+    pub(super) cache: Option<PathBuf>,
+    pub(super) compiler: Option<Compiler>,
+}
+
+impl HostBuilder {
+    /// Keeps everything in this store.
+    pub fn store(mut self, store: impl Store) -> HostBuilder {
+        self.store = Arc::new(store);
+        self
+    }
+
+    /// Keeps keys in this keyring. It belongs with the store: a store's charms sign with these keys.
+    pub fn keyring(mut self, keyring: impl Keyring) -> HostBuilder {
+        self.keyring = Arc::new(keyring);
+        self
+    }
+
+    /// Enforces these limits.
+    pub fn limits(mut self, limits: Limits) -> HostBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Takes clock, randomness and tasks from here.
+    pub fn env(mut self, env: Arc<dyn Env>) -> HostBuilder {
+        self.env = Some(env);
+        self
+    }
+
+    /// Sends the charms' HTTP requests through this instead of the network.
+    pub fn transport(mut self, transport: impl Transport) -> HostBuilder {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Keeps compiled components in this folder, by content. Whoever can write there controls the host: it is made with
+    /// mode 0700, and refused when it is open to others.
+    pub fn code_cache(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Has components compiled that the code cache does not have. Without it they are not installed.
+    pub fn compiler(mut self, compiler: Compiler) -> HostBuilder {
+        self.compiler = Some(compiler);
+        self
+    }
+
+    /// Opens the host. Events that waited when it last stopped go on as soon as their charms are installed.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, unless an environment was given.
+    pub async fn open(self) -> Result<Host, OpenError> {
+        let HostBuilder { store, keyring, limits, env, transport, cache, compiler } = self;
+        let env: Arc<dyn Env> = match env {
+            Some(env) => env,
+            None => SystemEnv::current(),
+        };
+        if limits.sends_max > SENDS_MAX {
+            return Err(OpenError::Engine(format!("sends-max is at most {SENDS_MAX}")));
+        }
+        let limits = Arc::new(limits);
+        let mut secret = [0; 32];
+        env.random(&mut secret);
+        let image = store.load(Some(secret))?;
+        let known = |name: &str| image.spaces.iter().find(|row| row.name == name).map(|row| row.did);
+        let key = |did: Option<Did>| match did {
+            Some(did) => keyring.check(&did).map(|()| did),
+            None => fresh_key(&*keyring, &*env),
+        };
+        let (host, operator) = (key(known(HOST))?, key(known(OPERATOR))?);
+        for row in &image.spaces {
+            keyring.check(&row.did)?;
+        }
+        let transport = match transport {
+            Some(transport) => transport,
+            None => Arc::new(HttpClient::new(limits.clone()).map_err(OpenError::Engine)?),
+        };
+        // wasmtime's cache takes absolute folders only.
+        let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
+        cache.as_deref().map_or(Ok(()), open_code_cache)?;
+        let (suspects, marks) = Suspects::open(&*store, &image, env.clone())?;
+        let threads = Threads::new(marks, suspects.clone());
+        let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
+            .map_err(OpenError::Engine)?;
+        let ready = Arc::new(Ready::default());
+        let paused = suspects.paused(&image);
+        let committer =
+            Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
+        committer.hold(&suspects.held(), suspects.late());
+        for (did, name) in [(host, HOST), (operator, OPERATOR)] {
+            if let Err(why) = committer.register(did, name).await {
+                // Lets go of the store: it can be opened again.
+                committer.abandon();
+                return Err(why.into());
+            }
+        }
+        let mut known = committer.meters();
+        known.retain(|did, _| *did != host && *did != operator);
+        committer.swap_directory(Directory::new(operator, known));
+        let charms = Arc::new(Charms::new(committer.clone()));
+        let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
+        let aging = Aging::new(env.clone(), ready.clone());
+        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, suspects });
+        Scheduler::start(stage.clone(), charms.clone(), ready.clone());
+        for (charm, pause) in paused {
+            let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));
+            let wake = async move {
+                tokio::select! {
+                    () = sleep => ready.wake(charm),
+                    () = ready.closed() => {}
+                }
+            };
+            stage.env.spawn(Box::pin(wake));
+        }
+        let installing = tokio::sync::Mutex::new(());
+        Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })
+    }
+}

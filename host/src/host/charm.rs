@@ -1,0 +1,126 @@
+//! Charms and events as an embedder gives them, and what is checked of them before anything else.
+
+use crate::{
+    cell::check_name,
+    descriptor::Descriptor,
+    did::Did,
+    directory::{Names, Rights},
+    error::InstallError,
+    http::HttpGrant,
+    text::clip,
+    value::Value,
+};
+
+/// A charm to be installed: a name, a component and what the operator allows it.
+#[derive(Clone, Debug)]
+pub struct Charm {
+    pub(super) name: String,
+    pub(super) component: Vec<u8>,
+    pub(super) did: Option<Did>,
+    pub(super) sha256: Option<[u8; 32]>,
+    pub(super) rights: Rights,
+    pub(super) http: Vec<HttpGrant>,
+}
+
+impl Charm {
+    /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`.
+    pub fn new(name: impl Into<String>, component: Vec<u8>) -> Charm {
+        Charm { name: name.into(), component, did: None, sha256: None, rights: Rights::default(), http: Vec::new() }
+    }
+
+    /// Refuses to install when the store has another DID for the name.
+    pub fn pinned(mut self, did: Did) -> Charm {
+        self.did = Some(did);
+        self
+    }
+
+    /// Refuses to install a component with another SHA-256.
+    pub fn sha256(mut self, hash: [u8; 32]) -> Charm {
+        self.sha256 = Some(hash);
+        self
+    }
+
+    /// Lets it read these cells of `owner`.
+    pub fn may_read(mut self, owner: Did, cells: Names) -> Charm {
+        self.rights.read.insert(owner, cells);
+        self
+    }
+
+    /// Lets it send to these streams of `owner`.
+    pub fn may_send(mut self, owner: Did, streams: Names) -> Charm {
+        self.rights.send.insert(owner, streams);
+        self
+    }
+
+    /// Lets it make these requests (A3).
+    pub fn may_call(mut self, grant: HttpGrant) -> Charm {
+        self.http.push(grant);
+        self
+    }
+}
+
+/// An event to be sent from outside.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub(super) to: Did,
+    pub(super) stream: String,
+    pub(super) payload: Value,
+    pub(super) sender: Option<Did>,
+    pub(super) id: Option<String>,
+}
+
+impl NewEvent {
+    /// Returns an event from the operator.
+    pub fn new(to: Did, stream: impl Into<String>, payload: Value) -> NewEvent {
+        NewEvent { to, stream: stream.into(), payload, sender: None, id: None }
+    }
+
+    /// Sends it as someone else (I4). The embedder vouches for who that is; grants decide what they may do.
+    pub fn from(mut self, sender: Did) -> NewEvent {
+        self.sender = Some(sender);
+        self
+    }
+
+    /// Gives it an id of the sender's own: sent again, the same event is handled once (S9).
+    pub fn id(mut self, id: impl Into<String>) -> NewEvent {
+        self.id = Some(id.into());
+        self
+    }
+}
+
+/// An installed charm, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CharmInfo {
+    /// Its DID.
+    pub did: Did,
+    /// Its name.
+    pub name: String,
+    /// What it offers.
+    pub descriptor: Descriptor,
+}
+
+pub(super) fn check_charm_name(name: &str) -> Result<(), InstallError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let why = if check_name(name).is_err() || name.len() > 64 {
+        "1 to 64 characters"
+    } else if !name.bytes().all(plain) {
+        "only a-z, 0-9 and -"
+    } else {
+        return Ok(());
+    };
+    Err(InstallError::Name { name: clip(name, 64).into_owned(), why: why.to_owned() })
+}
+
+pub(super) fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), String> {
+    let shown = crate::http::shown(&grant.origin).unwrap_or_else(|| format!("number {}", index + 1));
+    match crate::http::origin(&grant.origin) {
+        Ok(origin) if origin == grant.origin => {}
+        Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),
+        Err(why) => return Err(format!("http origin {shown}: {why}")),
+    }
+    let upper = |method: &String| !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase());
+    if grant.methods.is_empty() || !grant.methods.iter().all(upper) {
+        return Err(format!("http origin {shown}: methods are upper-case, at least one"));
+    }
+    Ok(())
+}
