@@ -52,4 +52,6 @@ pub struct End {
     pub outbound: Outbound,
     /// Lines of log that it has told.
     pub told: usize,
+    /// Fuel that it took.
+    pub fuel: u64,
 }

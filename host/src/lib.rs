@@ -42,6 +42,7 @@ mod receipt;
 mod record;
 mod scheduler;
 mod shape;
+mod slots;
 mod store;
 mod suspects;
 mod text;
@@ -64,8 +65,8 @@ pub use host::{Charm, CharmInfo, Host, HostBuilder, NewEvent};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
 pub use limits::{
-    CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX, Limits,
-    MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX,
+    CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX, LONG_TURN_FUEL,
+    Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX,
     RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX,
     WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };

@@ -9,6 +9,7 @@ use crate::{
     charms::Charms,
     did::Did,
     queue::Ready,
+    slots::Slots,
     store::Queued,
     suspects::work_of,
     turn::{Stage, Turn, Wait},
@@ -19,6 +20,7 @@ pub struct Scheduler {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
     ready: Arc<Ready>,
+    slots: Slots,
     benches: Mutex<HashMap<Did, Bench>>,
 }
 
@@ -35,7 +37,8 @@ impl Scheduler {
     /// Starts one worker per slot. They end when `ready` is closed or the host stops writing.
     pub fn start(stage: Arc<Stage>, charms: Arc<Charms>, ready: Arc<Ready>) {
         let workers = stage.committer.limits().turns_max;
-        let scheduler = Arc::new(Scheduler { stage, charms, ready, benches: Mutex::default() });
+        let slots = Slots::new(stage.committer.limits());
+        let scheduler = Arc::new(Scheduler { stage, charms, ready, slots, benches: Mutex::default() });
         for _ in 0..workers {
             scheduler.stage.env.spawn(Box::pin(scheduler.clone().work()));
         }
@@ -54,15 +57,30 @@ impl Scheduler {
 
     async fn work(self: Arc<Scheduler>) {
         let Stage { committer, aging, .. } = &*self.stage;
-        // Aging first: who may begin has room kept for its commit.
-        let may_begin = |charm: &Did| !aging.holds(charm) && committer.may_begin(charm);
+        // Who may begin has a slot, and room kept for its commit.
+        let may_begin = |charm: &Did| {
+            let slot = !aging.holds(charm) && self.slots.begin(charm);
+            let begins = slot && committer.may_begin(charm);
+            if slot && !begins {
+                self.slots.leave(charm);
+            }
+            begins
+        };
         while let Some(charm) = self.ready.next(may_begin, |charm| committer.is_late(charm)).await {
             let Some(turn) = self.next(&charm) else {
                 committer.ended(&charm);
+                self.leave(&charm);
                 self.ready.done(charm, false);
                 continue;
             };
             self.attempt(turn).await;
+        }
+    }
+
+    /// Gives the slot of a charm back that begins nothing.
+    fn leave(&self, charm: &Did) {
+        if self.slots.leave(charm) {
+            self.ready.nudge();
         }
     }
 
@@ -86,9 +104,16 @@ impl Scheduler {
     async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) {
         let charm = turn.charm();
         // The rights of this moment: what changed since an attempt before is seen by this one.
-        let Some(installed) = self.charms.get(&charm) else { return self.ready.done(charm, false) };
+        let Some(installed) = self.charms.get(&charm) else {
+            self.stage.committer.ended(&charm);
+            self.leave(&charm);
+            return self.ready.done(charm, false);
+        };
         let attempt = self.stage.attempt(&mut turn, &installed).await;
         self.stage.committer.ended(&charm);
+        if self.slots.ended(&charm, turn.fuel()) {
+            self.ready.nudge();
+        }
         match attempt {
             Ok(None) => {
                 // It came to its end, whatever that is.

@@ -72,6 +72,8 @@ pub struct Turn {
     pause: Duration,
     /// Charms whose commits beat it.
     rivals: BTreeSet<Did>,
+    /// Fuel that its last attempt took.
+    fuel: u64,
     /// How long its last attempt took.
     last_run: Duration,
     /// Its rivals stand back for the next attempt.
@@ -88,6 +90,11 @@ impl Turn {
     /// Returns whose turn it is.
     pub fn charm(&self) -> Did {
         self.queued.event.to
+    }
+
+    /// Returns the fuel that its last attempt took.
+    pub fn fuel(&self) -> u64 {
+        self.fuel
     }
 
     /// Returns whether others stand back for its next attempt.
@@ -144,6 +151,7 @@ impl Stage {
             conflicts: Tries::default(),
             pause: PAUSE_MIN,
             rivals: BTreeSet::new(),
+            fuel: 0,
             last_run: Duration::ZERO,
             favour: None,
             place: None,
@@ -187,8 +195,8 @@ impl Stage {
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let tx = Transaction::begin(&self.committer, &queued, waits_for_room);
         let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
-        let End { outcome, outbound, told } = handled.await;
-        (turn.outbound, turn.told) = (outbound, told);
+        let End { outcome, outbound, told, fuel } = handled.await;
+        (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);
         let next = turn.next.take();
         let failure = match outcome {
             Ended::Done(tx) => self.committer.commit(*tx, &queued).await,

@@ -125,13 +125,14 @@ impl Guests {
         let (mut store, on_thread) = self.store(ctx);
         let (result, misfit) =
             self.threads.run(work_of(queued), on_thread.run(self.turn(prepared, &mut store, queued))).await;
+        let fuel = self.limits.fuel_max - store.get_fuel().unwrap_or_default();
         // Without fuel it asks for nothing more.
         if result.as_ref().is_err_and(|error| !error.is::<Trap>())
             && let Some(outcome) = store.data().waits()
         {
             let Ctx { log, outbound, .. } = store.into_data();
             let (outbound, told) = (outbound.unwrap_or_default(), log.wait());
-            return End { outcome, outbound, told };
+            return End { outcome, outbound, told, fuel };
         }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
@@ -148,7 +149,7 @@ impl Guests {
             (_, fault, _) => Outcome::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
         };
         // A rerun after a conflict may tell something else: it tells all.
-        End { outcome, outbound: outbound.unwrap_or_default(), told: 0 }
+        End { outcome, outbound: outbound.unwrap_or_default(), told: 0, fuel }
     }
 
     /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.

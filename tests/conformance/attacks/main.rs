@@ -21,6 +21,7 @@ mod process;
 #[path = "../raw.rs"]
 mod raw;
 mod shares;
+mod slots;
 mod text;
 mod time;
 mod waits;
