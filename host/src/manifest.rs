@@ -258,7 +258,7 @@ fn rights(
             };
             if map.insert(owner, names).is_some() {
                 let why = format!("{} is named in two grants: merge them", clip(&grant.charm, 128));
-                return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why }.into());
+                return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why });
             }
         }
     }

@@ -100,7 +100,7 @@ impl Marks {
         let path = Marks::path(store);
         let error = |error| StoreError::Failed(format!("{}: {error}", shown(&path)));
         match std::fs::remove_file(&path) {
-            Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(error(why)),
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(error(why)),
             _ => lock::create(&path).map(|file| Marks { file, wiped: AtomicBool::new(false) }).map_err(error),
         }
     }

@@ -112,7 +112,8 @@ async fn what_a_transport_says_is_cut_before_a_guest_sees_it() {
     let wire = Wire::open();
     let host = builder().transport(wire.clone()).open().await.unwrap();
     let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
-    let make: [(fn(String) -> HttpError, &str); 4] = [
+    type Make = fn(String) -> HttpError;
+    let make: [(Make, &str); 4] = [
         (HttpError::Denied, "http-denied"),
         (HttpError::Address, "http-address"),
         (HttpError::Connection, "http-connection"),

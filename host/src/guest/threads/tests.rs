@@ -1,12 +1,7 @@
 //! Who is on a thread beside whom, and what the marks say meanwhile.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{
-    cell::Cell,
-    path::{Path, PathBuf},
-    pin::Pin,
-    task::Context,
-};
+use std::{cell::Cell, pin::Pin, task::Context};
 
 use futures_util::task::noop_waker_ref;
 
@@ -24,17 +19,16 @@ fn turn(position: u64) -> Work {
 /// Threads beside a store in a folder of their own, and the one suspect of that store.
 struct Setup {
     threads: Threads,
-    folder: PathBuf,
+    folder: tempfile::TempDir,
 }
 
 impl Setup {
-    fn new(name: &str) -> Setup {
-        let folder = std::env::temp_dir().join(format!("charm-threads-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+    fn new() -> Setup {
+        let folder = tempfile::tempdir().unwrap();
         let (store, image) = (MemoryStore::new(), MemoryStore::new().load(Some([0; 32])).unwrap());
         let (suspects, _) = Suspects::open(&store, &image, SystemEnv::current()).unwrap();
         suspects.suspect(turn(9));
-        let marks = Marks::begin(&folder.join("store.db")).unwrap();
+        let marks = Marks::begin(&folder.path().join("store.db")).unwrap();
         Setup { threads: Threads::new(Some(marks), suspects), folder }
     }
 
@@ -43,13 +37,7 @@ impl Setup {
             Work::Turn { position, .. } => (position, mark.alone),
             Work::Describe { .. } => (0, mark.alone),
         };
-        Marks::left(&Path::new(&self.folder).join("store.db")).into_iter().map(position).collect()
-    }
-}
-
-impl Drop for Setup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        Marks::left(&self.folder.path().join("store.db")).into_iter().map(position).collect()
     }
 }
 
@@ -59,7 +47,7 @@ fn poll(guest: &mut Pin<&mut impl Future<Output = ()>>) -> bool {
 
 #[tokio::test]
 async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices() {
-    let setup = Setup::new("alone");
+    let setup = Setup::new();
     let slices = Cell::new(0);
     let inside = Cell::new(false);
     // The suspect comes while another is on its thread, and that one looks what happens meanwhile.
@@ -95,7 +83,7 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
 
 #[tokio::test]
 async fn marks_stand_while_guests_run_and_a_moment_longer() {
-    let setup = Setup::new("marks");
+    let setup = Setup::new();
     for position in 1..=3 {
         setup.threads.run(turn(position), async { assert_eq!(setup.marked(), [(position, false)]) }).await;
     }

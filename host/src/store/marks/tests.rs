@@ -4,23 +4,15 @@
 use super::*;
 
 /// A folder that is gone with the value.
-struct Folder(PathBuf);
+struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = std::env::temp_dir().join(format!("charm-marks-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        Folder(folder)
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
     }
 
     fn store(&self) -> PathBuf {
-        self.0.join("store.db")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join("store.db")
     }
 }
 
@@ -30,7 +22,7 @@ fn works() -> [Work; 2] {
 
 #[test]
 fn marks_outlive_their_process_and_not_its_end() {
-    let folder = Folder::new("marks");
+    let folder = Folder::new();
     let store = folder.store();
     assert!(Marks::left(&store).is_empty());
     let marks = Marks::begin(&store).unwrap();
@@ -51,7 +43,7 @@ fn marks_outlive_their_process_and_not_its_end() {
 
 #[test]
 fn a_list_comes_back_as_it_was_written() {
-    let folder = Folder::new("list");
+    let folder = Folder::new();
     let list = List::of(&folder.store());
     assert!(list.read().unwrap().is_empty());
     let [turn, describe] = works();
