@@ -237,7 +237,7 @@ fn clients_that_are_gone_keep_nobody_out_and_their_events_stay() {
         json!({"op": "send", "charm": "probe", "stream": "run", "event": {"steps": []}, "wait": true, "settle_s": 0});
     for number in 0..600 {
         let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
-        client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         client.write_all(format!("{question}\n").as_bytes()).unwrap();
         let mut answer = String::new();
         let read = BufReader::new(client).read_line(&mut answer);

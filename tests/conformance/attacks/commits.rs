@@ -8,7 +8,7 @@ use std::{
 use super::*;
 
 /// Paths that are read of each cell.
-const PATHS: usize = 14;
+const PATHS: usize = 28;
 
 /// Turns of a neighbour that certainly do not fit into the moment between two commits.
 const MANY: u64 = 20;
@@ -20,8 +20,7 @@ async fn a_commit_that_compares_much_holds_nobody_up() {
     let (host, hold) = (builder().limits(limits).open().await.unwrap(), Hold::new());
     let neighbours = Neighbours::install(&host).await;
     let (owner, reader) = pair(&host).await;
-    let names =
-        ["x", "y", "z", "token", "table", "count", "doc", "fresh", "text", "map", "asked", "hot", "version", "big"];
+    let names = ["x", "y", "z", "token", "count", "hot", "version"];
     for name in names {
         run(&host, owner, json!([["set", name, [], {"kept": 1}]])).await;
     }
