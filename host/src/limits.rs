@@ -12,6 +12,8 @@ pub const PATH_SEGMENTS_MAX: usize = VALUE_DEPTH_MAX;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Paths that the read set keeps of one cell; a turn that reads more of it depends on the whole cell.
 pub const PATHS_PER_CELL_MAX: usize = 64;
+/// Fuel that a charm has at least to describe itself, however little `fuel-max` gives its turns.
+pub const DESCRIBE_FUEL_MIN: u64 = 1_000_000;
 /// Fuel beyond which a turn is a long one: some 10 ms. Charms of long turns share a quarter of `turns-max`.
 pub const LONG_TURN_FUEL: u64 = 10_000_000;
 /// Bytes of changed cells that one commit goes through to compare what was read at paths. Beyond it any change of a

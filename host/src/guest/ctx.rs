@@ -128,6 +128,11 @@ impl Ctx {
         }
     }
 
+    /// Returns the bounds of the instance.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     /// Returns the turn's transaction.
     ///
     /// # Errors

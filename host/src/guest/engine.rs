@@ -90,7 +90,7 @@ impl Guests {
 
     /// Returns a store for one attempt, and what its time on threads is counted with.
     pub(super) fn store(&self, ctx: Ctx) -> (Store<Ctx>, Arc<OnThread>) {
-        let (limits, on_thread) = (&self.limits, OnThread::new(self.env.clone()));
+        let (limits, on_thread) = (ctx.limits().clone(), OnThread::new(self.env.clone()));
         let mut store = Store::new(self.code.engine(), ctx);
         store.limiter(|ctx| ctx);
         arm(&mut store, on_thread.clone(), limits.fuel_max, limits.fuel_slice)

@@ -1,5 +1,7 @@
 //! From bytes to a charm that can run: compiling, checking imports, linking, asking it what it is.
 
+use std::sync::Arc;
+
 use wasmtime::{Trap, component::Component};
 
 use super::{
@@ -12,6 +14,7 @@ use super::{
 };
 use crate::{
     descriptor::Descriptor,
+    limits::{DESCRIBE_FUEL_MIN, Limits},
     record::Hash,
     store::{Work, hex},
     text::clip,
@@ -139,7 +142,10 @@ impl Guests {
     }
 
     async fn describe(&self, name: &str, prepared: &Prepared) -> Result<Descriptor, LoadError> {
-        let mut ctx = Ctx::bare(self.limits.clone(), Speaker::Describe(name.to_owned()));
+        // What a charm tells may be longer than what its turns do.
+        let fuel_max = self.limits.fuel_max.max(DESCRIBE_FUEL_MIN);
+        let limits = Arc::new(Limits { fuel_max, ..self.limits.as_ref().clone() });
+        let mut ctx = Ctx::bare(limits.clone(), Speaker::Describe(name.to_owned()));
         if prepared.wasi {
             ctx.give_wasi(0, 0);
         }
@@ -147,7 +153,7 @@ impl Guests {
         let instance = match on_thread.run(prepared.pre.instance_pre().instantiate_async(&mut store)).await {
             Ok(instance) => instance,
             Err(error) => {
-                let fault = Fault::explain(&error, &store, &self.limits).message;
+                let fault = Fault::explain(&error, &store, &limits).message;
                 // Its start functions ran into something, or the instance is more than the engine gives one.
                 let ran = error.is::<Trap>();
                 return Err(if ran { LoadError::Describe(fault) } else { LoadError::Limit(fault) });
@@ -157,7 +163,7 @@ impl Guests {
             .map_err(|error| LoadError::World(format!("a function of guest: {}", text(&error))))?;
         let told = match on_thread.run(charm.charm_host_guest().call_describe(&mut store)).await {
             Ok(told) => told,
-            Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &self.limits).message)),
+            Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &limits).message)),
         };
         // A long one takes longer than a step of the host may.
         let (sender, receiver) = tokio::sync::oneshot::channel();

@@ -219,7 +219,8 @@ fn a_turn_that_ends_anywhere_for_want_of_fuel_leaves_nothing_behind() {
     let seed = seed();
     let faulted = AtomicU64::new(0);
     each(1..=times(60), |step| {
-        let fuel = 30_000 + 60_000 * step / times(60);
+        let fuel = 15_000 + 60_000 * step / times(60);
+        assert!(fuel < charm_host::DESCRIBE_FUEL_MIN, "describing has more than these turns");
         let options = Options { fuel, planned: None, processes: 1, ..Options::planned(seed, 0, Planned::Call) };
         faulted.fetch_add(must(&options).outcomes.get("faulted").copied().unwrap_or(0), Ordering::Relaxed);
     });

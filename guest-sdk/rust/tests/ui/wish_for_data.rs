@@ -6,5 +6,5 @@ struct Printer {
 }
 
 fn main() {
-    let _ = Printer::wish().map(|printers| printers.all().iter().map(|printer| printer.pages).sum::<u32>());
+    let _ = Printer::wish().and_then(|printers| printers.all());
 }

@@ -11,8 +11,8 @@ mod refused;
 mod steps;
 mod words;
 
-use ipld_core::ipld::Ipld;
 use exports::charm::host::guest::Guest;
+use ipld_core::ipld::Ipld;
 use refused::Failed;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "charm" });
@@ -21,8 +21,25 @@ struct Probe;
 
 /// Cells that tests read from other charms; whatever else a script names is the charm's own.
 const SHARED: [&str; 19] = [
-    "x", "y", "z", "token", "table", "on-call", "nothing-there", "count", "doc", "fresh", "notes", "receipts", "out", "big",
-    "text", "map", "asked", "hot", "version",
+    "x",
+    "y",
+    "z",
+    "token",
+    "table",
+    "on-call",
+    "nothing-there",
+    "count",
+    "doc",
+    "fresh",
+    "notes",
+    "receipts",
+    "out",
+    "big",
+    "text",
+    "map",
+    "asked",
+    "hot",
+    "version",
 ];
 
 export!(Probe);

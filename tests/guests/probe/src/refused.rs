@@ -75,7 +75,9 @@ fn parts(error: &Error) -> (&'static str, Vec<(&'static str, Ipld)>) {
             HttpError::Connection(why) => ("http-connection", vec![("why", text(why))]),
             HttpError::Unknown(what) => ("http-unknown", vec![("what", text(what))]),
         },
-        Error::ReadOnly(cell) => ("read-only", vec![("owner", text(&cell.cell.owner)), ("name", text(&cell.cell.name))]),
+        Error::ReadOnly(cell) => {
+            ("read-only", vec![("owner", text(&cell.cell.owner)), ("name", text(&cell.cell.name))])
+        }
         Error::Cycle(_) => ("cycle", vec![]),
         Error::Other(other) => {
             let at = other.at.as_ref().map_or(Ipld::Null, text);
