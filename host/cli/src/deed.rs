@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use charm_host::{DeadLetter, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status};
+use charm_host::{DeadLetter, Event, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -189,13 +189,20 @@ fn letter(host: &Host, charm: &str, id: &str) -> Result<DeadLetter, Failure> {
     })
 }
 
+/// How often it is asked whether an event waits for the operator, of whom nobody tells.
+const ASK: Duration = Duration::from_millis(100);
+
 /// Waits for the receipt of an event, and then up to `settle` for everything that follows from it: until no
-/// installed charm has an event waiting.
+/// installed charm has an event waiting. An event that waits for the operator is not waited for.
 ///
 /// # Errors
 /// When the host stops first.
 pub async fn finish(host: &Host, id: &EventId, settle: Duration) -> Result<Fate, Failure> {
-    let receipt = host.receipt(id).await?;
+    let receipt = tokio::select! {
+        biased;
+        receipt = host.receipt(id) => receipt?,
+        why = stands(host, id) => return Ok(Fate { message: Some(why), ..Fate::waiting(id.to_string()) }),
+    };
     let mut fate = Fate::from(receipt.ok_or_else(|| Failure::host(format!("no receipt for event {id}")))?);
     if settle.is_zero() {
         return Ok(fate);
@@ -205,4 +212,21 @@ pub async fn finish(host: &Host, id: &EventId, settle: Duration) -> Result<Fate,
         Err(_) => Some(false),
     };
     Ok(fate)
+}
+
+/// Completes when an event waits for the operator, and says for what.
+async fn stands(host: &Host, id: &EventId) -> String {
+    loop {
+        for space in host.spaces() {
+            let among = |events: Vec<Event>| events.iter().any(|event| event.id == *id);
+            let charm = &space.name;
+            if space.held > 0 && among(host.held(&space.did)) {
+                return format!("held; charm events {charm} --run {id} lets it run");
+            }
+            if space.notes.paused && among(host.waiting(&space.did)) {
+                return format!("{charm} is paused; charm resume {charm} lets it go on");
+            }
+        }
+        tokio::time::sleep(ASK).await;
+    }
 }

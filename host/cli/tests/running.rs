@@ -176,12 +176,18 @@ fn a_charm_is_paused_and_resumed_with_and_without_a_host() {
     folder.json(0, &["send", "counter/add", "1"]);
     assert_eq!(folder.json(0, &["pause", "counter"]), json!({"charm": "counter", "paused": true}));
     assert_eq!(folder.json(0, &["ls"])[0]["paused"], true);
+    // Who sends is told, and does not wait.
+    let waits = folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(waits["message"], "counter is paused; charm resume counter lets it go on", "{waits}");
+    folder.json(0, &["events", "counter", "--discard", waits["id"].as_str().unwrap()]);
+    assert_eq!(folder.json(3, &["receipt", waits["id"].as_str().unwrap()])["outcome"], "cancelled");
     let host = Running::start(&folder, &[]);
-    let sent = folder.json(0, &["send", "counter/add", "1", "--no-wait"]);
+    let sent = folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(sent["outcome"], "waiting");
     assert_eq!(folder.json(0, &["ls"])[0]["waiting"], 1, "it is kept, and has no turn");
     assert_eq!(folder.json(0, &["resume", "counter"]), json!({"charm": "counter", "paused": false}));
-    assert_eq!(folder.json(0, &["send", "counter/add", "1"])["commit"], 3);
-    assert_eq!(folder.json(0, &["receipt", sent["id"].as_str().unwrap()])["commit"], 2);
+    assert_eq!(folder.json(0, &["send", "counter/add", "1"])["commit"], 4);
+    assert_eq!(folder.json(0, &["receipt", sent["id"].as_str().unwrap()])["commit"], 3);
     assert_eq!(folder.json(4, &["pause", "nobody"])["kind"], "not-found");
     folder.json(0, &["pause", "counter"]);
     assert!(folder.text(0, &["ls"]).0.contains("  paused\n"));
