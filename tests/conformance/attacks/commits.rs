@@ -10,8 +10,8 @@ use super::*;
 /// Paths that are read of each cell.
 const PATHS: usize = 28;
 
-/// Turns of a neighbour that certainly do not fit into the moment between two commits.
-const MANY: u64 = 20;
+/// More turns than a neighbour has at least, however short an attack is.
+const MANY: u64 = 8;
 
 /// X3: comparing what was read is long here, and nobody waits for it: the neighbours commit one turn after another.
 #[tokio::test(flavor = "multi_thread")]
