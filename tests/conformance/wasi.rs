@@ -143,7 +143,7 @@ async fn standard_output_has_the_bound_of_the_log() {
     assert!(!lines.iter().any(|line| line.contains("the second line")), "{lines:?}");
 }
 
-/// A5 (X14): a charm that prints more than the log holds is cut and goes on: 4 MiB of line ends are a few lines.
+/// A5: a charm that prints more than the log holds is cut and goes on: 4 MiB of line ends are a few lines.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_that_prints_without_end_is_cut_and_commits() {
     let logs = Logs::capture();

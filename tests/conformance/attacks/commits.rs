@@ -13,7 +13,7 @@ const PATHS: usize = 28;
 /// More turns than a neighbour has at least, however short an attack is.
 const MANY: u64 = 8;
 
-/// X3: comparing what was read is long here, and nobody waits for it: the neighbours commit one turn after another.
+/// A5, T4: comparing what was read is long here, and nobody waits for it: the neighbours commit one turn after another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_compares_much_holds_nobody_up() {
     let limits = Limits { event_bytes_max: 1 << 20, ..Limits::default() };
@@ -48,7 +48,7 @@ async fn a_commit_that_compares_much_holds_nobody_up() {
     assert!(bytes > RECHECK_BYTES_MAX, "{bytes} bytes are too few to be an attack");
 }
 
-/// X9: a bound on what is kept for open snapshots alone. Whoever looks longest runs again, and ends well.
+/// A5, T3: a bound on what is kept for open snapshots alone. Whoever looks longest runs again, and ends well.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_versions_are_bounded_and_the_turn_with_the_oldest_snapshot_runs_again() {
     let large = "x".repeat(200 << 10);
@@ -80,7 +80,7 @@ async fn old_versions_are_bounded_and_the_turn_with_the_oldest_snapshot_runs_aga
     }
 }
 
-/// X15: a writer that never stops, and a reader that computes longer than the writer's turns take: after a few conflicts
+/// T4, A6: a writer that never stops, and a reader that computes longer than the writer's turns take: after a few conflicts
 /// the writer stands back while the reader runs once more, and goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_always_loses_gets_its_turn() {

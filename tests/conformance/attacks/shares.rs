@@ -101,7 +101,7 @@ fn is_fair(handled: &[String], senders: usize) {
     }
 }
 
-/// X7: a flooder takes at most half of an inbox; a quiet charm, the operator, one outside and the victim itself find
+/// A6, S12: a flooder takes at most half of an inbox; a quiet charm, the operator, one outside and the victim itself find
 /// room for all they send, and each has its n-th event handled in the n-th round.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_sender_that_floods_an_inbox_hurts_no_other() {
@@ -118,7 +118,7 @@ async fn one_sender_that_floods_an_inbox_hurts_no_other() {
     assert_eq!(receipts.as_array().map(Vec::len), Some(10), "{receipts}");
 }
 
-/// X7: the same in bytes: few large events.
+/// A6, S12: the same in bytes: few large events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_large_events_leaves_room_for_others() {
     let inbox = Inbox::open(Limits { inbox_bytes_max: 100_000, ..Limits::default() }, Vec::new()).await;
@@ -129,7 +129,7 @@ async fn a_flood_of_large_events_leaves_room_for_others() {
     assert_eq!(inbox.handled().await.len(), 24);
 }
 
-/// X7, Sybil: however many DIDs one outside makes up, together they have the room of one charm, and its turns.
+/// A6, S12: however many DIDs one outside makes up, together they have the room of one charm, and its turns.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_dids_outside_have_the_share_of_one_charm() {
     let inbox = Inbox::open(Limits { inbox_events_max: 60, ..Limits::default() }, Vec::new()).await;
@@ -145,7 +145,7 @@ async fn many_dids_outside_have_the_share_of_one_charm() {
     is_fair(&inbox.handled().await, 4);
 }
 
-/// X7: one outside that floods leaves room for another outside, and its turns.
+/// A6, S12: one outside that floods leaves room for another outside, and its turns.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_outside_that_floods_leaves_room_for_another() {
     let inbox = Inbox::open(Limits { inbox_events_max: 60, ..Limits::default() }, Vec::new()).await;
@@ -156,7 +156,7 @@ async fn one_outside_that_floods_leaves_room_for_another() {
     is_fair(&inbox.handled().await, 2);
 }
 
-/// X7: many charms of one author: each fills its part, and the first event of another still finds room.
+/// A6, S12: many charms of one author: each fills its part, and the first event of another still finds room.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_charms_that_flood_leave_a_first_event_for_each_other() {
     let inbox = Inbox::open(Limits { inbox_events_max: 8, ..Limits::default() }, Vec::new()).await;
@@ -170,7 +170,7 @@ async fn many_charms_that_flood_leave_a_first_event_for_each_other() {
     is_fair(&inbox.handled().await, 10);
 }
 
-/// X13: a charm that sends itself an event for ever is named once, and a pause stops it, over a restart too, until it
+/// A6: a charm that sends itself an event for ever is named once, and a pause stops it, over a restart too, until it
 /// is resumed. Nothing that waits is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_without_end_is_named_once_and_a_pause_stops_it() {
@@ -241,7 +241,7 @@ impl Disk {
     }
 }
 
-/// X6: while the disk does not keep up, a charm that writes without end has an eighth of the commits that wait for it,
+/// A6: while the disk does not keep up, a charm that writes without end has an eighth of the commits that wait for it,
 /// and the others get theirs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_that_writes_without_end_leaves_others_their_commits() {
@@ -261,7 +261,7 @@ async fn a_charm_that_writes_without_end_leaves_others_their_commits() {
     assert_eq!(commits(&disk.host, bulk), 12);
 }
 
-/// X6: alone it may use all of it.
+/// A6: alone it may use all of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_that_writes_alone_has_the_disk() {
     let limits = Limits { commits_pending_max: 16, ..Limits::default() };
@@ -273,7 +273,7 @@ async fn a_charm_that_writes_alone_has_the_disk() {
     settle(&disk.host).await;
 }
 
-/// X6, the same in bytes: of large commits one waits at a time, and they leave room for small ones.
+/// A6: the same in bytes: of large commits one waits at a time, and they leave room for small ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_that_writes_much_leaves_others_their_bytes() {
     let limits = Limits { commit_bytes_pending_max: 400_000, ..Limits::default() };
@@ -305,7 +305,7 @@ async fn a_charm_that_writes_much_leaves_others_their_bytes() {
     assert_eq!(commits(&disk.host, bulk), 10);
 }
 
-/// X6: who has written its burst begins no turn before its rate allows it; others do.
+/// A6: who has written its burst begins no turn before its rate allows it; others do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_over_its_rate_of_writing_waits_and_nobody_else_does() {
     let limits = Limits { disk_bytes_per_second: 1, disk_burst_bytes: 30_000, ..Limits::default() };
@@ -319,7 +319,7 @@ async fn a_charm_over_its_rate_of_writing_waits_and_nobody_else_does() {
     assert_eq!((commits(&host, bulk), host.waiting(&bulk).len()), (1, 1));
 }
 
-/// X6: it goes on when its rate allows it.
+/// A6: it goes on when its rate allows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_over_its_rate_of_writing_goes_on_in_time() {
     let clock = Clock::new();
@@ -335,7 +335,7 @@ async fn a_charm_over_its_rate_of_writing_goes_on_in_time() {
     assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
 }
 
-/// X13: a chain that is deep and fast has its turns when nobody else wants one.
+/// A6: a chain that is deep and fast has its turns when nobody else wants one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_without_end_is_served_after_everybody_else() {
     let store = MemoryStore::new();
@@ -361,7 +361,7 @@ async fn a_chain_without_end_is_served_after_everybody_else() {
     assert!(between <= 3, "{between} turns of the chain");
 }
 
-/// X14: what a charm logs over all its turns is bounded: the rest is dropped, which is told once and stands in the notes.
+/// A5: what a charm logs over all its turns is bounded: the rest is dropped, which is told once and stands in the notes.
 /// Others log as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_that_logs_without_end_fills_no_log() {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// X20: turns over `LONG_TURN_FUEL` are long; whoever needs a short turn waits for slices of the long ones, not for their ends.
+/// A6: turns over `LONG_TURN_FUEL` are long; whoever needs a short turn waits for slices of the long ones, not for their ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn charms_of_long_turns_leave_slots_for_short_ones() {
     let host = builder().limits(Limits { turns_max: 8, ..Limits::default() }).open().await.unwrap();

@@ -102,7 +102,7 @@ async fn every_line_says_whose_it_is() {
     }
 }
 
-/// A5 (X14): a line costs 64 bytes beside its text, so empty lines end too; what is left out is told once.
+/// A5: a line costs 64 bytes beside its text, so empty lines end too; what is left out is told once.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_empty_lines_are_few() {
     let logs = Logs::capture();
@@ -120,7 +120,7 @@ async fn many_empty_lines_are_few() {
     is_served(&host, neighbour).await;
 }
 
-/// A5 (X14): and so do full ones, in as few bytes as the limit says.
+/// A5: and so do full ones, in as few bytes as the limit says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_logs_no_more_than_its_bytes() {
     let logs = Logs::capture();

@@ -40,7 +40,7 @@ async fn hurts_nobody(host: Host, store: MemoryStore, charms: Vec<Did>) {
     archive.verify_store().unwrap();
 }
 
-/// X8: a server that never answers holds whom it holds, and nobody else.
+/// A4, A6: a server that never answers holds whom it holds, and nobody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn charms_that_wait_for_ever_hold_nobody_up() {
     let (wire, store) = (Wire::gated(), MemoryStore::new());
@@ -50,7 +50,7 @@ async fn charms_that_wait_for_ever_hold_nobody_up() {
     hurts_nobody(host, store, charms).await;
 }
 
-/// X8: the same through real sockets.
+/// A4, A6: the same through real sockets.
 #[tokio::test(flavor = "multi_thread")]
 async fn charms_that_wait_for_a_silent_server_hold_nobody_up() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
