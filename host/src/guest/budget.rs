@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -140,17 +139,4 @@ pub fn pay(store: &mut Store<Ctx>, cost: u64) -> wasmtime::Result<()> {
     let left = store.get_fuel()?.saturating_sub(cost);
     store.set_fuel(left)?;
     if left == 0 { Err(Trap::OutOfFuel.into()) } else { Ok(()) }
-}
-
-/// Lets others run.
-pub async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

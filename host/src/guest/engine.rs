@@ -10,7 +10,7 @@ use wasmtime::{
 use super::{
     End, Fault, Outcome,
     bindings::Charm,
-    budget::{OnThread, arm, pay, yield_now},
+    budget::{OnThread, arm, pay},
     code::Code,
     ctx::{Ctx, Facts},
     load::Prepared,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cost,
-    env::Env,
+    env::{Env, breathe},
     helper::Compiler,
     http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
@@ -178,7 +178,7 @@ impl Guests {
             since += cost::kept(bytes);
             if since >= self.limits.fuel_slice / 8 {
                 since = 0;
-                yield_now().await;
+                breathe().await;
             }
             let (checked, cost) = match &store.data().tx {
                 Some(tx) => tx.check_written(&name),
