@@ -86,12 +86,13 @@ impl Scheduler {
 
     /// Returns the turn of a charm that goes on, or begins one.
     fn next(&self, charm: &Did) -> Option<Turn> {
-        let waited = self.bench(charm, |bench| {
-            let turn = bench.waited.pop_front()?;
-            bench.parked.remove(&turn.sender());
-            Some(turn)
+        let (waited, parked) = self.bench(charm, |bench| {
+            let turn = bench.waited.pop_front();
+            if let Some(turn) = &turn {
+                bench.parked.remove(&turn.sender());
+            }
+            (turn, bench.parked.clone())
         });
-        let parked = self.bench(charm, |bench| bench.parked.clone());
         waited.or_else(|| Some(self.stage.begin(self.event(charm, parked)?)))
     }
 
