@@ -227,7 +227,14 @@ fn tell(work: &Work, standing: Standing, image: &Image) {
         }
         Work::Describe { component } => {
             let component = hex(component);
-            tracing::warn!(component, deaths, "the last process died while this component was described");
+            if standing.is_held() {
+                tracing::error!(
+                    component,
+                    "held: processes died while this component was described, alone too; replace it or let it be described (charm release)"
+                );
+            } else {
+                tracing::warn!(component, deaths, "the last process died while this component was described");
+            }
         }
     }
 }

@@ -83,13 +83,16 @@ async fn perform(globals: &Globals, deed: Deed, wait: bool, settle_s: Option<u64
     }
     let manifest = place::manifest(globals)?;
     let host = place::host(&manifest).await?;
-    if question.deed.runs_charms() {
+    if question.deed.needs_charms() {
         manifest.install(&host).await?;
     }
     let fate = match question.deed.start(&host).await? {
         None => None,
         Some(id) if !wait => Some(Fate::waiting(id.to_string())),
         Some(id) => {
+            if !question.deed.needs_charms() {
+                manifest.install(&host).await?;
+            }
             let settle = Duration::from_secs(settle_s.unwrap_or(deed::SETTLE_S));
             Some(deed::finish(&host, &id, settle).await?)
         }

@@ -1,9 +1,10 @@
-//! What changes something: sending an event, sending a dead letter again, dropping one, letting a held event run, pausing a charm. The same code serves a
-//! command that opens the host itself and one that reaches a running host through its socket.
+//! What changes something: sending an event, sending a dead letter again, dropping one, letting a held event run, pausing
+//! a charm. The same code serves a command that opens the host itself and one that reaches a running host through its
+//! socket.
 
 use std::time::Duration;
 
-use charm_host::{DeadLetter, Event, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status};
+use charm_host::{DeadLetter, Did, Event, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -88,6 +89,12 @@ impl Fate {
         Fate { id, outcome: "waiting".to_owned(), commit: None, message: None, settled: None }
     }
 
+    /// Adds why.
+    pub fn because(mut self, why: String) -> Fate {
+        self.message = Some(why);
+        self
+    }
+
     /// Returns what is known of an event.
     pub fn of(id: &EventId, status: Status) -> Option<Fate> {
         match status {
@@ -123,10 +130,10 @@ impl From<Receipt> for Fate {
 }
 
 impl Deed {
-    /// Returns whether a host that is opened for it alone runs the charms too.
-    pub fn runs_charms(&self) -> bool {
-        // What is to be discarded must not run first.
-        !matches!(self, Deed::Discard { .. } | Deed::Pause { .. } | Deed::Resume { .. })
+    /// Returns whether it needs the charms. All else is done before they run: what is to be discarded must not run first,
+    /// and what is not held shall not have run before that can be said.
+    pub fn needs_charms(&self) -> bool {
+        matches!(self, Deed::Send { .. } | Deed::Resend { .. })
     }
 
     /// Does it; completes when that is durable. Returns the new event, none where there is none.
@@ -201,7 +208,7 @@ pub async fn finish(host: &Host, id: &EventId, settle: Duration) -> Result<Fate,
     let receipt = tokio::select! {
         biased;
         receipt = host.receipt(id) => receipt?,
-        why = stands(host, id) => return Ok(Fate { message: Some(why), ..Fate::waiting(id.to_string()) }),
+        why = stands(host, id) => return Ok(Fate::waiting(id.to_string()).because(why)),
     };
     let mut fate = Fate::from(receipt.ok_or_else(|| Failure::host(format!("no receipt for event {id}")))?);
     if settle.is_zero() {
@@ -221,12 +228,29 @@ async fn stands(host: &Host, id: &EventId) -> String {
             let among = |events: Vec<Event>| events.iter().any(|event| event.id == *id);
             let charm = &space.name;
             if space.held > 0 && among(host.held(&space.did)) {
-                return format!("held; charm events {charm} --run {id} lets it run");
+                return held(charm, id);
             }
             if space.notes.paused && among(host.waiting(&space.did)) {
-                return format!("{charm} is paused; charm resume {charm} lets it go on");
+                return paused(charm);
+            }
+            if place::is_charm(charm) && !installed(host, &space.did) && among(host.waiting(&space.did)) {
+                return format!("{charm} is not in the manifest; the event runs when it is");
             }
         }
         tokio::time::sleep(ASK).await;
     }
+}
+
+fn installed(host: &Host, charm: &Did) -> bool {
+    host.charms().iter().any(|installed| installed.did == *charm)
+}
+
+/// Says that an event is held, and what the operator can do.
+pub fn held(charm: &str, id: &EventId) -> String {
+    format!("held, processes died while it ran; charm events {charm} --run {id} lets it run, --discard cancels it")
+}
+
+/// Says that a charm is paused, and what the operator can do.
+pub fn paused(charm: &str) -> String {
+    format!("{charm} is paused; charm resume {charm} lets it go on")
 }

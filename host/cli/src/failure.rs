@@ -118,6 +118,9 @@ impl From<ManifestError> for Failure {
             ManifestError::Install(error @ (InstallError::Key { .. } | InstallError::Compiler { .. })) => {
                 Failure::host(error.to_string())
             }
+            ManifestError::Install(InstallError::Deadly { ref sha256, .. }) => {
+                Failure::new(Exit::Usage, "install", format!("{error}: charm release {sha256}"))
+            }
             ManifestError::Install(error) => Failure::new(Exit::Usage, "install", error.to_string()),
             error => Failure::new(Exit::Usage, "manifest", error.to_string().trim_end().to_owned()),
         }

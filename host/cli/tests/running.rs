@@ -9,56 +9,11 @@ use std::{
     net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixListener, net::UnixStream},
     path::PathBuf,
-    process::{Child, Command},
     time::{Duration, Instant},
 };
 
-use common::Folder;
+use common::{Folder, Running};
 use serde_json::{Value, json};
-
-/// A running host, killed when the test fails.
-struct Running {
-    child: Child,
-    lines: Vec<String>,
-}
-
-impl Running {
-    /// Starts it and waits until it serves.
-    #[track_caller]
-    fn start(folder: &Folder, arguments: &[&str]) -> Running {
-        let child = folder.command(&[&["run"], arguments].concat()).spawn().unwrap();
-        let mut running = Running { child, lines: Vec::new() };
-        let mut output = BufReader::new(running.child.stdout.take().unwrap());
-        loop {
-            let mut line = String::new();
-            if output.read_line(&mut line).unwrap() == 0 {
-                let mut text = String::new();
-                running.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-                panic!("charm run ended: {:?} {text}", running.lines);
-            }
-            let done = line.contains("serving on") || line.starts_with('{');
-            running.lines.push(line.trim_end().to_owned());
-            if done {
-                return running;
-            }
-        }
-    }
-
-    /// Sends a signal by its name and waits for the end.
-    #[track_caller]
-    fn stop(mut self, signal: &str) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_running_host_takes_events_through_its_socket_until_it_is_told_to_end() {

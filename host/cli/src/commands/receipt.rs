@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     Globals,
-    deed::Fate,
+    deed::{Fate, held},
     failure::{Exit, Failure},
     output::Output,
     place,
@@ -20,10 +20,15 @@ pub struct Receipt {
 impl Receipt {
     pub fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
         let id = self.id.parse().map_err(|error| Failure::usage(format!("{}: {error}", self.id)))?;
-        let status = place::archive(globals)?.status(&id)?;
+        let archive = place::archive(globals)?;
         let missing =
             || Failure::not_found(format!("no event {id} in this store, or its receipt is not kept any more"));
-        let fate = Fate::of(&id, status).ok_or_else(missing)?;
+        let mut fate = Fate::of(&id, archive.status(&id)?).ok_or_else(missing)?;
+        for space in archive.spaces().into_iter().filter(|space| space.held > 0) {
+            if archive.waiting(&space.did).any(|queued| queued.event.id == id && archive.is_held(queued)) {
+                fate = fate.because(held(&space.name, &id));
+            }
+        }
         output.print(&fate, || vec![fate.line()])?;
         Ok(fate.exit())
     }

@@ -26,10 +26,7 @@ struct Released<'a> {
 
 impl Release {
     pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
-        let digits = |byte: usize| self.component.get(2 * byte..2 * byte + 2);
-        let byte = |byte| digits(byte).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        let bytes: Option<Vec<u8>> = (0..self.component.len().div_ceil(2)).map(byte).collect();
-        let hash = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let hash = sha256(&self.component);
         let hash = hash.ok_or_else(|| Failure::usage(format!("{} is no SHA-256: 64 digits", self.component)))?;
         let manifest = place::manifest(globals)?;
         let host = place::host(&manifest).await?;
@@ -42,4 +39,12 @@ impl Release {
         output.print(&released, || vec![format!("{} may be described again", self.component)])?;
         Ok(Exit::Done)
     }
+}
+
+fn sha256(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    bytes.try_into().ok().filter(|_| rest.is_empty())
 }

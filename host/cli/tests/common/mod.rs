@@ -1,11 +1,11 @@
-//! A folder with a manifest and components, and the binary run in it.
+//! A folder with a manifest and components, the binary run in it, and a host that runs there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -82,6 +82,51 @@ impl Folder {
     }
 }
 
+/// A running host, killed when the test fails.
+pub struct Running {
+    pub child: Child,
+    /// What it has said.
+    pub lines: Vec<String>,
+}
+
+impl Running {
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    pub fn start(folder: &Folder, arguments: &[&str]) -> Running {
+        let child = folder.command(&[&["run"], arguments].concat()).spawn().unwrap();
+        let mut running = Running { child, lines: Vec::new() };
+        let mut output = BufReader::new(running.child.stdout.take().unwrap());
+        loop {
+            let mut line = String::new();
+            if output.read_line(&mut line).unwrap() == 0 {
+                let mut text = String::new();
+                running.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+                panic!("charm run ended: {:?} {text}", running.lines);
+            }
+            let done = line.contains("serving on") || line.starts_with('{');
+            running.lines.push(line.trim_end().to_owned());
+            if done {
+                return running;
+            }
+        }
+    }
+
+    /// Sends a signal by its name and waits for the end.
+    #[track_caller]
+    pub fn stop(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[track_caller]
 fn check(output: &Output, exit: i32, arguments: &[&str]) {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -93,7 +138,9 @@ fn check(output: &Output, exit: i32, arguments: &[&str]) {
 fn parse(output: &Output) -> Value {
     let text = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
     let text = String::from_utf8(text.clone()).unwrap();
-    let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    // Before an error stand the lines of the log.
+    let text = if output.stdout.is_empty() { text.lines().last().unwrap_or_default() } else { &text };
+    let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert!(value.is_object() || value.is_array(), "{text}");
     value
 }
