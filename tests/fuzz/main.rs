@@ -9,6 +9,7 @@ mod loader;
 mod manifest;
 mod records;
 mod shapes;
+mod smith;
 mod tree;
 mod values;
 
@@ -42,8 +43,12 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// Runs a target on its corpus, then on `short` inputs that `make` makes of a random piece of it, or on as many as
-/// `CHARM_EXECUTIONS` says.
+/// Returns how many inputs to make: `CHARM_EXECUTIONS`, else `short` times the effort.
+fn executions(short: u64) -> u64 {
+    std::env::var("CHARM_EXECUTIONS").map_or_else(|_| times(short), |number| number.parse().unwrap())
+}
+
+/// Runs a target on its corpus, then on inputs that `make` makes of a random piece of it, as many as [`executions`] says.
 fn fuzz(
     target: &str,
     short: u64,
@@ -51,10 +56,9 @@ fn fuzz(
     make: impl Fn(&mut Random, &[u8]) -> Vec<u8>,
     mut run: impl FnMut(&[u8]),
 ) {
-    let executions = std::env::var("CHARM_EXECUTIONS").map_or_else(|_| times(short), |number| number.parse().unwrap());
     corpus.iter().for_each(|input| execute(target, input, &mut run));
     let mut random = Random::new(seed());
-    for _ in 0..executions {
+    for _ in 0..executions(short) {
         let base = random.pick(corpus).clone();
         execute(target, &make(&mut random, &base), &mut run);
     }
