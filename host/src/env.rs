@@ -19,6 +19,9 @@ pub trait Env: Send + Sync + 'static {
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
+    /// Returns how many tasks run at the same time.
+    fn threads(&self) -> usize;
+
     /// Runs a task to its end in the background.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
@@ -31,15 +34,7 @@ pub trait Env: Send + Sync + 'static {
 
 /// Lets other tasks run before it completes. Long work between two commits goes in steps with this between them.
 pub(crate) async fn breathe() {
-    let mut breathed = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut breathed, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
+    tokio::task::yield_now().await;
 }
 
 /// The real world, on the tokio runtime that opens the host.
@@ -75,6 +70,10 @@ impl Env for SystemEnv {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn threads(&self) -> usize {
+        self.runtime.metrics().num_workers()
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

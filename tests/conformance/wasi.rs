@@ -36,6 +36,10 @@ impl Env for Still {
         self.0.sleep(duration)
     }
 
+    fn threads(&self) -> usize {
+        self.0.threads()
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.0.spawn(task);
     }

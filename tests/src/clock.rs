@@ -76,6 +76,10 @@ impl Env for Clock {
         Box::pin(tokio::task::yield_now())
     }
 
+    fn threads(&self) -> usize {
+        self.world.threads()
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.world.spawn(task);
     }

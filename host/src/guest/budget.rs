@@ -58,6 +58,11 @@ impl OnThread {
         .await
     }
 
+    /// Returns the time of the polls that have ended.
+    pub fn had(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
+    }
+
     /// Returns the time on threads so far; asked on the thread that runs the attempt.
     pub fn spent(&self) -> Duration {
         let present = self.now().saturating_sub(self.since.load(Ordering::Relaxed));
@@ -99,14 +104,14 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
     store.set_fuel(fuel_max)?;
     store.fuel_async_yield_interval(Some(slice))?;
     store.call_hook(move |store, hook| match hook {
-        CallHook::CallingHost | CallHook::ReturningFromHost => settle(store, on_thread.polls(), slice),
-        CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
+        CallHook::ReturningFromHost => settle(store, on_thread.polls(), slice),
+        CallHook::CallingHost | CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
     });
     Ok(())
 }
 
-/// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way from the
-/// guest to the host and back, so also when the engine has yielded.
+/// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way back from
+/// the host to the guest.
 fn settle(mut store: StoreContextMut<'_, Ctx>, polls: u64, slice: u64) -> wasmtime::Result<()> {
     let ctx = store.data_mut();
     let (owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);

@@ -123,8 +123,8 @@ impl Guests {
             ctx.give_wasi(time_ms, seed);
         }
         let (mut store, on_thread) = self.store(ctx);
-        let (result, misfit) =
-            self.threads.run(work_of(queued), on_thread.run(self.turn(prepared, &mut store, queued))).await;
+        let turn = on_thread.run(self.turn(prepared, &mut store, queued));
+        let (result, misfit) = self.threads.run(work_of(queued), || on_thread.had(), turn).await;
         let fuel = self.limits.fuel_max - store.get_fuel().unwrap_or_default();
         // Without fuel it asks for nothing more.
         if result.as_ref().is_err_and(|error| !error.is::<Trap>())

@@ -111,7 +111,7 @@ impl Guests {
             self.env.sleep(pause).await;
         }
         let _slot = self.describing.lock().await;
-        let descriptor = self.threads.run(work, self.describe(name, &prepared)).await;
+        let descriptor = self.threads.run(work, || std::time::Duration::ZERO, self.describe(name, &prepared)).await;
         self.threads.suspects().clear(&work);
         let descriptor = descriptor?;
         Ok((prepared, descriptor))

@@ -1,39 +1,60 @@
-//! The threads that guests are on: each says in the marks what for, and a suspect has no other guest beside it.
+//! The threads that guests are on, as many at once as the machine has: who has had little of them comes first (A6). Each
+//! guest says in the marks what it is there for, and a suspect has no other guest beside it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use crate::{
+    env::Env,
     store::{Mark, Marks, Work},
     suspects::Suspects,
 };
 
-/// All threads of one host that run guests.
+/// How far a guest that has run stands behind those that come after it, at most. So a long turn goes on whatever comes.
+const BEHIND_MAX: Duration = Duration::from_millis(20);
+
+/// All threads of one host that run guests. No more guests are called to a thread than there are threads: whatever else
+/// there is to do finds at most one slice of a guest before it.
 pub struct Threads {
+    max: usize,
     inner: Mutex<Inner>,
     /// None beside a store that is no file.
     marks: Option<Marks>,
     suspects: Arc<Suspects>,
+    env: Arc<dyn Env>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Guests on a thread now.
-    running: usize,
+    /// Guests on a thread now, and those that are called to one.
+    busy: usize,
     /// Whether one of them is to be alone.
     alone: bool,
-    /// Guests that wait to be alone: until then no other begins.
-    wanting: usize,
-    /// Who waits for a guest to leave.
-    waiting: Vec<Waker>,
+    /// Who waits for a thread; the first is called.
+    line: BTreeMap<Place, Waiting>,
+    /// Who is called and has not come yet.
+    called: BTreeSet<Place>,
+    /// The last number in a place.
+    number: u64,
     /// What stands in each slot of the marks.
     slots: Vec<Slot>,
     /// Slots that no thread has; the last is taken first.
     free: Vec<usize>,
+}
+
+/// When a guest came to the line, with what it has had of threads added: who has had little comes first. And a number of
+/// its own.
+type Place = (Duration, u64);
+
+struct Waiting {
+    waker: Waker,
+    alone: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -44,6 +65,50 @@ struct Slot {
 }
 
 impl Inner {
+    /// Takes a thread, if there is one.
+    fn take(&mut self, alone: bool, max: usize) -> bool {
+        let free = !self.alone && self.busy < if alone { 1 } else { max };
+        self.busy += usize::from(free);
+        self.alone |= free && alone;
+        free
+    }
+
+    /// Gives a thread back.
+    fn leave(&mut self) {
+        self.busy -= 1;
+        self.alone = false;
+    }
+
+    /// Adds a guest to the line.
+    fn wait(&mut self, since: Duration, waiting: Waiting) -> Place {
+        self.number += 1;
+        let place = (since, self.number);
+        self.line.insert(place, waiting);
+        place
+    }
+
+    /// Calls the first in line to the thread that is free now, if there is one.
+    fn call(&mut self, max: usize) -> Option<Waker> {
+        let alone = self.line.first_key_value()?.1.alone;
+        if !self.take(alone, max) {
+            return None;
+        }
+        let (place, waiting) = self.line.pop_first()?;
+        self.called.insert(place);
+        Some(waiting.waker)
+    }
+
+    /// Takes a slot for a mark; returns whether another stands there.
+    fn slot(&mut self, mark: Mark) -> (usize, bool) {
+        let number = self.free.pop().unwrap_or(self.slots.len());
+        let slot = Slot { mark: Some(mark), rested: false };
+        let Some(place) = self.slots.get_mut(number) else {
+            self.slots.push(slot);
+            return (number, true);
+        };
+        (number, std::mem::replace(place, slot).mark != Some(mark))
+    }
+
     /// Wipes the marks of slots that no thread has.
     fn wipe(&mut self, marks: &Marks, which: impl Fn(&mut Slot) -> bool) {
         for number in self.free.iter().copied() {
@@ -56,9 +121,9 @@ impl Inner {
 }
 
 impl Threads {
-    /// Returns no threads yet.
-    pub fn new(marks: Option<Marks>, suspects: Arc<Suspects>) -> Threads {
-        Threads { inner: Mutex::default(), marks, suspects }
+    /// Returns as many threads as there may be guests at once.
+    pub fn new(max: usize, marks: Option<Marks>, suspects: Arc<Suspects>, env: Arc<dyn Env>) -> Threads {
+        Threads { max: max.max(1), inner: Mutex::default(), marks, suspects, env }
     }
 
     /// Returns who runs alone, or not at all.
@@ -70,16 +135,23 @@ impl Threads {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs guest code, with its mark while it is on a thread. A suspect is there without any other guest, slice by
-    /// slice: between its slices others go on.
-    pub async fn run<T>(&self, work: Work, guest: impl Future<Output = T>) -> T {
-        let Some(marks) = &self.marks else { return guest.await };
-        let alone = self.suspects.contains(&work);
+    /// Runs guest code that has `had` so much of threads, with its mark while it is on one. A suspect is there without
+    /// any other guest, slice by slice: between its slices others go on. A guest that is pending has come to the end of a
+    /// slice, and waits for nothing but the next.
+    pub async fn run<T>(&self, work: Work, had: impl Fn() -> Duration, guest: impl Future<Output = T>) -> T {
         let mut guest = pin!(guest);
-        let mut visitor = Visitor { threads: self, marks, mark: Mark { work, alone }, wanting: false };
-        poll_fn(|context| match visitor.enter(context.waker()) {
-            Some(_here) => guest.as_mut().poll(context),
-            None => Poll::Pending,
+        let mark = Mark { work, alone: self.marks.is_some() && self.suspects.contains(&work) };
+        let mut visitor = Visitor { threads: self, mark, place: None };
+        poll_fn(|context| {
+            let Some(here) = visitor.comes(context.waker()) else { return Poll::Pending };
+            let polled = guest.as_mut().poll(context);
+            if polled.is_pending() {
+                let since = self.env.monotonic() + had().min(BEHIND_MAX);
+                let waiting = Waiting { waker: context.waker().clone(), alone: mark.alone };
+                visitor.place = Some(self.inner().wait(since, waiting));
+            }
+            drop(here);
+            polled
         })
         .await
     }
@@ -98,87 +170,89 @@ impl Threads {
     }
 }
 
-/// A guest that comes to threads and leaves them.
+/// A guest on its way to a thread.
 struct Visitor<'a> {
     threads: &'a Threads,
-    marks: &'a Marks,
     mark: Mark,
-    wanting: bool,
+    /// Where it waits, or did before it was called.
+    place: Option<Place>,
 }
 
 impl<'a> Visitor<'a> {
-    /// Takes a slot and writes the mark; none while that must wait.
-    fn enter(&mut self, waker: &Waker) -> Option<Here<'a>> {
+    /// Comes to a thread; without one it is in line.
+    fn comes(&mut self, waker: &Waker) -> Option<Here<'a>> {
+        let (max, alone) = (self.threads.max, self.mark.alone);
         let mut inner = self.threads.inner();
-        let alone = self.mark.alone;
-        let must_wait = inner.alone || if alone { inner.running > 0 } else { inner.wanting > 0 };
-        if must_wait {
-            inner.wanting += usize::from(alone && !std::mem::replace(&mut self.wanting, alone));
-            if !inner.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
-                inner.waiting.push(waker.clone());
+        if let Some(place) = self.place {
+            if !inner.called.remove(&place) {
+                inner.line.get_mut(&place)?.waker.clone_from(waker);
+                return None;
             }
+            self.place = None;
+        } else if !inner.line.is_empty() || !inner.take(alone, max) {
+            self.place = Some(inner.wait(self.threads.env.monotonic(), Waiting { waker: waker.clone(), alone }));
             return None;
         }
-        inner.wanting -= usize::from(std::mem::take(&mut self.wanting));
-        inner.running += 1;
-        inner.alone = alone;
-        if alone {
-            inner.wipe(self.marks, |_| true);
-        }
-        let number = inner.free.pop().unwrap_or(inner.slots.len());
-        let slot = Slot { mark: Some(self.mark), rested: false };
-        let before = match inner.slots.get_mut(number) {
-            Some(place) => std::mem::replace(place, slot).mark,
-            None => {
-                inner.slots.push(slot);
-                None
-            }
-        };
-        drop(inner);
-        if before != slot.mark {
-            self.marks.set(number, slot.mark);
-        }
-        Some(Here { threads: self.threads, marks: self.marks, mark: self.mark, slot: number })
+        Some(Here::new(self.threads, self.mark, inner))
     }
 }
 
 impl Drop for Visitor<'_> {
     fn drop(&mut self) {
-        if self.wanting {
-            let mut inner = self.threads.inner();
-            inner.wanting -= 1;
-            let waiting = std::mem::take(&mut inner.waiting);
-            drop(inner);
-            waiting.into_iter().for_each(Waker::wake);
+        let Some(place) = self.place else { return };
+        let mut inner = self.threads.inner();
+        inner.line.remove(&place);
+        if inner.called.remove(&place) {
+            inner.leave();
         }
+        let next = inner.call(self.threads.max);
+        drop(inner);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
 /// A guest that is on a thread; it leaves when this is dropped.
 struct Here<'a> {
     threads: &'a Threads,
-    marks: &'a Marks,
     mark: Mark,
-    slot: usize,
+    /// Where its mark stands.
+    slot: Option<usize>,
+}
+
+impl<'a> Here<'a> {
+    /// Writes the mark of a guest that has a thread.
+    fn new(threads: &'a Threads, mark: Mark, mut inner: MutexGuard<'_, Inner>) -> Here<'a> {
+        let Some(marks) = &threads.marks else { return Here { threads, mark, slot: None } };
+        if mark.alone {
+            inner.wipe(marks, |_| true);
+        }
+        let (slot, is_other) = inner.slot(mark);
+        drop(inner);
+        if is_other {
+            marks.set(slot, Some(mark));
+        }
+        Here { threads, mark, slot: Some(slot) }
+    }
 }
 
 impl Drop for Here<'_> {
     fn drop(&mut self) {
         // What counts against somebody must not stand a moment longer than it is true.
         let wipe = self.mark.alone || matches!(self.mark.work, Work::Describe { .. });
-        if wipe {
-            self.marks.set(self.slot, None);
+        if wipe && let (Some(marks), Some(slot)) = (&self.threads.marks, self.slot) {
+            marks.set(slot, None);
         }
         let mut inner = self.threads.inner();
-        inner.running -= 1;
-        inner.alone = false;
-        if wipe {
-            inner.slots[self.slot].mark = None;
+        if let Some(slot) = self.slot {
+            if wipe {
+                inner.slots[slot].mark = None;
+            }
+            inner.free.push(slot);
         }
-        inner.free.push(self.slot);
-        let waiting = std::mem::take(&mut inner.waiting);
+        inner.leave();
+        let next = inner.call(self.threads.max);
         drop(inner);
-        waiting.into_iter().for_each(Waker::wake);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -121,7 +121,7 @@ impl HostBuilder {
         let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         cache.as_deref().map_or(Ok(()), open_code_cache)?;
         let (suspects, marks) = Suspects::open(&*store, &image, env.clone())?;
-        let threads = Threads::new(marks, suspects.clone());
+        let threads = Threads::new(env.threads(), marks, suspects.clone(), env.clone());
         let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
             .map_err(OpenError::Engine)?;
         let ready = Arc::new(Ready::default());

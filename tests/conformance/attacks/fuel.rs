@@ -42,6 +42,10 @@ impl Env for Untimed {
         self.world.sleep(duration)
     }
 
+    fn threads(&self) -> usize {
+        self.world.threads()
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.world.spawn(task);
     }
@@ -152,7 +156,8 @@ async fn slices(steps: serde_json::Value) -> u64 {
     let evil = probe(&host, "evil").await;
     let before = env.looks.load(Ordering::Relaxed);
     is_over_fuel(&host, evil, FUEL_MAX, steps).await;
-    (env.looks.load(Ordering::Relaxed) - before) / 2
+    // The clock is looked at where a slice begins, where it ends, and where the guest gets in line for the next.
+    (env.looks.load(Ordering::Relaxed) - before) / 3
 }
 
 /// A5: what host calls cost counts in the slice of fuel after which others run, without a tick too.
@@ -325,7 +330,8 @@ async fn written_cells_are_checked_from_the_fuel_of_the_turn_and_in_slices() {
         let evil = host.install(Charm::new("evil", large_writer())).await.unwrap();
         let before = env.looks.load(Ordering::Relaxed);
         let receipt = host.request(NewEvent::new(evil, "run", value(json!(1)))).await.unwrap();
-        let slices = (env.looks.load(Ordering::Relaxed) - before) / 2;
+        let slices = // The clock is looked at where a slice begins, where it ends, and where the guest gets in line for the next.
+    (env.looks.load(Ordering::Relaxed) - before) / 3;
         assert_eq!(receipt.outcome, outcome, "{receipt:?}");
         match outcome {
             Outcome::Committed => assert!(slices > 3, "{slices} slices"),

@@ -199,6 +199,10 @@ impl Env for World {
         Box::pin(Sleep { due, timer: None, world: self.myself.clone() })
     }
 
+    fn threads(&self) -> usize {
+        1
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         let mut inner = self.inner();
         inner.next += 1;

@@ -29,7 +29,11 @@ impl Setup {
         let (suspects, _) = Suspects::open(&store, &image, SystemEnv::current()).unwrap();
         suspects.suspect(turn(9));
         let marks = Marks::begin(&folder.path().join("store.db")).unwrap();
-        Setup { threads: Threads::new(Some(marks), suspects), folder }
+        Setup { threads: Threads::new(2, Some(marks), suspects, SystemEnv::current()), folder }
+    }
+
+    async fn run(&self, work: Work, guest: impl Future<Output = ()>) {
+        self.threads.run(work, || Duration::ZERO, guest).await;
     }
 
     fn marked(&self) -> Vec<(u64, bool)> {
@@ -51,11 +55,11 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
     let slices = Cell::new(0);
     let inside = Cell::new(false);
     // The suspect comes while another is on its thread, and that one looks what happens meanwhile.
-    let suspect = setup.threads.run(turn(9), async {
+    let suspect = setup.run(turn(9), async {
         for _ in 0..2 {
             slices.set(slices.get() + 1);
             assert_eq!(setup.marked(), [(9, true)], "nothing is left of those before it");
-            let mut beside = pin!(setup.threads.run(turn(2), async { inside.set(true) }));
+            let mut beside = pin!(setup.run(turn(2), async { inside.set(true) }));
             assert!(!poll(&mut beside), "nobody comes beside it");
             let mut left = true;
             poll_fn(|_| if std::mem::take(&mut left) { Poll::Pending } else { Poll::Ready(()) }).await;
@@ -64,10 +68,10 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
     let mut suspect = pin!(suspect);
     {
         let suspect = std::cell::RefCell::new(suspect.as_mut());
-        let mut other = pin!(setup.threads.run(turn(1), async {
+        let mut other = pin!(setup.run(turn(1), async {
             assert_eq!(setup.marked(), [(1, false)]);
             assert!(!poll(&mut suspect.borrow_mut()), "it waits until the other has left");
-            let mut third = pin!(setup.threads.run(turn(3), async { inside.set(true) }));
+            let mut third = pin!(setup.run(turn(3), async { inside.set(true) }));
             assert!(!poll(&mut third), "and nobody else comes before it");
         }));
         assert!(poll(&mut other));
@@ -76,7 +80,7 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
     assert!(!poll(&mut suspect));
     assert_eq!(slices.get(), 1);
     assert!(setup.marked().iter().all(|(position, _)| *position != 9), "it is wiped at once");
-    let mut between = pin!(setup.threads.run(turn(4), async { inside.set(true) }));
+    let mut between = pin!(setup.run(turn(4), async { inside.set(true) }));
     assert!(poll(&mut between) && inside.get(), "others go on between its slices");
     assert!(!poll(&mut suspect) && poll(&mut suspect));
 }
@@ -85,14 +89,14 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
 async fn marks_stand_while_guests_run_and_a_moment_longer() {
     let setup = Setup::new();
     for position in 1..=3 {
-        setup.threads.run(turn(position), async { assert_eq!(setup.marked(), [(position, false)]) }).await;
+        setup.run(turn(position), async { assert_eq!(setup.marked(), [(position, false)]) }).await;
     }
-    let beside = setup.threads.run(turn(5), async { assert_eq!(setup.marked(), [(4, false), (5, false)]) });
-    setup.threads.run(turn(4), beside).await;
+    let beside = setup.run(turn(5), async { assert_eq!(setup.marked(), [(4, false), (5, false)]) });
+    setup.run(turn(4), beside).await;
     setup.threads.tick();
     assert_eq!(setup.marked().len(), 2, "they may run again at once");
     setup.threads.tick();
     assert!(setup.marked().is_empty());
     setup.threads.close();
-    setup.threads.run(turn(6), async { assert!(setup.marked().is_empty(), "a host that ends marks nothing") }).await;
+    setup.run(turn(6), async { assert!(setup.marked().is_empty(), "a host that ends marks nothing") }).await;
 }
