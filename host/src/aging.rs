@@ -78,7 +78,7 @@ impl Aging {
                 aging.end(number);
             }
         }));
-        self.ready.at_rest(|charm| self.holds(charm)).await;
+        self.ready.at_rest(|| self.inner().held.clone()).await;
         self.active.load(Ordering::Acquire).then_some(favour)
     }
 

@@ -1,7 +1,7 @@
 //! Charms with work, each at most once, in turn (S3).
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,30 +25,90 @@ struct Inner {
     order: VecDeque<Did>,
     /// Had their turn, and may not begin it yet: first in line after the next nudge.
     held: VecDeque<Did>,
-    /// Served after all in `order`; who is not in `late_now` has left.
+    /// Served after all in `order`; who does not stand so any more has left.
     late: VecDeque<Did>,
-    late_now: HashSet<Did>,
-    /// In `order`, `held` or `late`.
-    waiting: HashSet<Did>,
-    /// In a turn; true when new work came meanwhile.
-    running: HashMap<Did, bool>,
-    /// Of those, whose turns wait for something and hold no worker.
-    away: HashSet<Did>,
-    /// Charms without a component have their events kept, but get no turn.
-    installed: HashSet<Did>,
+    /// Charms without a component are not here: their events are kept, and they get no turn.
+    charms: HashMap<Did, Standing>,
+    /// How many of them are in a turn.
+    running: usize,
+    /// How many of those hold no worker.
+    away: usize,
     /// How often the held ones came back.
     nudges: u64,
     closed: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nothing to do.
+    Idle,
+    /// In `order` or `held`.
+    Waits,
+    /// In `late`.
+    Late,
+    /// In a turn, or asked for one; more when new work came meanwhile.
+    Runs { more: bool },
+    /// In a turn that waits for something and holds no worker.
+    Away { more: bool },
+}
+
+/// What becomes of a charm whose turn it is.
+pub enum Answer<T> {
+    /// It begins a turn.
+    Begins(T),
+    /// It has nothing to do.
+    Idle,
+    /// It may not begin: it is asked again after the next [`Ready::nudge`], before all others.
+    Held,
+    /// It gets its turn when nobody else is in line (A6).
+    Late,
+}
+
 impl Inner {
     fn next_late(&mut self) -> Option<Did> {
         while let Some(charm) = self.late.pop_front() {
-            if self.late_now.remove(&charm) {
+            if self.charms.get(&charm) == Some(&Standing::Late) {
                 return Some(charm);
             }
         }
         None
+    }
+
+    /// Takes the next charm in line, and whether it has waited because it was late. From now on it runs.
+    fn next(&mut self) -> Option<(Did, bool)> {
+        let first = self.order.pop_front().map(|charm| (charm, false));
+        let (charm, waited) = first.or_else(|| self.next_late().map(|charm| (charm, true)))?;
+        self.charms.insert(charm, Standing::Runs { more: false });
+        self.running += 1;
+        Some((charm, waited))
+    }
+
+    /// Ends what a charm was in, and lets it stand so; returns whether new work came meanwhile.
+    fn end(&mut self, charm: Did, now: Standing) -> bool {
+        match self.charms.insert(charm, now) {
+            Some(Standing::Runs { more }) => {
+                self.running -= 1;
+                more
+            }
+            Some(Standing::Away { more }) => {
+                self.running -= 1;
+                self.away -= 1;
+                more
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends what a charm was in; with `more` work it goes to the end of the line.
+    fn done(&mut self, charm: Did, more: bool) {
+        if self.end(charm, Standing::Idle) || more {
+            self.charms.insert(charm, Standing::Waits);
+            self.order.push_back(charm);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == self.away
     }
 }
 
@@ -67,25 +127,28 @@ impl Ready {
     /// Notes that an event waits for `charm`.
     pub fn wake(&self, charm: Did) {
         let mut inner = self.inner();
-        if let Some(more) = inner.running.get_mut(&charm) {
-            *more = true;
-        } else if inner.installed.contains(&charm) && (inner.waiting.insert(charm) || inner.late_now.remove(&charm)) {
-            inner.order.push_back(charm);
-            drop(inner);
-            self.wake.notify_one();
+        let Some(standing) = inner.charms.get_mut(&charm) else { return };
+        match standing {
+            Standing::Runs { more } | Standing::Away { more } => *more = true,
+            Standing::Waits => {}
+            Standing::Idle | Standing::Late => {
+                *standing = Standing::Waits;
+                inner.order.push_back(charm);
+                drop(inner);
+                self.wake.notify_one();
+            }
         }
     }
 
     /// Lets `charm` have turns from now on.
     pub fn install(&self, charm: Did) {
-        self.inner().installed.insert(charm);
+        self.inner().charms.entry(charm).or_insert(Standing::Idle);
         self.wake(charm);
     }
 
-    /// Returns the next charm that may begin a turn, which then counts as running; none when the host closes.
-    /// Those that may not are asked again after the next [`Ready::nudge`], before all others; those that are late (A6) get
-    /// their turn when nobody else is in line.
-    pub async fn next(&self, may_begin: impl Fn(&Did) -> bool, is_late: impl Fn(&Did) -> bool) -> Option<Did> {
+    /// Returns what the next charm in line begins, which then counts as running; none when the host closes. Each in line is
+    /// asked, and whether it has waited because it was late.
+    pub async fn next<T>(&self, ask: impl Fn(&Did, bool) -> Answer<T>) -> Option<T> {
         loop {
             let first = {
                 let mut inner = self.inner();
@@ -94,35 +157,31 @@ impl Ready {
                     self.wake.notify_one();
                     return None;
                 }
-                let first = inner.order.pop_front().map(|charm| (charm, false));
-                let first = first.or_else(|| inner.next_late().map(|charm| (charm, true)));
-                first.map(|(charm, waited)| (charm, waited, inner.nudges))
+                inner.next().map(|(charm, waited)| (charm, waited, inner.nudges))
             };
             let Some((charm, waited, nudges)) = first else {
                 self.wake.notified().await;
                 continue;
             };
-            if !waited && is_late(&charm) {
-                let mut inner = self.inner();
-                inner.late_now.insert(charm);
-                inner.late.push_back(charm);
-                continue;
-            }
-            let may = may_begin(&charm);
+            let answer = ask(&charm, waited);
             let mut inner = self.inner();
-            if may {
-                inner.waiting.remove(&charm);
-                inner.running.insert(charm, false);
-                if !inner.order.is_empty() || !inner.late.is_empty() {
-                    self.wake.notify_one();
+            match answer {
+                Answer::Begins(turn) => {
+                    if !inner.order.is_empty() || !inner.late.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return Some(turn);
                 }
-                return Some(charm);
+                Answer::Idle => inner.done(charm, false),
+                Answer::Held => {
+                    inner.end(charm, Standing::Waits);
+                    if inner.nudges == nudges { inner.held.push_back(charm) } else { inner.order.push_front(charm) }
+                }
+                // New work may be none that is late.
+                Answer::Late if inner.end(charm, Standing::Late) => inner.done(charm, true),
+                Answer::Late => inner.late.push_back(charm),
             }
-            if inner.nudges == nudges {
-                inner.held.push_back(charm);
-            } else {
-                inner.order.push_front(charm);
-            }
+            self.ended(&inner);
         }
     }
 
@@ -142,43 +201,46 @@ impl Ready {
     /// The turn of a charm waits for something: it holds no worker, and the charm begins no other.
     pub fn away(&self, charm: Did) {
         let mut inner = self.inner();
-        inner.away.insert(charm);
-        self.ended.notify_waiters();
-        self.tell_idle(&inner);
+        if let Some(standing) = inner.charms.get_mut(&charm)
+            && let Standing::Runs { more } = *standing
+        {
+            *standing = Standing::Away { more };
+            inner.away += 1;
+        }
+        self.ended(&inner);
     }
 
-    /// Ends a turn, also one that is away; with `more` work the charm goes to the end of the line.
+    /// Ends a turn that held a worker, which looks for the next one now; with `more` work the charm goes to the end of the
+    /// line.
     pub fn done(&self, charm: Did, more: bool) {
         let mut inner = self.inner();
-        let came = inner.running.remove(&charm).unwrap_or(false);
-        inner.away.remove(&charm);
-        self.ended.notify_waiters();
-        self.tell_idle(&inner);
-        drop(inner);
-        if more || came {
-            self.wake(charm);
-        }
+        inner.done(charm, more);
+        self.ended(&inner);
     }
 
-    /// Brings a charm whose turn was away back as the first in line.
-    pub fn first(&self, charm: Did) {
+    /// Brings a charm whose turn was away back in line, as the `first` or the last.
+    pub fn back(&self, charm: Did, first: bool) {
         let mut inner = self.inner();
-        inner.running.remove(&charm);
-        inner.away.remove(&charm);
-        self.tell_idle(&inner);
-        if inner.waiting.insert(charm) {
-            inner.order.push_front(charm);
+        inner.end(charm, Standing::Waits);
+        if first {
+            inner.order.push_front(charm)
+        } else {
+            inner.order.push_back(charm)
         }
+        self.ended(&inner);
+        drop(inner);
         self.wake.notify_one();
     }
 
-    /// Completes when none of those charms is in a turn that holds a worker.
-    pub async fn at_rest(&self, charms: impl Fn(&Did) -> bool) {
+    /// Completes when none of `charms`, which are asked for again each time, is in a turn that holds a worker.
+    pub async fn at_rest(&self, charms: impl Fn() -> BTreeSet<Did>) {
         loop {
             let ended = self.ended.notified();
+            let charms = charms();
             {
                 let inner = self.inner();
-                if !inner.running.keys().any(|charm| !inner.away.contains(charm) && charms(charm)) {
+                let runs = |charm| matches!(inner.charms.get(charm), Some(Standing::Runs { .. }));
+                if !charms.iter().any(runs) {
                     return;
                 }
             }
@@ -186,8 +248,10 @@ impl Ready {
         }
     }
 
-    fn tell_idle(&self, inner: &Inner) {
-        if inner.running.len() == inner.away.len() {
+    /// A charm holds no worker any more.
+    fn ended(&self, inner: &Inner) {
+        self.ended.notify_waiters();
+        if inner.is_idle() {
             self.idle.notify_one();
         }
     }
@@ -209,11 +273,8 @@ impl Ready {
     /// Completes when no turn holds a worker. After `close` none will; one caller at a time.
     pub async fn idle(&self) {
         loop {
-            {
-                let inner = self.inner();
-                if inner.running.len() == inner.away.len() {
-                    return;
-                }
+            if self.inner().is_idle() {
+                return;
             }
             self.idle.notified().await;
         }

@@ -8,12 +8,15 @@ use std::{
 use crate::{
     charms::Charms,
     did::Did,
-    queue::Ready,
+    env::breathe,
+    queue::{Answer, Ready},
     slots::Slots,
-    store::Queued,
     suspects::work_of,
     turn::{Stage, Turn, Wait},
 };
+
+/// Turns that a worker gives in a row, however short, before others run on its thread.
+const TURNS_IN_A_ROW: u64 = 16;
 
 /// The workers of a host. Each takes the next charm in line and gives it one attempt at a turn.
 pub struct Scheduler {
@@ -44,10 +47,14 @@ impl Scheduler {
         }
     }
 
+    fn benches(&self) -> MutexGuard<'_, HashMap<Did, Bench>> {
+        self.benches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Works on the bench of a charm.
     fn bench<T>(&self, charm: &Did, work: impl FnOnce(&mut Bench) -> T) -> T {
-        let mut benches: MutexGuard<'_, _> = self.benches.lock().unwrap_or_else(PoisonError::into_inner);
-        let bench: &mut Bench = benches.entry(*charm).or_default();
+        let mut benches = self.benches();
+        let bench = benches.entry(*charm).or_default();
         let result = work(bench);
         if bench.waited.is_empty() && bench.parked.is_empty() {
             benches.remove(charm);
@@ -55,64 +62,99 @@ impl Scheduler {
         result
     }
 
+    /// Returns whether a turn of a charm has waited and goes on, and senders whose turns are parked.
+    fn on_bench(&self, charm: &Did) -> (bool, HashSet<Did>) {
+        let benches = self.benches();
+        // Most charms never have one.
+        let bench = if benches.is_empty() { None } else { benches.get(charm) };
+        bench.map_or_else(Default::default, |bench| (!bench.waited.is_empty(), bench.parked.clone()))
+    }
+
     async fn work(self: Arc<Scheduler>) {
-        let Stage { committer, aging, .. } = &*self.stage;
-        // Who may begin has a slot, and room kept for its commit.
-        let may_begin = |charm: &Did| {
-            let slot = !aging.holds(charm) && self.slots.begin(charm);
-            let begins = slot && committer.may_begin(charm);
-            if slot && !begins {
-                self.slots.leave(charm);
+        let slice = self.stage.committer.limits().fuel_slice;
+        let mut since = 0;
+        while let Some(turn) = self.ready.next(|charm, waited| self.ask(charm, waited)).await {
+            since += self.attempt(turn).await.max(slice / TURNS_IN_A_ROW);
+            if since >= slice {
+                since = 0;
+                breathe().await;
             }
-            begins
-        };
-        while let Some(charm) = self.ready.next(may_begin, |charm| committer.is_late(charm)).await {
-            let Some(turn) = self.next(&charm) else {
-                committer.ended(&charm);
-                self.leave(&charm);
-                self.ready.done(charm, false);
-                continue;
-            };
-            self.attempt(turn).await;
         }
     }
 
-    /// Gives the slot of a charm back that begins nothing.
-    fn leave(&self, charm: &Did) {
-        if self.slots.leave(charm) {
-            self.ready.nudge();
+    /// Asks whether a charm begins a turn, or goes on with one: then it has a slot, and room kept for its commit.
+    fn ask(&self, charm: &Did, waited: bool) -> Answer<Turn> {
+        let Stage { committer, aging, .. } = &*self.stage;
+        if aging.holds(charm) || !self.slots.begin(charm) {
+            return Answer::Held;
         }
+        if !committer.may_begin(charm) {
+            self.slots.leave(charm);
+            return Answer::Held;
+        }
+        let answer = self.next(charm, waited);
+        if !matches!(answer, Answer::Begins(_)) {
+            committer.ended(charm);
+            if self.slots.leave(charm) {
+                self.ready.nudge();
+            }
+        }
+        answer
     }
 
     /// Returns the turn of a charm that goes on, or begins one.
-    fn next(&self, charm: &Did) -> Option<Turn> {
-        let (waited, parked) = self.bench(charm, |bench| {
-            let turn = bench.waited.pop_front();
-            if let Some(turn) = &turn {
-                bench.parked.remove(&turn.sender());
+    fn next(&self, charm: &Did, waited: bool) -> Answer<Turn> {
+        let Stage { committer, suspects, .. } = &*self.stage;
+        let (goes_on, mut parked) = self.on_bench(charm);
+        if goes_on {
+            if !waited && committer.is_late(charm) {
+                return Answer::Late;
             }
-            (turn, bench.parked.clone())
-        });
-        waited.or_else(|| Some(self.stage.begin(self.event(charm, parked)?)))
+            let turn = self.bench(charm, |bench| {
+                let turn = bench.waited.pop_front()?;
+                bench.parked.remove(&turn.sender());
+                Some(turn)
+            });
+            return turn.map_or(Answer::Idle, Answer::Begins);
+        }
+        loop {
+            let queued = match committer.begin(charm, &parked, waited) {
+                Answer::Begins(queued) => queued,
+                Answer::Idle => return Answer::Idle,
+                Answer::Held => return Answer::Held,
+                Answer::Late => return Answer::Late,
+            };
+            if suspects.pause(&work_of(&queued)).is_zero() {
+                return Answer::Begins(self.stage.begin(queued));
+            }
+            // Its time comes later: the host wakes the charm then.
+            committer.put_back(&queued);
+            parked.insert(queued.event.sender);
+        }
     }
 
     /// Returns whether a charm could have another attempt at once.
     fn has_more(&self, charm: &Did) -> bool {
-        let (waited, parked) = self.bench(charm, |bench| (!bench.waited.is_empty(), bench.parked.clone()));
-        waited || self.stage.committer.next(charm, &parked).is_some()
+        let (waited, parked) = self.on_bench(charm);
+        waited || self.stage.committer.has_next(charm, &parked)
     }
 
-    async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) {
+    /// Gives a turn one attempt; returns the fuel that it took.
+    async fn attempt(self: &Arc<Scheduler>, mut turn: Turn) -> u64 {
         let charm = turn.charm();
         // The rights of this moment: what changed since an attempt before is seen by this one.
         let Some(installed) = self.charms.get(&charm) else {
             self.stage.committer.ended(&charm);
-            self.leave(&charm);
-            return self.ready.done(charm, false);
+            if self.slots.leave(&charm) {
+                self.ready.nudge();
+            }
+            self.ready.done(charm, false);
+            return 0;
         };
         let attempt = self.stage.attempt(&mut turn, &installed).await;
+        let fuel = turn.fuel();
         self.stage.committer.ended(&charm);
-        if self.slots.ended(&charm, turn.fuel()) {
+        if self.slots.ended(&charm, fuel) {
             self.ready.nudge();
         }
         match attempt {
@@ -136,6 +178,7 @@ impl Scheduler {
                 self.ready.done(charm, false);
             }
         }
+        fuel
     }
 
     /// Brings a turn back in line when it has what it waits for. When the host closes, its event waits for the next start.
@@ -156,24 +199,8 @@ impl Scheduler {
         });
         if parked {
             self.ready.wake(charm);
-        } else if is_favoured {
-            self.ready.first(charm);
         } else {
-            self.ready.done(charm, true);
-        }
-    }
-
-    /// Returns the event whose turn begins now, of a sender that is not parked.
-    fn event(&self, charm: &Did, mut parked: HashSet<Did>) -> Option<Arc<Queued>> {
-        let Stage { committer, suspects, .. } = &*self.stage;
-        loop {
-            let queued = committer.next(charm, &parked)?;
-            if !suspects.pause(&work_of(&queued)).is_zero() {
-                // Its time comes later: the host wakes the charm then.
-                parked.insert(queued.event.sender);
-            } else if committer.begin(&queued) {
-                return Some(queued);
-            }
+            self.ready.back(charm, is_favoured);
         }
     }
 }

@@ -28,6 +28,13 @@ struct Inner {
     running: HashSet<Did>,
 }
 
+impl Inner {
+    /// Returns whether no turns are long: then there is nothing to look up.
+    fn is_quiet(&self) -> bool {
+        self.long.is_empty()
+    }
+}
+
 impl Slots {
     /// Returns a host's slots: a quarter of them is for long turns.
     pub fn new(limits: &Limits) -> Slots {
@@ -41,7 +48,7 @@ impl Slots {
     /// Returns whether there is a slot for a charm, and takes it.
     pub fn begin(&self, charm: &Did) -> bool {
         let mut inner = self.inner();
-        if !inner.long.contains_key(charm) {
+        if inner.is_quiet() || !inner.long.contains_key(charm) {
             return true;
         }
         let free = inner.running.len() < self.max;
@@ -53,12 +60,16 @@ impl Slots {
 
     /// Gives the slot of a charm back; returns whether another may have waited for it.
     pub fn leave(&self, charm: &Did) -> bool {
-        self.inner().running.remove(charm)
+        let mut inner = self.inner();
+        !inner.is_quiet() && inner.running.remove(charm)
     }
 
     /// As `leave`, after an attempt at a turn that took so much fuel.
     pub fn ended(&self, charm: &Did, fuel: u64) -> bool {
         let mut inner = self.inner();
+        if fuel <= LONG_TURN_FUEL && inner.is_quiet() {
+            return false;
+        }
         if fuel > LONG_TURN_FUEL {
             inner.long.insert(*charm, SHORT_AGAIN);
         } else if let Some(needed) = inner.long.get_mut(charm) {

@@ -167,7 +167,7 @@ impl Stage {
     pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
         let (span, queued) = (turn.span(&charm.entry.name), turn.queued.clone());
         let start = self.env.monotonic();
-        let run = AssertUnwindSafe(self.run(turn, charm)).catch_unwind().instrument(span).await;
+        let run = AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind().instrument(span).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
         run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
@@ -178,7 +178,7 @@ impl Stage {
         self.committer.settle(queued, Outcome::Faulted, "the host failed in this turn: see its log")
     }
 
-    async fn run(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
+    async fn run(&self, turn: &mut Turn, charm: &Installed, start: Duration) -> Result<Option<Wait>, Unavailable> {
         let queued = turn.queued.clone();
         let settle = |outcome, message: &str| {
             tracing::info!(%outcome, why = %clip_message(message), "settled");
@@ -188,12 +188,11 @@ impl Stage {
         if let Err((outcome, why)) = directory.admits(&queued.event) {
             return settle(outcome, why);
         }
-        let start = self.env.monotonic();
         let mut outbound = std::mem::take(&mut turn.outbound);
         outbound.rewind(directory.http(&queued.event.to));
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
-        let tx = Transaction::begin(&self.committer, &queued, waits_for_room);
+        let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room);
         let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
         let End { outcome, outbound, told, fuel } = handled.await;
         (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);

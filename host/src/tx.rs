@@ -67,8 +67,13 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins the transaction of one turn. One that `waits_for_room` ends where it finds none (S12).
-    pub fn begin(committer: &Committer, queued: &Queued, waits_for_room: bool) -> Transaction {
+    /// Begins the transaction of one turn, with the rights of `directory`. One that `waits_for_room` ends where it finds none (S12).
+    pub fn begin(
+        committer: &Committer,
+        directory: Arc<Directory>,
+        queued: &Queued,
+        waits_for_room: bool,
+    ) -> Transaction {
         Transaction {
             writer: queued.event.to,
             snapshot: committer.versions().snapshot(),
@@ -82,7 +87,7 @@ impl Transaction {
             staged: BTreeMap::new(),
             waits_for_room,
             room: None,
-            directory: committer.directory(),
+            directory,
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
             position: queued.position,

@@ -16,7 +16,7 @@ mod state;
 mod waits;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -233,13 +233,6 @@ impl Committer {
     /// Returns the number of a space's last commit.
     pub fn last_commit(&self, space: &Did) -> Option<u64> {
         self.state().spaces.get(space).map(|space| space.seq)
-    }
-
-    /// Returns the event of a charm whose turn is next, leaving out senders whose turn is parked.
-    pub fn next(&self, charm: &Did, parked: &HashSet<Did>) -> Option<Arc<Queued>> {
-        let state = self.state();
-        let space = state.spaces.get(charm).filter(|space| !space.notes.paused)?;
-        space.inbox.next(parked).cloned()
     }
 
     /// Returns the events that wait for a charm, in the order in which they were sent, and the positions of its dead letters.

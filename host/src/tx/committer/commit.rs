@@ -46,12 +46,13 @@ impl Committer {
         let mut parcel = self.parcel(&mut tx);
         let mut checks = 0;
         let (seq, after) = loop {
-            self.check_rights(&mut tx, &mut parcel)?;
             checks += 1;
             let read = tx.reads.check(&tx.snapshot, &mut checked).await;
             let (now, at) = (self.env.now_ms(), self.env.monotonic());
             let mut state = self.open_state().map_err(Failure::Unavailable)?;
             if state.directory.number() != tx.directory.number() {
+                drop(state);
+                self.check_rights(&mut tx, &mut parcel)?;
                 checks -= 1;
                 continue;
             }
@@ -128,13 +129,10 @@ impl Committer {
         parcel.refusals = parcel.sends.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
     }
 
-    /// Looks at what the transaction read and sends with the rights of now, when they are others than it began with: a
+    /// Looks at what the transaction read and sends with the rights of now, which are others than it began with: a
     /// read whose right is gone is a conflict (A2).
     fn check_rights(&self, tx: &mut Transaction, parcel: &mut Parcel) -> Result<(), Failure> {
         let directory = self.directory();
-        if directory.number() == tx.directory.number() {
-            return Ok(());
-        }
         if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells()) {
             let cause = Cause::Right { cell: cell.clone() };
             self.state().counters.conflicts += 1;

@@ -1,11 +1,15 @@
 //! Events that leave the order of their charm: held until the operator lets them run, or cancelled.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use super::{Accepted, Committer, Refused, commit::Commit};
 use crate::{
     did::Did,
     event::{Event, EventId},
+    queue::Answer,
     receipt::{Outcome, Receipt},
     store::Queued,
 };
@@ -34,14 +38,29 @@ impl Committer {
         self.ready.wake(charm);
     }
 
-    /// Notes that an event's turn begins: from now on it is not cancelled. Returns whether it still waits.
-    pub fn begin(&self, queued: &Queued) -> bool {
+    /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked: from now on it is
+    /// not cancelled. One that comes after everybody else's must have `waited`.
+    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool) -> Answer<Arc<Queued>> {
         let mut state = self.state();
-        let waits = state.spaces.get(&queued.event.to).is_some_and(|space| space.inbox.has(queued));
-        if waits {
-            state.begun.insert(queued.position);
+        let space = state.spaces.get_mut(charm).filter(|space| !space.notes.paused);
+        let Some(inbox) = space.map(|space| &mut space.inbox) else { return Answer::Idle };
+        if !waited && inbox.is_late() {
+            return Answer::Late;
         }
-        waits
+        inbox.begin(parked).map_or(Answer::Idle, Answer::Begins)
+    }
+
+    /// Lets an event wait whose turn has not begun after all.
+    pub fn put_back(&self, queued: &Queued) {
+        if let Some(space) = self.state().spaces.get_mut(&queued.event.to) {
+            space.inbox.put_back(queued);
+        }
+    }
+
+    /// Returns whether an event waits for a charm whose turn could begin.
+    pub fn has_next(&self, charm: &Did, parked: &HashSet<Did>) -> bool {
+        let state = self.state();
+        state.spaces.get(charm).is_some_and(|space| !space.notes.paused && space.inbox.has_next(parked))
     }
 
     /// Returns an event that waits for a charm, or runs.
@@ -57,7 +76,7 @@ impl Committer {
         let (now, at) = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state().map_err(Refused::Unavailable)?;
         let queued = state.waiting(charm, id).ok_or(Refused::Gone)?;
-        if state.begun.contains(&queued.position) {
+        if state.spaces.get(charm).is_some_and(|space| space.inbox.has_begun(&queued)) {
             return Err(Refused::Running);
         }
         let (outcome, message) = (Outcome::Cancelled, Some(CANCELLED.to_owned()));

@@ -1,8 +1,7 @@
 //! What the committer keeps of one space: its inbox, its dead letters and how full it is (S12, A5).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    hash::Hash,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
 };
 
@@ -53,12 +52,7 @@ impl Space {
 #[derive(Default)]
 pub(super) struct Inbox {
     lines: HashMap<Did, Line>,
-    /// Whose turn is next; none for those outside.
-    order: Rotation<Option<Did>>,
-    /// Whose next event ends a chain that is deep and fast at once: served after all others.
-    late: Rotation<Option<Did>>,
-    /// The same among those outside.
-    outside: Rotation<Did>,
+    order: Order,
     /// Events that are out of their line, until somebody decides. They keep their room.
     held: BTreeMap<u64, (Sender, Waiting)>,
     len: usize,
@@ -70,17 +64,24 @@ struct Line {
     /// Who it was when the line began: a DID outside may become a charm's.
     sender: Sender,
     events: VecDeque<Waiting>,
+    place: Place,
 }
 
 /// One event, and what led to it.
 struct Waiting {
     queued: Arc<Queued>,
     chain: Chain,
+    /// Whether its turn has begun.
+    begun: bool,
 }
 
 impl Line {
     fn index(&self, position: u64) -> Result<usize, usize> {
         self.events.binary_search_by_key(&position, |waiting| waiting.queued.position)
+    }
+
+    fn is_late(&self) -> bool {
+        self.events.front().is_some_and(|waiting| waiting.chain.is_late)
     }
 }
 
@@ -95,19 +96,36 @@ impl Inbox {
         !self.lines.is_empty()
     }
 
-    /// Returns the event whose turn is next, leaving out senders whose turn is parked.
-    pub fn next(&self, parked: &HashSet<Did>) -> Option<&Arc<Queued>> {
-        let free = |did: &&Did| !parked.contains(*did);
-        let sender = self.order.iter().chain(self.late.iter()).find_map(|share| match share {
-            Some(did) => Some(did).filter(free),
-            None => self.outside.iter().find(free),
-        })?;
-        self.lines.get(sender)?.events.front().map(|waiting| &waiting.queued)
+    /// Returns whether a turn could begin, leaving out senders whose turn is parked.
+    pub fn has_next(&self, parked: &HashSet<Did>) -> bool {
+        self.order.next(parked).is_some()
+    }
+
+    /// Begins the turn of the event that is next, leaving out senders whose turn is parked.
+    pub fn begin(&mut self, parked: &HashSet<Did>) -> Option<Arc<Queued>> {
+        let first = self.lines.get_mut(self.order.next(parked)?)?.events.front_mut()?;
+        first.begun = true;
+        Some(first.queued.clone())
+    }
+
+    /// The turn of an event has not begun after all.
+    pub fn put_back(&mut self, queued: &Queued) {
+        if let Some(line) = self.lines.get_mut(&queued.event.sender)
+            && let Ok(index) = line.index(queued.position)
+        {
+            line.events[index].begun = false;
+        }
+    }
+
+    /// Returns whether the turn of an event has begun.
+    pub fn has_begun(&self, queued: &Queued) -> bool {
+        let line = self.lines.get(&queued.event.sender);
+        line.is_some_and(|line| line.index(queued.position).is_ok_and(|index| line.events[index].begun))
     }
 
     /// Returns whether nothing waits but what is served after everybody else.
     pub fn is_late(&self) -> bool {
-        self.order.is_empty() && !self.late.is_empty()
+        self.order.prompt.is_empty() && !self.order.late.is_empty()
     }
 
     /// Returns all events, held ones too, in the order in which they were sent.
@@ -119,11 +137,6 @@ impl Inbox {
         all
     }
 
-    /// Returns whether an event has its turn or waits for it in line.
-    pub fn has(&self, queued: &Queued) -> bool {
-        self.lines.get(&queued.event.sender).is_some_and(|line| line.index(queued.position).is_ok())
-    }
-
     /// Returns the events that are held.
     pub fn held(&self) -> impl Iterator<Item = &Arc<Queued>> {
         self.held.values().map(|(_, waiting)| &waiting.queued)
@@ -133,33 +146,26 @@ impl Inbox {
     pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain) {
         self.meter.add(&sender, amount(&queued));
         self.len += 1;
-        self.line_up(sender, Waiting { queued, chain });
+        self.line_up(sender, Waiting { queued, chain, begun: false });
     }
 
     fn line_up(&mut self, sender: Sender, waiting: Waiting) {
         let (did, position) = (waiting.queued.event.sender, waiting.queued.position);
-        let line = self.lines.entry(did).or_insert_with(|| Line { sender, events: VecDeque::new() });
-        if let Err(index) = line.index(position) {
-            line.events.insert(index, waiting);
+        match self.lines.entry(did) {
+            Entry::Vacant(entry) => {
+                let place = self.order.join(did, &sender, waiting.chain.is_late);
+                entry.insert(Line { sender, events: VecDeque::from([waiting]), place });
+            }
+            Entry::Occupied(mut entry) => {
+                let line = entry.get_mut();
+                let Err(index) = line.index(position) else { return };
+                line.events.insert(index, waiting);
+                if index == 0 && line.is_late() != matches!(line.place, Place::Late(_)) {
+                    self.order.leave(line.place);
+                    line.place = self.order.join(did, &line.sender, line.is_late());
+                }
+            }
         }
-        self.place(did, sender, false);
-    }
-
-    /// Gives a sender its place in the order, by what its line has first; after a turn at the end.
-    fn place(&mut self, did: Did, sender: Sender, served: bool) {
-        let line = self.lines.get(&did);
-        let (sender, late) = match line {
-            Some(line) => (line.sender, line.events.front().is_some_and(|waiting| waiting.chain.is_late)),
-            None => (sender, false),
-        };
-        let outside = matches!(sender, Sender::Outside(_));
-        if outside {
-            self.outside.place(did, line.is_some(), served);
-        }
-        let (share, more) =
-            if outside { (None, !self.outside.is_empty()) } else { (Some(did), self.lines.contains_key(&did)) };
-        self.order.place(share, more && !late, served);
-        self.late.place(share, more && late, served);
     }
 
     /// Removes an event, whether it had its turn, waits or is held; returns what led to it. Its sender goes to the end
@@ -194,14 +200,16 @@ impl Inbox {
 
     /// Takes an event out of its line.
     fn leave(&mut self, queued: &Queued) -> Option<(Sender, Waiting)> {
-        let did = queued.event.sender;
-        let line = self.lines.get_mut(&did)?;
+        let Entry::Occupied(mut entry) = self.lines.entry(queued.event.sender) else { return None };
+        let line = entry.get_mut();
         let index = line.index(queued.position).ok()?;
         let (sender, waiting) = (line.sender, line.events.remove(index)?);
+        self.order.leave(line.place);
         if line.events.is_empty() {
-            self.lines.remove(&did);
+            entry.remove();
+        } else {
+            line.place = self.order.join(queued.event.sender, &sender, line.is_late());
         }
-        self.place(did, sender, true);
         Some((sender, waiting))
     }
 
@@ -218,39 +226,73 @@ fn amount(queued: &Queued) -> Amount {
     Amount::one(queued.event.payload.as_bytes().len())
 }
 
-/// Who is served next: whoever was served goes to the end.
-struct Rotation<K> {
-    order: BTreeMap<u64, K>,
-    places: HashMap<K, u64>,
+/// Whose turn is next: whoever was served leaves, and joins again at the end.
+#[derive(Default)]
+struct Order {
+    /// Senders by place; none for those outside.
+    prompt: BTreeMap<u64, Option<Did>>,
+    /// Whose next event ends a chain that is deep and fast at once: served after all others.
+    late: BTreeMap<u64, Did>,
+    /// Those outside.
+    outside: BTreeMap<u64, Did>,
+    /// The place of all those together.
+    together: u64,
+    /// The last place given.
     last: u64,
 }
 
-impl<K> Default for Rotation<K> {
-    fn default() -> Rotation<K> {
-        Rotation { order: BTreeMap::new(), places: HashMap::new(), last: 0 }
-    }
+/// The place of a sender.
+#[derive(Clone, Copy)]
+enum Place {
+    Prompt(u64),
+    Late(u64),
+    Outside(u64),
 }
 
-impl<K: Copy + Eq + Hash> Rotation<K> {
-    fn iter(&self) -> impl Iterator<Item = &K> {
-        self.order.values()
+impl Order {
+    fn next(&self, parked: &HashSet<Did>) -> Option<&Did> {
+        let free = |did: &&Did| parked.is_empty() || !parked.contains(*did);
+        let prompt = self.prompt.values().find_map(|share| match share {
+            Some(did) => Some(did).filter(free),
+            None => self.outside.values().find(free),
+        });
+        prompt.or_else(|| self.late.values().find(free))
     }
 
-    fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
-    /// Adds one at the end unless it is there, or removes it. Whoever was served goes to the end.
-    fn place(&mut self, key: K, stays: bool, served: bool) {
-        if (served || !stays)
-            && let Some(place) = self.places.remove(&key)
-        {
-            self.order.remove(&place);
+    /// Adds a sender at the end.
+    fn join(&mut self, did: Did, sender: &Sender, late: bool) -> Place {
+        self.last += 1;
+        let last = self.last;
+        if matches!(sender, Sender::Outside(_)) {
+            if self.outside.is_empty() {
+                self.together = last;
+                self.prompt.insert(last, None);
+            }
+            self.outside.insert(last, did);
+            Place::Outside(last)
+        } else if late {
+            self.late.insert(last, did);
+            Place::Late(last)
+        } else {
+            self.prompt.insert(last, Some(did));
+            Place::Prompt(last)
         }
-        if stays && !self.places.contains_key(&key) {
-            self.last += 1;
-            self.places.insert(key, self.last);
-            self.order.insert(self.last, key);
+    }
+
+    /// Takes a sender out. When one outside leaves, the others outside go to the end with it.
+    fn leave(&mut self, place: Place) {
+        match place {
+            Place::Prompt(place) => drop(self.prompt.remove(&place)),
+            Place::Late(place) => drop(self.late.remove(&place)),
+            Place::Outside(place) => {
+                self.outside.remove(&place);
+                self.prompt.remove(&self.together);
+                if !self.outside.is_empty() {
+                    self.last += 1;
+                    self.together = self.last;
+                    self.prompt.insert(self.last, None);
+                }
+            }
         }
     }
 }

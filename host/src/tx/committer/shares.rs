@@ -79,9 +79,9 @@ impl Shares {
     pub fn push(&mut self, charm: Option<Did>, bytes: usize, limits: &Limits, now: Duration) {
         self.all.add(bytes);
         let Some(charm) = charm else { return };
-        self.end(&charm);
         self.commits += 1;
         let share = self.charms.entry(charm).or_default();
+        self.kept -= std::mem::take(&mut share.kept);
         share.load.add(bytes);
         share.next = bytes.max(share.next / 2);
         share.disk.charge(bytes as u64, rate(limits), now);
@@ -102,13 +102,12 @@ impl Shares {
 
     /// Asks for an attempt at a turn. What it will commit is kept free until it has committed or ended.
     pub fn begin(&mut self, charm: &Did, limits: &Limits, now: Duration) -> Begin {
-        self.end(charm);
-        let (commits_max, bytes_max) = (limits.commits_pending_max, limits.commit_bytes_pending_max);
-        let used = self.all.bytes + self.kept;
         if !self.has_room(limits) {
             return Begin::Later;
         }
+        let (commits_max, bytes_max) = (limits.commits_pending_max, limits.commit_bytes_pending_max);
         let Some(share) = self.charms.get_mut(charm) else { return Begin::Now };
+        let used = self.all.bytes + self.kept;
         let wait = share.disk.wait(rate(limits), now);
         if !wait.is_zero() {
             return if std::mem::replace(&mut share.sleeps, true) { Begin::Later } else { Begin::After(wait) };

@@ -1,7 +1,7 @@
 //! What the committer's one lock protects.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -36,8 +36,6 @@ pub(super) struct State {
     pub spaces: HashMap<Did, Space>,
     /// Events accepted whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
-    /// Positions of events whose turn has begun.
-    pub begun: HashSet<u64>,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     pub closed: bool,
@@ -133,7 +131,6 @@ impl State {
 
     /// Removes an event from its inbox; returns what led to it.
     pub fn dequeue(&mut self, queued: &Queued) -> Chain {
-        self.begun.remove(&queued.position);
         let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| space.inbox.take(queued));
         if queued.event.on_commit.is_some()
             && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
