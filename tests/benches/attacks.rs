@@ -7,6 +7,7 @@
 mod raw;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,12 +32,14 @@ struct Seen {
     max: Duration,
     /// Longest wait for the host's state, which is behind the commit lock, by a thread that always asks.
     lock: Duration,
+    /// Longest time that the same takes with a lock of its own: what the machine adds.
+    own: Duration,
     /// Longest time in which the one worker of the runtime came to no other task.
     step: Duration,
 }
 
 /// Asks a neighbour for one turn after another beside busy charms that all do `code`.
-fn measure(workers: usize, code: &str) -> Seen {
+fn measure(workers: usize, code: &str, asked: u8) -> Seen {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
     runtime.block_on(async {
         let home = Home::default();
@@ -51,7 +54,7 @@ fn measure(workers: usize, code: &str) -> Seen {
             busy.push(tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     // Two at a time: there is always one that waits for its turn.
-                    let ask = || host.request(NewEvent::new(charm, "run", value(json!(4))));
+                    let ask = || host.request(NewEvent::new(charm, "run", value(json!(asked))));
                     let _ = futures_util::future::join(ask(), ask()).await;
                 }
             }));
@@ -63,6 +66,10 @@ fn measure(workers: usize, code: &str) -> Seen {
                     host.counters();
                 })
             })
+        };
+        let own = {
+            let (own, over) = (std::sync::Mutex::new(()), over.clone());
+            std::thread::spawn(move || longest(&over, || drop(own.lock())))
         };
         let pulse = {
             let over = over.clone();
@@ -96,11 +103,11 @@ fn measure(workers: usize, code: &str) -> Seen {
         waits.sort_unstable();
         let at = |part: usize| waits[(waits.len() * part / 100).min(waits.len() - 1)];
         let (p50, p99, max) = (at(50), at(99), at(100));
-        let (lock, step) = (watch.join().unwrap(), pulse.await.unwrap());
+        let (lock, own, step) = (watch.join().unwrap(), own.join().unwrap(), pulse.await.unwrap());
         for task in busy {
             task.abort();
         }
-        Seen { turns: waits.len(), p50, p99, max, lock, step }
+        Seen { turns: waits.len(), p50, p99, max, lock, own, step }
     })
 }
 
@@ -116,40 +123,60 @@ fn longest(over: &AtomicBool, call: impl Fn()) -> Duration {
     longest
 }
 
-/// Honest turns: compute a little or as much as their fuel allows, and write a little.
-const HONEST: [(&str, &str); 2] = [("honest", "1000"), ("honest-busy", "100000000")];
+/// What honest charms do: compute a little or as much as their fuel allows, and write a little; or send two events more,
+/// each one less, as often as the event says.
+fn honest() -> [(&'static str, String); 3] {
+    let compute = |loops: &str| {
+        format!(
+            "(loop $work (local.set $i (i32.add (local.get $i) (i32.const 1)))
+               (br_if $work (i32.lt_u (local.get $i) (i32.const {loops}))))
+             (call $set (call $cell))"
+        )
+    };
+    let send = "(if (i32.load8_u (local.get $event)) (then
+        (i32.store8 (local.get $event) (i32.sub (i32.load8_u (local.get $event)) (i32.const 1)))
+        (local.set $handle (call $stream))
+        (call $send (local.get $handle) (local.get $event) (i32.const 1))
+        (call $send (local.get $handle) (local.get $event) (i32.const 1))))";
+    [("honest", compute("1000")), ("honest-sends", send.to_owned()), ("honest-busy", compute("100000000"))]
+}
 
-fn honest(loops: &str) -> String {
-    format!(
-        "(loop $work (local.set $i (i32.add (local.get $i) (i32.const 1)))
-           (br_if $work (i32.lt_u (local.get $i) (i32.const {loops}))))
-         (call $set (call $cell))"
-    )
+/// Returns which honest charms load the host as those of a kind do, and what both are asked.
+fn same_load(kind: &str) -> (&'static str, u8) {
+    match kind {
+        // 127 turns for one event, or 121.
+        "honest-sends" => ("honest-sends", 6),
+        "multiply" => ("honest-sends", 4),
+        _ => ("honest-busy", 4),
+    }
 }
 
 fn main() {
     let only: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     println!(
-        "a neighbour beside {BUSY} busy charms, {SPAN:?} each; times in ms; ratio to honest-busy in the same run\n"
+        "a neighbour beside {BUSY} busy charms, {SPAN:?} each; times in ms; p99 against honest charms of the same load\n"
     );
     println!(
-        "{:<14} {:>6} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8}",
-        "beside", "turns", "p50", "p99", "max", "p99 x", "lock", "step"
+        "{:<14} {:>6} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>8}",
+        "beside", "turns", "p50", "p99", "max", "p99 x", "lock", "own", "step"
     );
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-    let mut honest_p99 = Duration::ZERO;
-    let honest = HONEST.map(|(kind, loops)| (kind, honest(loops)));
+    let mut honest_p99 = HashMap::new();
+    let honest = honest();
     for (kind, code) in honest.iter().map(|(kind, code)| (*kind, code.as_str())).chain(raw::KINDS) {
         if !only.is_empty() && !kind.starts_with("honest") && !only.iter().any(|name| name == kind) {
             continue;
         }
-        let (seen, one) = (measure(2, code), measure(1, code));
+        let (like, asked) = same_load(kind);
+        let (seen, one) = (measure(2, code, asked), measure(1, code, asked));
         if kind.starts_with("honest") {
-            honest_p99 = seen.p99;
+            honest_p99.insert(kind, seen.p99);
         }
-        let ratio = seen.p99.as_secs_f64() / honest_p99.as_secs_f64();
-        let Seen { turns, p50, p99, max, lock, .. } = seen;
-        let [p50, p99, max, lock, step] = [p50, p99, max, lock, one.step].map(ms);
-        println!("{kind:<14} {turns:>6} {p50:>8.2} {p99:>8.2} {max:>8.2} {ratio:>7.1} {lock:>7.2} {step:>8.2}");
+        let ratio = honest_p99.get(like).map_or(f64::NAN, |honest| seen.p99.as_secs_f64() / honest.as_secs_f64());
+        let Seen { turns, p50, p99, max, lock, own, .. } = seen;
+        let [p50, p99, max, lock, own, step] = [p50, p99, max, lock, own, one.step].map(ms);
+        println!(
+            "{kind:<14} {turns:>6} {p50:>8.2} {p99:>8.2} {max:>8.2} {ratio:>7.1} {lock:>7.2} {own:>7.2} {step:>8.2}"
+        );
     }
 }
