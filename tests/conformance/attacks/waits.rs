@@ -7,6 +7,11 @@ use super::*;
 /// More than there are slots for turns.
 const WAITING: usize = 80;
 
+/// Fails when something does not end: a test that hangs names nothing.
+async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
 fn fetch(url: &str) -> serde_json::Value {
     json!(["fetch", { "url": url }])
 }
@@ -34,7 +39,7 @@ async fn hurts_nobody(host: Host, store: MemoryStore, charms: Vec<Did>) {
     for charm in &charms {
         assert_eq!((commits(&host, *charm), host.waiting(charm).len()), (0, 1), "it has done nothing yet");
     }
-    tokio::time::timeout(Duration::from_secs(20), host.shutdown()).await.expect("it ends").unwrap();
+    in_time("the host ends", host.shutdown()).await.unwrap();
     let archive = Archive::open(store).unwrap();
     assert_eq!(archive.spaces().iter().map(|space| space.waiting).sum::<usize>(), WAITING);
     archive.verify_store().unwrap();
@@ -61,7 +66,7 @@ async fn charms_that_wait_for_a_silent_server_hold_nobody_up() {
     let charms = waiting(&host, &grant).await;
     let mut silent = Vec::new();
     while silent.len() < WAITING {
-        silent.push(listener.accept().await.unwrap());
+        silent.push(in_time("each of them calls", listener.accept()).await.unwrap());
     }
     hurts_nobody(host, store, charms).await;
 }
@@ -137,19 +142,29 @@ async fn a_turn_tells_each_line_of_its_log_once_however_often_it_waits() {
 /// S3: while its turn waits, a charm begins no other; what came meanwhile is handled after it, in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_that_waits_begins_no_other_turn() {
-    let wire = Wire::gated();
-    let host = builder().transport(wire.clone()).open().await.unwrap();
-    let charm = host.install(probe_charm("waits").may_call(Wire::grant())).await.unwrap();
-    send(&host, charm, json!([fetch(WIRE), ["set", "notes", [0], "asked"]])).await;
-    wire.arrived(1).await;
-    for number in 1..4 {
-        host.send(NewEvent::new(charm, "note", value(json!(number)))).await.unwrap();
+    // The later events are of the sender of the first, and of another: neither that one nor these are begun.
+    let outside = MemoryKeyring::default().create(&zeroize::Zeroizing::new([9; 32])).unwrap();
+    for sender in [None, Some(outside)] {
+        let wire = Wire::gated();
+        let host = builder().transport(wire.clone()).open().await.unwrap();
+        let charm = host.install(probe_charm("waits").may_call(Wire::grant())).await.unwrap();
+        host.grant(outside, BTreeMap::new(), all_of(&[charm])).unwrap();
+        send(&host, charm, json!([fetch(WIRE), ["set", "notes", [0], "asked"]])).await;
+        wire.arrived(1).await;
+        for number in 1..4 {
+            let note = NewEvent::new(charm, "note", value(json!(number)));
+            host.send(if let Some(sender) = sender { note.from(sender) } else { note }).await.unwrap();
+        }
+        let neighbour = probe(&host, "neighbour").await;
+        for _ in 0..10 {
+            is_served(&host, neighbour).await;
+        }
+        assert_eq!((commits(&host, charm), wire.count()), (0, 1));
+        wire.release(1);
+        settle(&host).await;
+        assert_eq!(cell(&host, charm, "notes").await, json!(["asked", 1, 2, 3]));
+        assert_eq!(wire.count(), 1);
     }
-    is_served(&host, probe(&host, "neighbour").await).await;
-    assert_eq!(commits(&host, charm), 0);
-    wire.release(1);
-    settle(&host).await;
-    assert_eq!(cell(&host, charm, "notes").await, json!(["asked", 1, 2, 3]));
 }
 
 /// A receiver whose turn waits for the wire, its inbox all but full of the notes of another, and a sender.
@@ -190,7 +205,8 @@ impl Crowd {
     /// The sender handles an event of another.
     async fn sender_goes_on(&self, text: &str) {
         let event = NewEvent::new(self.sender, "note", value(json!(text))).from(self.outside);
-        assert_eq!(self.host.request(event).await.unwrap().outcome, Outcome::Committed);
+        let id = self.host.send(event).await.unwrap();
+        assert_eq!(receipt(&self.host, &id).await.outcome, Outcome::Committed);
     }
 }
 
@@ -240,8 +256,17 @@ async fn nobody_waits_for_room_that_never_comes() {
     crowd.host.grant(crowd.sender, BTreeMap::new(), all_of(&[idle])).unwrap();
     let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 3, ["send", of(idle, "note"), "too many"]]])).await;
     assert_eq!(receipt.message, Some(format!("queue-full inbox={idle}")));
+    let full = Some(format!("queue-full inbox={}", crowd.sender));
     let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 5, ["send", "note", "to itself"]]])).await;
-    assert_eq!(receipt.message, Some(format!("queue-full inbox={}", crowd.sender)));
+    assert_eq!(receipt.message, full);
+    // Also when there was room once: of the three that the first sends, two still wait when the second sends as many.
+    crowd.host.pause(&crowd.sender).await.unwrap();
+    let three = json!([["repeat", 3, ["send", "note", "to itself"]]]);
+    let first = send(&crowd.host, crowd.sender, three.clone()).await;
+    let second = send(&crowd.host, crowd.sender, three).await;
+    crowd.host.resume(&crowd.sender).await.unwrap();
+    assert_eq!(super::receipt(&crowd.host, &first).await.outcome, Outcome::Committed);
+    assert_eq!(super::receipt(&crowd.host, &second).await.message, full);
 }
 
 /// S12: from outside, `send` refuses at once and `request` waits.
@@ -252,16 +277,17 @@ async fn a_request_waits_for_room_and_a_send_does_not() {
     let note = |text: &str| NewEvent::new(*receiver, "note", value(json!(text))).from(*outside);
     host.send(note("first of its sender")).await.unwrap();
     let full = Err(SendError::QueueFull { to: *receiver });
-    assert_eq!(host.send(note("no")).await, full);
+    let refused = async || in_time("a send is refused", host.send(note("no"))).await;
+    assert_eq!(refused().await, full);
     let mut request = Box::pin(host.request(note("yes")));
     tokio::select! {
         biased;
         ended = &mut request => panic!("there is no room: {ended:?}"),
         () = tokio::task::yield_now() => {}
     }
-    assert_eq!(host.send(note("no")).await, full);
+    assert_eq!(refused().await, full);
     wire.release(1);
-    assert_eq!(request.await.unwrap().outcome, Outcome::Committed);
+    assert_eq!(in_time("there is room", request).await.unwrap().outcome, Outcome::Committed);
     assert_eq!(cell(host, *receiver, "notes").await, json!(["a", "first of its sender", "b", "yes"]));
     // As long as its bound.
     let other = Crowd::gather().await;
@@ -272,7 +298,7 @@ async fn a_request_waits_for_room_and_a_send_does_not() {
         tokio::task::yield_now().await;
         other.clock.pass(Duration::from_secs(61));
     };
-    let (ended, ()) = tokio::join!(request, time);
+    let (ended, ()) = tokio::join!(in_time("its bound is over", request), time);
     assert_eq!(ended, Err(SendError::QueueFull { to: other.receiver }));
 }
 
@@ -283,5 +309,5 @@ async fn a_shutdown_does_not_wait_for_room() {
     crowd.send().await;
     crowd.sender_goes_on("x").await;
     assert_eq!(crowd.host.waiting(&crowd.sender).len(), 1);
-    tokio::time::timeout(Duration::from_secs(20), crowd.host.shutdown()).await.expect("it ends").unwrap();
+    in_time("the host ends", crowd.host.shutdown()).await.unwrap();
 }
