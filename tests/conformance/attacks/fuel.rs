@@ -273,17 +273,32 @@ async fn a_turn_cannot_have_misfits_explained_for_ever() {
     let component = by_hand::described(value(json!({ "streams": { "run": { "shape": shape } } })).as_bytes());
     let hand = host.install(Charm::new("hand", component)).await.unwrap();
 
-    let evil = host.install(probe_charm("evil").may_send(hand, Names::All)).await.unwrap();
+    // Sends the event that it is given on, so many times: next to nothing of its fuel goes to the guest itself.
+    let evil = async |name: &str, times: u32| {
+        let data = format!("(data (i32.const 1024) \"{hand}\")");
+        let code = format!(
+            "(call $streams-open (i32.const 1) (i32.const 1024) (i32.const {}) (i32.const 64) (i32.const 3) (i32.const 512))
+             (local.set $handle (i32.load (i32.const 520))) (local.set $n (i32.const {times}))
+             (loop $again (call $send (local.get $handle) (local.get $event) (local.get $event-bytes))
+               (if (i32.eqz (call $was-refused)) (then unreachable))
+               (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))",
+            hand.to_string().len()
+        );
+        let component = raw::charm(&[("in module", &data), ("in handle", &code)]);
+        host.install(Charm::new(name, component).may_send(hand, Names::All)).await.unwrap()
+    };
     // 40,000 items beside the way down to the one that misfits.
     let misfit = (0..LEVELS).fold(json!("x"), |inner, level| match level % 10 {
         0 => json!({ "k": inner, "a": vec![0; 40_000 / LEVELS.div_ceil(10)] }),
         _ => json!({ "k": inner }),
     });
-    let send = json!(["try", ["send", of(hand, "run"), misfit]]);
+    // Without the price of its bytes, or that of looking at them, the fuel would do for 500.
+    let (few, many) = (evil("few", 300).await, evil("many", 500).await);
     let attack = async {
-        is_over_fuel(&host, evil, FUEL_MAX, json!([["repeat", 1_000, send]])).await;
-        let receipt = run(&host, evil, json!([["repeat", 10, send]])).await;
-        assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+        let sends = async |charm| host.request(NewEvent::new(charm, "run", value(misfit.clone()))).await.unwrap();
+        let (few, many) = (sends(few).await, sends(many).await);
+        assert_eq!(few.outcome, Outcome::Committed, "{few:?}");
+        assert_eq!(many.message, Some(format!("over fuel-max {FUEL_MAX}")), "{many:?}");
     };
     neighbours.beside(&host, attack).await;
 }
