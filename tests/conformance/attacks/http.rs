@@ -185,17 +185,22 @@ async fn a_granted_name_that_leads_to_this_machine_is_refused() {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let names =
         [own.trim(), "localhost.", "foo.localhost", "localhost.localdomain", "ip6-localhost", "nowhere.invalid"];
+    let mut lead_here = 0;
     for name in names.into_iter().filter(|name| !name.is_empty()) {
         let found: Vec<_> = tokio::net::lookup_host((name, 0)).await.into_iter().flatten().collect();
         if found.iter().any(|address| !address.ip().is_loopback()) {
             continue;
         }
+        lead_here += usize::from(!found.is_empty());
         let origin = format!("http://{name}:{}", server.port);
         let charm = host.install(probe_charm("evil").may_call(grant(&origin))).await.unwrap();
         let kinds = asked(&host, charm, [json!({ "url": origin })]).await;
         assert_eq!(kinds[0].1, "http-address", "{name}");
     }
     assert_eq!(server.connections(), 0);
+    if lead_here == 0 {
+        eprintln!("SKIPPED: no name but `localhost` leads to this machine");
+    }
 }
 
 /// A redirect is an answer: nobody follows it.
