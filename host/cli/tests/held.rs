@@ -39,29 +39,38 @@ fn slow(part: &str) -> Folder {
     folder
 }
 
-/// Runs a host until the mark of this kind says that a guest is on a thread, alone or not, and kills it.
+/// Returns the marks in a file: for each what kind of guest is on a thread, and whether alone.
+fn marks(mut file: &fs::File) -> Vec<[u8; 2]> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes.chunks(64).map(|mark| [mark[0], mark[1]]).collect()
+}
+
+/// Runs a host until it is killed while the mark of this kind says that a guest is on a thread, alone or not.
 fn die(folder: &Folder, kind: u8, alone: bool) {
-    // What the host before has left is another file, and stays another one while it is open.
-    let before = fs::File::open(folder.path("charm.db.running")).ok();
-    let left = before.as_ref().map(|file| file.metadata().unwrap().ino());
-    let mut child = folder.command(&["run"]).spawn().unwrap();
-    let start = Instant::now();
+    let (file, wanted) = (folder.path("charm.db.running"), [kind, u8::from(alone)]);
     loop {
-        assert!(start.elapsed() < Duration::from_secs(60), "no guest was seen on a thread");
-        let mut marks = Vec::new();
-        if let Ok(mut file) = fs::File::open(folder.path("charm.db.running"))
-            && Some(file.metadata().unwrap().ino()) != left
-        {
-            file.read_to_end(&mut marks).unwrap();
+        // What the host before has left is another file, and stays another one while it is open.
+        let before = fs::File::open(&file).ok();
+        let left = before.as_ref().map(|file| file.metadata().unwrap().ino());
+        let mut child = folder.command(&["run"]).spawn().unwrap();
+        let start = Instant::now();
+        loop {
+            assert!(start.elapsed() < Duration::from_secs(60), "no guest was seen on a thread");
+            let present = fs::File::open(&file).ok().filter(|file| Some(file.metadata().unwrap().ino()) != left);
+            if present.is_some_and(|file| marks(&file).contains(&wanted)) {
+                break;
+            }
+            assert!(child.try_wait().unwrap().is_none(), "the host ended");
+            std::thread::yield_now();
         }
-        if marks.chunks(64).any(|mark| mark[..2] == [kind, u8::from(alone)]) {
-            break;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Between two slices it is on no thread: that death counts for nothing.
+        if marks(&fs::File::open(&file).unwrap()).contains(&wanted) {
+            return;
         }
-        assert!(child.try_wait().unwrap().is_none(), "the host ended");
-        std::thread::yield_now();
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 fn id(fate: &Value) -> &str {

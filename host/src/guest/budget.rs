@@ -111,7 +111,7 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
 }
 
 /// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way back from
-/// the host to the guest.
+/// the host to the guest, so also when the engine has yielded.
 fn settle(mut store: StoreContextMut<'_, Ctx>, polls: u64, slice: u64) -> wasmtime::Result<()> {
     let ctx = store.data_mut();
     let (owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);

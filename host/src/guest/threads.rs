@@ -32,10 +32,13 @@ pub struct Threads {
 
 #[derive(Default)]
 struct Inner {
-    /// Guests on a thread now, and those that are called to one.
-    busy: usize,
-    /// Whether one of them is to be alone.
+    /// Guests on a thread since this tick, since the one before, and for longer: those count for nothing, since
+    /// whatever blocks them would block all others.
+    here: [usize; 3],
+    /// Whether a guest on a thread, or called to one, is to be alone.
     alone: bool,
+    /// Ticks so far.
+    ticks: u64,
     /// Who waits for a thread; the first is called.
     line: BTreeMap<Place, Waiting>,
     /// Who is called and has not come yet.
@@ -65,18 +68,30 @@ struct Slot {
 }
 
 impl Inner {
-    /// Takes a thread, if there is one.
-    fn take(&mut self, alone: bool, max: usize) -> bool {
-        let free = !self.alone && self.busy < if alone { 1 } else { max };
-        self.busy += usize::from(free);
-        self.alone |= free && alone;
-        free
+    /// Returns whether there is a thread.
+    fn has_room(&self, alone: bool, max: usize) -> bool {
+        let [now, before, longer] = self.here;
+        let counted = now + before + self.called.len();
+        !self.alone && if alone { counted + longer == 0 } else { counted < max }
     }
 
-    /// Gives a thread back.
-    fn leave(&mut self) {
-        self.busy -= 1;
+    /// Takes a thread; returns the tick of that.
+    fn come(&mut self, alone: bool) -> u64 {
+        self.here[0] += 1;
+        self.alone |= alone;
+        self.ticks
+    }
+
+    /// Gives a thread back that was taken at that tick.
+    fn leave(&mut self, tick: u64) {
+        self.here[(self.ticks - tick).min(2) as usize] -= 1;
         self.alone = false;
+    }
+
+    fn tick(&mut self) {
+        let [now, before, longer] = self.here;
+        self.here = [0, now, before + longer];
+        self.ticks += 1;
     }
 
     /// Adds a guest to the line.
@@ -90,11 +105,12 @@ impl Inner {
     /// Calls the first in line to the thread that is free now, if there is one.
     fn call(&mut self, max: usize) -> Option<Waker> {
         let alone = self.line.first_key_value()?.1.alone;
-        if !self.take(alone, max) {
+        if !self.has_room(alone, max) {
             return None;
         }
         let (place, waiting) = self.line.pop_first()?;
         self.called.insert(place);
+        self.alone |= alone;
         Some(waiting.waker)
     }
 
@@ -157,11 +173,16 @@ impl Threads {
     }
 
     /// Wipes the marks of guests that have left their thread a while ago: once a tick, so that turns in a row pay for
-    /// one write each.
+    /// one write each. And lets others come beside guests that have not left theirs for as long.
     pub fn tick(&self) {
+        let mut inner = self.inner();
         if let Some(marks) = &self.marks {
-            self.inner().wipe(marks, |slot| std::mem::replace(&mut slot.rested, true));
+            inner.wipe(marks, |slot| std::mem::replace(&mut slot.rested, true));
         }
+        inner.tick();
+        let next: Vec<Waker> = std::iter::from_fn(|| inner.call(self.max)).collect();
+        drop(inner);
+        next.into_iter().for_each(Waker::wake);
     }
 
     /// Wipes all marks: the host ends, and whatever still runs is no cause of death.
@@ -189,7 +210,7 @@ impl<'a> Visitor<'a> {
                 return None;
             }
             self.place = None;
-        } else if !inner.line.is_empty() || !inner.take(alone, max) {
+        } else if !inner.line.is_empty() || !inner.has_room(alone, max) {
             self.place = Some(inner.wait(self.threads.env.monotonic(), Waiting { waker: waker.clone(), alone }));
             return None;
         }
@@ -202,8 +223,8 @@ impl Drop for Visitor<'_> {
         let Some(place) = self.place else { return };
         let mut inner = self.threads.inner();
         inner.line.remove(&place);
-        if inner.called.remove(&place) {
-            inner.leave();
+        if inner.called.remove(&place) && self.mark.alone {
+            inner.alone = false;
         }
         let next = inner.call(self.threads.max);
         drop(inner);
@@ -215,14 +236,17 @@ impl Drop for Visitor<'_> {
 struct Here<'a> {
     threads: &'a Threads,
     mark: Mark,
+    /// The tick at which it came.
+    tick: u64,
     /// Where its mark stands.
     slot: Option<usize>,
 }
 
 impl<'a> Here<'a> {
-    /// Writes the mark of a guest that has a thread.
+    /// Takes a thread that is free, and writes the mark.
     fn new(threads: &'a Threads, mark: Mark, mut inner: MutexGuard<'_, Inner>) -> Here<'a> {
-        let Some(marks) = &threads.marks else { return Here { threads, mark, slot: None } };
+        let tick = inner.come(mark.alone);
+        let Some(marks) = &threads.marks else { return Here { threads, mark, tick, slot: None } };
         if mark.alone {
             inner.wipe(marks, |_| true);
         }
@@ -231,7 +255,7 @@ impl<'a> Here<'a> {
         if is_other {
             marks.set(slot, Some(mark));
         }
-        Here { threads, mark, slot: Some(slot) }
+        Here { threads, mark, tick, slot: Some(slot) }
     }
 }
 
@@ -249,7 +273,7 @@ impl Drop for Here<'_> {
             }
             inner.free.push(slot);
         }
-        inner.leave();
+        inner.leave(self.tick);
         let next = inner.call(self.threads.max);
         drop(inner);
         next.into_iter().for_each(Waker::wake);

@@ -1,7 +1,11 @@
 //! Who is on a thread beside whom, and what the marks say meanwhile.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{cell::Cell, pin::Pin, task::Context};
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    task::Context,
+};
 
 use futures_util::task::noop_waker_ref;
 
@@ -45,8 +49,14 @@ impl Setup {
     }
 }
 
-fn poll(guest: &mut Pin<&mut impl Future<Output = ()>>) -> bool {
+fn poll(guest: &mut Pin<&mut (impl Future<Output = ()> + ?Sized)>) -> bool {
     guest.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_ready()
+}
+
+/// Ends a slice.
+async fn pause() {
+    let mut left = true;
+    poll_fn(|_| if std::mem::take(&mut left) { Poll::Pending } else { Poll::Ready(()) }).await;
 }
 
 #[tokio::test]
@@ -59,15 +69,13 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
         for _ in 0..2 {
             slices.set(slices.get() + 1);
             assert_eq!(setup.marked(), [(9, true)], "nothing is left of those before it");
-            let mut beside = pin!(setup.run(turn(2), async { inside.set(true) }));
-            assert!(!poll(&mut beside), "nobody comes beside it");
-            let mut left = true;
-            poll_fn(|_| if std::mem::take(&mut left) { Poll::Pending } else { Poll::Ready(()) }).await;
+            assert!(!poll(&mut pin!(setup.run(turn(2), async { inside.set(true) }))), "nobody comes beside it");
+            pause().await;
         }
     });
     let mut suspect = pin!(suspect);
     {
-        let suspect = std::cell::RefCell::new(suspect.as_mut());
+        let suspect = RefCell::new(suspect.as_mut());
         let mut other = pin!(setup.run(turn(1), async {
             assert_eq!(setup.marked(), [(1, false)]);
             assert!(!poll(&mut suspect.borrow_mut()), "it waits until the other has left");
@@ -81,8 +89,11 @@ async fn a_suspect_is_alone_on_the_threads_and_others_go_on_between_its_slices()
     assert_eq!(slices.get(), 1);
     assert!(setup.marked().iter().all(|(position, _)| *position != 9), "it is wiped at once");
     let mut between = pin!(setup.run(turn(4), async { inside.set(true) }));
+    assert!(!poll(&mut between), "the suspect is called already");
+    assert!(!poll(&mut suspect));
+    assert!(!poll(&mut suspect), "now it is in line behind the other");
     assert!(poll(&mut between) && inside.get(), "others go on between its slices");
-    assert!(!poll(&mut suspect) && poll(&mut suspect));
+    assert!(poll(&mut suspect) && slices.get() == 2);
 }
 
 #[tokio::test]
@@ -99,4 +110,53 @@ async fn marks_stand_while_guests_run_and_a_moment_longer() {
     assert!(setup.marked().is_empty());
     setup.threads.close();
     setup.run(turn(6), async { assert!(setup.marked().is_empty(), "a host that ends marks nothing") }).await;
+}
+
+type Guest<'a> = RefCell<Pin<Box<dyn Future<Output = ()> + 'a>>>;
+
+fn came(guest: &Guest<'_>) -> bool {
+    poll(&mut guest.borrow_mut().as_mut())
+}
+
+#[tokio::test]
+async fn who_has_had_less_of_threads_comes_before_who_came_first() {
+    let setup = Setup::new();
+    let had = || Duration::from_secs(1);
+    let first: Guest<'_> = RefCell::new(Box::pin(setup.run(turn(3), async {})));
+    let last: Guest<'_> = RefCell::new(Box::pin(setup.run(turn(4), async {})));
+    let slice = async {
+        assert!(!came(&first));
+        pause().await;
+    };
+    let beside: Guest<'_> = RefCell::new(Box::pin(setup.threads.run(turn(2), had, slice)));
+    let slice = async {
+        // Its slice ends, and it gets in line before the last.
+        assert!(!came(&beside) && !came(&last));
+        pause().await;
+    };
+    let mut outer = pin!(setup.threads.run(turn(1), had, slice));
+    assert!(!poll(&mut outer));
+    assert!(!came(&beside), "it waits behind both who have had nothing");
+    assert!(came(&first) && came(&last));
+    assert!(came(&beside) && poll(&mut outer));
+}
+
+#[tokio::test]
+async fn guests_that_do_not_leave_their_threads_keep_nobody_out() {
+    let setup = Setup::new();
+    setup
+        .run(turn(1), async {
+            setup
+                .run(turn(2), async {
+                    let came = Cell::new(false);
+                    let mut third = pin!(setup.run(turn(3), async { came.set(true) }));
+                    assert!(!poll(&mut third), "both threads are taken");
+                    setup.threads.tick();
+                    assert!(!poll(&mut third), "for less than a tick");
+                    setup.threads.tick();
+                    assert!(poll(&mut third) && came.get());
+                })
+                .await;
+        })
+        .await;
 }
