@@ -1,6 +1,6 @@
 //! From bytes to a charm that can run: compiling, checking imports, linking, asking it what it is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use wasmtime::{Trap, component::Component};
 
@@ -111,9 +111,9 @@ impl Guests {
             self.env.sleep(pause).await;
         }
         let _slot = self.describing.lock().await;
-        let descriptor = self.threads.run(work, || std::time::Duration::ZERO, self.describe(name, &prepared)).await;
+        let told = self.threads.run(work, || Duration::ZERO, self.describe(name, &prepared)).await;
         self.threads.suspects().clear(&work);
-        let descriptor = descriptor?;
+        let descriptor = self.read(told?).await?;
         Ok((prepared, descriptor))
     }
 
@@ -141,7 +141,8 @@ impl Guests {
         Ok(())
     }
 
-    async fn describe(&self, name: &str, prepared: &Prepared) -> Result<Descriptor, LoadError> {
+    /// Asks a charm what it is.
+    async fn describe(&self, name: &str, prepared: &Prepared) -> Result<Vec<u8>, LoadError> {
         // What a charm tells may be longer than what its turns do.
         let fuel_max = self.limits.fuel_max.max(DESCRIBE_FUEL_MIN);
         let limits = Arc::new(Limits { fuel_max, ..self.limits.as_ref().clone() });
@@ -161,10 +162,11 @@ impl Guests {
         };
         let charm = Charm::new(&mut store, &instance)
             .map_err(|error| LoadError::World(format!("a function of guest: {}", text(&error))))?;
-        let told = match on_thread.run(charm.charm_host_guest().call_describe(&mut store)).await {
-            Ok(told) => told,
-            Err(error) => return Err(LoadError::Describe(Fault::explain(&error, &store, &limits).message)),
-        };
+        let told = on_thread.run(charm.charm_host_guest().call_describe(&mut store)).await;
+        told.map_err(|error| LoadError::Describe(Fault::explain(&error, &store, &limits).message))
+    }
+
+    async fn read(&self, told: Vec<u8>) -> Result<Descriptor, LoadError> {
         // A long one takes longer than a step of the host may.
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.env.block(Box::new(move || drop(sender.send(Descriptor::read(&told))))).await;
