@@ -1,6 +1,6 @@
 //! Attacks: hostile charms, each beside good neighbours that must not notice (A5, A6). What is asserted is counted
 //! (turns, outcomes, bytes), never timed: how long things take stands in `cargo xtask bench attacks`.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests, which say what they skip")]
 
 mod authority;
 #[path = "../by_hand.rs"]
