@@ -222,7 +222,7 @@ impl Directory {
     /// # Errors
     /// The outcome, and why.
     pub fn admits(&self, event: &Event) -> Result<(), (Outcome, &'static str)> {
-        let declared = self.entries.get(&event.to).and_then(|entry| entry.descriptor.streams.get(&event.stream));
+        let declared = self.entries.get(&event.to).and_then(|entry| entry.descriptor.streams.get(&*event.stream));
         let own = event.sender == event.to || self.is_operator(&event.sender);
         match declared {
             None => Err((Outcome::NoSuchStream, "there is no such charm or stream")),

@@ -1,6 +1,6 @@
 //! Events and their ids (S1-S6).
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -57,7 +57,7 @@ pub struct Event {
     /// The charm that handles it.
     pub to: Did,
     /// The stream it goes to.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// What it carries.
     pub payload: Value,
     /// Where its receipt goes.
@@ -72,7 +72,7 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnCommit {
     /// A stream of the sender's own that takes receipts.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// Comes back as it is.
     pub tag: Value,
 }

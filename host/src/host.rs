@@ -292,7 +292,7 @@ impl Host {
             id: EventId([0; 16]),
             sender,
             to,
-            stream,
+            stream: stream.into(),
             payload,
             on_commit: None,
             receipt_of: None,

@@ -4,6 +4,8 @@
 //! record before it in the same space. The space's key signs the hash of a space's last record in each
 //! durable batch, so every record is covered by a signature over it or over a later one.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -55,7 +57,7 @@ pub struct Taken {
     /// Who sent it.
     pub sender: Did,
     /// The stream it came on.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// What became of it.
     pub receipt: Receipt,
     /// Whether it was held: events that were sent after it were answered before.
@@ -66,7 +68,7 @@ pub struct Taken {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The cell's name in the record's space.
-    pub name: String,
+    pub name: Arc<str>,
     /// `g` of the record that wrote the cell before, 0 for none: history walks along it (C6).
     pub previous_g: u64,
     /// The new value; none removes.

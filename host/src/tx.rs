@@ -196,7 +196,7 @@ impl Transaction {
     pub fn send(
         &mut self,
         to: Did,
-        stream: &str,
+        stream: &Arc<str>,
         payload: &[u8],
         on_commit: Option<(&str, &[u8])>,
     ) -> Result<EventId, Refusal> {
@@ -242,7 +242,7 @@ impl Transaction {
             id,
             sender: self.writer,
             to,
-            stream: stream.to_owned(),
+            stream: stream.clone(),
             payload,
             on_commit,
             receipt_of: None,
@@ -345,7 +345,7 @@ impl Transaction {
             .map_err(|error| Refusal::value(error, "tag-bytes-max", max))?;
         let own = self.directory.get(&self.writer);
         if own.and_then(|entry| entry.descriptor.streams.get(stream)).is_some_and(|declared| declared.receipts) {
-            Ok(OnCommit { stream: stream.to_owned(), tag })
+            Ok(OnCommit { stream: stream.into(), tag })
         } else {
             Err(Refusal::NoSuchStream { owner: self.writer, name: crate::text::clip(stream, 256).into_owned() })
         }

@@ -8,7 +8,10 @@ mod laws;
 mod replay;
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use laws::Law;
 
@@ -106,7 +109,7 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
     let row = image.spaces.iter().find(|row| row.did == *space).ok_or(VerifyError::NoSuchSpace(*space))?;
     let mut chain = Chain::new(*space);
     let mut after = 0;
-    let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
+    let mut cells: BTreeMap<Arc<str>, Cell> = BTreeMap::new();
     // A host that runs meanwhile commits more: the picture above ends at its own head.
     while chain.proof.commits < row.seq {
         let max = (row.seq - chain.proof.commits).min(PAGE as u64);
@@ -188,7 +191,7 @@ pub fn value_at(store: &dyn Store, name: &str, mut g: u64, seq: u64) -> Result<O
         let record = entry.and_then(|entry| Record::from_bytes(&entry.record));
         let damaged = || StoreError::Failed(format!("log entry {g} is missing or malformed: run verify"));
         let record = record.ok_or_else(damaged)?;
-        let write = record.writes.into_iter().find(|write| write.name == name).ok_or_else(damaged)?;
+        let write = record.writes.into_iter().find(|write| *write.name == *name).ok_or_else(damaged)?;
         if record.seq <= seq {
             return Ok(write.value);
         }

@@ -97,7 +97,7 @@ async fn on_commit_brings_every_outcome_back_as_an_event_from_the_sender_to_itse
     let archive = Archive::open(store).unwrap();
     let records = archive.records(Some(&a), 0, 1_000).unwrap();
     let handled =
-        records.iter().filter_map(|record| record.taken.as_ref()).filter(|taken| taken.stream == "on-receipt");
+        records.iter().filter_map(|record| record.taken.as_ref()).filter(|taken| &*taken.stream == "on-receipt");
     let handled: Vec<_> = handled.collect();
     assert_eq!(handled.len(), ids.len(), "each in a turn of its own");
     assert!(handled.iter().all(|taken| taken.sender == a && taken.receipt.outcome == Outcome::Committed));
@@ -343,7 +343,7 @@ async fn a_failed_event_becomes_a_dead_letter_and_does_not_block_the_next() {
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
     assert_eq!((letter.event.id, letter.event.sender, letter.event.to), (poison, host.operator(), a));
-    assert_eq!(letter.event.stream, "run");
+    assert_eq!(&*letter.event.stream, "run");
     assert_eq!(letter.receipt, host.receipt(&poison).await.unwrap().unwrap());
     assert_eq!(letter.receipt.outcome, Outcome::Faulted);
     assert!(letter.receipt.message.as_ref().unwrap().contains("unreachable"), "{:?}", letter.receipt);

@@ -136,9 +136,9 @@ fn event(n: u8, to: u8) -> Event {
         id: id(n),
         sender: did(9),
         to: did(to),
-        stream: "notes".to_owned(),
+        stream: "notes".into(),
         payload: value(json!({ "n": n })),
-        on_commit: Some(OnCommit { stream: "done".to_owned(), tag: value(json!([n])) }),
+        on_commit: Some(OnCommit { stream: "done".into(), tag: value(json!([n])) }),
         receipt_of: n.is_multiple_of(3).then_some(id(n + 1)),
         supplied: n.is_multiple_of(2),
     }

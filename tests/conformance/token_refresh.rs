@@ -188,20 +188,20 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
     let [asking, going_on] = &world.records(search)[asked as usize - 1..] else { panic!("two commits of the search") };
     let refreshing = world.records(auth).pop().unwrap();
     assert!(asking.writes.is_empty(), "the search with the stale token wrote nothing");
-    assert_eq!((asking.sends.len(), asking.sends[0].event.stream.as_str()), (1, "refresh-token"));
-    let written: Vec<&str> = refreshing.writes.iter().map(|write| write.name.as_str()).collect();
+    assert_eq!((asking.sends.len(), &*asking.sends[0].event.stream), (1, "refresh-token"));
+    let written: Vec<&str> = refreshing.writes.iter().map(|write| &*write.name).collect();
     assert_eq!(written, ["grant", "token"]);
     assert!(asking.g < refreshing.g && refreshing.g < going_on.g, "one after the other");
 
     // The receipt is status only, and an event from the consumer to itself.
     let back = &refreshing.sends[0];
-    assert_eq!((back.event.to, back.event.sender, back.event.stream.as_str()), (search, search, "refreshed"));
+    assert_eq!((back.event.to, back.event.sender, &*back.event.stream), (search, search, "refreshed"));
     assert_eq!(back.event.receipt_of, Some(asking.sends[0].event.id));
     let id = asking.sends[0].event.id.to_string();
     let status = json!({ "id": id, "outcome": "committed", "commit": refreshing.seq, "message": null });
     assert_eq!(json(&back.event.payload), json!({ "receipt": status, "tag": { "query": "lunch" } }));
     assert_eq!(going_on.taken.as_ref().unwrap().sender, search);
-    assert_eq!(going_on.writes.iter().map(|write| write.name.as_str()).collect::<Vec<_>>(), ["results"]);
+    assert_eq!(going_on.writes.iter().map(|write| &*write.name).collect::<Vec<_>>(), ["results"]);
     world.assert_grant_lives().await;
     world.end().await;
 }
@@ -273,7 +273,7 @@ async fn two_owners_of_one_grant_lose_it(server: TokenServer) {
 async fn assert_search_failed(world: &World, before: (Json, Json), message: &str) {
     let search = world.searches[0];
     let letter = world.host.dead_letters(&search).unwrap().pop().unwrap();
-    assert_eq!((letter.event.stream.as_str(), letter.receipt.outcome), ("refreshed", Outcome::Rejected));
+    assert_eq!((&*letter.event.stream, letter.receipt.outcome), ("refreshed", Outcome::Rejected));
     let payload = json(&letter.event.payload);
     assert_eq!((&payload["receipt"]["outcome"], &payload["receipt"]["commit"]), (&json!("rejected"), &Json::Null));
     let told = payload["receipt"]["message"].as_str().unwrap();

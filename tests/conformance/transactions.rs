@@ -318,10 +318,10 @@ async fn a_commit_is_one_record_of_writes_acknowledgement_and_sends() {
     let records = charm_host::Archive::open(store).unwrap().records(Some(&a), 0, 100).unwrap();
     let record = &records[0];
     assert_eq!(record.taken.as_ref().unwrap().receipt, receipt);
-    assert_eq!(record.writes.iter().map(|write| write.name.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!(record.writes.iter().map(|write| &*write.name).collect::<Vec<_>>(), ["x", "y"]);
     assert_eq!(record.sends.iter().map(|sent| sent.event.to).collect::<Vec<_>>(), [b, a]);
     assert_eq!(records.len(), 3, "the turn, its own note, and the receipt's turn");
-    assert_eq!(records.iter().filter(|record| record.writes.iter().any(|write| write.name == "receipts")).count(), 1);
+    assert_eq!(records.iter().filter(|record| record.writes.iter().any(|write| &*write.name == "receipts")).count(), 1);
 }
 
 /// T6: also when the turn itself ended well.

@@ -177,7 +177,7 @@ impl Stage {
         let record = self.record(self.search, &receipt)?;
         let sent = record.sends.into_iter().next().context("the search sent nothing")?;
         let on_commit = sent.event.on_commit.as_ref().context("the search named no stream for the receipt")?;
-        ensure!(sent.event.to == self.auth && on_commit.stream == "refreshed", "the search sent something else");
+        ensure!(sent.event.to == self.auth && &*on_commit.stream == "refreshed", "the search sent something else");
         println!("  with that commit gmail-search sends {} to google-auth", sent.event.stream);
         println!("  and names its own stream {} for the receipt (on-commit)", on_commit.stream);
         Ok(sent)
@@ -187,7 +187,7 @@ impl Stage {
     async fn follow(&self, asked: Sent) -> Result<()> {
         let receipt = self.settled(&asked.event.id).await?;
         let record = self.record(self.auth, &receipt)?;
-        let writes: Vec<&str> = record.writes.iter().map(|write| write.name.as_str()).collect();
+        let writes: Vec<&str> = record.writes.iter().map(|write| &*write.name).collect();
         ensure!(writes.contains(&"token") && writes.contains(&"grant"), "google-auth wrote {writes:?}");
         println!("  google-auth calls the OAuth server in its own transaction, for {}", record.space);
         println!(

@@ -1,7 +1,10 @@
 //! The log replayed from its first record: what waits, what is settled, what the cells hold; and the laws that
 //! connect commits (S1-S6, S11, T6).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
@@ -92,7 +95,7 @@ pub(super) struct Replay {
     pub events: HashMap<EventId, Known>,
     pub settled: u64,
     pub dead: BTreeMap<u64, Letter>,
-    pub cells: BTreeMap<Did, HashMap<String, Cell>>,
+    pub cells: BTreeMap<Did, HashMap<Arc<str>, Cell>>,
     /// Position of the last event taken, by sender and charm.
     taken: HashMap<(Did, Did), u64>,
 }

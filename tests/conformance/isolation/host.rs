@@ -312,7 +312,7 @@ fn examine(trial: &Trial, memory: MemoryStore) -> (Figures, Result<(), String>) 
         let records = archive.records(None, g, 1_000).unwrap();
         let Some(last) = records.last() else { break };
         g = last.g;
-        for write in records.iter().flat_map(|record| &record.writes).filter(|write| write.name == "out") {
+        for write in records.iter().flat_map(|record| &record.writes).filter(|write| &*write.name == "out") {
             let (number, seen) = told(write.value.as_ref().unwrap());
             trial.history.saw(number, seen);
             order.push(number);

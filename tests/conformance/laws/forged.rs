@@ -145,8 +145,8 @@ impl Forged {
         let mut cells: BTreeMap<String, CellRow> = BTreeMap::new();
         for record in self.log.iter().filter(|line| line.space == did).map(|line| &line.record) {
             for write in &record.writes {
-                let (name, value) = (write.name.as_str().into(), write.value.clone());
-                cells.insert(write.name.clone(), CellRow { space: did, name, g: record.g, seq: record.seq, value });
+                let (name, value) = (write.name.clone(), write.value.clone());
+                cells.insert(write.name.to_string(), CellRow { space: did, name, g: record.g, seq: record.seq, value });
             }
         }
         self.rows.image.cells.retain(|cell| cell.space != did);

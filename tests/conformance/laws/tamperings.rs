@@ -60,7 +60,7 @@ fn accepts(record: &Record) -> bool {
 }
 
 fn write(name: &str) -> Write {
-    Write { name: name.to_owned(), previous_g: 0, value: Some(value(json!("forged"))) }
+    Write { name: name.into(), previous_g: 0, value: Some(value(json!("forged"))) }
 }
 
 fn receipt_sent(record: &mut Record) -> &mut Sent {
@@ -245,7 +245,7 @@ pub const ORDER: &[Case] = &[
             let plain = |record: &Record| {
                 committed(record)
                     && record.sends.is_empty()
-                    && record.taken.as_ref().is_some_and(|taken| taken.sender == a && taken.stream == "note")
+                    && record.taken.as_ref().is_some_and(|taken| taken.sender == a && &*taken.stream == "note")
             };
             let b = f.did("b");
             let own = f.log.iter_mut().map(|line| &mut line.record).filter(|record| record.space == b);
@@ -315,7 +315,7 @@ pub const RECEIPT: &[Case] = &[
         "a receipt on another stream",
         "to another than asked",
         Log(|f| {
-            receipt_sent(f.find(sends_receipt)).event.stream = "note".to_owned();
+            receipt_sent(f.find(sends_receipt)).event.stream = "note".into();
         }),
     ),
     (
@@ -324,7 +324,7 @@ pub const RECEIPT: &[Case] = &[
         "asks for a receipt",
         Log(|f| {
             receipt_sent(f.find(sends_receipt)).event.on_commit =
-                Some(OnCommit { stream: "on-receipt".to_owned(), tag: value(json!(1)) });
+                Some(OnCommit { stream: "on-receipt".into(), tag: value(json!(1)) });
         }),
     ),
     (

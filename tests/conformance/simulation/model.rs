@@ -134,7 +134,7 @@ impl Turn<'_> {
 
     fn event(&mut self, event: &Event) -> Result<(), End> {
         let payload = ipld(&event.payload);
-        match event.stream.as_str() {
+        match &*event.stream {
             "run" => self.script(&payload),
             "note" => self.append("notes", payload),
             "on-receipt" => {
@@ -281,8 +281,8 @@ impl Replay {
         }
         for write in &record.writes {
             match &write.value {
-                Some(value) => self.cells.insert((record.space, write.name.clone()), ipld(value)),
-                None => self.cells.remove(&(record.space, write.name.clone())),
+                Some(value) => self.cells.insert((record.space, write.name.to_string()), ipld(value)),
+                None => self.cells.remove(&(record.space, write.name.to_string())),
             };
         }
         Ok(())
@@ -323,8 +323,8 @@ impl Replay {
             };
         }
         writes.retain(|cell, value| self.cells.get(&(record.space, cell.clone())) != value.as_ref());
-        let written = |write: &charm_host::Write| (write.name.clone(), write.value.as_ref().map(ipld));
-        let found: BTreeMap<String, Option<Ipld>> = record.writes.iter().map(written).collect();
+        let written = |write: &charm_host::Write| (write.name.to_string(), write.value.as_ref().map(ipld));
+        let found: BTreeMap<_, Option<Ipld>> = record.writes.iter().map(written).collect();
         if found != writes {
             let differs = |cell: &&String| found.get(*cell) != writes.get(*cell);
             let cell = found.keys().chain(writes.keys()).find(differs).unwrap();
@@ -337,7 +337,7 @@ impl Replay {
             return Err(format!("cell {cell}: the turn wrote\n  {found}\nalone it would have written\n  {expected}"));
         }
         let found: Vec<_> =
-            own().map(|sent| (sent.event.to, sent.event.stream.clone(), ipld(&sent.event.payload))).collect();
+            own().map(|sent| (sent.event.to, sent.event.stream.to_string(), ipld(&sent.event.payload))).collect();
         if found == sends { Ok(()) } else { Err(format!("it sent {} events, alone {}", found.len(), sends.len())) }
     }
 }

@@ -116,7 +116,7 @@ fn line(event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Result<Li
         held,
         id: event.id.to_string(),
         sender: event.sender.to_string(),
-        stream: event.stream.clone(),
+        stream: event.stream.to_string(),
         bytes: event.payload.as_bytes().len(),
         event: Json::decode(&event.payload)?,
         outcome: failed.map(|(receipt, _)| receipt.outcome.name()),

@@ -111,7 +111,7 @@ impl Committer {
             let before = self.versions.latest(&tx.writer, name);
             growth.change(before.as_ref().map(|version| version.value.as_ref()), Some(value.as_ref()));
             let previous_g = before.map_or(0, |version| version.g);
-            writes.push(Write { name: name.to_string(), previous_g, value: value.clone() });
+            writes.push(Write { name: name.clone(), previous_g, value: value.clone() });
         }
         let cells = std::mem::take(&mut tx.writes).into_iter().collect();
         let sends = std::mem::take(&mut tx.sends).into_iter();
@@ -282,9 +282,9 @@ struct Said {
     charm: Did,
     seq: u64,
     g: u64,
-    sends: Vec<(EventId, Did, String, Option<Outcome>)>,
+    sends: Vec<(EventId, Did, Arc<str>, Option<Outcome>)>,
 }
 
-fn said(sent: &Sent) -> (EventId, Did, String, Option<Outcome>) {
+fn said(sent: &Sent) -> (EventId, Did, Arc<str>, Option<Outcome>) {
     (sent.event.id, sent.event.to, sent.event.stream.clone(), sent.refused)
 }

@@ -339,7 +339,7 @@ impl Work {
         self.g = g;
         self.batch.log.push(LogEntry { g, space, seq, record: bytes.into(), signature: None });
         for write in record.writes {
-            let (name, value) = (write.name.into(), write.value);
+            let (name, value) = (write.name, write.value);
             self.batch.cells.push(CellRow { space, name, g, seq, value });
         }
         for sent in record.sends {

@@ -51,7 +51,7 @@ pub const CAUSE: &[Case] = &[
         "another stream",
         "another event than was sent",
         Log(|f| {
-            taken(f.find_in("b", committed)).stream = "run-all".to_owned();
+            taken(f.find_in("b", committed)).stream = "run-all".into();
         }),
     ),
     (
@@ -113,7 +113,7 @@ pub const CAUSE: &[Case] = &[
         "asks for one",
         Log(|f| {
             f.find(accepts).sends[0].event.on_commit =
-                Some(OnCommit { stream: "on-receipt".to_owned(), tag: value(json!(1)) });
+                Some(OnCommit { stream: "on-receipt".into(), tag: value(json!(1)) });
         }),
     ),
     (

@@ -93,7 +93,7 @@ pub const STATE: &[Case] = &[
         "another receipt stream in the queue",
         "differs from the log",
         Shown(|r| {
-            r.image.queued[0].event.on_commit = Some(OnCommit { stream: "note".to_owned(), tag: value(json!(1)) });
+            r.image.queued[0].event.on_commit = Some(OnCommit { stream: "note".into(), tag: value(json!(1)) });
         }),
     ),
     (
