@@ -33,6 +33,9 @@ pub trait Env: Send + Sync + 'static {
 }
 
 /// Lets other tasks run before it completes. Long work between two commits goes in steps with this between them.
+///
+/// tokio comes back here when a thread has nothing else that is ready. A task that woke itself instead would keep it from
+/// looking for what was woken elsewhere.
 pub(crate) async fn breathe() {
     tokio::task::yield_now().await;
 }

@@ -6,12 +6,12 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use crate::{
-    env::Env,
+    env::{Env, breathe},
     store::{Mark, Marks, Work},
     suspects::Suspects,
 };
@@ -158,18 +158,22 @@ impl Threads {
         let mut guest = pin!(guest);
         let mark = Mark { work, alone: self.marks.is_some() && self.suspects.contains(&work) };
         let mut visitor = Visitor { threads: self, mark, place: None };
-        poll_fn(|context| {
-            let Some(here) = visitor.comes(context.waker()) else { return Poll::Pending };
-            let polled = guest.as_mut().poll(context);
-            if polled.is_pending() {
-                let since = self.env.monotonic() + had().min(BEHIND_MAX);
-                let waiting = Waiting { waker: context.waker().clone(), alone: mark.alone };
-                visitor.place = Some(self.inner().wait(since, waiting));
+        loop {
+            let here = poll_fn(|context| visitor.comes(context.waker()).map_or(Poll::Pending, Poll::Ready)).await;
+            if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return end;
             }
-            drop(here);
-            polled
-        })
-        .await
+            visitor.goes(here, self.env.monotonic() + had().min(BEHIND_MAX));
+            // Whatever else is ready goes before the next slice of anybody.
+            breathe().await;
+            self.call();
+        }
+    }
+
+    /// Calls who is first in line, if there is a thread.
+    fn call(&self) {
+        let next = self.inner().call(self.max);
+        next.into_iter().for_each(Waker::wake);
     }
 
     /// Wipes the marks of guests that have left their thread a while ago: once a tick, so that turns in a row pay for
@@ -211,10 +215,21 @@ impl<'a> Visitor<'a> {
             }
             self.place = None;
         } else if !inner.line.is_empty() || !inner.has_room(alone, max) {
-            self.place = Some(inner.wait(self.threads.env.monotonic(), Waiting { waker: waker.clone(), alone }));
-            return None;
+            let now = self.threads.env.monotonic();
+            let is_first = inner.line.first_key_value().is_none_or(|((since, _), _)| now < *since);
+            if !is_first || !inner.has_room(alone, max) {
+                self.place = Some(inner.wait(now, Waiting { waker: waker.clone(), alone }));
+                return None;
+            }
         }
         Some(Here::new(self.threads, self.mark, inner))
+    }
+
+    /// Leaves its thread for a while, and gets in line as one that came at `since`.
+    fn goes(&mut self, mut here: Here<'_>, since: Duration) {
+        let waiting = Waiting { waker: Waker::noop().clone(), alone: self.mark.alone };
+        self.place = Some(self.threads.inner().wait(since, waiting));
+        here.calls = false;
     }
 }
 
@@ -240,13 +255,15 @@ struct Here<'a> {
     tick: u64,
     /// Where its mark stands.
     slot: Option<usize>,
+    /// Whether it calls the next one when it leaves.
+    calls: bool,
 }
 
 impl<'a> Here<'a> {
     /// Takes a thread that is free, and writes the mark.
     fn new(threads: &'a Threads, mark: Mark, mut inner: MutexGuard<'_, Inner>) -> Here<'a> {
         let tick = inner.come(mark.alone);
-        let Some(marks) = &threads.marks else { return Here { threads, mark, tick, slot: None } };
+        let Some(marks) = &threads.marks else { return Here { threads, mark, tick, slot: None, calls: true } };
         if mark.alone {
             inner.wipe(marks, |_| true);
         }
@@ -255,7 +272,7 @@ impl<'a> Here<'a> {
         if is_other {
             marks.set(slot, Some(mark));
         }
-        Here { threads, mark, tick, slot: Some(slot) }
+        Here { threads, mark, tick, slot: Some(slot), calls: true }
     }
 }
 
@@ -274,7 +291,7 @@ impl Drop for Here<'_> {
             inner.free.push(slot);
         }
         inner.leave(self.tick);
-        let next = inner.call(self.threads.max);
+        let next = if self.calls { inner.call(self.threads.max) } else { None };
         drop(inner);
         next.into_iter().for_each(Waker::wake);
     }

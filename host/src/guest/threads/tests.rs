@@ -4,7 +4,6 @@
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
-    task::Context,
 };
 
 use futures_util::task::noop_waker_ref;
