@@ -43,9 +43,9 @@ pub const RANDOM_BYTE: u64 = 1;
 /// A step of a check or comparison of a shape.
 pub const SHAPE_STEP: u64 = 8;
 
-/// Returns the cost of bytes that are copied only.
+/// Returns the cost of bytes that are copied only: in the worst case into pages that nobody has touched yet.
 pub const fn copied(bytes: usize) -> u64 {
-    bytes as u64 / 8
+    bytes as u64
 }
 
 /// Returns the cost of bytes that are looked at one by one, once: a value is checked, or searched for a path.

@@ -123,9 +123,9 @@ fn longest(over: &AtomicBool, call: impl Fn()) -> Duration {
     longest
 }
 
-/// What honest charms do: compute a little or as much as their fuel allows, and write a little; or send two events more,
-/// each one less, as often as the event says.
-fn honest() -> [(&'static str, String); 3] {
+/// What honest charms do: compute a little or as much as their fuel allows, and write a little; send two events more, each
+/// one less, as often as the event says; or write the largest value there is and read it ten times.
+fn honest() -> [(&'static str, String); 4] {
     let compute = |loops: &str| {
         format!(
             "(loop $work (local.set $i (i32.add (local.get $i) (i32.const 1)))
@@ -138,7 +138,19 @@ fn honest() -> [(&'static str, String); 3] {
         (local.set $handle (call $stream))
         (call $send (local.get $handle) (local.get $event) (i32.const 1))
         (call $send (local.get $handle) (local.get $event) (i32.const 1))))";
-    [("honest", compute("1000")), ("honest-sends", send.to_owned()), ("honest-busy", compute("100000000"))]
+    let large = "(call $grow (i32.const 20)) (i32.store (i32.const 65536) (i32.const 0xff0f005a)) (i32.store8 (i32.const 65540) (i32.const 0))
+        (local.set $handle (call $cell))
+        (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 1048325) (i32.const 512))
+        (loop $again (call $cell-get (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 512))
+          (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $again (i32.lt_u (local.get $i) (i32.const 10))))
+        (call $cell-remove (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 512))";
+    let busy = compute("100000000");
+    [
+        ("honest", compute("1000")),
+        ("honest-sends", send.to_owned()),
+        ("honest-large", large.to_owned()),
+        ("honest-busy", busy),
+    ]
 }
 
 /// Returns which honest charms load the host as those of a kind do, and what both are asked.
@@ -147,6 +159,8 @@ fn same_load(kind: &str) -> (&'static str, u8) {
         // 127 turns for one event, or 121.
         "honest-sends" => ("honest-sends", 6),
         "multiply" => ("honest-sends", 4),
+        "honest-large" | "deep" | "large" | "items" => ("honest-large", 4),
+        "honest" => ("honest", 4),
         _ => ("honest-busy", 4),
     }
 }

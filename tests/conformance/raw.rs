@@ -27,7 +27,7 @@ const CALLS: [(&str, &str, &str, &str, &str); 14] = [
 const DROPS: [(&str, &str); 2] = [("cell-drop", "cell"), ("stream-drop", "stream")];
 
 /// What hostile charms do with an event, a number of one byte.
-pub const KINDS: [(&str, &str); 21] = [
+pub const KINDS: [(&str, &str); 22] = [
     ("trap", "unreachable"),
     ("spin", "(loop $again (br $again))"),
     ("recurse", "(call $down)"),
@@ -46,6 +46,12 @@ pub const KINDS: [(&str, &str); 21] = [
       (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 1048385) (i32.const 512))
       (if (call $was-refused) (then unreachable))
       (loop $again (call $cell-get (local.get $handle) (i32.const 8192) (i32.const 60) (i32.const 512)) (br $again))"),
+    // The largest value, read for ever.
+    ("large", "(call $grow (i32.const 20)) (i32.store (i32.const 65536) (i32.const 0xff0f005a)) (i32.store8 (i32.const 65540) (i32.const 0))
+      (local.set $handle (call $cell))
+      (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 1048325) (i32.const 512))
+      (if (call $was-refused) (then unreachable))
+      (loop $again (call $cell-get (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 512)) (br $again))"),
     ("write", "(call $grow (i32.const 8)) (i32.store (i32.const 65536) (i32.const 0x0004005a)) (local.set $handle (call $cell))
       (call $cell-set (local.get $handle) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 262149) (i32.const 512))"),
     // Three more events, each one less, as often as the event says.
