@@ -166,14 +166,17 @@ impl Threads {
             visitor.goes(here, self.env.monotonic() + had().min(BEHIND_MAX));
             // Whatever else is ready goes before the next slice of anybody.
             breathe().await;
-            self.call();
+            self.call(self.inner());
         }
     }
 
-    /// Calls who is first in line, if there is a thread.
-    fn call(&self) {
-        let next = self.inner().call(self.max);
-        next.into_iter().for_each(Waker::wake);
+    /// Calls those who are first in line, as many as there are threads free.
+    fn call<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) {
+        while let Some(next) = inner.call(self.max) {
+            drop(inner);
+            next.wake();
+            inner = self.inner();
+        }
     }
 
     /// Wipes the marks of guests that have left their thread a while ago: once a tick, so that turns in a row pay for
@@ -184,9 +187,7 @@ impl Threads {
             inner.wipe(marks, |slot| std::mem::replace(&mut slot.rested, true));
         }
         inner.tick();
-        let next: Vec<Waker> = std::iter::from_fn(|| inner.call(self.max)).collect();
-        drop(inner);
-        next.into_iter().for_each(Waker::wake);
+        self.call(inner);
     }
 
     /// Wipes all marks: the host ends, and whatever still runs is no cause of death.
@@ -241,9 +242,7 @@ impl Drop for Visitor<'_> {
         if inner.called.remove(&place) && self.mark.alone {
             inner.alone = false;
         }
-        let next = inner.call(self.threads.max);
-        drop(inner);
-        next.into_iter().for_each(Waker::wake);
+        self.threads.call(inner);
     }
 }
 
@@ -291,9 +290,9 @@ impl Drop for Here<'_> {
             inner.free.push(slot);
         }
         inner.leave(self.tick);
-        let next = if self.calls { inner.call(self.threads.max) } else { None };
-        drop(inner);
-        next.into_iter().for_each(Waker::wake);
+        if self.calls {
+            self.threads.call(inner);
+        }
     }
 }
 

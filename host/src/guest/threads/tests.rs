@@ -159,3 +159,22 @@ async fn guests_that_do_not_leave_their_threads_keep_nobody_out() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn as_many_are_called_as_there_are_threads() {
+    let setup = Setup::new();
+    let slice = async || {
+        for _ in 0..2 {
+            pause().await;
+        }
+    };
+    let mut first = pin!(setup.run(turn(1), slice()));
+    let mut second = pin!(setup.run(turn(2), slice()));
+    assert!(!poll(&mut first));
+    assert!(!poll(&mut second), "it came later than the first got in line");
+    // The first goes on with its next slice, and the second has the other thread.
+    assert!(!poll(&mut first));
+    assert_eq!(setup.threads.inner().called.len(), 1);
+    assert!(!poll(&mut second));
+    assert!(setup.threads.inner().called.is_empty());
+}
