@@ -20,8 +20,10 @@ const SLOW: &str = "[charm.slow]\ncomponent = \"slow.wat\"\n";
 
 /// Deaths after which something is held: one among others, three alone.
 const DEATHS: usize = 4;
+/// How often all of them are tried: a guest is on its thread for a moment only.
+const TRIES: usize = 5;
 
-/// A folder with the counter, and a charm that computes for half a second in `handle` or `describe`.
+/// A folder with the counter, and a charm that computes for a second or two in `handle` or `describe`.
 fn slow(part: &str) -> Folder {
     let folder = Folder::new(&["counter"], &[COUNTER, SLOW].concat());
     let text = include_str!("../../../tests/guests-wat/charm.wat");
@@ -29,7 +31,7 @@ fn slow(part: &str) -> Folder {
     let count = format!(
         "(loop $again (global.set $count (i32.add (global.get $count) (i32.const 1)))
            (global.set $root (f64.add (f64.const 2) {rooted}))
-           (br_if $again (i32.lt_u (global.get $count) (i32.const 10_000_000))))"
+           (br_if $again (i32.lt_u (global.get $count) (i32.const 30_000_000))))"
     );
     let globals = "(global $count (mut i32) (i32.const 0)) (global $root (mut f64) (f64.const 2))";
     let text = text.replace("(; in module ;)", globals);
@@ -46,8 +48,9 @@ fn marks(mut file: &fs::File) -> Vec<[u8; 2]> {
     bytes.chunks(64).map(|mark| [mark[0], mark[1]]).collect()
 }
 
-/// Runs a host until it is killed while the mark of this kind says that a guest is on a thread, alone or not.
-fn die(folder: &Folder, kind: u8, alone: bool) {
+/// Runs a host until it is killed while the mark of this kind says that a guest is on a thread, alone or not; false when
+/// that was not seen, as on a machine that is too busy: the guest has come to its end then.
+fn die(folder: &Folder, kind: u8, alone: bool) -> bool {
     let (file, wanted) = (folder.path("charm.db.running"), [kind, u8::from(alone)]);
     loop {
         // What the host before has left is another file, and stays another one while it is open.
@@ -56,7 +59,11 @@ fn die(folder: &Folder, kind: u8, alone: bool) {
         let mut child = folder.command(&["run"]).spawn().unwrap();
         let start = Instant::now();
         loop {
-            assert!(start.elapsed() < Duration::from_secs(60), "no guest was seen on a thread");
+            if start.elapsed() > Duration::from_secs(20) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return false;
+            }
             let present = fs::File::open(&file).ok().filter(|file| Some(file.metadata().unwrap().ino()) != left);
             if present.is_some_and(|file| marks(&file).contains(&wanted)) {
                 break;
@@ -68,7 +75,7 @@ fn die(folder: &Folder, kind: u8, alone: bool) {
         child.wait().unwrap();
         // Between two slices it is on no thread: that death counts for nothing.
         if marks(&fs::File::open(&file).unwrap()).contains(&wanted) {
-            return;
+            return true;
         }
     }
 }
@@ -103,17 +110,19 @@ fn counted(folder: &Folder) -> (Value, Value) {
 
 #[test]
 fn an_event_that_hosts_died_under_is_held_and_runs_when_it_is_let() {
-    let folder = slow("handle");
-    let host = Running::start(&folder, &[]);
-    folder.json(0, &["pause", "slow"]);
-    let sent = folder.json(0, &["send", "slow/run", "1", "--no-wait"]);
-    assert_eq!(host.stop("TERM"), Some(0));
-    folder.json(0, &["resume", "slow"]);
-    let waiting = folder.json(0, &["events", "slow"]);
-    assert_eq!((&waiting[0]["id"], &waiting[0]["event"], &waiting[0]["held"]), (&sent["id"], &json!(1), &Value::Null));
-    for death in 0..DEATHS {
-        die(&folder, b't', death > 0);
-    }
+    let dies = |_| {
+        let folder = slow("handle");
+        let host = Running::start(&folder, &[]);
+        folder.json(0, &["pause", "slow"]);
+        let sent = folder.json(0, &["send", "slow/run", "1", "--no-wait"]);
+        assert_eq!(host.stop("TERM"), Some(0));
+        folder.json(0, &["resume", "slow"]);
+        let waiting = folder.json(0, &["events", "slow"]);
+        let shown = (&waiting[0]["id"], &waiting[0]["event"], &waiting[0]["held"]);
+        assert_eq!(shown, (&sent["id"], &json!(1), &Value::Null));
+        (0..DEATHS).all(|death| die(&folder, b't', death > 0)).then_some((folder, sent))
+    };
+    let (folder, sent) = (0..TRIES).find_map(dies).expect("a host is killed under the turn");
 
     // Its charm and others go on without it.
     let host = Running::start(&folder, &[]);
@@ -241,11 +250,12 @@ fn an_event_of_a_charm_that_is_gone_is_let_run_and_waits_for_the_charm() {
 
 #[test]
 fn a_component_that_hosts_died_under_is_held_until_it_is_released() {
-    let folder = slow("describe");
+    let dies = |_| {
+        let folder = slow("describe");
+        (0..DEATHS).all(|death| die(&folder, b'd', death > 0)).then_some(folder)
+    };
+    let folder = (0..TRIES).find_map(dies).expect("a host is killed under the description");
     fs::write(folder.path("counter.toml"), COUNTER).unwrap();
-    for death in 0..DEATHS {
-        die(&folder, b'd', death > 0);
-    }
     let sum = Command::new("sha256sum").arg(folder.path("slow.wat")).output().unwrap().stdout;
     let sum = String::from_utf8(sum).unwrap().split(' ').next().unwrap().to_owned();
     let held = folder.json(2, &["send", "slow/run", "1"]);
