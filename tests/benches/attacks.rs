@@ -81,7 +81,11 @@ fn measure(workers: usize, code: &str, asked: u8) -> Seen {
         });
         let beat = {
             let over = over.clone();
-            std::thread::spawn(move || longest(&over, || drop(wake.send(Instant::now()))))
+            std::thread::spawn(move || {
+                longest(&over, || {
+                    let _ = wake.send(Instant::now());
+                })
+            })
         };
         let asking = {
             let (host, over) = (host.clone(), over.clone());
