@@ -159,14 +159,20 @@ impl Threads {
         let mark = Mark { work, alone: self.marks.is_some() && self.suspects.contains(&work) };
         let mut visitor = Visitor { threads: self, mark, place: None };
         loop {
-            let here = poll_fn(|context| visitor.comes(context.waker()).map_or(Poll::Pending, Poll::Ready)).await;
-            if let Poll::Ready(end) = guest.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            let slice = poll_fn(|context| {
+                let Some(here) = visitor.comes(context.waker()) else { return Poll::Pending };
+                let slice = guest.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if slice.is_pending() {
+                    visitor.goes(here, context.waker(), self.env.monotonic() + had().min(BEHIND_MAX));
+                }
+                Poll::Ready(slice)
+            });
+            if let Poll::Ready(end) = slice.await {
                 return end;
             }
-            visitor.goes(here, self.env.monotonic() + had().min(BEHIND_MAX));
             // Whatever else is ready goes before the next slice of anybody.
             breathe().await;
-            self.call(self.inner());
+            visitor.calls();
         }
     }
 
@@ -226,11 +232,21 @@ impl<'a> Visitor<'a> {
         Some(Here::new(self.threads, self.mark, inner))
     }
 
-    /// Leaves its thread for a while, and gets in line as one that came at `since`.
-    fn goes(&mut self, mut here: Here<'_>, since: Duration) {
-        let waiting = Waiting { waker: Waker::noop().clone(), alone: self.mark.alone };
+    /// Leaves its thread for a while, and gets in line as one that came at `since`. Whoever finds it first there may call
+    /// it before it calls by itself: that may take long on a thread that somebody blocks.
+    fn goes(&mut self, mut here: Here<'_>, waker: &Waker, since: Duration) {
+        let waiting = Waiting { waker: waker.clone(), alone: self.mark.alone };
         self.place = Some(self.threads.inner().wait(since, waiting));
         here.calls = false;
+    }
+
+    /// Calls those who are first in line; itself without a wake, since it is awake.
+    fn calls(&self) {
+        let mut inner = self.threads.inner();
+        if let Some(waiting) = self.place.and_then(|place| inner.line.get_mut(&place)) {
+            waiting.waker = Waker::noop().clone();
+        }
+        self.threads.call(inner);
     }
 }
 

@@ -4,6 +4,8 @@
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Wake,
 };
 
 use futures_util::task::noop_waker_ref;
@@ -158,6 +160,34 @@ async fn guests_that_do_not_leave_their_threads_keep_nobody_out() {
                 .await;
         })
         .await;
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Alarm(AtomicUsize);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Alarm>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn who_is_between_two_slices_is_called_by_others_too() {
+    let setup = Setup::new();
+    let alarm = Arc::new(Alarm::default());
+    let mut guest = pin!(setup.run(turn(1), async {
+        pause().await;
+        pause().await;
+    }));
+    let mut poll = || guest.as_mut().poll(&mut Context::from_waker(&alarm.clone().into())).is_ready();
+    assert!(!poll());
+    assert_eq!(alarm.0.load(Ordering::Relaxed), 0, "its thread has something else to do");
+    setup.threads.tick();
+    assert_eq!(alarm.0.load(Ordering::Relaxed), 1);
+    assert!(!poll());
+    assert!(poll());
+    assert_eq!(alarm.0.load(Ordering::Relaxed), 1, "it wakes nobody when it calls itself");
 }
 
 #[tokio::test]
