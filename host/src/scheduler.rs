@@ -65,9 +65,7 @@ impl Scheduler {
     /// Returns whether a turn of a charm has waited and goes on, and senders whose turns are parked.
     fn on_bench(&self, charm: &Did) -> (bool, HashSet<Did>) {
         let benches = self.benches();
-        // Most charms never have one.
-        let bench = if benches.is_empty() { None } else { benches.get(charm) };
-        bench.map_or_else(Default::default, |bench| (!bench.waited.is_empty(), bench.parked.clone()))
+        benches.get(charm).map_or_else(Default::default, |bench| (!bench.waited.is_empty(), bench.parked.clone()))
     }
 
     async fn work(self: Arc<Scheduler>) {
@@ -94,12 +92,17 @@ impl Scheduler {
         }
         let answer = self.next(charm, waited);
         if !matches!(answer, Answer::Begins(_)) {
-            committer.ended(charm);
-            if self.slots.leave(charm) {
-                self.ready.nudge();
-            }
+            self.begins_nothing(charm);
         }
         answer
+    }
+
+    /// Gives back what a charm was given to begin a turn.
+    fn begins_nothing(&self, charm: &Did) {
+        self.stage.committer.ended(charm);
+        if self.slots.leave(charm) {
+            self.ready.nudge();
+        }
     }
 
     /// Returns the turn of a charm that goes on, or begins one.
@@ -144,10 +147,7 @@ impl Scheduler {
         let charm = turn.charm();
         // The rights of this moment: what changed since an attempt before is seen by this one.
         let Some(installed) = self.charms.get(&charm) else {
-            self.stage.committer.ended(&charm);
-            if self.slots.leave(&charm) {
-                self.ready.nudge();
-            }
+            self.begins_nothing(&charm);
             self.ready.done(charm, false);
             return 0;
         };

@@ -28,13 +28,6 @@ struct Inner {
     running: HashSet<Did>,
 }
 
-impl Inner {
-    /// Returns whether no turns are long: then there is nothing to look up.
-    fn is_quiet(&self) -> bool {
-        self.long.is_empty()
-    }
-}
-
 impl Slots {
     /// Returns a host's slots: a quarter of them is for long turns.
     pub fn new(limits: &Limits) -> Slots {
@@ -48,7 +41,7 @@ impl Slots {
     /// Returns whether there is a slot for a charm, and takes it.
     pub fn begin(&self, charm: &Did) -> bool {
         let mut inner = self.inner();
-        if inner.is_quiet() || !inner.long.contains_key(charm) {
+        if !inner.long.contains_key(charm) {
             return true;
         }
         let free = inner.running.len() < self.max;
@@ -60,16 +53,12 @@ impl Slots {
 
     /// Gives the slot of a charm back; returns whether another may have waited for it.
     pub fn leave(&self, charm: &Did) -> bool {
-        let mut inner = self.inner();
-        !inner.is_quiet() && inner.running.remove(charm)
+        self.inner().running.remove(charm)
     }
 
     /// As `leave`, after an attempt at a turn that took so much fuel.
     pub fn ended(&self, charm: &Did, fuel: u64) -> bool {
         let mut inner = self.inner();
-        if fuel <= LONG_TURN_FUEL && inner.is_quiet() {
-            return false;
-        }
         if fuel > LONG_TURN_FUEL {
             inner.long.insert(*charm, SHORT_AGAIN);
         } else if let Some(needed) = inner.long.get_mut(charm) {

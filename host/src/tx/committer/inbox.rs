@@ -251,7 +251,7 @@ enum Place {
 
 impl Order {
     fn next(&self, parked: &HashSet<Did>) -> Option<&Did> {
-        let free = |did: &&Did| parked.is_empty() || !parked.contains(*did);
+        let free = |did: &&Did| !parked.contains(*did);
         let prompt = self.prompt.values().find_map(|share| match share {
             Some(did) => Some(did).filter(free),
             None => self.outside.values().find(free),
