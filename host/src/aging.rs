@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{did::Did, env::Env, queue::Ready};
+use crate::{did::Did, env::Env, run_queue::RunQueue};
 
 /// What a favour may last beyond the turn's last run.
 const GRACE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const REST: u32 = 9;
 /// Who is held back, and who was of late.
 pub struct Aging {
     env: Arc<dyn Env>,
-    ready: Arc<Ready>,
+    ready: Arc<RunQueue>,
     one: Arc<Semaphore>,
     /// Whether anybody is held back.
     active: AtomicBool,
@@ -51,7 +51,7 @@ pub struct Favour {
 
 impl Aging {
     /// Returns a host's aging.
-    pub fn new(env: Arc<dyn Env>, ready: Arc<Ready>) -> Arc<Aging> {
+    pub fn new(env: Arc<dyn Env>, ready: Arc<RunQueue>) -> Arc<Aging> {
         let one = Arc::new(Semaphore::new(1));
         Arc::new(Aging { env, ready, one, active: AtomicBool::new(false), inner: Mutex::default() })
     }

@@ -4,64 +4,53 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     did::Did,
-    error::ReadError,
     event::EventId,
+    listing::{CellInfo, SpaceInfo, Status},
     path::Path,
-    receipt::Receipt,
     record::Record,
-    store::{CellRow, DeadLetter, Image, Notes, Queued, Store, StoreError},
+    store::{CellRow, DeadLetter, Image, Queued, Store, StoreError},
     suspects::held,
-    value::{Kind, Value},
+    tx::Unavailable,
+    value::{Mismatch, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
 
-/// One space, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpaceInfo {
-    /// Its DID.
-    pub did: Did,
-    /// The charm's name in the manifest; `@host` and `@operator` are the host's own.
-    pub name: String,
-    /// Number of its last commit.
-    pub commits: u64,
-    /// Events that wait for it.
-    pub waiting: usize,
-    /// Those of them that are held: processes died while they ran.
-    pub held: usize,
-    /// Its dead letters.
-    pub dead: usize,
-    /// Whether it is paused, and what else the operator is told of it.
-    pub notes: Notes,
-}
-
-/// One cell, as it is listed: never its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CellInfo {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Number of the commit in its space that wrote it.
-    pub revision: u64,
-    /// The kind of its value.
-    pub kind: Kind,
-    /// Size of its value.
-    pub bytes: usize,
-}
-
-impl CellInfo {
-    pub(crate) fn new(name: Arc<str>, revision: u64, value: &Value) -> Option<CellInfo> {
-        Some(CellInfo { name, revision, kind: value.kind(), bytes: value.as_bytes().len() })
-    }
-}
-
-/// What became of an event, as far as is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It is settled.
-    Settled(Receipt),
-    /// It waits for its turn, or runs.
-    Waiting,
-    /// There never was one, or its receipt is not kept any more.
-    Unknown,
+/// Why a read by an embedder gives nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store knows no such space.
+    #[error("no space {0} in this store")]
+    NoSuchSpace(Did),
+    /// The reader has no grant for that cell.
+    #[error("{reader} has no grant to read {cell} of {owner}: add one to charms.toml")]
+    Denied {
+        /// Who asked.
+        reader: Did,
+        /// Whose cell.
+        owner: Did,
+        /// The cell.
+        cell: String,
+    },
+    /// The path leads through a value of another kind.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// The space has no such commit yet.
+    #[error("space {space} has no commit {seq}; its last is {last}")]
+    NoSuchCommit {
+        /// The space.
+        space: Did,
+        /// As asked.
+        seq: u64,
+        /// What it has.
+        last: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host is not running.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// A picture of a store at the moment it was opened.
@@ -125,7 +114,7 @@ impl Archive {
         let row = self.image.cells.iter().find(|row| row.space == *space && &*row.name == cell);
         let value = match at {
             Some(seq) if seq > last => return Err(ReadError::NoSuchCommit { space: *space, seq, last }),
-            Some(seq) => verify::value_at(&*self.store, cell, row.map_or(0, |row: &CellRow| row.g), seq)?,
+            Some(seq) => verify::value_at(&*self.store, cell, row.map_or(0, |row: &CellRow| row.order), seq)?,
             None => row.and_then(|row| row.value.clone()),
         };
         part(value.as_ref(), path)
@@ -163,15 +152,15 @@ impl Archive {
         letters.filter_map(Result::transpose).collect()
     }
 
-    /// Returns up to `max` commit records after host commit `g`, in order.
+    /// Returns up to `max` commit records after host commit `order`, in order.
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn records(&self, space: Option<&Did>, g: u64, max: usize) -> Result<Vec<Record>, StoreError> {
-        let entries = self.store.log(space, g, max)?;
+    pub fn records(&self, space: Option<&Did>, order: u64, max: usize) -> Result<Vec<Record>, StoreError> {
+        let entries = self.store.log(space, order, max)?;
         let read = |entry: crate::store::LogEntry| {
             Record::from_bytes(&entry.record)
-                .ok_or_else(|| StoreError::Failed(format!("log entry {} is malformed: run verify", entry.g)))
+                .ok_or_else(|| StoreError::Failed(format!("log entry {} is malformed: run verify", entry.order)))
         };
         entries.into_iter().map(read).collect()
     }

@@ -7,6 +7,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{did::Did, value::Value};
 
+mod mint;
+
+pub(crate) use mint::Mint;
+
 /// The id of an event and of its receipt: 16 bytes, shown as 32 hexadecimal digits.
 ///
 /// The first 6 bytes count events, the next 2 the sends of a turn; the last 8 are keyed with the store's

@@ -12,23 +12,24 @@ mod config;
 mod ctx;
 mod engine;
 mod fault;
+mod helper;
 mod load;
 mod log;
 mod threads;
 mod wasi;
 
-pub use code::compile_into;
-pub use code_cache::{Scratch, open as open_code_cache};
+pub use code_cache::open as open_code_cache;
 pub use ctx::Facts;
 pub use engine::Guests;
 pub use fault::Fault;
+pub use helper::{Compiler, compile_helper};
 pub use load::{LoadError, Prepared};
 pub use threads::Threads;
 
 use crate::{http::Outbound, meter::Room, tx::Transaction};
 
 /// What a call to `handle` ended with. A failure of the host itself never shows here.
-pub enum Outcome {
+pub enum Ended {
     /// The handler returned ok.
     Done(Box<Transaction>),
     /// The handler returned an error text, cut to its bound.
@@ -47,7 +48,7 @@ pub enum Outcome {
 /// The end of one attempt at a turn: the outcome, and what the next attempt goes on from.
 pub struct End {
     /// What became of it.
-    pub outcome: Outcome,
+    pub ended: Ended,
     /// The recorder that was lent to the call.
     pub outbound: Outbound,
     /// Lines of log that it has told.

@@ -2,12 +2,14 @@
 
 mod builder;
 mod charm;
+mod error;
 mod held;
 mod request;
 
 pub use builder::HostBuilder;
 pub use charm::{Charm, CharmInfo, NewEvent};
 use charm::{check_charm_name, check_http_grant};
+pub use error::{InstallError, OpenError, SendError};
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,25 +17,25 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    archive::{self, CellInfo, SpaceInfo, Status},
+    archive::{self, ReadError},
     charms::{Charms, Installed},
     counters::Counters,
     descriptor::Descriptor,
     did::Did,
     directory::{Directory, Entry, Names, Rights},
     env::Env,
-    error::{InstallError, ReadError, SendError, Unavailable},
     event::{Event, EventId},
     guest::{LoadError, Prepared},
-    keyring::{Keyring, MemoryKeyring},
+    keyring::{KeyError, Keyring, MemoryKeyring},
     limits::{Limits, SUPPLIED_ID_BYTES_MAX},
+    listing::{CellInfo, SpaceInfo, Status},
     path::Path,
-    queue::Ready,
     receipt::Receipt,
+    run_queue::RunQueue,
     store::{DeadLetter, MemoryStore, Store, StoreError, hex},
     text::clip,
     turn::Stage,
-    tx::Refused,
+    tx::{Refused, Unavailable},
     value::Value,
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
@@ -43,7 +45,7 @@ use crate::{
 pub struct Host {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
-    ready: Arc<Ready>,
+    ready: Arc<RunQueue>,
     store: Arc<dyn Store>,
     keyring: Arc<dyn Keyring>,
     limits: Arc<Limits>,
@@ -252,7 +254,7 @@ impl Host {
     /// [`SendError`]. `Unavailable` may leave the event in the inbox: give it an id to be able to send it again.
     pub async fn send(&self, event: NewEvent) -> Result<EventId, SendError> {
         let accepted = self.accept(event).await?;
-        self.stage.committer.durable(accepted.g).await?;
+        self.stage.committer.durable(accepted.order).await?;
         Ok(accepted.id)
     }
 
@@ -337,8 +339,8 @@ impl Host {
         let committer = &self.stage.committer;
         committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
         let version = committer.versions().latest(owner, cell);
-        let g = version.as_ref().map_or(0, |version| version.g);
-        committer.durable(g).await?;
+        let order = version.as_ref().map_or(0, |version| version.order);
+        committer.durable(order).await?;
         archive::part(version.and_then(|version| version.value).as_ref(), path)
     }
 
@@ -364,9 +366,9 @@ impl Host {
         if seq > last {
             return Err(ReadError::NoSuchCommit { space: *owner, seq, last });
         }
-        let g = committer.versions().latest(owner, cell).map_or(0, |version| version.g);
-        committer.durable(g).await?;
-        archive::part(verify::value_at(&*self.store, cell, g, seq)?.as_ref(), path)
+        let order = committer.versions().latest(owner, cell).map_or(0, |version| version.order);
+        committer.durable(order).await?;
+        archive::part(verify::value_at(&*self.store, cell, order, seq)?.as_ref(), path)
     }
 
     /// Returns the cells of a space that hold a value, by name. Completes when all of them are durable.
@@ -376,7 +378,7 @@ impl Host {
     pub async fn cells(&self, owner: &Did) -> Result<Vec<CellInfo>, Unavailable> {
         let committer = &self.stage.committer;
         let cells = committer.versions().list(owner);
-        committer.durable(cells.iter().map(|(_, version)| version.g).max().unwrap_or(0)).await?;
+        committer.durable(cells.iter().map(|(_, version)| version.order).max().unwrap_or(0)).await?;
         let info = |(name, version): (_, crate::tx::Version)| CellInfo::new(name, version.seq, version.value.as_ref()?);
         Ok(cells.into_iter().filter_map(info).collect())
     }
@@ -406,7 +408,7 @@ impl Host {
         let letter = self.letter(charm, event)?;
         let buried = self.stage.committer.bury(charm, letter.position, Some(letter.event));
         let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
-        self.stage.committer.durable(accepted.g).await?;
+        self.stage.committer.durable(accepted.order).await?;
         Ok(accepted.id)
     }
 
@@ -418,7 +420,7 @@ impl Host {
         let letter = self.letter(charm, event)?;
         let buried = self.stage.committer.bury(charm, letter.position, None);
         let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
-        Ok(self.stage.committer.durable(accepted.g).await?)
+        Ok(self.stage.committer.durable(accepted.order).await?)
     }
 
     /// Returns what the store says of a dead letter, whatever the caller has.
@@ -490,7 +492,7 @@ impl Drop for Host {
     }
 }
 
-fn fresh_key(keyring: &dyn Keyring, env: &dyn Env) -> Result<Did, crate::error::KeyError> {
+fn fresh_key(keyring: &dyn Keyring, env: &dyn Env) -> Result<Did, KeyError> {
     let mut randomness = Zeroizing::new([0; 32]);
     env.random(&mut *randomness);
     keyring.create(&randomness)

@@ -12,7 +12,49 @@ use std::{
 use ed25519_dalek::{Signer, SigningKey};
 use zeroize::Zeroizing;
 
-use crate::{did::Did, error::KeyError, text::shown};
+use crate::{did::Did, text::shown};
+
+/// What a keyring refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is no key for that DID.
+    #[error("no key for {did} in the keyring: restore its key file")]
+    Missing {
+        /// Whose.
+        did: Did,
+    },
+    /// Others can read the file.
+    #[error("key file {file} is readable by others (mode {mode:03o}): run chmod 600 on it")]
+    Readable {
+        /// The file.
+        file: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Others can write in the folder.
+    #[error("key folder {folder} is writable by others (mode {mode:03o}): run chmod 700 on it")]
+    Writable {
+        /// The folder.
+        folder: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file does not hold the key that its name says.
+    #[error("key file {file} does not hold the key of its name: restore it")]
+    Malformed {
+        /// The file.
+        file: String,
+    },
+    /// The file system refused.
+    #[error("key file {file}: {error}")]
+    Io {
+        /// The file or folder.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
 
 /// Makes keys and signs with them. Secrets never leave it.
 pub trait Keyring: Send + Sync + 'static {

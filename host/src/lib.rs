@@ -24,22 +24,21 @@ mod descriptor;
 mod did;
 mod directory;
 mod env;
-mod error;
 mod event;
 mod guest;
-mod helper;
 mod host;
 mod http;
 mod keyring;
 mod limits;
+mod listing;
 mod log_share;
 mod manifest;
 mod meter;
 mod path;
-mod queue;
 mod rate;
 mod receipt;
 mod record;
+mod run_queue;
 mod scheduler;
 mod shape;
 mod slots;
@@ -51,25 +50,25 @@ mod tx;
 mod value;
 mod verify;
 
-pub use archive::{Archive, CellInfo, SpaceInfo, Status};
+pub use archive::{Archive, ReadError};
 pub use cell::CellId;
 pub use counters::Counters;
 pub use descriptor::{Declaration, Descriptor};
 pub use did::{Did, DidError};
 pub use directory::Names;
 pub use env::{BoxFuture, Env, SystemEnv};
-pub use error::{InstallError, KeyError, OpenError, ReadError, SendError, Unavailable};
 pub use event::{Event, EventId, EventIdError, OnCommit};
-pub use helper::{Compiler, compile_helper};
-pub use host::{Charm, CharmInfo, Host, HostBuilder, NewEvent};
+pub use guest::{Compiler, compile_helper};
+pub use host::{Charm, CharmInfo, Host, HostBuilder, InstallError, NewEvent, OpenError, SendError};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
-pub use keyring::{FileKeyring, Keyring, MemoryKeyring};
+pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
     CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN, DESCRIPTION_BYTES_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX,
     LONG_TURN_FUEL, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX,
     PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX,
     VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
+pub use listing::{CellInfo, SpaceInfo, Status};
 pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};
 pub use receipt::{Outcome, Receipt};
@@ -80,5 +79,6 @@ pub use store::{
     StoreError,
 };
 pub use text::is_unprintable;
+pub use tx::Unavailable;
 pub use value::{Invalid, Kind, Mismatch, Value};
 pub use verify::{Law, Verified, VerifiedStore, VerifyError};

@@ -13,8 +13,7 @@ use crate::{
     charms::Installed,
     did::Did,
     directory::{Names, Rights},
-    error::InstallError,
-    host::{Charm, Host},
+    host::{Charm, Host, InstallError},
     http::HttpGrant,
     text::{clip, shown},
 };

@@ -36,7 +36,7 @@ pub struct Record {
     /// Hash of the record before it in the space; zeros for the first.
     pub previous: Hash,
     /// Number in the host, from 1, over all spaces: the order of commits.
-    pub g: u64,
+    pub order: u64,
     /// When, in milliseconds since 1970; for people, nothing is ordered by it.
     pub time_ms: u64,
     /// The event that it acknowledges; none in the host's own space.
@@ -69,8 +69,8 @@ pub struct Taken {
 pub struct Write {
     /// The cell's name in the record's space.
     pub name: Arc<str>,
-    /// `g` of the record that wrote the cell before, 0 for none: history walks along it (C6).
-    pub previous_g: u64,
+    /// `order` of the record that wrote the cell before, 0 for none: history walks along it (C6).
+    pub previous_order: u64,
     /// The new value; none removes.
     pub value: Option<Value>,
 }

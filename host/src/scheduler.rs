@@ -9,10 +9,11 @@ use crate::{
     charms::Charms,
     did::Did,
     env::breathe,
-    queue::{Answer, Ready},
+    run_queue::{Answer, RunQueue},
     slots::Slots,
     suspects::work_of,
     turn::{Stage, Turn, Wait},
+    tx::Begun,
 };
 
 /// Turns that a worker gives in a row, however short, before others run on its thread.
@@ -22,7 +23,7 @@ const TURNS_IN_A_ROW: u64 = 16;
 pub struct Scheduler {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
-    ready: Arc<Ready>,
+    ready: Arc<RunQueue>,
     slots: Slots,
     benches: Mutex<HashMap<Did, Bench>>,
 }
@@ -38,7 +39,7 @@ struct Bench {
 
 impl Scheduler {
     /// Starts one worker per slot. They end when `ready` is closed or the host stops writing.
-    pub fn start(stage: Arc<Stage>, charms: Arc<Charms>, ready: Arc<Ready>) {
+    pub fn start(stage: Arc<Stage>, charms: Arc<Charms>, ready: Arc<RunQueue>) {
         let workers = stage.committer.limits().turns_max;
         let slots = Slots::new(stage.committer.limits());
         let scheduler = Arc::new(Scheduler { stage, charms, ready, slots, benches: Mutex::default() });
@@ -122,10 +123,9 @@ impl Scheduler {
         }
         loop {
             let queued = match committer.begin(charm, &parked, waited) {
-                Answer::Begins(queued) => queued,
-                Answer::Idle => return Answer::Idle,
-                Answer::Held => return Answer::Held,
-                Answer::Late => return Answer::Late,
+                Begun::Event(queued) => queued,
+                Begun::Nothing => return Answer::Idle,
+                Begun::Late => return Answer::Late,
             };
             if suspects.pause(&work_of(&queued)).is_zero() {
                 return Answer::Begins(self.stage.begin(queued));

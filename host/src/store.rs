@@ -62,7 +62,7 @@ pub enum StoreError {
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogEntry {
     /// Number in the host.
-    pub g: u64,
+    pub order: u64,
     /// The space.
     pub space: Did,
     /// Number in the space.
@@ -76,7 +76,7 @@ pub struct LogEntry {
 /// Records hold values: debug output is their length.
 impl fmt::Debug for LogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "commit {}: record {} of {}, {} bytes", self.g, self.seq, self.space, self.record.len())
+        write!(f, "commit {}: record {} of {}, {} bytes", self.order, self.seq, self.space, self.record.len())
     }
 }
 
@@ -87,8 +87,8 @@ pub struct CellRow {
     pub space: Did,
     /// The name there.
     pub name: Arc<str>,
-    /// `g` of the record that wrote it.
-    pub g: u64,
+    /// `order` of the record that wrote it.
+    pub order: u64,
     /// Its number in the space.
     pub seq: u64,
     /// None when it was removed.
@@ -196,7 +196,7 @@ pub struct Image {
     /// Keys event ids (see `EventId`); kept when a host first opened the store, zeros before.
     pub secret: [u8; 32],
     /// The last commit.
-    pub g: u64,
+    pub order: u64,
     /// The last position given.
     pub position: u64,
     /// Every space.
@@ -212,9 +212,9 @@ pub struct Image {
 /// Debug output is without the secret.
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Image { g, spaces, cells, queued, dead, .. } = self;
+        let Image { order, spaces, cells, queued, dead, .. } = self;
         let (spaces, cells, queued, dead) = (spaces.len(), cells.len(), queued.len(), dead.len());
-        write!(f, "commit {g}: {spaces} spaces, {cells} cells, {queued} queued, {dead} dead letters")
+        write!(f, "commit {order}: {spaces} spaces, {cells} cells, {queued} queued, {dead} dead letters")
     }
 }
 
@@ -254,13 +254,13 @@ pub trait Store: Send + Sync + 'static {
     /// When the store is damaged.
     fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError>;
 
-    /// Returns the log entry with number `g`.
+    /// Returns the log entry with number `order`.
     ///
     /// # Errors
     /// When the store is damaged.
-    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError>;
+    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError>;
 
-    /// Returns up to `max` log entries after `g`, in order; of one space or of all.
+    /// Returns up to `max` log entries after `order`, in order; of one space or of all.
     ///
     /// # Errors
     /// When the store is damaged.

@@ -24,15 +24,14 @@ use crate::{
     charms::Installed,
     did::Did,
     env::Env,
-    error::Unavailable,
-    guest::{End, Facts, Guests, Outcome as Ended},
+    guest::{End, Ended, Facts, Guests},
     http::{Outbound, Transport},
     meter::{Amount, Next, Room, Sender},
     receipt::Outcome,
     store::Queued,
     suspects::Suspects,
     text::{clean, clip_message},
-    tx::{Cause, Committer, Failure, Transaction, Tries},
+    tx::{Cause, Committer, Failure, Transaction, Tries, Unavailable},
 };
 
 /// First pause after a conflict; doubles up to `PAUSE_MAX`, each time with jitter.
@@ -194,10 +193,10 @@ impl Stage {
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room);
         let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
-        let End { outcome, outbound, told, fuel } = handled.await;
+        let End { ended, outbound, told, fuel } = handled.await;
         (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);
         let next = turn.next.take();
-        let failure = match outcome {
+        let failure = match ended {
             Ended::Done(tx) => self.committer.commit(*tx, &queued).await,
             Ended::Lost => Err(self.committer.lost()),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),

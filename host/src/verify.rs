@@ -17,10 +17,10 @@ pub use laws::Law;
 
 use crate::{
     did::Did,
+    event::Mint,
     receipt::Outcome,
     record::{Hash, Record},
     store::{Image, SpaceRow, Store, StoreError},
-    tx::Mint,
     value::Value,
 };
 use chain::Chain;
@@ -115,14 +115,14 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
         let max = (row.seq - chain.proof.commits).min(PAGE as u64);
         let page = store.log(Some(space), after, max as usize)?;
         let Some(last) = page.last() else { break };
-        after = last.g;
+        after = last.order;
         for entry in &page {
             let record = chain.next(entry)?;
             if let Some(why) = effect_of_failure(&record) {
                 return Err(VerifyError::broken(Law::Cause, space, record.seq, why));
             }
-            let (g, seq) = (record.g, record.seq);
-            cells.extend(record.writes.into_iter().map(|write| (write.name, Cell { g, seq, value: write.value })));
+            let (order, seq) = (record.order, record.seq);
+            cells.extend(record.writes.into_iter().map(|write| (write.name, Cell { order, seq, value: write.value })));
         }
     }
     chain.end(row)?;
@@ -145,27 +145,27 @@ pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
     let host = image.spaces.iter().find(|row| row.name == SpaceRow::HOST).map(|row| row.did);
     let mut chains: BTreeMap<Did, Chain> = known.iter().map(|did| (*did, Chain::new(*did))).collect();
     let mut replay = Replay::new(host, known, Mint::new(image.secret));
-    let mut g = 0;
-    while g < image.g {
-        let page = store.log(None, g, PAGE)?;
+    let mut order = 0;
+    while order < image.order {
+        let page = store.log(None, order, PAGE)?;
         if page.is_empty() {
             break;
         }
-        for entry in page.iter().filter(|entry| entry.g <= image.g) {
+        for entry in page.iter().filter(|entry| entry.order <= image.order) {
             let broken = |law, why: &str| VerifyError::broken(law, &entry.space, entry.seq, why);
-            if entry.g != g + 1 {
-                return Err(broken(Law::Chain, &format!("is host commit {} and comes after {g}", entry.g)));
+            if entry.order != order + 1 {
+                return Err(broken(Law::Chain, &format!("is host commit {} and comes after {order}", entry.order)));
             }
             let chain = chains.get_mut(&entry.space);
             let record = chain.ok_or_else(|| broken(Law::Chain, "the store does not know the space"))?.next(entry)?;
             replay.apply(record).map_err(|wrong| broken(wrong.law, wrong.why))?;
-            g = entry.g;
+            order = entry.order;
         }
-        if page.last().is_some_and(|last| last.g >= image.g) {
+        if page.last().is_some_and(|last| last.order >= image.order) {
             break;
         }
     }
-    state::compare(store, &image, chains, replay, g)
+    state::compare(store, &image, chains, replay, order)
 }
 
 /// Returns what a failed event must not do and does (T6).
@@ -180,22 +180,22 @@ fn last_commit(image: &Image, space: &Did) -> u64 {
     image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.seq)
 }
 
-/// Returns the value that a cell had after commit `seq` of its space. `g` is the commit that wrote its
+/// Returns the value that a cell had after commit `seq` of its space. `order` is the commit that wrote its
 /// present value, 0 for none. Walks back one log entry per revision in between.
 ///
 /// # Errors
 /// When the store is damaged.
-pub fn value_at(store: &dyn Store, name: &str, mut g: u64, seq: u64) -> Result<Option<Value>, StoreError> {
-    while g != 0 {
-        let entry = store.entry(g)?;
+pub fn value_at(store: &dyn Store, name: &str, mut order: u64, seq: u64) -> Result<Option<Value>, StoreError> {
+    while order != 0 {
+        let entry = store.entry(order)?;
         let record = entry.and_then(|entry| Record::from_bytes(&entry.record));
-        let damaged = || StoreError::Failed(format!("log entry {g} is missing or malformed: run verify"));
+        let damaged = || StoreError::Failed(format!("log entry {order} is missing or malformed: run verify"));
         let record = record.ok_or_else(damaged)?;
         let write = record.writes.into_iter().find(|write| *write.name == *name).ok_or_else(damaged)?;
         if record.seq <= seq {
             return Ok(write.value);
         }
-        g = write.previous_g;
+        order = write.previous_order;
     }
     Ok(None)
 }

@@ -51,8 +51,8 @@ impl Store for Held {
         self.0.receipts(after, max)
     }
 
-    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
-        self.0.entry(g)
+    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
+        self.0.entry(order)
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
@@ -155,12 +155,12 @@ fn receipt(n: u8, outcome: Outcome) -> ReceiptRow {
     ReceiptRow { receipt, sender: did(9), to: did(1), digest: n.is_multiple_of(2).then_some([n; 16]) }
 }
 
-fn entry(g: u64, of: u8, seq: u64) -> LogEntry {
-    LogEntry { g, space: did(of), seq, record: vec![g as u8; 40].into(), signature: None }
+fn entry(order: u64, of: u8, seq: u64) -> LogEntry {
+    LogEntry { order, space: did(of), seq, record: vec![order as u8; 40].into(), signature: None }
 }
 
-fn cell(of: u8, name: &str, g: u64, content: Option<serde_json::Value>) -> CellRow {
-    CellRow { space: did(of), name: name.into(), g, seq: g, value: content.map(value) }
+fn cell(of: u8, name: &str, order: u64, content: Option<serde_json::Value>) -> CellRow {
+    CellRow { space: did(of), name: name.into(), order, seq: order, value: content.map(value) }
 }
 
 fn letter(position: u64, to: u8) -> DeadLetter {
@@ -191,8 +191,8 @@ fn picture(store: &impl Store) -> String {
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, g, position, spaces, cells, queued, dead } = store.load(Some(SECRET)).unwrap();
-    assert_eq!((secret, g, position), (SECRET, 0, 0));
+    let Image { secret, order, position, spaces, cells, queued, dead } = store.load(Some(SECRET)).unwrap();
+    assert_eq!((secret, order, position), (SECRET, 0, 0));
     assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
     assert_eq!(store.entry(1), Ok(None));
@@ -240,7 +240,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     let store = kind.open();
     assert_eq!(picture(&store), before);
     let image = store.load(None).unwrap();
-    assert_eq!((image.g, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
+    assert_eq!((image.order, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
     let notes = |n: u8| image.spaces.iter().find(|row| row.did == did(n)).unwrap().notes;
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
     assert_eq!(image.queued, batch.queued);
@@ -253,9 +253,9 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
 
 fn a_cell_has_its_last_value(kind: &impl Kind) {
     let store = with_spaces(kind);
-    for g in 1..=3 {
-        let cells = vec![cell(1, "n", g, Some(json!(g))), cell(2, "n", g, Some(json!([g])))];
-        store.commit(&Batch { log: vec![entry(g, 1, g)], cells, ..Batch::default() }).unwrap();
+    for order in 1..=3 {
+        let cells = vec![cell(1, "n", order, Some(json!(order))), cell(2, "n", order, Some(json!([order])))];
+        store.commit(&Batch { log: vec![entry(order, 1, order)], cells, ..Batch::default() }).unwrap();
     }
     let mut cells = store.load(Some(SECRET)).unwrap().cells;
     cells.sort_by_key(|row| row.space != did(1));
@@ -376,7 +376,7 @@ fn dead_letters_stay_until_they_are_buried(kind: &impl Kind) {
 }
 
 fn alternating(store: &impl Store, entries: u64) -> Vec<LogEntry> {
-    let log: Vec<_> = (1..=entries).map(|g| entry(g, 1 + (g % 2) as u8, g.div_ceil(2))).collect();
+    let log: Vec<_> = (1..=entries).map(|order| entry(order, 1 + (order % 2) as u8, order.div_ceil(2))).collect();
     for pair in log.chunks(2) {
         store.commit(&Batch { log: pair.to_vec(), ..Batch::default() }).unwrap();
     }
@@ -391,13 +391,13 @@ fn the_log_is_read_in_pages(kind: &impl Kind) {
         let page = store.log(None, after, 4).unwrap();
         assert!(page.len() <= 4);
         let Some(last) = page.last() else { break };
-        after = last.g;
+        after = last.order;
         found.extend(page);
     }
     assert_eq!(found, log);
     assert_eq!(store.log(None, 0, 0), Ok(vec![]));
     assert_eq!(store.log(None, 11, 4), Ok(vec![]));
-    assert_eq!(store.load(Some(SECRET)).unwrap().g, 11);
+    assert_eq!(store.load(Some(SECRET)).unwrap().order, 11);
 }
 
 /// I2
@@ -407,7 +407,7 @@ fn the_log_is_read_by_space(kind: &impl Kind) {
     for n in [1, 2] {
         let own: Vec<_> = log.iter().filter(|entry| entry.space == did(n)).cloned().collect();
         assert_eq!(store.log(Some(&did(n)), 0, 100).unwrap(), own);
-        assert_eq!(store.log(Some(&did(n)), own[1].g, 2).unwrap(), own[2..4]);
+        assert_eq!(store.log(Some(&did(n)), own[1].order, 2).unwrap(), own[2..4]);
     }
     assert_eq!(store.log(Some(&did(7)), 0, 100), Ok(vec![]), "a space that is not there");
 }
@@ -431,28 +431,31 @@ fn an_empty_batch_changes_nothing(kind: &impl Kind) {
 
 fn the_greatest_numbers_and_texts_come_back(kind: &impl Kind) {
     let store = with_spaces(kind);
-    let g = i64::MAX as u64;
+    let order = i64::MAX as u64;
     let name = "é".repeat(NAME_BYTES_MAX / 2);
     let large = value(json!("x".repeat(1 << 20)));
-    let row = CellRow { space: did(1), name: name.as_str().into(), g, seq: g, value: Some(large.clone()) };
+    let row = CellRow { space: did(1), name: name.as_str().into(), order, seq: order, value: Some(large.clone()) };
     let message = Some("\u{10ffff}".repeat(MESSAGE_BYTES_MAX / 4));
-    let long = Receipt { id: id(255), outcome: Outcome::Faulted, commit: Some(g), message };
+    let long = Receipt { id: id(255), outcome: Outcome::Faulted, commit: Some(order), message };
     let long = ReceiptRow { receipt: long, sender: did(9), to: did(1), digest: Some([255; 16]) };
     let batch = Batch {
         position: Some(u64::MAX >> 16),
-        log: vec![LogEntry { record: large.as_bytes().into(), ..entry(g, 1, g) }],
+        log: vec![LogEntry { record: large.as_bytes().into(), ..entry(order, 1, order) }],
         cells: vec![row.clone()],
         receipts: vec![long.clone()],
-        queued: vec![Queued { position: g, event: Event { payload: large, ..event(1, 1) } }],
+        queued: vec![Queued { position: order, event: Event { payload: large, ..event(1, 1) } }],
         ..Batch::default()
     };
     store.commit(&batch).unwrap();
     drop(store);
     let store = kind.open();
     let image = store.load(Some(SECRET)).unwrap();
-    assert_eq!((image.g, image.position, image.cells, image.queued), (g, u64::MAX >> 16, vec![row], batch.queued));
+    assert_eq!(
+        (image.order, image.position, image.cells, image.queued),
+        (order, u64::MAX >> 16, vec![row], batch.queued)
+    );
     assert_eq!(store.receipt(&id(255)).unwrap(), Some(long));
-    assert_eq!(store.log(None, g - 1, 1).unwrap(), batch.log);
+    assert_eq!(store.log(None, order - 1, 1).unwrap(), batch.log);
 }
 
 // -- the store on disk alone --

@@ -191,7 +191,7 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
     assert_eq!((asking.sends.len(), &*asking.sends[0].event.stream), (1, "refresh-token"));
     let written: Vec<&str> = refreshing.writes.iter().map(|write| &*write.name).collect();
     assert_eq!(written, ["grant", "token"]);
-    assert!(asking.g < refreshing.g && refreshing.g < going_on.g, "one after the other");
+    assert!(asking.order < refreshing.order && refreshing.order < going_on.order, "one after the other");
 
     // The receipt is status only, and an event from the consumer to itself.
     let back = &refreshing.sends[0];

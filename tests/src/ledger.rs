@@ -22,11 +22,11 @@ impl Ledger {
     /// When the store breaks a law.
     pub fn check(archive: &Archive) -> Ledger {
         let proof = archive.verify_store().unwrap();
-        let (mut ledger, mut g) = (Ledger::default(), 0);
+        let (mut ledger, mut order) = (Ledger::default(), 0);
         loop {
-            let records = archive.records(None, g, 1_000).unwrap();
+            let records = archive.records(None, order, 1_000).unwrap();
             let Some(last) = records.last() else { break };
-            g = last.g;
+            order = last.order;
             for record in records {
                 if let Some(taken) = record.taken {
                     ledger.waiting.remove(&taken.position);
@@ -41,7 +41,7 @@ impl Ledger {
         }
         let counts = (proof.sent, proof.settled, proof.waiting);
         let own = (ledger.sent.len() as u64, ledger.settled.len() as u64, ledger.waiting.len() as u64);
-        assert_eq!((counts, proof.commits()), (own, g), "the proof counts what the log holds");
+        assert_eq!((counts, proof.commits()), (own, order), "the proof counts what the log holds");
         ledger
     }
 

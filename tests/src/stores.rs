@@ -153,8 +153,8 @@ impl Store for GatedStore {
         self.memory.receipts(after, max)
     }
 
-    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
-        self.memory.entry(g)
+    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
+        self.memory.entry(order)
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {

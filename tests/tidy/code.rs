@@ -57,7 +57,8 @@ fn the_library_prints_nothing_and_reads_no_environment() {
 #[test]
 fn time_randomness_threads_and_tasks_are_named_only_in_env() {
     // One of the process that compiles has a runtime of its own: none.
-    let others = || host().filter(|file| !["host/src/env.rs", "host/src/helper.rs"].contains(&file.path.as_str()));
+    let others =
+        || host().filter(|file| !["host/src/env.rs", "host/src/guest/helper.rs"].contains(&file.path.as_str()));
     let mut found = uses(others(), &["SystemTime", "Instant", "getrandom", "spawn_blocking", "OsRng", "thread_rng"]);
     for file in others() {
         let code = file.code();
@@ -73,9 +74,9 @@ fn time_randomness_threads_and_tasks_are_named_only_in_env() {
 /// Processes are started in one place, with nothing of the host's.
 #[test]
 fn a_process_is_started_only_by_the_helper() {
-    let others = host().filter(|file| file.path != "host/src/helper.rs");
+    let others = host().filter(|file| file.path != "host/src/guest/helper.rs");
     none(uses(others, &["Command"]), "only helper.rs starts a process");
-    let helper = file("host/src/helper.rs").code();
+    let helper = file("host/src/guest/helper.rs").code();
     assert!(
         helper.contains(".env_clear()") && helper.contains(".kill_on_drop(true)"),
         "nothing is inherited, nothing stays"

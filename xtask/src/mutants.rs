@@ -15,7 +15,7 @@ const FILES: [&str; 9] = [
     "host/src/tx/committer/*.rs",
     "host/src/turn.rs",
     "host/src/scheduler.rs",
-    "host/src/queue.rs",
+    "host/src/run_queue.rs",
     "host/src/directory.rs",
     "host/src/charms.rs",
     "host/src/record.rs",

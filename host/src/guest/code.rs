@@ -16,16 +16,12 @@ use tokio::sync::Semaphore;
 use wasmtime::{Cache, CacheConfig, Engine, component::Component};
 
 use super::{
-    LoadError, Scratch,
+    Compiler, LoadError,
+    code_cache::Scratch,
     config::{compiling, running},
+    helper,
 };
-use crate::{
-    env::Env,
-    helper::{self, Compiler},
-    limits::Limits,
-    record::Hash,
-    text::clip,
-};
+use crate::{env::Env, limits::Limits, record::Hash, text::clip};
 
 /// How often a component is compiled before the host gives up to find it in the cache: others may tidy there.
 const ATTEMPTS: usize = 2;

@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{error::OpenError, limits::CODE_CACHE_BYTES_MAX, text::shown};
+use crate::{limits::CODE_CACHE_BYTES_MAX, text::shown};
 
 /// Where the engine's cache keeps its entries: a folder in here for each version of the engine.
 const ENTRIES: &str = "modules";
@@ -17,13 +17,21 @@ const SCRATCH: &str = "compiling-";
 /// Age after which such a folder is what a host that died has left, in seconds.
 const SCRATCH_S_MAX: i64 = 24 * 60 * 60;
 
+/// A folder that is not used: what is in there runs as the host.
+pub struct Unsafe {
+    /// The folder, or a file in it.
+    pub file: String,
+    /// What is wrong.
+    pub why: String,
+}
+
 /// Makes the folder when it is not there, and checks that it is its owner's alone and nobody else can have put anything
 /// there. An empty one that others can only look into is closed to them.
 ///
 /// # Errors
-/// `CodeCache`.
-pub fn open(folder: &Path) -> Result<(), OpenError> {
-    let failed = |file: &Path, why: String| OpenError::CodeCache { file: shown(file), why };
+/// [`Unsafe`].
+pub fn open(folder: &Path) -> Result<(), Unsafe> {
+    let failed = |file: &Path, why: String| Unsafe { file: shown(file), why };
     let io = |file: &Path| {
         let file = file.to_owned();
         move |error: io::Error| failed(&file, error.to_string())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 
 use super::{
-    Outcome,
+    Ended,
     budget::Account,
     calls::CallError,
     log::{Log, Speaker},
@@ -120,11 +120,11 @@ impl Ctx {
     }
 
     /// Returns what an attempt that has ended waits for: the answer to a request, or room.
-    pub fn waits(&self) -> Option<Outcome> {
+    pub fn waits(&self) -> Option<Ended> {
         let tx = self.tx.as_ref().filter(|tx| !tx.is_lost())?;
         match tx.room() {
-            Some(room) => Some(Outcome::Full(room.clone())),
-            None => self.outbound.as_ref()?.seen().map(|_| Outcome::Waits),
+            Some(room) => Some(Ended::Full(room.clone())),
+            None => self.outbound.as_ref()?.seen().map(|_| Ended::Waits),
         }
     }
 

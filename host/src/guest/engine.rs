@@ -8,7 +8,7 @@ use wasmtime::{
 };
 
 use super::{
-    End, Fault, Outcome,
+    Compiler, End, Ended, Fault,
     bindings::Charm,
     budget::{OnThread, arm, pay},
     code::Code,
@@ -20,7 +20,6 @@ use super::{
 use crate::{
     cost,
     env::{Env, breathe},
-    helper::Compiler,
     http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
     store::Queued,
@@ -128,28 +127,28 @@ impl Guests {
         let fuel = self.limits.fuel_max - store.get_fuel().unwrap_or_default();
         // Without fuel it asks for nothing more.
         if result.as_ref().is_err_and(|error| !error.is::<Trap>())
-            && let Some(outcome) = store.data().waits()
+            && let Some(ended) = store.data().waits()
         {
             let Ctx { log, outbound, .. } = store.into_data();
             let (outbound, told) = (outbound.unwrap_or_default(), log.wait());
-            return End { outcome, outbound, told, fuel };
+            return End { ended, outbound, told, fuel };
         }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
             Ok(_) => None,
         };
         let Ctx { tx, outbound, .. } = store.into_data();
-        let outcome = match (result, fault, tx) {
-            (_, _, Some(tx)) if tx.is_lost() => Outcome::Lost,
-            (Ok(Err(text)), ..) => Outcome::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
+        let ended = match (result, fault, tx) {
+            (_, _, Some(tx)) if tx.is_lost() => Ended::Lost,
+            (Ok(Err(text)), ..) => Ended::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
             (Ok(Ok(())), _, Some(tx)) => match misfit {
-                None => Outcome::Done(Box::new(tx)),
-                Some(why) => Outcome::Fault(Fault::new(why)),
+                None => Ended::Done(Box::new(tx)),
+                Some(why) => Ended::Fault(Fault::new(why)),
             },
-            (_, fault, _) => Outcome::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
+            (_, fault, _) => Ended::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
         };
         // A rerun after a conflict may tell something else: it tells all.
-        End { outcome, outbound: outbound.unwrap_or_default(), told: 0, fuel }
+        End { ended, outbound: outbound.unwrap_or_default(), told: 0, fuel }
     }
 
     /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.

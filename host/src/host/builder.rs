@@ -2,25 +2,23 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Host, fresh_key};
+use super::{Host, OpenError, fresh_key};
 use crate::{
     aging::Aging,
     charms::Charms,
     did::Did,
     directory::Directory,
     env::{Env, SystemEnv},
-    error::OpenError,
-    guest::{Guests, Threads, open_code_cache},
-    helper::Compiler,
+    guest::{Compiler, Guests, Threads, open_code_cache},
     http::{HttpClient, Transport},
     keyring::Keyring,
     limits::Limits,
-    queue::Ready,
+    run_queue::RunQueue,
     scheduler::Scheduler,
     store::{SpaceRow, Store},
     suspects::Suspects,
     turn::Stage,
-    tx::Committer,
+    tx::{Committer, Notice},
 };
 
 /// Names of the host's own spaces; no charm can have them.
@@ -119,15 +117,24 @@ impl HostBuilder {
         };
         // wasmtime's cache takes absolute folders only.
         let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));
-        cache.as_deref().map_or(Ok(()), open_code_cache)?;
+        if let Some(folder) = &cache {
+            let open = open_code_cache(folder);
+            open.map_err(|found| OpenError::CodeCache { file: found.file, why: found.why })?;
+        }
         let (suspects, marks) = Suspects::open(&*store, &image, env.clone())?;
         let threads = Threads::new(env.threads(), marks, suspects.clone(), env.clone());
         let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
             .map_err(OpenError::Engine)?;
-        let ready = Arc::new(Ready::default());
+        let ready = Arc::new(RunQueue::default());
         let paused = suspects.paused(&image);
+        let line = ready.clone();
+        let notify = Arc::new(move |notice| match notice {
+            Notice::Work(charm) => line.wake(charm),
+            Notice::Room => line.nudge(),
+            Notice::Stopped => line.close(),
+        });
         let committer =
-            Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), ready.clone(), image, host);
+            Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), notify, image, host);
         committer.hold(&suspects.held(), suspects.late());
         for (did, name) in [(host, HOST), (operator, OPERATOR)] {
             if let Err(why) = committer.register(did, name).await {

@@ -1,11 +1,11 @@
 //! Charms and events as an embedder gives them, and what is checked of them before anything else.
 
+use super::InstallError;
 use crate::{
     cell::check_name,
     descriptor::Descriptor,
     did::Did,
     directory::{Names, Rights},
-    error::InstallError,
     http::HttpGrant,
     text::clip,
     value::Value,

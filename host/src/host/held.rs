@@ -1,13 +1,12 @@
 //! What the operator decides about single events and components: let it run, or drop it.
 
-use super::{Host, send_error};
+use super::{Host, SendError, send_error};
 use crate::{
     did::Did,
-    error::{SendError, Unavailable},
     event::{Event, EventId},
     store::{StoreError, Work},
     suspects::{Suspects, work_of},
-    tx::Refused,
+    tx::{Refused, Unavailable},
 };
 
 impl Host {
@@ -64,6 +63,6 @@ impl Host {
             Refused::Gone => SendError::NoSuchEvent { id: *id },
             refused => send_error(refused, *charm),
         })?;
-        Ok(self.stage.committer.durable(accepted.g).await?)
+        Ok(self.stage.committer.durable(accepted.order).await?)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Host, NewEvent};
+use super::{Host, NewEvent, SendError};
 use crate::{
-    error::{ReadError, SendError, Unavailable},
+    archive::ReadError,
     meter::{Amount, Room, Sender},
     receipt::Receipt,
-    tx::Accepted,
+    tx::{Accepted, Unavailable},
 };
 
 impl Host {

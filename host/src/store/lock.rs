@@ -55,11 +55,11 @@ impl Lock {
         }
     }
 
-    /// Notes that commit `g` is durable. A note that fails is one that is behind.
-    pub fn mark(&self, g: u64) {
+    /// Notes that commit `order` is durable. A note that fails is one that is behind.
+    pub fn mark(&self, order: u64) {
         if let Some(file) = &self.file {
             // Twice, so that half of it is no mark. Always as long, so that it needs no space but the first time.
-            let _ = file.write_all_at(format!("{g:020} {g:020}\n").as_bytes(), 0);
+            let _ = file.write_all_at(format!("{order:020} {order:020}\n").as_bytes(), 0);
         }
     }
 }

@@ -42,7 +42,7 @@ impl Store for MemoryStore {
         tables.secret = tables.secret.or(fresh_secret);
         Ok(Image {
             secret: tables.secret.unwrap_or_default(),
-            g: tables.log.keys().next_back().copied().unwrap_or(0),
+            order: tables.log.keys().next_back().copied().unwrap_or(0),
             position: tables.position,
             spaces: tables.spaces.values().cloned().collect(),
             cells: tables.cells.values().cloned().collect(),
@@ -53,7 +53,7 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        tables.log.extend(batch.log.iter().map(|entry| (entry.g, entry.clone())));
+        tables.log.extend(batch.log.iter().map(|entry| (entry.order, entry.clone())));
         tables.spaces.extend(batch.spaces.iter().map(|row| (row.did, row.clone())));
         for (did, seq, head) in &batch.heads {
             if let Some(row) = tables.spaces.get_mut(did) {
@@ -89,8 +89,8 @@ impl Store for MemoryStore {
         Ok(tables.receipts.range((start, Bound::Unbounded)).take(max).map(|(_, row)| row.clone()).collect())
     }
 
-    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
-        Ok(self.tables().log.get(&g).cloned())
+    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
+        Ok(self.tables().log.get(&order).cloned())
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {

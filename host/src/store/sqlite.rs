@@ -110,7 +110,7 @@ impl SqliteStore {
         look(path, &name)?;
         let (first, second) = (reader(path).map_err(|error| failed(&name, error))?, reader(path));
         check_version(&first, &name)?;
-        lock::check_mark(path, mark, last_g(&first).map_err(|error| failed(&name, error))?)?;
+        lock::check_mark(path, mark, last_order(&first).map_err(|error| failed(&name, error))?)?;
         SqliteStore::new(
             name.clone(),
             Some(path),
@@ -188,7 +188,7 @@ fn look(path: &Path, name: &str) -> Result<u64, StoreError> {
         return Ok(0);
     }
     check_version(&connection, name)?;
-    last_g(&connection).map_err(error)
+    last_order(&connection).map_err(error)
 }
 
 /// Opens a file that nothing belongs to and nobody writes, for reading; leaves no file beside it.
@@ -265,8 +265,10 @@ fn check_version(connection: &Connection, path: &str) -> Result<(), StoreError> 
 }
 
 /// Returns the number of the last commit.
-fn last_g(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0)).map(|g| g as u64)
+fn last_order(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0))
+        .map(|order| order as u64)
 }
 
 fn damaged(path: &str, why: String) -> StoreError {
@@ -327,7 +329,7 @@ fn cell_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
     Ok(CellRow {
         space: did(row, 0)?,
         name: row.get::<_, String>(1)?.into(),
-        g: row.get::<_, i64>(2)? as u64,
+        order: row.get::<_, i64>(2)? as u64,
         seq: row.get::<_, i64>(3)? as u64,
         value: value.map_err(|_| bad(4))?,
     })
@@ -335,7 +337,7 @@ fn cell_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
 
 fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
     Ok(LogEntry {
-        g: row.get::<_, i64>(0)? as u64,
+        order: row.get::<_, i64>(0)? as u64,
         space: did(row, 1)?,
         seq: row.get::<_, i64>(2)? as u64,
         record: row.get::<_, Vec<u8>>(3)?.into(),
@@ -383,7 +385,7 @@ impl Store for SqliteStore {
             Ok(Image {
                 secret: secret.try_into().map_err(|_| bad(0))?,
                 position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
-                g: last_g(connection)?,
+                order: last_order(connection)?,
                 spaces: rows(
                     connection,
                     "SELECT did, name, seq, head, paused, chain, dropped FROM space ORDER BY cid",
@@ -421,7 +423,7 @@ impl Store for SqliteStore {
             // Nothing of the batch remains, so neither do the row numbers of its spaces.
             cids.retain(|did, _| !added.contains(did));
         } else if let (Some(last), Some(lock)) = (batch.log.last(), &*self.lock()) {
-            lock.mark(last.g);
+            lock.mark(last.order);
         }
         result
     }
@@ -447,9 +449,9 @@ impl Store for SqliteStore {
         self.scan(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
     }
 
-    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
+    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
         let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid) WHERE g = ?1";
-        self.read(|connection| connection.prepare_cached(sql)?.query_row([g as i64], log_entry).optional())
+        self.read(|connection| connection.prepare_cached(sql)?.query_row([order as i64], log_entry).optional())
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
@@ -477,7 +479,13 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
     let cid = |did: &Did| cids.get(did).copied().ok_or_else(|| bad(0));
     let mut log = transaction.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for entry in &batch.log {
-        log.execute(params![entry.g as i64, cid(&entry.space)?, entry.seq as i64, &entry.record[..], entry.signature])?;
+        log.execute(params![
+            entry.order as i64,
+            cid(&entry.space)?,
+            entry.seq as i64,
+            &entry.record[..],
+            entry.signature
+        ])?;
     }
     let mut head = transaction.prepare_cached("UPDATE space SET seq = ?2, head = ?3 WHERE cid = ?1")?;
     for (did, seq, hash) in &batch.heads {
@@ -491,7 +499,7 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
     let mut cell = transaction.prepare_cached("INSERT OR REPLACE INTO cell VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for row in &batch.cells {
         let value = row.value.as_ref().map(Value::as_bytes);
-        cell.execute(params![cid(&row.space)?, &row.name[..], row.g as i64, row.seq as i64, value])?;
+        cell.execute(params![cid(&row.space)?, &row.name[..], row.order as i64, row.seq as i64, value])?;
     }
     let mut queue = transaction.prepare_cached("INSERT INTO queue VALUES (?1, ?2)")?;
     for queued in &batch.queued {

@@ -23,19 +23,17 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Cause, Mint, Versions};
+use super::{Cause, Unavailable, Versions};
 use crate::{
-    archive::SpaceInfo,
     counters::Counters,
     did::Did,
     directory::Directory,
     env::Env,
-    error::Unavailable,
-    event::{Event, EventId, digest},
+    event::{Event, EventId, Mint, digest},
     keyring::Keyring,
     limits::Limits,
+    listing::SpaceInfo,
     meter::Meter,
-    queue::Ready,
     receipt::{Outcome, Receipt},
     record,
     store::{Image, Notes, Queued, SpaceRow, Store, StoreError},
@@ -67,7 +65,31 @@ pub struct Accepted {
     /// Its id.
     pub id: EventId,
     /// The commit that holds it.
-    pub g: u64,
+    pub order: u64,
+}
+
+/// What the committer tells whoever gives out turns. Never under its lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An event waits for that charm.
+    Work(Did),
+    /// What kept charms from beginning a turn may have changed.
+    Room,
+    /// Nothing is written any more.
+    Stopped,
+}
+
+/// Takes the notices of a committer.
+pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// What a charm begins.
+pub enum Begun {
+    /// The turn of this event.
+    Event(Arc<Queued>),
+    /// Nothing: no event waits, or none may begin.
+    Nothing,
+    /// Nothing yet: its events come after everybody else's (A6).
+    Late,
 }
 
 /// Orders commits and keeps what they change.
@@ -75,7 +97,7 @@ pub struct Committer {
     state: Mutex<State>,
     versions: Arc<Versions>,
     durable: watch::Receiver<group::Progress>,
-    ready: Arc<Ready>,
+    notify: Notify,
     env: Arc<dyn Env>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
@@ -91,14 +113,14 @@ impl Committer {
         keyring: Arc<dyn Keyring>,
         env: Arc<dyn Env>,
         limits: Arc<Limits>,
-        ready: Arc<Ready>,
+        notify: Notify,
         image: Image,
         host: Did,
     ) -> Arc<Committer> {
-        let Image { secret, g, position, spaces, cells, queued, dead } = image;
+        let Image { secret, order, position, spaces, cells, queued, dead } = image;
         let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
         let counters = Counters { found: queued.len() as u64, ..Counters::default() };
-        let mut state = State { g, position, counters, ..State::default() };
+        let mut state = State { order, position, counters, ..State::default() };
         let (_, durable) = watch::channel(true);
         for row in &spaces {
             state.spaces.insert(row.did, Space::new(row, durable.clone()));
@@ -118,13 +140,13 @@ impl Committer {
                 space.dead.push_back(position);
             }
         }
-        let (progress, durable) = watch::channel(group::Progress { g, ..Default::default() });
+        let (progress, durable) = watch::channel(group::Progress { order, ..Default::default() });
         let group = Group::new(store, keyring, env.clone(), limits.clone(), heads, progress);
         let committer = Arc::new(Committer {
             state: Mutex::new(state),
-            versions: Arc::new(Versions::load(g, cells, limits.old_versions_bytes_max)),
+            versions: Arc::new(Versions::load(order, cells, limits.old_versions_bytes_max)),
             durable,
-            ready,
+            notify,
             env: env.clone(),
             limits,
             mint: Arc::new(Mint::new(secret)),
@@ -258,7 +280,7 @@ impl Committer {
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
         let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();
         let seq = state.advance(&charm, usage);
-        self.versions.advance(state.g);
+        self.versions.advance(state.order);
         let buried = state.bury_oldest(&charm, queued.position, &self.limits);
         let taken = Some((queued, receipt));
         let commit = Commit { charm, seq, now, at, taken, writes: Vec::new(), sends: Vec::new(), buried };
@@ -275,7 +297,8 @@ impl Committer {
     pub async fn accept(&self, event: Event, supplied: Option<&str>) -> Result<Accepted, Refused> {
         let id = supplied.map(|supplied| self.mint.supplied(&event.sender, supplied));
         let digest = id.map(|_| digest(&event));
-        let same = |id, g, found| if found == digest { Ok(Accepted { id, g }) } else { Err(Refused::Reused(id)) };
+        let same =
+            |id, order, found| if found == digest { Ok(Accepted { id, order }) } else { Err(Refused::Reused(id)) };
         loop {
             // Before the lock: the disk may be slow. Under it, `settled` tells whether the answer may be old.
             let settled = self.state().settled;
@@ -291,7 +314,7 @@ impl Committer {
             }
             if let Some(id) = id {
                 if let Some(open) = state.open.get(&id) {
-                    return same(id, state.g, open.digest);
+                    return same(id, state.order, open.digest);
                 }
                 if state.may_be_settled_since(settled, &id) {
                     continue;
@@ -306,7 +329,7 @@ impl Committer {
                 state.open.insert(id, Open { digest, waiting: Vec::new() });
             }
             let after = self.commit_outside(&mut state, now, vec![Draft { event, refused: None }], Vec::new());
-            let accepted = Accepted { id, g: state.g };
+            let accepted = Accepted { id, order: state.order };
             drop(state);
             self.tell(after);
             return Ok(accepted);
@@ -332,7 +355,7 @@ impl Committer {
         let sends =
             resend.map(|event| Draft { event: Event { id, on_commit: None, supplied: false, ..event }, refused: None });
         let after = self.commit_outside(&mut state, now, sends.into_iter().collect(), vec![position]);
-        let accepted = Accepted { id, g: state.g };
+        let accepted = Accepted { id, order: state.order };
         drop(state);
         self.tell(after);
         Ok(accepted)
@@ -346,7 +369,7 @@ impl Committer {
         buried: Vec<u64>,
     ) -> After {
         let seq = state.advance(&self.host, Default::default());
-        self.versions.advance(state.g);
+        self.versions.advance(state.order);
         let writes = Vec::new();
         self.publish(state, Commit { charm: self.host, seq, now, at, taken: None, writes, sends, buried })
     }
@@ -386,12 +409,12 @@ impl Committer {
     /// # Errors
     /// When it cannot be made durable.
     pub async fn close(&self) -> Result<(), Unavailable> {
-        let g = {
+        let order = {
             let mut state = self.state();
             state.closed = true;
-            state.g
+            state.order
         };
-        let flushed = self.durable(g).await;
+        let flushed = self.durable(order).await;
         self.group.finish();
         flushed
     }

@@ -50,7 +50,7 @@ pub enum Last {
 impl Checked {
     /// Returns the state of a check that has not begun: the snapshot itself holds.
     pub fn begin(snapshot: &Snapshot) -> Checked {
-        Checked { at: snapshot.g(), left: RECHECK_BYTES_MAX }
+        Checked { at: snapshot.order(), left: RECHECK_BYTES_MAX }
     }
 }
 

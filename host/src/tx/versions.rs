@@ -28,7 +28,7 @@ const OLD_VERSION_COST: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Version {
     /// The commit that wrote it, in the order of the host.
-    pub g: u64,
+    pub order: u64,
     /// The same commit's number in its space: the revision.
     pub seq: u64,
     /// None when it was removed.
@@ -88,18 +88,18 @@ impl Inner {
         self.spaces.get(owner).and_then(|cells| cells.get(name)).map_or(&[], Vec::as_slice)
     }
 
-    /// Closes one snapshot of commit `g`.
-    fn close(&mut self, g: u64, released: &mut Released) {
-        let Some(open) = self.open.get_mut(&g) else { return };
+    /// Closes one snapshot of commit `order`.
+    fn close(&mut self, order: u64, released: &mut Released) {
+        let Some(open) = self.open.get_mut(&order) else { return };
         open.count -= 1;
         if open.count == 0 {
-            self.lose(g, released);
+            self.lose(order, released);
         }
     }
 
-    /// Ends all snapshots of commit `g`.
-    fn lose(&mut self, g: u64, released: &mut Released) -> usize {
-        let Some(open) = self.open.remove(&g) else { return 0 };
+    /// Ends all snapshots of commit `order`.
+    fn lose(&mut self, order: u64, released: &mut Released) -> usize {
+        let Some(open) = self.open.remove(&order) else { return 0 };
         open.lost.store(true, Ordering::Relaxed);
         released.0.extend(open.old);
         open.old_bytes
@@ -109,8 +109,8 @@ impl Inner {
     fn release(&mut self, cell: CellId, from: u64) -> Option<Version> {
         let Inner { spaces, open, old_bytes, .. } = self;
         let versions = spaces.get_mut(&cell.owner)?.get_mut(&cell.name)?;
-        let index = versions.iter().position(|version| version.g == from)?;
-        let end = versions.get(index + 1)?.g;
+        let index = versions.iter().position(|version| version.order == from)?;
+        let end = versions.get(index + 1)?.order;
         let cost = versions[index].cost();
         if let Some((_, open)) = open.range_mut(from..end).next_back() {
             open.old.push((cell, from));
@@ -121,26 +121,26 @@ impl Inner {
         Some(versions.remove(index))
     }
 
-    fn remember(&mut self, g: u64, owner: &Did, names: Vec<Arc<str>>) {
+    fn remember(&mut self, order: u64, owner: &Did, names: Vec<Arc<str>>) {
         self.recent_rows += names.len();
-        self.recent.push_back((g, *owner, names));
+        self.recent.push_back((order, *owner, names));
         while self.recent_rows > RECENT_ROWS_MAX
-            && let Some((g, _, names)) = self.recent.pop_front()
+            && let Some((order, _, names)) = self.recent.pop_front()
         {
             self.recent_rows -= names.len();
-            self.recent_from = g;
+            self.recent_from = order;
         }
     }
 }
 
 impl Versions {
     /// Returns the state that a store holds.
-    pub fn load(g: u64, rows: Vec<CellRow>, old_bytes_max: usize) -> Versions {
-        let mut inner = Inner { last: g, recent_from: g, ..Inner::default() };
-        for CellRow { space, name, g, seq, value } in rows {
-            inner.spaces.entry(space).or_default().insert(name, vec![Version { g, seq, value }]);
+    pub fn load(order: u64, rows: Vec<CellRow>, old_bytes_max: usize) -> Versions {
+        let mut inner = Inner { last: order, recent_from: order, ..Inner::default() };
+        for CellRow { space, name, order, seq, value } in rows {
+            inner.spaces.entry(space).or_default().insert(name, vec![Version { order, seq, value }]);
         }
-        Versions { inner: RwLock::new(inner), last: AtomicU64::new(g), old_bytes_max }
+        Versions { inner: RwLock::new(inner), last: AtomicU64::new(order), old_bytes_max }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
@@ -154,10 +154,10 @@ impl Versions {
     /// Opens a snapshot of everything committed so far.
     pub fn snapshot(self: &Arc<Versions>) -> Snapshot {
         let mut inner = self.write();
-        let g = inner.last;
-        let open = inner.open.entry(g).or_default();
+        let order = inner.last;
+        let open = inner.open.entry(order).or_default();
         open.count += 1;
-        Snapshot { versions: self.clone(), g, lost: open.lost.clone(), closed: false }
+        Snapshot { versions: self.clone(), order, lost: open.lost.clone(), closed: false }
     }
 
     /// Returns the last commit.
@@ -173,7 +173,7 @@ impl Versions {
     /// Returns the newest version of a cell if a commit after `since` wrote it.
     pub fn changed(&self, cell: &CellId, since: u64) -> Option<Version> {
         let inner = self.read();
-        inner.find(&cell.owner, &cell.name).last().filter(|version| version.g > since).cloned()
+        inner.find(&cell.owner, &cell.name).last().filter(|version| version.order > since).cloned()
     }
 
     /// Returns the cells that commits after `since` wrote; none when those are more than `max` or not remembered.
@@ -186,7 +186,7 @@ impl Versions {
             return None;
         }
         let mut cells = Vec::new();
-        for (_, owner, names) in inner.recent.iter().rev().take_while(|(g, ..)| *g > since) {
+        for (_, owner, names) in inner.recent.iter().rev().take_while(|(order, ..)| *order > since) {
             if cells.len() + names.len() > max {
                 return None;
             }
@@ -209,17 +209,17 @@ impl Versions {
     }
 
     /// Notes a commit without writes: a snapshot opened from now on depends on it too (T8).
-    pub fn advance(&self, g: u64) {
-        self.write().last = g;
-        self.last.store(g, Ordering::Release);
+    pub fn advance(&self, order: u64) {
+        self.write().last = order;
+        self.last.store(order, Ordering::Release);
     }
 
     /// Publishes one commit: all of its writes at once, and closes the snapshot that its transaction read from.
-    /// `g` is larger than any before.
+    /// `order` is larger than any before.
     pub fn apply(
         &self,
         owner: &Did,
-        g: u64,
+        order: u64,
         seq: u64,
         writes: Vec<(Arc<str>, Option<Value>)>,
         from: Snapshot,
@@ -228,8 +228,8 @@ impl Versions {
         let mut gone = Vec::new();
         let mut inner = self.write();
         from.closed_by(&mut inner, &mut released);
-        inner.last = g;
-        self.last.store(g, Ordering::Release);
+        inner.last = order;
+        self.last.store(order, Ordering::Release);
         let Inner { spaces, open, old_bytes, .. } = &mut *inner;
         let mut newest = open.last_entry();
         let cells = spaces.entry(*owner).or_default();
@@ -239,18 +239,18 @@ impl Versions {
             let versions: &mut Vec<Version> = cells.entry(name.clone()).or_default();
             if let Some(previous) = versions.last() {
                 match &mut newest {
-                    Some(newest) if *newest.key() >= previous.g => {
+                    Some(newest) if *newest.key() >= previous.order => {
                         let (cost, open) = (previous.cost(), newest.get_mut());
-                        open.old.push((CellId { owner: *owner, name }, previous.g));
+                        open.old.push((CellId { owner: *owner, name }, previous.order));
                         open.old_bytes += cost;
                         *old_bytes += cost;
                     }
                     _ => gone.extend(versions.pop()),
                 }
             }
-            versions.push(Version { g, seq, value });
+            versions.push(Version { order, seq, value });
         }
-        inner.remember(g, owner, names);
+        inner.remember(order, owner, names);
         let mut kept = inner.old_bytes;
         while kept > self.old_bytes_max
             && let Some(oldest) = inner.open.keys().next().copied()
@@ -276,15 +276,15 @@ impl Versions {
 /// A consistent view of all cells at one commit (T3).
 pub struct Snapshot {
     versions: Arc<Versions>,
-    g: u64,
+    order: u64,
     lost: Arc<AtomicBool>,
     closed: bool,
 }
 
 impl Snapshot {
     /// Returns the commit that it shows.
-    pub fn g(&self) -> u64 {
-        self.g
+    pub fn order(&self) -> u64 {
+        self.order
     }
 
     /// Returns whether it was given back to bound the memory that old versions take: what it shows means nothing then.
@@ -303,13 +303,13 @@ impl Snapshot {
         if self.is_lost() {
             return None;
         }
-        inner.find(&cell.owner, &cell.name).iter().rev().find(|version| version.g <= self.g).cloned()
+        inner.find(&cell.owner, &cell.name).iter().rev().find(|version| version.order <= self.order).cloned()
     }
 
     fn closed_by(mut self, inner: &mut Inner, released: &mut Released) {
         self.closed = true;
         if !self.is_lost() {
-            inner.close(self.g, released);
+            inner.close(self.order, released);
         }
     }
 }
@@ -323,7 +323,7 @@ impl Drop for Snapshot {
         {
             let mut inner = self.versions.write();
             if !self.is_lost() {
-                inner.close(self.g, &mut released);
+                inner.close(self.order, &mut released);
             }
         }
         self.versions.release(released);
@@ -344,12 +344,12 @@ mod tests {
     /// Versions that are written by hand: each commit is the next number.
     struct Cells {
         versions: Arc<Versions>,
-        g: u64,
+        order: u64,
     }
 
     impl Cells {
         fn new(old_bytes_max: usize) -> Cells {
-            Cells { versions: Arc::new(Versions::load(0, Vec::new(), old_bytes_max)), g: 0 }
+            Cells { versions: Arc::new(Versions::load(0, Vec::new(), old_bytes_max)), order: 0 }
         }
 
         fn write(&mut self, names: &[&str]) {
@@ -357,10 +357,10 @@ mod tests {
         }
 
         fn write_from(&mut self, names: &[&str], from: Snapshot) {
-            self.g += 1;
+            self.order += 1;
             let value = Value::encode(&"x".repeat(KIB)).expect("a text");
             let writes = names.iter().map(|name| (Arc::from(*name), Some(value.clone()))).collect();
-            let released = self.versions.apply(&cell("").owner, self.g, self.g, writes, from);
+            let released = self.versions.apply(&cell("").owner, self.order, self.order, writes, from);
             self.versions.release(released);
         }
 
@@ -374,7 +374,7 @@ mod tests {
     }
 
     fn seen(snapshot: &Snapshot, name: &str) -> Option<u64> {
-        snapshot.read(&cell(name)).map(|version| version.g)
+        snapshot.read(&cell(name)).map(|version| version.order)
     }
 
     #[test]
@@ -455,7 +455,7 @@ mod tests {
                 _ => {
                     let written = &names[next(4) as usize..];
                     cells.write(written);
-                    latest.extend(written.iter().map(|name| (*name, cells.g)));
+                    latest.extend(written.iter().map(|name| (*name, cells.order)));
                 }
             }
             for (snapshot, then) in &open {

@@ -28,7 +28,7 @@ impl Chain {
         if record.space != *space || entry.space != *space {
             return Err(broken(Law::Signer, "made for another DID"));
         }
-        if record.seq != proof.commits + 1 || record.seq != entry.seq || record.g != entry.g {
+        if record.seq != proof.commits + 1 || record.seq != entry.seq || record.order != entry.order {
             return Err(broken(Law::Chain, "number out of sequence"));
         }
         if record.previous != proof.head {

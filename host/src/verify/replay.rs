@@ -12,12 +12,11 @@ use sha2::{Digest, Sha256};
 use super::{Law, effect_of_failure};
 use crate::{
     did::Did,
-    event::{Event, EventId, OnCommit, digest},
+    event::{Event, EventId, Mint, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
     record::{Record, Sent, Taken, Write},
     store::{DeadLetter, ReceiptRow},
-    tx::Mint,
     value::Value,
 };
 
@@ -52,7 +51,7 @@ pub(super) fn fingerprint<T: serde::Serialize>(row: &T) -> Fingerprint {
 /// A cell as the log leaves it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cell {
-    pub g: u64,
+    pub order: u64,
     pub seq: u64,
     pub value: Option<Value>,
 }
@@ -60,14 +59,14 @@ pub(super) struct Cell {
 /// An event that went out.
 pub(super) struct Known {
     /// The commit that sent it, or the one that settled it.
-    pub g: u64,
+    pub order: u64,
     /// Its receipt, once it is settled.
     pub receipt: Option<Fingerprint>,
 }
 
 /// A failed event that is kept.
 pub(super) struct Letter {
-    pub g: u64,
+    pub order: u64,
     pub to: Did,
     pub fingerprint: Fingerprint,
     /// The event as it would be sent again.
@@ -123,12 +122,12 @@ impl Replay {
             None => self.outside(&record),
             Some(taken) => self.turn(&record, taken),
         }?;
-        self.write(record.space, record.g, record.seq, record.writes)
+        self.write(record.space, record.order, record.seq, record.writes)
     }
 
     /// A commit of the host's own: it accepts an event, drops a dead letter, or sends one again.
     fn outside(&mut self, record: &Record) -> Verdict {
-        let Record { sends, buried, g, .. } = record;
+        let Record { sends, buried, order, .. } = record;
         must(self.host == Some(record.space), Law::Cause, "a commit that answers no event")?;
         must(record.writes.is_empty(), Law::Cause, "the host's own space is written")?;
         let one = sends.len() <= 1 && buried.len() <= 1 && sends.len() + buried.len() > 0;
@@ -152,7 +151,7 @@ impl Replay {
         }
         let made = event.supplied || event.id == self.mint.outside(self.position + 1);
         must(made, Law::Cause, "an event id that is not of this store's making")?;
-        self.queue(sent, *g)
+        self.queue(sent, *order)
     }
 
     /// A commit of a charm: it answers one event.
@@ -196,7 +195,7 @@ impl Replay {
                 receipt: receipt.clone(),
             };
             let letter = Letter {
-                g: record.g,
+                order: record.order,
                 to: event.to,
                 fingerprint: fingerprint(&letter),
                 again: fingerprint(&again(&event)),
@@ -209,7 +208,7 @@ impl Replay {
             must(letter.to == record.space, Law::Cause, "a dead letter of another charm goes")?;
         }
         self.sends(record, taken, &event)?;
-        self.settle(&event, receipt, record.g)
+        self.settle(&event, receipt, record.order)
     }
 
     /// What goes out with a charm's commit: its events, then the receipts that were asked for.
@@ -222,12 +221,12 @@ impl Replay {
             must(*sender == record.space, Law::Cause, "an event goes out in the name of another")?;
             let made = *id == self.mint.send(taken.position, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
-            self.queue(sent, record.g)?;
+            self.queue(sent, record.order)?;
             if let Some(outcome) = sent.refused {
                 let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
                 must(known && *payload == Value::null(), Law::Once, "an event is refused as none can be")?;
                 let receipt = receipt::refused(*id, outcome);
-                self.settle(&sent.event, &receipt, record.g)?;
+                self.settle(&sent.event, &receipt, record.order)?;
                 due.extend(on_commit.clone().map(|on_commit| Due { sender: *sender, on_commit, receipt }));
             }
         }
@@ -237,7 +236,7 @@ impl Replay {
             let due = due.pop_front().filter(|due| sent.event.receipt_of == Some(due.receipt.id));
             let Some(due) = due else { return wrong(Law::Receipt, "a receipt goes out that nobody asked for") };
             self.receipt(sent, &due)?;
-            self.queue(sent, record.g)?;
+            self.queue(sent, record.order)?;
         }
         must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")
     }
@@ -254,17 +253,17 @@ impl Replay {
     }
 
     /// Gives an event its place in the queue, or none when it is refused.
-    fn queue(&mut self, sent: &Sent, g: u64) -> Verdict {
+    fn queue(&mut self, sent: &Sent, order: u64) -> Verdict {
         let Sent { event, position, refused, .. } = sent;
         must(!self.events.contains_key(&event.id), Law::Once, "an event id goes out a second time")?;
-        self.events.insert(event.id, Known { g, receipt: None });
+        self.events.insert(event.id, Known { order, receipt: None });
         match (position, refused) {
             (Some(position), None) => {
                 must(*position == self.position + 1, Law::Order, "positions are not in the order of sends")?;
                 self.position = *position;
                 let charm = self.spaces.contains(&event.to) && self.host != Some(event.to);
                 must(charm, Law::Cause, "an event waits for a charm that is not there")?;
-                self.waiting.insert(*position, (g, event.clone()));
+                self.waiting.insert(*position, (order, event.clone()));
                 Ok(())
             }
             (None, Some(_)) => Ok(()),
@@ -272,10 +271,10 @@ impl Replay {
         }
     }
 
-    fn settle(&mut self, event: &Event, receipt: &Receipt, g: u64) -> Verdict {
+    fn settle(&mut self, event: &Event, receipt: &Receipt, order: u64) -> Verdict {
         let digest = event.supplied.then(|| digest(event));
         let row = ReceiptRow { receipt: receipt.clone(), sender: event.sender, to: event.to, digest };
-        let known = self.events.insert(event.id, Known { g, receipt: Some(fingerprint(&row)) });
+        let known = self.events.insert(event.id, Known { order, receipt: Some(fingerprint(&row)) });
         must(known.is_some_and(|known| known.receipt.is_none()), Law::Once, "an event is settled a second time")?;
         self.settled += 1;
         Ok(())
@@ -285,16 +284,16 @@ impl Replay {
         self.dead.remove(&position).ok_or(Wrong { law: Law::Cause, why: "a dead letter goes that is not there" })
     }
 
-    fn write(&mut self, space: Did, g: u64, seq: u64, writes: Vec<Write>) -> Verdict {
+    fn write(&mut self, space: Did, order: u64, seq: u64, writes: Vec<Write>) -> Verdict {
         must(writes.is_sorted_by(|a, b| a.name < b.name), Law::State, "a cell is written twice")?;
         let cells = self.cells.entry(space).or_default();
-        for Write { name, previous_g, value } in writes {
+        for Write { name, previous_order, value } in writes {
             let before = cells.get(&name);
-            let linked = before.map_or(0, |cell| cell.g) == previous_g;
+            let linked = before.map_or(0, |cell| cell.order) == previous_order;
             must(linked, Law::State, "a write does not name the one before it")?;
             let changes = before.and_then(|cell| cell.value.as_ref()) != value.as_ref();
             must(changes, Law::State, "a write changes nothing")?;
-            cells.insert(name, Cell { g, seq, value });
+            cells.insert(name, Cell { order, seq, value });
         }
         Ok(())
     }

@@ -22,12 +22,12 @@ struct Later {
 }
 
 impl Later {
-    fn read(store: &dyn Store, mut g: u64) -> Result<Later, VerifyError> {
+    fn read(store: &dyn Store, mut order: u64) -> Result<Later, VerifyError> {
         let mut later = Later { settled: HashSet::new(), buried: HashSet::new() };
         loop {
-            let page = store.log(None, g, PAGE)?;
+            let page = store.log(None, order, PAGE)?;
             let Some(last) = page.last() else { return Ok(later) };
-            g = last.g;
+            order = last.order;
             for entry in &page {
                 let Some(record) = Record::from_bytes(&entry.record) else {
                     return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "record is malformed"));
@@ -41,15 +41,15 @@ impl Later {
     }
 }
 
-/// Compares a store with its log, read up to host commit `g`.
+/// Compares a store with its log, read up to host commit `order`.
 pub(super) fn compare(
     store: &dyn Store,
     image: &Image,
     chains: BTreeMap<Did, Chain>,
     mut replay: Replay,
-    g: u64,
+    order: u64,
 ) -> Result<VerifiedStore, VerifyError> {
-    heads(image, &chains, &replay, g)?;
+    heads(image, &chains, &replay, order)?;
     cells(
         image.cells.iter(),
         |space, name| replay.cells.get_mut(space).and_then(|cells| cells.remove(name)),
@@ -67,7 +67,7 @@ pub(super) fn compare(
     let settled = replay.settled;
     let new = receipts(store, &mut replay)?;
     if !gone.is_empty() || !new.is_empty() {
-        let later = Later::read(store, g)?;
+        let later = Later::read(store, order)?;
         if let Some((position, letter)) = gone.iter().find(|(position, _)| !later.buried.contains(position)) {
             let why = format!("dead letter at position {position} is missing");
             return Err(at(store, letter, Law::State, why));
@@ -81,7 +81,7 @@ pub(super) fn compare(
     Ok(VerifiedStore { spaces, sent, settled, waiting, dead })
 }
 
-fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, g: u64) -> Result<(), VerifyError> {
+fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u64) -> Result<(), VerifyError> {
     let mut names = HashSet::new();
     for row in &image.spaces {
         if let Some(chain) = chains.get(&row.did) {
@@ -96,7 +96,7 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, g: u64) 
         if names.len() != chains.len() {
             return broken(Law::State, "a space stands twice");
         }
-        if image.g != g {
+        if image.order != order {
             return broken(Law::Chain, "the log ends before the host's last commit");
         }
         if image.position != replay.position {
@@ -112,9 +112,9 @@ pub(super) fn cells<'a>(
     mut take: impl FnMut(&Did, &str) -> Option<Cell>,
     last: impl Fn(&Did) -> u64,
 ) -> Result<(), VerifyError> {
-    for CellRow { space, name, g, seq, value } in live {
+    for CellRow { space, name, order, seq, value } in live {
         match take(space, name) {
-            Some(made) if (made.g, made.seq, &made.value) == (*g, *seq, value) => {}
+            Some(made) if (made.order, made.seq, &made.value) == (*order, *seq, value) => {}
             Some(made) => return Err(cell(space, name, made.seq)),
             None => return Err(cell(space, name, last(space))),
         }
@@ -128,11 +128,11 @@ pub(super) fn cell(space: &Did, name: &str, seq: u64) -> VerifyError {
     VerifyError::broken(Law::State, space, seq, why)
 }
 
-/// The error for what host commit `g` made.
-fn at(store: &dyn Store, g: &u64, law: Law, why: String) -> VerifyError {
-    match store.entry(*g) {
+/// The error for what host commit `order` made.
+fn at(store: &dyn Store, order: &u64, law: Law, why: String) -> VerifyError {
+    match store.entry(*order) {
         Ok(Some(entry)) => VerifyError::broken(law, &entry.space, entry.seq, why),
-        Ok(None) => crate::store::StoreError::Failed(format!("log entry {g} is missing")).into(),
+        Ok(None) => crate::store::StoreError::Failed(format!("log entry {order} is missing")).into(),
         Err(error) => error.into(),
     }
 }
@@ -140,17 +140,17 @@ fn at(store: &dyn Store, g: &u64, law: Law, why: String) -> VerifyError {
 fn queue(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<(), VerifyError> {
     for queued in &image.queued {
         let (position, to) = (queued.position, &queued.event.to);
-        let Some((g, event)) = replay.waiting.remove(&position) else {
+        let Some((order, event)) = replay.waiting.remove(&position) else {
             let why = format!("event at position {position} waits, but not by the log");
             return Err(VerifyError::broken(Law::State, to, last_commit(image, to), why));
         };
         if event != queued.event {
-            return Err(at(store, &g, Law::State, format!("event at position {position} differs from the log")));
+            return Err(at(store, &order, Law::State, format!("event at position {position} differs from the log")));
         }
     }
     match replay.waiting.pop_first() {
-        Some((position, (g, _))) => {
-            Err(at(store, &g, Law::State, format!("event at position {position} does not wait any more")))
+        Some((position, (order, _))) => {
+            Err(at(store, &order, Law::State, format!("event at position {position} does not wait any more")))
         }
         None => Ok(()),
     }
@@ -168,14 +168,14 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
             Some(found) if fingerprint(&found) == letter.fingerprint => {}
             Some(_) => {
                 let why = format!("dead letter at position {position} differs from the log");
-                return Err(at(store, &letter.g, Law::State, why));
+                return Err(at(store, &letter.order, Law::State, why));
             }
-            None => gone.push((*position, letter.g)),
+            None => gone.push((*position, letter.order)),
         }
     }
     match replay.dead.pop_first() {
         Some((position, letter)) => {
-            Err(at(store, &letter.g, Law::State, format!("dead letter at position {position} is missing")))
+            Err(at(store, &letter.order, Law::State, format!("dead letter at position {position} is missing")))
         }
         None => Ok(gone),
     }
@@ -196,16 +196,18 @@ fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, V
                 return Err(VerifyError::broken(Law::State, &row.to, row.receipt.commit.unwrap_or(0), why));
             }
             after = Some(id);
-            match replay.events.get(&id).and_then(|known| Some((known.g, known.receipt?))) {
+            match replay.events.get(&id).and_then(|known| Some((known.order, known.receipt?))) {
                 Some((_, receipt)) if receipt == fingerprint(&row) => drop(replay.events.remove(&id)),
-                Some((g, _)) => return Err(at(store, &g, Law::State, format!("receipt {id} differs from the log"))),
+                Some((order, _)) => {
+                    return Err(at(store, &order, Law::State, format!("receipt {id} differs from the log")));
+                }
                 None => new.push(row),
             }
         }
     }
     let missing = replay.events.iter().find(|(_, known)| known.receipt.is_some());
     match missing {
-        Some((id, known)) => Err(at(store, &known.g, Law::Once, format!("receipt {id} is missing"))),
+        Some((id, known)) => Err(at(store, &known.order, Law::Once, format!("receipt {id} is missing"))),
         None => Ok(new),
     }
 }

@@ -53,15 +53,15 @@ pub const TAMPERINGS: [(&str, Tamper); 22] = [
     }),
     ("a bit of the last signature", |db, a, _| {
         let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g DESC LIMIT 1";
-        let (g, signature) =
+        let (order, signature) =
             db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
-        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![g, flip(&signature, 40)]).unwrap();
+        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![order, flip(&signature, 40)]).unwrap();
     }),
     ("a bit of the first signature", |db, a, _| {
         let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g LIMIT 1";
-        let (g, signature) =
+        let (order, signature) =
             db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
-        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![g, flip(&signature, 0)]).unwrap();
+        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![order, flip(&signature, 0)]).unwrap();
     }),
     ("the last signature taken away", |db, a, _| {
         let sql = "UPDATE log SET signature = NULL WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";

@@ -307,11 +307,11 @@ async fn finish(trial: &Trial, host: &Host, spaces: &[Did]) {
 /// Takes from the log what every committed transaction read, and compares the order of commits with the record.
 fn examine(trial: &Trial, memory: MemoryStore) -> (Figures, Result<(), String>) {
     let archive = Archive::open(memory).unwrap();
-    let (mut g, mut order) = (0, Vec::new());
+    let (mut last_read, mut order) = (0, Vec::new());
     loop {
-        let records = archive.records(None, g, 1_000).unwrap();
+        let records = archive.records(None, last_read, 1_000).unwrap();
         let Some(last) = records.last() else { break };
-        g = last.g;
+        last_read = last.order;
         for write in records.iter().flat_map(|record| &record.writes).filter(|write| &*write.name == "out") {
             let (number, seen) = told(write.value.as_ref().unwrap());
             trial.history.saw(number, seen);

@@ -87,12 +87,12 @@ impl Store for Rows {
         Ok(rows.take(max).cloned().collect())
     }
 
-    fn entry(&self, g: u64) -> Result<Option<LogEntry>, StoreError> {
-        Ok(self.log.iter().find(|entry| entry.g == g).cloned())
+    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
+        Ok(self.log.iter().find(|entry| entry.order == order).cloned())
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
-        let of = |entry: &&LogEntry| entry.g > after && space.is_none_or(|space| *space == entry.space);
+        let of = |entry: &&LogEntry| entry.order > after && space.is_none_or(|space| *space == entry.space);
         Ok(self.log.iter().filter(of).take(max).cloned().collect())
     }
 
@@ -130,8 +130,8 @@ impl Forged {
     pub fn append(&mut self, record: Record) -> &mut Record {
         let of_space = self.log.iter().filter(|line| line.space == record.space);
         let seq = of_space.map(|line| line.record.seq).max().unwrap_or(0) + 1;
-        let (space, g) = (record.space, self.log.len() as u64 + 1);
-        self.log.push(Line { space, record: Record { seq, g, ..record }, signed: true });
+        let (space, order) = (record.space, self.log.len() as u64 + 1);
+        self.log.push(Line { space, record: Record { seq, order, ..record }, signed: true });
         &mut self.log.last_mut().unwrap().record
     }
 
@@ -146,7 +146,10 @@ impl Forged {
         for record in self.log.iter().filter(|line| line.space == did).map(|line| &line.record) {
             for write in &record.writes {
                 let (name, value) = (write.name.clone(), write.value.clone());
-                cells.insert(write.name.to_string(), CellRow { space: did, name, g: record.g, seq: record.seq, value });
+                cells.insert(
+                    write.name.to_string(),
+                    CellRow { space: did, name, order: record.order, seq: record.seq, value },
+                );
             }
         }
         self.rows.image.cells.retain(|cell| cell.space != did);
@@ -166,12 +169,12 @@ impl Forged {
             heads.insert(space, (record.seq, head));
             let sign = || keyring.sign(&space, &head_message(&space, record.seq, &head)).unwrap();
             let signature = signed.then(sign);
-            rows.log.push(LogEntry { g: record.g, space, seq: record.seq, record: bytes.into(), signature });
+            rows.log.push(LogEntry { order: record.order, space, seq: record.seq, record: bytes.into(), signature });
         }
         for row in &mut rows.image.spaces {
             (row.seq, row.head) = heads.get(&row.did).copied().unwrap_or_default();
         }
-        rows.image.g = rows.log.last().map_or(0, |entry| entry.g);
+        rows.image.order = rows.log.last().map_or(0, |entry| entry.order);
         rows
     }
 }

@@ -60,7 +60,7 @@ fn accepts(record: &Record) -> bool {
 }
 
 fn write(name: &str) -> Write {
-    Write { name: name.into(), previous_g: 0, value: Some(value(json!("forged"))) }
+    Write { name: name.into(), previous_order: 0, value: Some(value(json!("forged"))) }
 }
 
 fn receipt_sent(record: &mut Record) -> &mut Sent {
@@ -108,7 +108,7 @@ pub const SIGNER_AND_CHAIN: &[Case] = &[
         "comes after",
         Log(|f| {
             let half = f.log.len() / 2;
-            f.log[half..].iter_mut().for_each(|line| line.record.g += 1);
+            f.log[half..].iter_mut().for_each(|line| line.record.order += 1);
         }),
     ),
     (Law::Chain, "a number left out in a space", "number out of sequence", Own(|f| f.find_in("b", committed).seq += 1)),
@@ -132,7 +132,7 @@ pub const SIGNER_AND_CHAIN: &[Case] = &[
         "head is not its last commit",
         Shown(|r| {
             r.log.pop();
-            r.image.g -= 1;
+            r.image.order -= 1;
         }),
     ),
     (Law::Chain, "the last commits gone, not counted", "head is not its last commit", Shown(|r| drop(r.log.pop()))),

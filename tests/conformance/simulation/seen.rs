@@ -32,14 +32,14 @@ impl Seen {
         let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, g, position, spaces, cells, queued, dead } = store.load(None).map_err(text)?;
-        write!(dump, "{secret:?} {g} {position} {queued:?} {dead:?}").unwrap();
+        let Image { secret, order, position, spaces, cells, queued, dead } = store.load(None).map_err(text)?;
+        write!(dump, "{secret:?} {order} {position} {queued:?} {dead:?}").unwrap();
         for SpaceRow { did, seq, head, .. } in &spaces {
             // No law is about names.
             write!(dump, "{did} {seq} {head:?}").unwrap();
         }
-        for CellRow { space, name, g, seq, value } in &cells {
-            write!(dump, "{space} {name} {g} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();
+        for CellRow { space, name, order, seq, value } in &cells {
+            write!(dump, "{space} {name} {order} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();
         }
         for Queued { event, .. } in &queued {
             write!(dump, "{:?}", event.payload.as_bytes()).unwrap();

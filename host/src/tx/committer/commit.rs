@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Committer, Failure,
+    Committer, Failure, Notice,
     chain::Chain,
     draft::Draft,
     group::Item,
@@ -81,10 +81,10 @@ impl Committer {
                 Receipt { id: queued.event.id, outcome: Outcome::Committed, commit: Some(seq), message: None };
             let cells = std::mem::take(&mut parcel.cells);
             let released = if cells.is_empty() {
-                self.versions.advance(state.g);
+                self.versions.advance(state.order);
                 Released::default()
             } else {
-                self.versions.apply(&charm, state.g, seq, cells, tx.snapshot)
+                self.versions.apply(&charm, state.order, seq, cells, tx.snapshot)
             };
             let Parcel { writes, mut sends, refusals, .. } = parcel;
             sends.extend(refusals);
@@ -110,8 +110,8 @@ impl Committer {
         for (name, value) in &tx.writes {
             let before = self.versions.latest(&tx.writer, name);
             growth.change(before.as_ref().map(|version| version.value.as_ref()), Some(value.as_ref()));
-            let previous_g = before.map_or(0, |version| version.g);
-            writes.push(Write { name: name.clone(), previous_g, value: value.clone() });
+            let previous_order = before.map_or(0, |version| version.order);
+            writes.push(Write { name: name.clone(), previous_order, value: value.clone() });
         }
         let cells = std::mem::take(&mut tx.writes).into_iter().collect();
         let sends = std::mem::take(&mut tx.sends).into_iter();
@@ -201,7 +201,7 @@ impl Committer {
             space: charm,
             seq,
             previous: record::Hash::default(),
-            g: state.g,
+            order: state.order,
             time_ms: now,
             taken: taken.as_ref().map(|(queued, receipt)| Taken {
                 position: queued.position,
@@ -217,7 +217,7 @@ impl Committer {
         // The level is a number in memory; the embedder's subscriber is asked after the lock.
         let detailed = LevelFilter::current() >= LevelFilter::DEBUG;
         let sends = record.sends.iter().filter(|_| detailed).map(said).collect();
-        let said = Said { charm, seq, g: state.g, sends };
+        let said = Said { charm, seq, order: state.order, sends };
         let taken = taken.map(|(queued, _)| queued.clone());
         self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position, at });
         After { wakes, said, released: Released::default() }
@@ -226,9 +226,9 @@ impl Committer {
     /// Does what follows a commit and needs no lock: wakes, logs, gives memory back.
     pub(super) fn tell(&self, after: After) {
         let After { wakes, said, released } = after;
-        wakes.into_iter().for_each(|did| self.ready.wake(did));
+        wakes.into_iter().for_each(|did| (self.notify)(Notice::Work(did)));
         self.versions.release(released);
-        let _span = tracing::info_span!("commit", space = %said.charm, seq = said.seq, g = said.g).entered();
+        let _span = tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order).entered();
         for (id, to, stream, refused) in &said.sends {
             let _span = tracing::debug_span!("send", event = %id, %to, stream = %crate::text::clean(stream)).entered();
             match refused {
@@ -281,7 +281,7 @@ pub(super) struct After {
 struct Said {
     charm: Did,
     seq: u64,
-    g: u64,
+    order: u64,
     sends: Vec<(EventId, Did, Arc<str>, Option<Outcome>)>,
 }
 

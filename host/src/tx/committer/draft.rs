@@ -4,9 +4,8 @@ use ipld_core::ipld::Ipld;
 
 use crate::{
     did::Did,
-    event::{Event, OnCommit},
+    event::{Event, Mint, OnCommit},
     receipt::{Outcome, Receipt},
-    tx::Mint,
     value::Value,
 };
 

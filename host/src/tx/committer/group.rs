@@ -12,11 +12,10 @@ use std::{
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::{Committer, shares::Shares};
+use super::{Committer, Notice, Unavailable, shares::Shares};
 use crate::{
     did::Did,
     env::Env,
-    error::Unavailable,
     event::{Event, EventId, digest},
     keyring::Keyring,
     limits::{Limits, ROW_BYTES},
@@ -36,7 +35,7 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// The last durable commit.
-    pub g: u64,
+    pub order: u64,
     /// Whether the disk is full now.
     pub full: bool,
     /// Why nothing is written any more.
@@ -100,7 +99,7 @@ pub(super) struct Group {
 /// A batch and what it tells the world once it is durable.
 struct Work {
     batch: Batch,
-    g: u64,
+    order: u64,
     receipts: Vec<Receipt>,
     added: Vec<watch::Sender<bool>>,
     told: Vec<String>,
@@ -169,6 +168,12 @@ impl Group {
         self.store.close();
     }
 
+    /// Completes when nothing is written any more.
+    pub async fn ended(&self) {
+        // The sender lives as long as this does.
+        let _ = self.progress.subscribe().wait_for(|progress| progress.stopped.is_some()).await;
+    }
+
     fn closed(&self) -> bool {
         self.progress.borrow().stopped.is_some()
     }
@@ -182,7 +187,7 @@ impl Group {
     /// Runs until the host closes or a write fails. Then nothing more is written.
     pub async fn run(self: Arc<Group>, committer: Arc<Committer>) {
         self.write_all(&committer).await;
-        committer.ready.close();
+        (committer.notify)(Notice::Stopped);
         self.store.close();
     }
 
@@ -204,10 +209,10 @@ impl Group {
                 added.send_replace(true);
             }
             self.progress.send_modify(|progress| {
-                progress.g = progress.g.max(work.g);
+                progress.order = progress.order.max(work.order);
                 progress.full = false;
             });
-            committer.ready.nudge();
+            (committer.notify)(Notice::Room);
         }
     }
 
@@ -283,7 +288,7 @@ impl Group {
 
     fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
         let mut work =
-            Work { batch: Batch::default(), g: 0, receipts: Vec::new(), added: Vec::new(), told: Vec::new() };
+            Work { batch: Batch::default(), order: 0, receipts: Vec::new(), added: Vec::new(), told: Vec::new() };
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved = BTreeMap::new();
         for item in items {
@@ -335,12 +340,12 @@ impl Work {
         record.previous = *head;
         let bytes = record.to_bytes();
         *head = record::hash(&bytes);
-        let Record { space, seq, g, time_ms, .. } = record;
-        self.g = g;
-        self.batch.log.push(LogEntry { g, space, seq, record: bytes.into(), signature: None });
+        let Record { space, seq, order, time_ms, .. } = record;
+        self.order = order;
+        self.batch.log.push(LogEntry { order, space, seq, record: bytes.into(), signature: None });
         for write in record.writes {
             let (name, value) = (write.name, write.value);
-            self.batch.cells.push(CellRow { space, name, g, seq, value });
+            self.batch.cells.push(CellRow { space, name, order, seq, value });
         }
         for sent in record.sends {
             if let Some(position) = sent.position {

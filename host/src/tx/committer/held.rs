@@ -5,11 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Accepted, Committer, Refused, commit::Commit};
+use super::{Accepted, Begun, Committer, Notice, Refused, commit::Commit};
 use crate::{
     did::Did,
     event::{Event, EventId},
-    queue::Answer,
     receipt::{Outcome, Receipt},
     store::Queued,
 };
@@ -35,19 +34,19 @@ impl Committer {
         if let Some(space) = self.state().spaces.get_mut(&charm) {
             space.inbox.release(queued.position);
         }
-        self.ready.wake(charm);
+        (self.notify)(Notice::Work(charm));
     }
 
     /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked: from now on it is
     /// not cancelled. One that comes after everybody else's must have `waited`.
-    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool) -> Answer<Arc<Queued>> {
+    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool) -> Begun {
         let mut state = self.state();
         let space = state.spaces.get_mut(charm).filter(|space| !space.notes.paused);
-        let Some(inbox) = space.map(|space| &mut space.inbox) else { return Answer::Idle };
+        let Some(inbox) = space.map(|space| &mut space.inbox) else { return Begun::Nothing };
         if !waited && inbox.is_late() {
-            return Answer::Late;
+            return Begun::Late;
         }
-        inbox.begin(parked).map_or(Answer::Idle, Answer::Begins)
+        inbox.begin(parked).map_or(Begun::Nothing, Begun::Event)
     }
 
     /// Lets an event wait whose turn has not begun after all.
@@ -83,13 +82,13 @@ impl Committer {
         let receipt = Receipt { id: *id, outcome, commit: None, message };
         let usage = state.spaces.get(charm).map(|space| space.usage).unwrap_or_default();
         let seq = state.advance(charm, usage);
-        self.versions.advance(state.g);
-        let (g, taken) = (state.g, Some((&queued, receipt)));
+        self.versions.advance(state.order);
+        let (order, taken) = (state.order, Some((&queued, receipt)));
         let (writes, sends, buried) = Default::default();
         let after = self.publish(&mut state, Commit { charm: *charm, seq, now, at, taken, writes, sends, buried });
         drop(state);
         self.tell(after);
-        Ok(Accepted { id: *id, g })
+        Ok(Accepted { id: *id, order })
     }
 
     /// Returns the events of a charm that are held.

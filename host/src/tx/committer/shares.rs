@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Committer, Refused, chain::Chain, group::Item, state::State};
+use super::{Committer, Notice, Refused, chain::Chain, group::Item, state::State};
 use crate::{
     did::Did,
     limits::Limits,
@@ -155,15 +155,15 @@ impl Committer {
             Begin::Now => true,
             Begin::Later => false,
             Begin::After(time) => {
-                let (group, ready, charm) = (self.group.clone(), self.ready.clone(), *charm);
+                let (group, notify, charm) = (self.group.clone(), self.notify.clone(), *charm);
                 let sleep = self.env.sleep(time);
                 self.env.spawn(Box::pin(async move {
                     tokio::select! {
                         () = sleep => {}
-                        () = ready.closed() => {}
+                        () = group.ended() => {}
                     }
                     group.shares().awake(&charm);
-                    ready.nudge();
+                    notify(Notice::Room);
                 }));
                 false
             }
@@ -174,7 +174,7 @@ impl Committer {
     pub fn ended(&self, charm: &Did) {
         let freed = self.group.shares().end(charm);
         if freed > 0 {
-            self.ready.nudge();
+            (self.notify)(Notice::Room);
         }
     }
 
@@ -198,7 +198,7 @@ impl Committer {
             self.group.push(Item::Notes { charm: *charm, notes: space.notes, done: Some(done), told: Some(told) });
         }
         if !paused {
-            self.ready.wake(*charm);
+            (self.notify)(Notice::Work(*charm));
         }
         tokio::select! {
             biased;

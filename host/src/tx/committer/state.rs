@@ -30,7 +30,7 @@ const SETTLED_MAX: usize = 1_024;
 #[derive(Default)]
 pub(super) struct State {
     /// The last commit.
-    pub g: u64,
+    pub order: u64,
     /// The last position given to an event.
     pub position: u64,
     pub spaces: HashMap<Did, Space>,
@@ -64,7 +64,7 @@ impl State {
 
     /// Gives the next commit its numbers.
     pub fn advance(&mut self, charm: &Did, usage: Usage) -> u64 {
-        self.g += 1;
+        self.order += 1;
         let Some(space) = self.spaces.get_mut(charm) else { return 0 };
         space.usage = usage;
         space.seq += 1;

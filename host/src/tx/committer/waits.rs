@@ -1,19 +1,19 @@
 //! Waiting for the disk: what leaves the host goes through here (T8).
 
 use super::Committer;
-use crate::{did::Did, error::Unavailable};
+use crate::{did::Did, tx::Unavailable};
 
 impl Committer {
-    /// Completes when commit `g` is durable.
+    /// Completes when commit `order` is durable.
     ///
     /// # Errors
     /// When the host stopped or was shut down first, or the disk is full.
-    pub async fn durable(&self, g: u64) -> Result<(), Unavailable> {
+    pub async fn durable(&self, order: u64) -> Result<(), Unavailable> {
         let mut durable = self.durable.clone();
         loop {
             {
                 let progress = durable.borrow_and_update();
-                if progress.g >= g {
+                if progress.order >= order {
                     return Ok(());
                 }
                 progress.healthy()?;
@@ -22,15 +22,15 @@ impl Committer {
         }
     }
 
-    /// Completes when commit `g` is durable, however long the disk is full.
+    /// Completes when commit `order` is durable, however long the disk is full.
     ///
     /// # Errors
     /// When the host stopped or was shut down first.
-    pub async fn durable_at_last(&self, g: u64) -> Result<(), Unavailable> {
+    pub async fn durable_at_last(&self, order: u64) -> Result<(), Unavailable> {
         let mut durable = self.durable.clone();
-        let reached = durable.wait_for(|progress| progress.g >= g || progress.stopped.is_some()).await;
+        let reached = durable.wait_for(|progress| progress.order >= order || progress.stopped.is_some()).await;
         let progress = reached.map_err(|_| Unavailable::Closed)?;
-        if progress.g >= g { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
+        if progress.order >= order { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
     }
 
     /// Completes when no event waits for those charms, as far as they are not paused, and every commit until then is durable.
@@ -43,15 +43,15 @@ impl Committer {
             // First the progress, then the state: whatever changes after that wakes this again.
             let reached = {
                 let progress = durable.borrow_and_update();
-                progress.stopped.clone().map_or(Ok(progress.g), Err)?
+                progress.stopped.clone().map_or(Ok(progress.order), Err)?
             };
-            let (g, busy) = {
+            let (order, busy) = {
                 let state = self.state();
                 let busy =
                     state.spaces.iter().any(|(did, space)| space.inbox.is_busy() && !space.notes.paused && charms(did));
-                (state.g, busy)
+                (state.order, busy)
             };
-            if !busy && reached >= g {
+            if !busy && reached >= order {
                 return Ok(());
             }
             durable.changed().await.map_err(|_| Unavailable::Closed)?;

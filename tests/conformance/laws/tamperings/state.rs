@@ -19,7 +19,7 @@ pub const STATE: &[Case] = &[
         "a write that hides the one before it",
         "name the one before",
         Log(|f| {
-            f.find(|record| record.writes.iter().any(|write| write.previous_g > 0)).writes[0].previous_g = 0;
+            f.find(|record| record.writes.iter().any(|write| write.previous_order > 0)).writes[0].previous_order = 0;
         }),
     ),
     (
@@ -27,7 +27,7 @@ pub const STATE: &[Case] = &[
         "a write that names another before it",
         "name the one before",
         Log(|f| {
-            f.find(|record| record.writes.iter().any(|write| write.previous_g > 0)).writes[0].previous_g += 1;
+            f.find(|record| record.writes.iter().any(|write| write.previous_order > 0)).writes[0].previous_order += 1;
         }),
     ),
     (
@@ -44,14 +44,14 @@ pub const STATE: &[Case] = &[
         "a write that changes nothing",
         "changes nothing",
         Log(|f| {
-            f.find(|record| record.writes.iter().any(|write| write.value.is_some() && write.previous_g == 0)).writes
-                [0]
-            .value = None;
+            f.find(|record| record.writes.iter().any(|write| write.value.is_some() && write.previous_order == 0))
+                .writes[0]
+                .value = None;
         }),
     ),
     (Law::State, "a cell's value", "value differs", Shown(|r| cell(r).value = Some(value(json!("forged"))))),
     (Law::State, "a cell's revision", "value differs", Shown(|r| cell(r).seq += 1)),
-    (Law::State, "a cell's commit", "value differs", Shown(|r| cell(r).g -= 1)),
+    (Law::State, "a cell's commit", "value differs", Shown(|r| cell(r).order -= 1)),
     (
         Law::State,
         "a removed cell that came back",

@@ -19,9 +19,9 @@ use tokio::{
     process::{Child, Command},
 };
 
+use super::{LoadError, code::compile_into, code_cache::Scratch};
 use crate::{
     env::Env,
-    guest::{LoadError, Scratch, compile_into},
     limits::{Limits, MESSAGE_BYTES_MAX},
     text::{clip, shown},
 };

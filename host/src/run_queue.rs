@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use crate::did::Did;
 
 /// The order in which charms get their next turn. A charm that runs is not in it: one turn at a time.
-pub struct Ready {
+pub struct RunQueue {
     inner: Mutex<Inner>,
     wake: Notify,
     idle: Notify,
@@ -58,7 +58,7 @@ pub enum Answer<T> {
     Begins(T),
     /// It has nothing to do.
     Idle,
-    /// It may not begin: it is asked again after the next [`Ready::nudge`], before all others.
+    /// It may not begin: it is asked again after the next [`RunQueue::nudge`], before all others.
     Held,
     /// It gets its turn when nobody else is in line (A6).
     Late,
@@ -112,14 +112,14 @@ impl Inner {
     }
 }
 
-impl Default for Ready {
-    fn default() -> Ready {
+impl Default for RunQueue {
+    fn default() -> RunQueue {
         let (inner, wake, idle, ended) = Default::default();
-        Ready { inner, wake, idle, ended, closed: watch::Sender::new(false) }
+        RunQueue { inner, wake, idle, ended, closed: watch::Sender::new(false) }
     }
 }
 
-impl Ready {
+impl RunQueue {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,30 +1,6 @@
 //! What an embedder can get back, by operation. Texts are bounded and hold no values (T7).
 
-use crate::{did::Did, event::EventId, store::StoreError, text::clip, value::Mismatch};
-
-/// The host has stopped, or cannot make anything durable now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// The host was shut down.
-    #[error("host is shut down")]
-    Closed,
-    /// A write to the store failed and the host stopped writing (T8). Nothing that was acknowledged is lost.
-    #[error("host stopped: {reason}; restart it to recover from disk")]
-    Stopped {
-        /// What the store said.
-        reason: String,
-    },
-    /// The disk is full. The host keeps what it has and tries again.
-    #[error("disk full: free space, the host goes on by itself; events sent meanwhile keep their ids and settle then")]
-    DiskFull,
-}
-
-impl Unavailable {
-    /// Stopped by an error, whose text may come from a store or keyring of the embedder's.
-    pub(crate) fn stopped(error: &dyn std::fmt::Display) -> Unavailable {
-        Unavailable::Stopped { reason: clip(&error.to_string(), 640).into_owned() }
-    }
-}
+use crate::{did::Did, event::EventId, keyring::KeyError, store::StoreError, tx::Unavailable, value::Mismatch};
 
 /// Why a host does not open.
 #[derive(Debug, thiserror::Error)]
@@ -50,48 +26,6 @@ pub enum OpenError {
     /// The engine does not start with these limits.
     #[error("engine does not start: {0}")]
     Engine(String),
-}
-
-/// What a keyring refuses.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// There is no key for that DID.
-    #[error("no key for {did} in the keyring: restore its key file")]
-    Missing {
-        /// Whose.
-        did: Did,
-    },
-    /// Others can read the file.
-    #[error("key file {file} is readable by others (mode {mode:03o}): run chmod 600 on it")]
-    Readable {
-        /// The file.
-        file: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Others can write in the folder.
-    #[error("key folder {folder} is writable by others (mode {mode:03o}): run chmod 700 on it")]
-    Writable {
-        /// The folder.
-        folder: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file does not hold the key that its name says.
-    #[error("key file {file} does not hold the key of its name: restore it")]
-    Malformed {
-        /// The file.
-        file: String,
-    },
-    /// The file system refused.
-    #[error("key file {file}: {error}")]
-    Io {
-        /// The file or folder.
-        file: String,
-        /// Why.
-        error: std::io::Error,
-    },
 }
 
 /// Why a charm is not installed. Charms installed before are untouched.
@@ -342,44 +276,6 @@ pub enum SendError {
         to: Did,
     },
     /// The host is not running, or not yet able to say that the event is durable.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
-
-/// Why a read by an embedder gives nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The store knows no such space.
-    #[error("no space {0} in this store")]
-    NoSuchSpace(Did),
-    /// The reader has no grant for that cell.
-    #[error("{reader} has no grant to read {cell} of {owner}: add one to charms.toml")]
-    Denied {
-        /// Who asked.
-        reader: Did,
-        /// Whose cell.
-        owner: Did,
-        /// The cell.
-        cell: String,
-    },
-    /// The path leads through a value of another kind.
-    #[error(transparent)]
-    Mismatch(#[from] Mismatch),
-    /// The space has no such commit yet.
-    #[error("space {space} has no commit {seq}; its last is {last}")]
-    NoSuchCommit {
-        /// The space.
-        space: Did,
-        /// As asked.
-        seq: u64,
-        /// What it has.
-        last: u64,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The host is not running.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
