@@ -5,6 +5,7 @@ mod code;
 mod coverage;
 mod dependencies;
 mod house;
+mod modules;
 mod security;
 
 use std::{
