@@ -321,3 +321,6 @@ impl Directory {
         (found, None)
     }
 }
+
+#[cfg(test)]
+mod tests;

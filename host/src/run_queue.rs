@@ -280,3 +280,6 @@ impl RunQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

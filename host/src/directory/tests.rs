@@ -1,0 +1,200 @@
+//! What a picture allows, case by case: who asks, whose it is, what is declared, what is granted.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::{env::SystemEnv, event::EventId, limits::Limits, value::Value};
+
+const OPERATOR: u8 = 0;
+
+/// A DID for each small number.
+fn did(number: u8) -> Did {
+    Did::from_public_key(*ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()).unwrap()
+}
+
+fn declared(shape: &str) -> Declaration {
+    let more = Default::default();
+    Declaration { shape: shape.parse().unwrap(), private: false, receipts: false, more }
+}
+
+/// A charm that publishes `#mail`: the cells `open` and `secret` (private), the streams `in` and `own` (private) and
+/// `back`, which takes receipts.
+fn entry(number: u8, rights: Rights) -> Entry {
+    let private = |shape| Declaration { private: true, ..declared(shape) };
+    let descriptor = Descriptor {
+        tags: vec!["#mail".to_owned()],
+        cells: [("open".into(), declared("int")), ("secret".into(), private("string"))].into(),
+        streams: [
+            ("in".into(), declared("{to: string}")),
+            ("own".into(), private("any")),
+            ("back".into(), Declaration { receipts: true, ..declared("any") }),
+        ]
+        .into(),
+        ..Descriptor::default()
+    };
+    Entry {
+        did: did(number),
+        name: format!("charm-{number}"),
+        descriptor,
+        rights,
+        http: Arc::default(),
+        inbox: Arc::default(),
+        log: Arc::new(LogShare::new(SystemEnv::current(), &Limits::default(), 0)),
+    }
+}
+
+/// The right to `cells` and `streams` of charm 1.
+fn rights(cells: &[&str], streams: &[&str]) -> Rights {
+    let names = |names: &[&str]| match names {
+        ["*"] => Names::All,
+        names => Names::Only(names.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    Rights { read: [(did(1), names(cells))].into(), send: [(did(1), names(streams))].into() }
+}
+
+/// Charm 1 is installed, charm 2 with these rights, charm 3 is known to the store only.
+fn directory(rights: Rights) -> Directory {
+    let mut directory = Directory::new(did(OPERATOR), [(did(3), Arc::default())].into());
+    directory.insert(entry(1, Rights::default()));
+    directory.insert(entry(2, rights));
+    directory
+}
+
+#[tokio::test]
+async fn rights_are_what_is_both_declared_and_granted() {
+    // Who asks, what is granted, the name; whether a cell of it may be read.
+    let cases = [
+        (2, &["open"][..], "open", true),
+        (2, &["*"], "open", true),
+        (2, &[], "open", false),
+        (2, &["secret"], "secret", false),
+        (2, &["*"], "secret", false),
+        (2, &["absent"], "absent", false),
+        (2, &["*"], "absent", false),
+        (1, &[], "secret", true),
+        (1, &[], "absent", true),
+        (OPERATOR, &[], "secret", true),
+        (4, &["open"], "open", false),
+    ];
+    for (who, granted, cell, allowed) in cases {
+        let directory = directory(rights(granted, &[]));
+        assert_eq!(directory.may_read(&did(who), &did(1), cell), allowed, "A2: {who} reads {cell} with {granted:?}");
+        let cells = [CellId { owner: did(1), name: cell.into() }];
+        assert_eq!(directory.uncovered(&did(who), cells.iter()).is_none(), allowed);
+    }
+    let cases = [
+        (2, &["in"][..], "in", Ok(true)),
+        (2, &["*"], "in", Ok(true)),
+        (2, &[], "in", Err(Outcome::Denied)),
+        (2, &["own"], "own", Err(Outcome::Denied)),
+        (2, &["*"], "back", Err(Outcome::Denied)),
+        (2, &[], "absent", Err(Outcome::Denied)),
+        (2, &["*"], "absent", Err(Outcome::NoSuchStream)),
+        (1, &[], "own", Ok(true)),
+        (1, &[], "back", Err(Outcome::Denied)),
+        (OPERATOR, &[], "own", Ok(true)),
+        (OPERATOR, &[], "back", Err(Outcome::Denied)),
+        (OPERATOR, &[], "absent", Err(Outcome::NoSuchStream)),
+    ];
+    for (who, granted, stream, expected) in cases {
+        let directory = directory(rights(&[], granted));
+        let found = directory.deliver(&did(who), &did(1), stream).map(|shape| shape.is_some());
+        assert_eq!(found, expected, "A2: {who} sends to {stream} with {granted:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_waits_for_a_charm_that_is_known_and_for_no_other() {
+    let directory =
+        directory(Rights { send: [(did(3), Names::All), (did(4), Names::All)].into(), ..Rights::default() });
+    assert_eq!(directory.deliver(&did(2), &did(3), "in").map(|shape| shape.is_none()), Ok(true), "known: no shape yet");
+    assert_eq!(directory.deliver(&did(2), &did(4), "in").map(|_| ()), Err(Outcome::NoSuchStream));
+    assert!(directory.inbox(&did(3)).is_some() && directory.inbox(&did(4)).is_none());
+}
+
+#[tokio::test]
+async fn rights_of_one_who_becomes_a_charm_are_kept_and_those_of_one_outside_can_be_forgotten() {
+    let mut directory = directory(Rights::default());
+    directory.grant(did(5), rights(&["open"], &[]));
+    directory.grant(did(6), rights(&["open"], &[]));
+    assert!(directory.may_read(&did(5), &did(1), "open"));
+    directory.insert(entry(5, rights(&[], &["in"])));
+    assert!(directory.may_read(&did(5), &did(1), "open"), "granted before it was installed");
+    assert!(directory.may_send(&did(5), &did(1), "in"), "granted with its install");
+    directory.forget(&did(6));
+    assert!(!directory.may_read(&did(6), &did(1), "open"));
+    directory.grant(did(5), Rights::default());
+    assert!(!directory.may_read(&did(5), &did(1), "open"), "a grant replaces what was");
+}
+
+#[tokio::test]
+async fn an_event_is_looked_at_again_when_it_is_handed_over() {
+    let directory = directory(Rights::default());
+    let event = |from: u8, stream: &str, receipt_of| Event {
+        id: EventId([1; 16]),
+        sender: did(from),
+        to: did(1),
+        stream: stream.into(),
+        payload: Value::encode(&()).unwrap(),
+        on_commit: None,
+        receipt_of,
+        supplied: false,
+    };
+    let outcome = |event: Event| directory.admits(&event).map_err(|(outcome, _)| outcome);
+    assert_eq!(outcome(event(2, "own", None)), Err(Outcome::Denied), "private");
+    assert_eq!(outcome(event(1, "own", None)), Ok(()));
+    assert_eq!(outcome(event(OPERATOR, "own", None)), Ok(()));
+    assert_eq!(outcome(event(1, "back", None)), Err(Outcome::Denied), "S6: receipts come from the host only");
+    assert_eq!(outcome(event(1, "back", Some(EventId([2; 16])))), Ok(()));
+    assert_eq!(outcome(event(2, "absent", None)), Err(Outcome::NoSuchStream));
+}
+
+#[tokio::test]
+async fn a_grant_on_a_name_that_cannot_be_granted_is_refused_by_name() {
+    let directory = directory(Rights::default());
+    let check = |rights: Rights| rights.check(|owner| directory.get(owner).map(Arc::as_ref));
+    assert_eq!(check(rights(&["open"], &["in"])), Ok(()));
+    assert_eq!(check(rights(&["*"], &["*"])), Ok(()));
+    for (cells, streams, word) in [
+        (&["secret"][..], &[][..], "cell secret of charm-1"),
+        (&["opne"], &[], "is not declared; what can be granted: open"),
+        (&[], &["own"], "is private"),
+        (&[], &["back"], "takes receipts"),
+    ] {
+        let why = check(rights(cells, streams)).unwrap_err();
+        assert!(why.contains(word) && why.contains(&did(1).to_string()), "{why}");
+    }
+}
+
+/// D7: only what may be used is found, in the order of DIDs, page by page.
+#[tokio::test]
+async fn a_wish_finds_who_offers_what_is_wanted_and_may_be_used() {
+    let mut directory = directory(Rights::default());
+    let holder = did(9);
+    for number in 10..30 {
+        directory.insert(entry(number, Rights::default()));
+    }
+    let visible: Vec<u8> = (10..30).filter(|number| number % 2 == 0).collect();
+    let read = visible.iter().map(|number| (did(*number), Names::Only(["open".to_owned()].into())));
+    directory.grant(holder, Rights { read: read.collect(), ..Rights::default() });
+    let mut expected: Vec<Did> = visible.iter().map(|number| did(*number)).collect();
+    expected.sort();
+    let wanted = [("open".to_owned(), "int".parse().unwrap())];
+    let (mut found, mut after, mut cost) = (Vec::new(), None, 0);
+    loop {
+        let (page, next) = directory.wish(&holder, "#mail", &wanted, &[], after, 3, &mut cost);
+        assert!(page.len() <= 3);
+        found.extend(page);
+        let Some(next) = next else { break };
+        after = Some(next);
+    }
+    assert_eq!(found, expected);
+    assert!(cost >= 10 * cost::OFFER, "what is looked at costs");
+    let mut nothing = |tag: &str, name: &str, shape: &str| {
+        let wanted = [(name.to_owned(), shape.parse().unwrap())];
+        directory.wish(&holder, tag, &wanted, &[], None, 30, &mut cost).0
+    };
+    assert!(nothing("#other", "open", "int").is_empty(), "another tag");
+    assert!(nothing("#mail", "open", "string").is_empty(), "another shape");
+    assert!(nothing("#mail", "secret", "string").is_empty(), "no right to it");
+    assert_eq!(nothing("#mail", "open", "any").len(), 10);
+}
