@@ -153,7 +153,8 @@ fn at_rest_waits_for_turns_that_hold_a_worker_only() {
 #[derive(Clone, Debug)]
 enum Step {
     Wake(u8),
-    Next(u8),
+    /// How they answer, and whether work comes while they are asked.
+    Next(u8, bool),
     Done(u8, bool),
     Away(u8),
     Back(u8, bool),
@@ -164,7 +165,7 @@ fn step() -> impl Strategy<Value = Step> {
     let charm = 0..3u8;
     prop_oneof![
         4 => charm.clone().prop_map(Step::Wake),
-        6 => (0..4u8).prop_map(Step::Next),
+        6 => (0..4u8, any::<bool>()).prop_map(|(kind, wakes)| Step::Next(kind, wakes)),
         4 => (charm.clone(), any::<bool>()).prop_map(|(charm, more)| Step::Done(charm, more)),
         1 => charm.clone().prop_map(Step::Away),
         2 => (charm, any::<bool>()).prop_map(|(charm, first)| Step::Back(charm, first)),
@@ -187,16 +188,27 @@ proptest! {
                     work[n as usize] = true;
                     queue.wake(charms[n as usize]);
                 }
-                Step::Next(kind) => {
-                    let answer = |did: &Did, waited: bool| match kind {
-                        0 => Answer::Held,
-                        1 if !waited => Answer::Late,
-                        _ => Answer::Begins(*did),
+                Step::Next(kind, wakes) => {
+                    // Whether work came for each of them while it was asked, and whether it did so the last time.
+                    let woken = RefCell::new([(false, false); 3]);
+                    let answer = |did: &Did, waited: bool| {
+                        let (once, last) = &mut woken.borrow_mut()[index(did)];
+                        *last = wakes && !*once;
+                        if *last {
+                            *once = true;
+                            queue.wake(*did);
+                        }
+                        match kind {
+                            0 => Answer::Held,
+                            1 if !waited => Answer::Late,
+                            _ => Answer::Begins(*did),
+                        }
                     };
-                    if let Some(did) = queue.next(answer).now_or_never().flatten() {
-                        let n = index(&did);
+                    let began = queue.next(answer).now_or_never().flatten();
+                    (0..3).for_each(|n| work[n] |= woken.borrow()[n].0);
+                    if let Some(n) = began.as_ref().map(index) {
                         prop_assert!(!runs[n] && !away[n], "one turn at a time");
-                        (runs[n], work[n]) = (true, false);
+                        (runs[n], work[n]) = (true, woken.borrow()[n].1);
                     }
                 }
                 Step::Done(n, more) if runs[n as usize] => {
