@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::EventId;
+use crate::{
+    event::{Event, EventId},
+    limits::NAME_BYTES_MAX,
+    text::clip,
+};
 
 /// What became of an event. A closed set (S4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,10 +81,12 @@ pub struct Receipt {
 
 /// The receipt of an event that was refused on the spot. The log holds its outcome alone: these texts belong to the
 /// store's format.
-pub(crate) fn refused(id: EventId, outcome: Outcome) -> Receipt {
+pub(crate) fn refused(event: &Event, outcome: Outcome) -> Receipt {
+    let Event { id, sender, to, stream, .. } = event;
+    let stream = clip(stream, NAME_BYTES_MAX);
     let message = match outcome {
-        Outcome::Denied => "no grant covers this send: ask the operator for one",
-        _ => "there is no such charm or stream",
+        Outcome::Denied => format!("no grant lets {sender} send to {stream} of {to}: ask the operator for one"),
+        _ => format!("no charm {to} is installed that has a stream {stream}"),
     };
-    Receipt { id, outcome, commit: None, message: Some(message.to_owned()) }
+    Receipt { id: *id, outcome, commit: None, message: Some(message) }
 }

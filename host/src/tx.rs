@@ -27,7 +27,7 @@ use crate::{
     cell::{CellId, check_name},
     cost,
     did::Did,
-    directory::Directory,
+    directory::{Directory, Offers},
     event::{Event, EventId, Mint, OnCommit},
     limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
     log_share::LogShare,
@@ -255,7 +255,7 @@ impl Transaction {
         Ok(id)
     }
 
-    /// Finds charms by tag and shape (D7): at most `max` after `after`, and where the next page begins.
+    /// Finds charms by tag and shape (D7): at most `max` after `after`.
     pub fn wish(
         &mut self,
         tag: &str,
@@ -263,7 +263,7 @@ impl Transaction {
         streams: &[(String, Shape)],
         after: Option<Did>,
         max: usize,
-    ) -> (Vec<Did>, Option<Did>) {
+    ) -> Offers {
         self.directory.wish(&self.writer, tag, cells, streams, after, max, &mut self.cost)
     }
 

@@ -189,7 +189,9 @@ impl fmt::Display for Error {
             Self::Decode(what) => what.clone(),
             Self::Missing { owner, name } => format!("cell `{name}` of {owner} holds nothing yet"),
             Self::NotFound { tag } => {
-                format!("no charm with {tag} offers what is needed, or no grant lets this charm see it")
+                format!(
+                    "no charm with {tag} offers what is needed in a shape that fits, or no grant lets this charm see it; the host's log says which"
+                )
             }
             Self::Ambiguous { tag, found } => format!("{found} charms with {tag} fit where one was expected"),
             Self::NotCommitted { outcome, message } if message.is_empty() => format!("the event was {outcome}"),

@@ -181,20 +181,23 @@ async fn a_wish_finds_who_offers_what_is_wanted_and_may_be_used() {
     let wanted = [("open".to_owned(), "int".parse().unwrap())];
     let (mut found, mut after, mut cost) = (Vec::new(), None, 0);
     loop {
-        let (page, next) = directory.wish(&holder, "#mail", &wanted, &[], after, 3, &mut cost);
-        assert!(page.len() <= 3);
-        found.extend(page);
+        let Offers { owners, next, .. } = directory.wish(&holder, "#mail", &wanted, &[], after, 3, &mut cost);
+        assert!(owners.len() <= 3);
+        found.extend(owners);
         let Some(next) = next else { break };
         after = Some(next);
     }
     assert_eq!(found, expected);
     assert!(cost >= 10 * cost::OFFER, "what is looked at costs");
-    let mut nothing = |tag: &str, name: &str, shape: &str| {
+    let mut lack = |tag: &str, name: &str, shape: &str| {
         let wanted = [(name.to_owned(), shape.parse().unwrap())];
-        directory.wish(&holder, tag, &wanted, &[], None, 30, &mut cost).0
+        let Offers { owners, unfit, .. } = directory.wish(&holder, tag, &wanted, &[], None, 30, &mut cost);
+        assert!(owners.is_empty());
+        unfit.unwrap_or_default()
     };
-    assert!(nothing("#other", "open", "int").is_empty(), "another tag");
-    assert!(nothing("#mail", "open", "string").is_empty(), "another shape");
-    assert!(nothing("#mail", "secret", "string").is_empty(), "no right to it");
-    assert_eq!(nothing("#mail", "open", "any").len(), 10);
+    assert_eq!(lack("#other", "open", "int"), "");
+    assert!(lack("#mail", "open", "string").contains("cell open of charm-"), "which");
+    assert!(lack("#mail", "open", "string").ends_with("has another shape"));
+    assert!(lack("#mail", "secret", "string").ends_with("is not granted"));
+    assert!(lack("#mail", "absent", "string").ends_with("is not declared"));
 }

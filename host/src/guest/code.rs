@@ -86,6 +86,9 @@ impl Code {
         bytes: Arc<[u8]>,
         hash: Hash,
     ) -> Result<Component, LoadError> {
+        if let Some(why) = no_component(&bytes) {
+            return Err(LoadError::Malformed(why.to_owned()));
+        }
         let (code, wait) = (self.clone(), || async { self.slots.acquire().await.map_err(|_| failed()) });
         match (&self.compiler, &self.cache) {
             (Some(Compiler::InProcess), _) => {
@@ -231,6 +234,20 @@ fn lost() -> LoadError {
 
 fn unusable(error: &std::io::Error) -> LoadError {
     LoadError::Compiler(format!("code cache: {}", clip(&error.to_string(), 256)))
+}
+
+/// Says what bytes are that are clearly something else than a component, binary or text: the engine's words for that are
+/// those of its parser.
+fn no_component(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [] => Some("it is empty"),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Some("it is a core module: make a component of it, as `charm build` does, or wasm-tools component new")
+        }
+        [0, b'a', b's', b'm', ..] => None,
+        text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => None,
+        _ => Some("it is no WebAssembly: neither a component nor its text"),
+    }
 }
 
 /// Says what the engine has against a component.

@@ -23,9 +23,18 @@ impl Fault {
         let ctx = store.data();
         if let Some(trap) = error.downcast_ref::<Trap>() {
             return Fault::new(match (trap, &ctx.panic, ctx.over) {
-                (Trap::OutOfFuel, ..) => format!("over fuel-max {}", limits.fuel_max),
-                (Trap::Interrupt, ..) => format!("over compute-ms-max {}", limits.compute_ms_max),
-                (Trap::StackOverflow, ..) => format!("over stack-bytes-max {}", limits.stack_bytes_max),
+                (Trap::OutOfFuel, ..) => {
+                    format!("over fuel-max {}: an endless loop, or more work than one turn may do", limits.fuel_max)
+                }
+                (Trap::Interrupt, ..) => {
+                    format!(
+                        "over compute-ms-max {}: more work than one turn may do on this machine",
+                        limits.compute_ms_max
+                    )
+                }
+                (Trap::StackOverflow, ..) => {
+                    format!("over stack-bytes-max {}: recursion too deep, or without an end", limits.stack_bytes_max)
+                }
                 (_, _, Some(bound)) => format!("over {bound} {}", bound_of(bound, limits)),
                 (_, Some(text), _) => format!("panicked: {text}"),
                 // The text of a trap code is wasmtime's own.
@@ -33,11 +42,14 @@ impl Fault {
             });
         }
         if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
-            return Fault::new(format!("over handles-max {}", limits.handles_max));
+            return Fault::new(format!(
+                "over handles-max {}: drop handles that are not used any more",
+                limits.handles_max
+            ));
         }
         let text = error.to_string();
         if text.contains("fuel") {
-            return Fault::new(format!("over hostcall-bytes-max {}", limits.hostcall_bytes_max));
+            return Fault::new(format!("over hostcall-bytes-max {}: pass less at once", limits.hostcall_bytes_max));
         }
         Fault::new(clip(&text, 256).into_owned())
     }

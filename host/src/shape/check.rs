@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Field, Shape};
 use crate::{
     path::Segment,
+    text::clip,
     value::{Kind, Mismatch, head, skip},
 };
 
@@ -33,12 +34,13 @@ pub(super) struct Misfit<'a> {
     inside: bool,
 }
 
-/// A step to a misfit. Keys that the shape does not name stay unnamed.
+/// A step to a misfit.
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Index(u64),
     Field(&'a str),
-    Any,
+    /// Of a map whose keys the shape does not name.
+    Key(&'a [u8]),
 }
 
 impl<'a> Stop<'a> {
@@ -57,7 +59,7 @@ impl Misfit<'_> {
         let segment = |step: &Step| match step {
             Step::Index(index) => Segment::Index(*index as u32),
             Step::Field(key) => Segment::Key((*key).to_owned()),
-            Step::Any => Segment::Key("*".to_owned()),
+            Step::Key(key) => Segment::Key(clip(str::from_utf8(key).unwrap_or_default(), 64).into_owned()),
         };
         let path: Vec<Segment> = self.path.iter().rev().map(segment).collect();
         self.expected.mismatch(&path, &self.actual.map_or("missing".to_owned(), |kind| kind.to_string()))
@@ -118,8 +120,8 @@ impl<'a> Check<'a> {
             (Shape::MapOf(item), Kind::Map) => {
                 let (entries, start) = self.container(at);
                 (0..entries).try_fold(start, |at, _| {
-                    let (_, child) = self.text(at);
-                    self.item(item, child).map_err(|stop| stop.at(Step::Any))
+                    let (key, child) = self.text(at);
+                    self.item(item, child).map_err(|stop| stop.at(Step::Key(key)))
                 })
             }
             (Shape::Record(fields), Kind::Map) => self.record(fields, at),

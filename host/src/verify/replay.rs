@@ -225,7 +225,7 @@ impl Replay {
             if let Some(outcome) = sent.refused {
                 let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
                 must(known && *payload == Value::null(), Law::Once, "an event is refused as none can be")?;
-                let receipt = receipt::refused(*id, outcome);
+                let receipt = receipt::refused(&sent.event, outcome);
                 self.settle(&sent.event, &receipt, record.order)?;
                 due.extend(on_commit.clone().map(|on_commit| Due { sender: *sender, on_commit, receipt }));
             }

@@ -1,5 +1,6 @@
 //! `wit/discovery.wit` (D7).
 
+use tracing::Level;
 use wasmtime::component::ResourceTableError;
 
 use super::{CallError, called};
@@ -65,6 +66,20 @@ impl Ctx {
     }
 }
 
+impl Ctx {
+    /// Tells the operator why a wish finds nobody: the charm may be one grant away from its work.
+    fn tell_nothing_found(&mut self, tag: &str, unfit: Option<&str>) {
+        self.charge(cost::LOG_LINE);
+        let why = match unfit {
+            Some(unfit) => format!("wish for {tag} finds no charm: {unfit}"),
+            None => {
+                format!("wish for {tag} finds no charm: none that publishes it is installed and granted to this one")
+            }
+        };
+        self.log.line(Level::INFO, &why);
+    }
+}
+
 impl discovery::Host for Ctx {
     fn wish(&mut self, tag: String, wanted: Wanted, asked_page: Page) -> Result<Offers, CallError> {
         called("discovery.wish");
@@ -80,9 +95,13 @@ impl discovery::Host for Ctx {
         let (cells, streams) = (asked("cell", &wanted.cells)?, asked("stream", &wanted.streams)?);
         self.charge(asked_page.cursor.as_ref().map_or(0, |cursor| cost::DID_READ + cost::copied(cursor.len())));
         let (limit, after) = page(&asked_page)?;
-        let (owners, mut next) = self.tx()?.wish(&tag, &cells, &streams, after, limit);
-        let mut offers: Vec<Found> = Vec::with_capacity(owners.len());
-        for owner in owners {
+        let found = self.tx()?.wish(&tag, &cells, &streams, after, limit);
+        let mut next = found.next;
+        if after.is_none() && next.is_none() && found.owners.is_empty() {
+            self.tell_nothing_found(&tag, found.unfit.as_deref());
+        }
+        let mut offers: Vec<Found> = Vec::with_capacity(found.owners.len());
+        for owner in found.owners {
             match self.offer(owner, &cells, &streams)? {
                 Some(found) => offers.push(found),
                 None => {

@@ -242,7 +242,7 @@ impl Committer {
     fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {
         let outcome = draft.refused?;
         let on_commit = draft.event.on_commit.as_ref()?;
-        let receipt = receipt::refused(draft.event.id, outcome);
+        let receipt = receipt::refused(&draft.event, outcome);
         Some(Draft::receipt(&self.mint, draft.event.sender, on_commit, &receipt))
     }
 }

@@ -351,7 +351,7 @@ impl Work {
             if let Some(position) = sent.position {
                 self.batch.queued.push(Queued { position, event: sent.event });
             } else if let Some(outcome) = sent.refused {
-                let receipt = receipt::refused(sent.event.id, outcome);
+                let receipt = receipt::refused(&sent.event, outcome);
                 self.receipt(receipt, sent.event.sender, sent.event.to, None);
             }
         }
