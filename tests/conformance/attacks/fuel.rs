@@ -71,9 +71,13 @@ fn deep() -> (serde_json::Value, serde_json::Value) {
     (value, json!(vec!["k"; LEVELS]))
 }
 
+fn over_fuel(fuel_max: u64) -> String {
+    format!("over fuel-max {fuel_max}: an endless loop, or more work than one turn may do")
+}
+
 async fn is_over_fuel(host: &Host, charm: Did, fuel_max: u64, steps: serde_json::Value) {
     let receipt = run(host, charm, steps).await;
-    assert_eq!(receipt.message, Some(format!("over fuel-max {fuel_max}")), "{receipt:?}");
+    assert_eq!(receipt.message, Some(over_fuel(fuel_max)), "{receipt:?}");
     assert_eq!(receipt.outcome, Outcome::Faulted);
 }
 
@@ -235,7 +239,7 @@ async fn every_host_call_costs_fuel() {
         let (receipt, _) = neighbours.beside(&host, attack).await;
         let expected = if costs { Outcome::Faulted } else { Outcome::Committed };
         assert_eq!(receipt.outcome, expected, "{call}: {receipt:?}");
-        assert_eq!(receipt.message.is_some_and(|message| message == format!("over fuel-max {fuel_max}")), costs, "{call}");
+        assert_eq!(receipt.message.is_some_and(|message| message == over_fuel(fuel_max)), costs, "{call}");
     }
 }
 
@@ -298,7 +302,7 @@ async fn a_turn_cannot_have_misfits_explained_for_ever() {
         let sends = async |charm| host.request(NewEvent::new(charm, "run", value(misfit.clone()))).await.unwrap();
         let (few, many) = (sends(few).await, sends(many).await);
         assert_eq!(few.outcome, Outcome::Committed, "{few:?}");
-        assert_eq!(many.message, Some(format!("over fuel-max {FUEL_MAX}")), "{many:?}");
+        assert_eq!(many.message, Some(over_fuel(FUEL_MAX)), "{many:?}");
     };
     neighbours.beside(&host, attack).await;
 }
@@ -350,7 +354,7 @@ async fn written_cells_are_checked_from_the_fuel_of_the_turn_and_in_slices() {
         assert_eq!(receipt.outcome, outcome, "{receipt:?}");
         match outcome {
             Outcome::Committed => assert!(slices > 3, "{slices} slices"),
-            _ => assert_eq!(receipt.message, Some(format!("over fuel-max {fuel_max}"))),
+            _ => assert_eq!(receipt.message, Some(over_fuel(fuel_max))),
         }
     }
 }

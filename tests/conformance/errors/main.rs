@@ -23,8 +23,12 @@ mod guest;
 mod http;
 mod installs;
 mod outside;
+mod words;
 
-use std::fmt::{Debug, Display};
+use std::{
+    collections::BTreeMap,
+    fmt::{Debug, Display},
+};
 
 use charm_conformance::*;
 use charm_host::*;

@@ -35,7 +35,11 @@ fn no_error_of_the_model_tells_what_it_looked_at() {
         secret.shown(&shape.check(&value(wrong)).unwrap_err());
     }
     let keys: Shape = "{*: int}".parse().unwrap();
-    secret.shown(&keys.check(&value(json!({ hidden: hidden }))).unwrap_err());
+    // A key is part of the way to what is wrong: it is told, cut. What stands there is not.
+    let error = keys.check(&value(json!({ "invoice": hidden }))).unwrap_err();
+    assert!(error.to_string().contains("/invoice"), "{error}");
+    secret.shown(&error);
+    secret.shown(&keys.check(&value(json!({ "k".repeat(1 << 20): hidden }))).unwrap_err());
     secret.shown(
         &value(json!({ "a": hidden })).get(&["a", &ugly(1 << 20)].map(|key| Segment::Key(key.to_owned()))).unwrap_err(),
     );

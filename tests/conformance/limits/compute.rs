@@ -116,7 +116,8 @@ async fn a_turn_over_its_stack_is_stopped() {
     let component = by_hand::charm(&[("in module", endless), ("in handle", call)]);
     let endless = street.host.install(Charm::new("endless", component)).await.unwrap();
     let receipt = soon(street.host.request(NewEvent::new(endless, "run", value(json!(1))))).await;
-    assert_eq!(receipt.message.as_deref(), Some("over stack-bytes-max 131072"));
+    let told = "over stack-bytes-max 131072: recursion too deep, or without an end";
+    assert_eq!(receipt.message.as_deref(), Some(told));
     street.both_go_on().await;
 }
 
