@@ -1,9 +1,11 @@
 //! Identities: `did:key` names of Ed25519 keys (I1, I4).
 
-use std::{fmt, str::FromStr};
+use std::{cell::RefCell, fmt, str::FromStr};
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use crate::readable;
 
 const PREFIX: &str = "did:key:z";
 /// Multicodec `ed25519-pub` (0xed) as a varint.
@@ -11,8 +13,8 @@ const MULTICODEC: [u8; 2] = [0xed, 0x01];
 
 /// The DID of a charm or of anyone outside: an Ed25519 public key.
 ///
-/// Displayed and parsed as `did:key:z6Mk…`; debug output is the same text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// Displayed and parsed as `did:key:z6Mk…`; debug output is the same text, and in JSON and values it stands so too.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Did([u8; 32]);
 
 /// A text that is not a usable DID.
@@ -29,18 +31,29 @@ pub enum DidError {
     WeakKey,
 }
 
+thread_local! {
+    /// Keys that were found good on this thread, each at a place of its own: there are few DIDs, read over and over.
+    static GOOD: RefCell<Box<[[u8; 32]]>> = RefCell::new(vec![[0; 32]; 1 << 10].into());
+}
+
 impl Did {
     /// Returns the DID of a public key.
     ///
     /// # Errors
     /// `WeakKey` when the bytes are not the canonical form of a curve point of large order.
     pub fn from_public_key(bytes: [u8; 32]) -> Result<Did, DidError> {
+        let place = usize::from(u16::from_le_bytes([bytes[0], bytes[1]])) % (1 << 10);
+        // The place of a key that was not seen holds zeros, which are no good key.
+        if bytes != [0; 32] && GOOD.with_borrow(|good| good[place] == bytes) {
+            return Ok(Did(bytes));
+        }
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| DidError::WeakKey)?;
         // A non-canonical encoding decompresses to a point that encodes differently.
         let canonical = VerifyingKey::from(key.to_edwards()).to_bytes() == bytes;
         if key.is_weak() || !canonical {
             return Err(DidError::WeakKey);
         }
+        GOOD.with_borrow_mut(|good| good[place] = bytes);
         Ok(Did(bytes))
     }
 
@@ -54,6 +67,22 @@ impl Did {
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         VerifyingKey::from_bytes(&self.0)
             .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    }
+}
+
+impl Serialize for Did {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        readable::write(self, &self.0, serializer)
+    }
+}
+
+/// The key is checked, whatever the format.
+impl<'de> Deserialize<'de> for Did {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Did, D::Error> {
+        if readable::is_text(deserializer.is_human_readable()) {
+            return readable::parse(deserializer);
+        }
+        Did::from_public_key(Deserialize::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

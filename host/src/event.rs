@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::{did::Did, value::Value};
+use crate::{did::Did, readable, value::Value};
 
 mod mint;
 
@@ -15,13 +15,28 @@ pub(crate) use mint::Mint;
 ///
 /// The first 6 bytes count events, the next 2 the sends of a turn; the last 8 are keyed with the store's
 /// secret, so ids sort by age and nobody can guess one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(pub [u8; 16]);
 
 /// A text that is not an event id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an event id (expected 32 hexadecimal digits)")]
 pub struct EventIdError;
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        readable::write(self, &self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EventId, D::Error> {
+        if readable::is_text(deserializer.is_human_readable()) {
+            return readable::parse(deserializer);
+        }
+        Deserialize::deserialize(deserializer).map(EventId)
+    }
+}
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

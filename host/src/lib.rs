@@ -36,6 +36,7 @@ mod manifest;
 mod meter;
 mod path;
 mod rate;
+mod readable;
 mod receipt;
 mod record;
 mod run_queue;
@@ -80,5 +81,5 @@ pub use store::{
 };
 pub use text::is_unprintable;
 pub use tx::Unavailable;
-pub use value::{Invalid, Kind, Mismatch, Value};
+pub use value::{Invalid, JsonError, Kind, Mismatch, Value};
 pub use verify::{Law, Verified, VerifiedStore, VerifyError};

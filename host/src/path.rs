@@ -2,9 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::text::is_unprintable;
+use crate::{readable, text::is_unprintable};
 
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,9 +17,10 @@ pub enum Segment {
 
 /// Where inside a value; the empty path is the whole of it.
 ///
-/// As text `/items/0/name`: a step of digits is a list index, `'0'` is the map key `0`, and inside a
-/// quoted step `''` is one quote. The empty text is the empty path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// As text `/items/0/name`. A step that is a number as it is usually written (`0`, `17`, not `007`) is a list index, any
+/// other a map key. A key in quotes can be anything: `'0'` is the key `0`; inside, `''` is one quote, `\\` one backslash
+/// and `\u{202e}` that character. The empty text is the empty path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path(pub Vec<Segment>);
 
 /// A text that is not a path.
@@ -39,11 +40,29 @@ impl Path {
     }
 }
 
+impl Serialize for Path {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        readable::write(self, &self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Path, D::Error> {
+        if readable::is_text(deserializer.is_human_readable()) {
+            return readable::parse(deserializer);
+        }
+        Deserialize::deserialize(deserializer).map(Path)
+    }
+}
+
+/// Returns the index that a step is when it stands without quotes.
+fn index(step: &str) -> Option<u32> {
+    let is_usual = step == "0" || step.starts_with(|first: char| ('1'..='9').contains(&first));
+    if is_usual { step.parse().ok() } else { None }
+}
+
 fn is_plain(key: &str) -> bool {
-    !key.is_empty()
-        && !key.bytes().all(|b| b.is_ascii_digit())
-        && !key.contains(['/', '\''])
-        && !key.chars().any(is_unprintable)
+    !key.is_empty() && index(key).is_none() && !key.contains(['/', '\'', '\\']) && !key.chars().any(is_unprintable)
 }
 
 impl fmt::Display for Segment {
@@ -52,12 +71,14 @@ impl fmt::Display for Segment {
             Segment::Index(index) => write!(f, "/{index}"),
             Segment::Key(key) if is_plain(key) => write!(f, "/{key}"),
             Segment::Key(key) => {
-                let quoted: String = key
-                    .replace('\'', "''")
-                    .chars()
-                    .flat_map(|c| if is_unprintable(c) { c.escape_default().collect() } else { vec![c] })
-                    .collect();
-                write!(f, "/'{quoted}'")
+                f.write_str("/'")?;
+                key.chars().try_for_each(|c| match c {
+                    '\'' => f.write_str("''"),
+                    '\\' => f.write_str("\\\\"),
+                    c if is_unprintable(c) => write!(f, "{}", c.escape_unicode()),
+                    c => write!(f, "{c}"),
+                })?;
+                f.write_str("'")
             }
         }
     }
@@ -69,6 +90,38 @@ impl fmt::Display for Path {
     }
 }
 
+/// Reads a key in quotes, behind the first of them; returns it with what follows.
+fn quoted(mut rest: &str) -> Result<(String, &str), PathError> {
+    let mut key = String::new();
+    loop {
+        let c = rest.chars().next().ok_or(PathError)?;
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\'' => match rest.strip_prefix('\'') {
+                Some(more) => {
+                    key.push('\'');
+                    rest = more;
+                }
+                None => return Ok((key, rest)),
+            },
+            '\\' => {
+                if let Some(more) = rest.strip_prefix('\\') {
+                    key.push('\\');
+                    rest = more;
+                } else {
+                    let (digits, more) =
+                        rest.strip_prefix("u{").and_then(|rest| rest.split_once('}')).ok_or(PathError)?;
+                    let is_hex = (1..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+                    let code = if is_hex { u32::from_str_radix(digits, 16).ok() } else { None };
+                    key.push(code.and_then(char::from_u32).ok_or(PathError)?);
+                    rest = more;
+                }
+            }
+            c => key.push(c),
+        }
+    }
+}
+
 impl FromStr for Path {
     type Err = PathError;
 
@@ -77,35 +130,40 @@ impl FromStr for Path {
         let mut rest = text;
         while !rest.is_empty() {
             rest = rest.strip_prefix('/').ok_or(PathError)?;
-            if let Some(quoted) = rest.strip_prefix('\'') {
-                let mut key = String::new();
-                let mut chars = quoted.char_indices().peekable();
-                let end = loop {
-                    match chars.next().ok_or(PathError)? {
-                        (at, '\'') => match chars.next_if(|(_, c)| *c == '\'') {
-                            Some(_) => key.push('\''),
-                            None => break at + 1,
-                        },
-                        (_, c) => key.push(c),
-                    }
-                };
+            if let Some(key) = rest.strip_prefix('\'') {
+                let (key, more) = quoted(key)?;
                 segments.push(Segment::Key(key));
-                rest = &quoted[end..];
+                rest = more;
                 continue;
             }
-            let end = rest.find('/').unwrap_or(rest.len());
-            let step = &rest[..end];
+            let (step, more) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             if step.is_empty() {
                 return Err(PathError);
             }
-            segments.push(if step.bytes().all(|b| b.is_ascii_digit()) {
-                Segment::Index(step.parse().map_err(|_| PathError)?)
-            } else {
-                Segment::Key(step.to_owned())
-            });
-            rest = &rest[end..];
+            segments.push(index(step).map_or_else(|| Segment::Key(step.to_owned()), Segment::Index));
+            rest = more;
         }
         Ok(Path(segments))
+    }
+}
+
+impl TryFrom<&str> for Path {
+    type Error = PathError;
+
+    fn try_from(text: &str) -> Result<Path, PathError> {
+        text.parse()
+    }
+}
+
+impl From<&Path> for Path {
+    fn from(path: &Path) -> Path {
+        path.clone()
+    }
+}
+
+impl From<std::convert::Infallible> for PathError {
+    fn from(never: std::convert::Infallible) -> PathError {
+        match never {}
     }
 }
 
@@ -115,11 +173,12 @@ mod tests {
 
     #[test]
     fn text_and_path_round_trip() {
-        for text in ["", "/a", "/items/0/name", "/'0'/x", "/'it''s/here'"] {
+        for text in ["", "/a", "/items/0/name", "/'0'/x", "/'it''s/here'", "/007", "/4294967296", "/'a\\\\b\\u{202e}'"]
+        {
             let path: Path = text.parse().expect(text);
             assert_eq!(path.to_string(), text);
         }
-        for bad in ["a", "/", "//", "/'x", "/4294967296"] {
+        for bad in ["a", "/", "//", "/'x", "/'\\n'", "/'\\u{110000}'", "/'\\u{}'", "/'\\", "/'a'b"] {
             assert_eq!(bad.parse::<Path>(), Err(PathError), "{bad}");
         }
     }

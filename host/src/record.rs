@@ -71,8 +71,29 @@ pub struct Write {
     pub name: Arc<str>,
     /// `order` of the record that wrote the cell before, 0 for none: history walks along it (C6).
     pub previous_order: u64,
-    /// The new value; none removes.
+    /// The new value; none removes. In text a list of it or of nothing: null is a value.
+    #[serde(with = "written")]
     pub value: Option<Value>,
+}
+
+mod written {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::{readable, value::Value};
+
+    pub fn serialize<S: Serializer>(value: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+        if readable::is_text(serializer.is_human_readable()) {
+            return value.as_slice().serialize(serializer);
+        }
+        value.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        if readable::is_text(deserializer.is_human_readable()) {
+            return Vec::deserialize(deserializer).map(|mut list| list.pop());
+        }
+        Option::deserialize(deserializer)
+    }
 }
 
 /// One event that went out.

@@ -5,51 +5,28 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, Error, Visitor},
-};
+use ::serde::{Serialize, de::DeserializeOwned};
+use ipld_core::ipld::Ipld;
 
 mod edit;
+mod json;
 mod scan;
+mod serde;
 
 pub use edit::Mismatch;
+pub use json::JsonError;
 #[cfg(test)]
 pub(crate) use scan::HEADS;
 pub use scan::{Invalid, Kind};
 pub(crate) use scan::{head, skip};
 
-use crate::{limits::VALUE_DEPTH_MAX, path::Segment};
+use crate::{limits::VALUE_DEPTH_MAX, path::Segment, readable::InValue};
 
 /// One value of the IPLD data model in canonical DAG-CBOR. Cloning shares the bytes.
+///
+/// With serde it stands in JSON as DAG-JSON, as [`Value::to_json`] writes it, and inside another value as a part of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Value(Arc<[u8]>);
-
-/// In records: the bytes in one piece.
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-/// Stored bytes are checked like any others: the scanner's callers rely on it.
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the bytes of a value")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Value, E> {
-                Value::from_bytes(bytes, usize::MAX, VALUE_DEPTH_MAX).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
 
 impl Value {
     /// Checks that `bytes` are exactly one canonical value of at most `bytes_max` bytes and `depth_max` levels.
@@ -69,8 +46,9 @@ impl Value {
     /// # Errors
     /// [`Invalid`] for what the data model does not hold: NaN, infinities, non-string keys, over 64 levels.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Value, Invalid> {
+        let _in_value = InValue::begin();
         let bytes = serde_ipld_dagcbor::to_vec(value).map_err(|_| Invalid::NotInModel)?;
-        Value::from_bytes(&bytes, usize::MAX, 64)
+        Value::from_bytes(&bytes, usize::MAX, VALUE_DEPTH_MAX)
     }
 
     /// Decodes into any deserializable type.
@@ -78,7 +56,48 @@ impl Value {
     /// # Errors
     /// [`Invalid::OtherType`] when the value does not fit `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
+        let _in_value = InValue::begin();
         serde_ipld_dagcbor::from_slice(&self.0).map_err(|_| Invalid::OtherType)
+    }
+
+    /// Reads DAG-JSON: JSON as it stands, bytes as `{"/": {"bytes": BASE64}}` without padding, links as `{"/": CID}`. A
+    /// number with a point or an exponent is a float, any other an integer.
+    ///
+    /// Nothing is changed on the way: integers beyond -2^64 to 2^64-1, floats that would become infinite or zero, keys
+    /// that stand twice and what looks like bytes or a link and is none are refused.
+    ///
+    /// # Errors
+    /// [`JsonError`] tells the place.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_host::Value;
+    ///
+    /// let value = Value::from_json(r#"{"total": 0.1, "raw": {"/": {"bytes": "AAEC"}}}"#)?;
+    /// assert_eq!(value.to_json()?, r#"{"raw":{"/":{"bytes":"AAEC"}},"total":0.1}"#);
+    ///
+    /// let error = Value::from_json(r#"{"ids": [1, 99999999999999999999]}"#).unwrap_err();
+    /// assert!(error.to_string().starts_with("at /ids/1: an integer"));
+    /// # Ok::<(), charm_host::JsonError>(())
+    /// ```
+    pub fn from_json(text: &str) -> Result<Value, JsonError> {
+        // What JSON holds is in the data model, and its depth was looked at.
+        Value::encode(&json::read(text)?).map_err(|error| JsonError::Syntax(error.to_string()))
+    }
+
+    /// Writes DAG-JSON in one line; [`Value::from_json`] reads the same value back.
+    ///
+    /// # Errors
+    /// [`JsonError`] for a map whose only key is `/`, with its place: JSON has no text for it.
+    pub fn to_json(&self) -> Result<String, JsonError> {
+        let tree = self.tree();
+        json::check(&tree)?;
+        serde_json::to_string(&json::Json(&tree)).map_err(|error| JsonError::Syntax(error.to_string()))
+    }
+
+    /// Decodes what was checked before.
+    fn tree(&self) -> Ipld {
+        self.decode().expect("a value is in the data model")
     }
 
     /// Returns null.

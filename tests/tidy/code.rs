@@ -89,7 +89,20 @@ fn a_process_is_started_only_by_the_helper() {
 /// Values, paths and names are plain data.
 #[test]
 fn the_model_does_no_io() {
-    let model = ["did", "value", "path", "event", "receipt", "cell", "record", "shape", "descriptor", "limits", "text"];
+    let model = [
+        "did",
+        "value",
+        "path",
+        "readable",
+        "event",
+        "receipt",
+        "cell",
+        "record",
+        "shape",
+        "descriptor",
+        "limits",
+        "text",
+    ];
     let is_model = |file: &&File| {
         let name = file.path.trim_start_matches("host/src/").trim_end_matches(".rs");
         model.contains(&name.split('/').next().unwrap_or_default())

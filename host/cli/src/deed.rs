@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use charm_host::{DeadLetter, Did, Event, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status};
+use charm_host::{DeadLetter, Did, Event, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::{Exit, Failure},
-    json::Json,
     place,
 };
 
@@ -28,7 +27,7 @@ pub enum Deed {
         /// Its stream.
         stream: String,
         /// What the event carries.
-        event: Json,
+        event: Value,
         /// The sender's own id for it (S9).
         id: Option<String>,
         /// Who sends it; the operator when none (I4).
@@ -144,7 +143,7 @@ impl Deed {
         match self {
             Deed::Send { charm, stream, event, id, sender } => {
                 let to = place::space(&host.spaces(), charm)?.did;
-                let mut new = NewEvent::new(to, stream, event.encode()?);
+                let mut new = NewEvent::new(to, stream, event.clone());
                 if let Some(sender) = sender {
                     new = new.from(sender.parse().map_err(|error| Failure::usage(format!("--as {sender}: {error}")))?);
                 }

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use charm_host::{InstallError, ManifestError, OpenError, ReadError, SendError, StoreError, Unavailable, VerifyError};
+use charm_host::{
+    InstallError, JsonError, ManifestError, OpenError, ReadError, SendError, StoreError, Unavailable, VerifyError,
+};
 use serde::{Deserialize, Serialize};
 
 /// Exit codes; `--help` and `docs/cli.md` explain them.
@@ -101,6 +103,12 @@ impl From<OpenError> for Failure {
             OpenError::Store(error) => error.into(),
             other => Failure::host(other.to_string()),
         }
+    }
+}
+
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Failure {
+        Failure::usage(format!("event is not a value: {error}"))
     }
 }
 

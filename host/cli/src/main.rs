@@ -4,7 +4,6 @@
 mod commands;
 mod deed;
 mod failure;
-mod json;
 mod logs;
 mod output;
 mod place;

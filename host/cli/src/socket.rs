@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
-use charm_host::Host;
+use charm_host::{Host, Value};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest},
     net::{
@@ -29,7 +30,6 @@ use tokio::{
 use crate::{
     deed::{self, Deed, Fate},
     failure::Failure,
-    json::Json,
 };
 
 /// Longest line, in bytes: the largest event, written as JSON.
@@ -202,8 +202,21 @@ pub fn refuse(client: UnixStream) {
 fn question(line: &[u8]) -> Result<Question, Failure> {
     let no_question = |why: String| Failure::usage(format!("not a question to this host: {why}"));
     let text = str::from_utf8(line).map_err(|error| no_question(error.to_string()))?;
-    Json::check(text)?;
-    serde_json::from_str(text).map_err(|error| no_question(error.to_string()))
+    let told = |error: serde_json::Error| no_question(error.to_string());
+    let Asked { event } = serde_json::from_str(text).map_err(told)?;
+    let event = event.map(|event| Value::from_json(event.get())).transpose()?;
+    let mut question: Question = serde_json::from_str(text).map_err(told)?;
+    if let (Deed::Send { event: read, .. }, Some(event)) = (&mut question.deed, event) {
+        *read = event;
+    }
+    Ok(question)
+}
+
+/// What an event carries, as it stands in the line: read with the rest of it, its numbers might change.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
 }
 
 /// Does what is asked; none when the client went away meanwhile. Its event stays, nobody waits for it.

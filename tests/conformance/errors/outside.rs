@@ -23,6 +23,11 @@ fn no_error_of_the_model_tells_what_it_looked_at() {
     let read = |bytes: &[u8]| Value::from_bytes(bytes, 1 << 20, VALUE_DEPTH_MAX).unwrap_err();
     fails!(secret, read(&bytes(&[0x78, 0xff])), Invalid::Truncated);
     fails!(secret, read(&bytes(&[0x60])), Invalid::Trailing { .. });
+    let read_json = |text: String| Value::from_json(&text).unwrap_err();
+    let (key, quoted) = (json!(ugly(1 << 20)), json!(hidden));
+    fails!(secret, read_json(format!("[{quoted}, {hidden}]")), JsonError::Syntax(_));
+    fails!(secret, read_json(format!("{{\"/\": {{\"bytes\": {quoted}}}}}")), JsonError::NotInModel { .. });
+    fails!(secret, read_json(format!("[{{{key}: [{quoted}, 1e999]}}]")), JsonError::NotInModel { .. });
     fails!(secret, read(&bytes(&[0xa1, 0x00])), Invalid::NotCanonical { .. });
     fails!(secret, read(&bytes(&[0x81; 100])), Invalid::TooDeep { .. });
     fails!(secret, read(secret.much(2 << 20).as_bytes()), Invalid::TooLarge { .. });

@@ -1,6 +1,6 @@
 //! `charm events`: the events that wait for a charm, those that are held, and its dead letters (S11).
 
-use charm_host::{Event, Receipt};
+use charm_host::{Event, Receipt, Value};
 use clap::Args;
 use serde::Serialize;
 
@@ -8,7 +8,6 @@ use crate::{
     Globals,
     deed::Deed,
     failure::{Exit, Failure},
-    json::Json,
     output::{Output, table},
     place,
 };
@@ -41,7 +40,8 @@ struct Line {
     sender: String,
     stream: String,
     bytes: usize,
-    event: Json,
+    /// What it carries; none when JSON has no text for it.
+    event: Option<Value>,
     /// Whether processes died while it ran: it runs when the operator lets it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
@@ -85,10 +85,10 @@ impl Events {
             let letters = archive.dead_letters(&space.did)?;
             let line =
                 |letter: &charm_host::DeadLetter| line(&letter.event, false, Some((&letter.receipt, letter.time_ms)));
-            letters.iter().map(line).collect::<Result<_, _>>()?
+            letters.iter().map(line).collect()
         } else {
             let line = |queued: &charm_host::Queued| line(&queued.event, archive.is_held(queued), None);
-            archive.waiting(&space.did).map(line).collect::<Result<_, _>>()?
+            archive.waiting(&space.did).map(line).collect()
         };
         output.print(&lines, || {
             let row = |line: &Line| {
@@ -111,16 +111,16 @@ impl Events {
     }
 }
 
-fn line(event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Result<Line, Failure> {
-    Ok(Line {
+fn line(event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Line {
+    Line {
         held,
         id: event.id.to_string(),
         sender: event.sender.to_string(),
         stream: event.stream.to_string(),
         bytes: event.payload.as_bytes().len(),
-        event: Json::decode(&event.payload)?,
+        event: event.payload.to_json().is_ok().then(|| event.payload.clone()),
         outcome: failed.map(|(receipt, _)| receipt.outcome.name()),
         message: failed.and_then(|(receipt, _)| receipt.message.clone()),
         failed_at: failed.map(|(_, time)| time),
-    })
+    }
 }

@@ -1,12 +1,12 @@
 //! `charm get`: a cell's value.
 
+use charm_host::Value;
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
     Globals,
     failure::{Exit, Failure},
-    json::Json,
     output::Output,
     place,
 };
@@ -29,7 +29,7 @@ struct Found {
     cell: String,
     path: String,
     at: Option<u64>,
-    value: Json,
+    value: Value,
 }
 
 impl Get {
@@ -46,7 +46,8 @@ impl Get {
                 self.cell
             )));
         };
-        let value = Json::decode(&value)?;
+        let no_text = |error| Failure::host(format!("{} has no JSON text: {error}", self.cell));
+        value.to_json().map_err(no_text)?;
         let (path, did) = (path.to_string(), space.did.to_string());
         let found = Found { charm: space.name, did, cell, path, at: self.at, value };
         output.print(&found, || {

@@ -2,13 +2,13 @@
 
 use std::io::Read;
 
+use charm_host::Value;
 use clap::Args;
 
 use crate::{
     Globals,
     deed::Deed,
     failure::{Exit, Failure},
-    json::Json,
     output::Output,
     place,
 };
@@ -42,8 +42,7 @@ pub struct Send {
 impl Send {
     pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
         let (charm, stream) = place::stream(&self.to)?;
-        let event = if self.event == "-" { Json::parse(&read_input()?)? } else { Json::parse(&self.event)? };
-        event.encode()?;
+        let event = if self.event == "-" { Value::from_json(&read_input()?)? } else { Value::from_json(&self.event)? };
         let (id, sender) = (self.id.clone(), self.sender.clone());
         let deed = Deed::Send { charm: charm.to_owned(), stream: stream.to_owned(), event, id, sender };
         match super::perform(globals, deed, !self.no_wait, self.settle).await? {

@@ -1,6 +1,8 @@
 //! What an app that embeds the host relies on: compiled code on disk, panics contained, spans, the example.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod texts;
+
 use std::process::Command;
 
 use charm_conformance::{Logs, WIRE, Wire, builder, component, of, pair, probe, probe_charm, results, run, script};
