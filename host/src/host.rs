@@ -63,6 +63,7 @@ impl Host {
             limits: Limits::default(),
             env: None,
             transport: None,
+            ca: Vec::new(),
             cache: None,
             compiler: None,
         }

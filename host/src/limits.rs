@@ -42,6 +42,11 @@ pub const CODE_CACHE_BYTES_MAX: u64 = 512 << 20;
 pub const LONE_RUNS_MAX: u32 = 3;
 /// Components that are remembered because a process died while they were described; beyond it some are forgotten.
 pub const SUSPECTS_MAX: usize = 1_000;
+/// How long a connection to a server is kept to be used again, in milliseconds: less than the 5 s after which the most
+/// impatient of the common servers close it.
+pub const HTTP_IDLE_MS: u64 = 4_000;
+/// Connections to one server that are kept at once.
+pub const HTTP_IDLE_MAX: usize = 8;
 
 /// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;

@@ -27,6 +27,7 @@ const MANIFEST_BYTES_MAX: usize = 1 << 20;
 /// store = "charm.db"                  # default
 /// keys = "keys"                       # default
 /// cache = "cache"                     # compiled code; default
+/// ca = "company-ca.pem"               # optional: authorities that charms' HTTPS trusts beside the public ones
 ///
 /// [charm.google-auth]
 /// component = "google-auth.wasm"
@@ -54,6 +55,8 @@ pub struct Manifest {
     /// The folder of compiled code.
     #[serde(default = "default_cache")]
     pub cache: PathBuf,
+    /// A file with certificates of authorities that charms' HTTPS trusts beside the public ones, in PEM form.
+    pub ca: Option<PathBuf>,
     /// Charms by name.
     #[serde(default, rename = "charm")]
     pub charms: BTreeMap<String, CharmSpec>,
@@ -164,7 +167,8 @@ impl Manifest {
         let text = String::from_utf8(bytes).map_err(|_| malformed(file, "not UTF-8"))?;
         let mut manifest: Manifest = toml::from_str(&text).map_err(|error| malformed(file, &explain(&text, &error)))?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        for path in [&mut manifest.store, &mut manifest.keys, &mut manifest.cache] {
+        let paths = [&mut manifest.store, &mut manifest.keys, &mut manifest.cache];
+        for path in paths.into_iter().chain(&mut manifest.ca) {
             *path = folder.join(&*path);
         }
         for charm in manifest.charms.values_mut() {

@@ -1,6 +1,9 @@
 //! Where things are: the manifest, the store, and the charm that a word names.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use charm_host::{
     Archive, Compiler, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo,
@@ -10,6 +13,8 @@ use charm_host::{
 use crate::{Globals, failure::Failure};
 
 const MANIFEST: &str = "charms.toml";
+/// Largest file of certificates, in bytes: those of all public authorities are some 200 KiB.
+const CA_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads the manifest that `--manifest` names, or `charms.toml`; `--store` replaces its store.
 ///
@@ -48,7 +53,26 @@ pub async fn host(manifest: &Manifest) -> Result<Host, Failure> {
     // Components are compiled by this program again: see main.
     let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
     let builder = Host::builder().store(store).keyring(keyring).compiler(Compiler::Helper(helper));
-    Ok(builder.code_cache(absolute(&manifest.cache)?).open().await?)
+    let builder = builder.code_cache(absolute(&manifest.cache)?).ca(authorities(manifest)?);
+    Ok(builder.open().await?)
+}
+
+/// Reads the certificates of authorities that are trusted beside the public ones: those of the manifest, and those of the
+/// file that `SSL_CERT_FILE` names.
+fn authorities(manifest: &Manifest) -> Result<Vec<u8>, Failure> {
+    let file = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
+    let mut pem = Vec::new();
+    for (what, file) in [("ca", manifest.ca.clone()), ("SSL_CERT_FILE", file)] {
+        let Some(file) = file else { continue };
+        let failed = |why: String| Failure::host(format!("{what} {}: {why}", file.display()));
+        let opened = std::fs::File::open(&file).map_err(|error| failed(error.to_string()))?;
+        let read = opened.take(CA_BYTES_MAX + 1).read_to_end(&mut pem).map_err(|error| failed(error.to_string()))?;
+        if read as u64 > CA_BYTES_MAX {
+            return Err(failed(format!("larger than {CA_BYTES_MAX} bytes")));
+        }
+        pem.push(b'\n');
+    }
+    Ok(pem)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -24,6 +24,31 @@ fn an_event_is_sent_settled_and_seen_in_the_cell() {
     assert_eq!(folder.json(0, &["receipt", receipt["id"].as_str().unwrap()])["commit"], 1);
 }
 
+/// A3: authorities of one's own come from the manifest and from `SSL_CERT_FILE`; what is of no use is refused by name.
+#[test]
+fn authorities_are_read_from_the_manifest_and_the_environment() {
+    const CA: &str = include_str!("../../../tests/conformance/embedding/tls/ca.pem");
+    let folder = Folder::counter();
+    fs::write(folder.path("good.pem"), CA).unwrap();
+    fs::write(folder.path("bad.pem"), "not a certificate").unwrap();
+    let send = |file: &str, exit: i32| {
+        let sent = folder.command(&["send", "counter/add", "1"]).env("SSL_CERT_FILE", file).output().unwrap();
+        let told = String::from_utf8(sent.stderr).unwrap();
+        assert_eq!(sent.status.code(), Some(exit), "{told}");
+        told
+    };
+    send("good.pem", 0);
+    send("", 0);
+    assert!(send("bad.pem", 1).contains("ca: no certificate in PEM form"), "bad");
+    assert!(send("missing.pem", 1).contains("SSL_CERT_FILE missing.pem: No such file"), "missing");
+    assert!(send("/dev/zero", 1).contains("larger than"), "endless");
+    fs::write(folder.path("charms.toml"), "ca = \"good.pem\"\n[charm.counter]\ncomponent = \"counter.wasm\"\n")
+        .unwrap();
+    send("", 0);
+    fs::write(folder.path("good.pem"), "not a certificate").unwrap();
+    assert!(send("", 1).contains("ca: no certificate in PEM form"), "of the manifest");
+}
+
 #[test]
 fn lists_name_every_did() {
     let folder = Folder::counter();

@@ -34,6 +34,7 @@ pub struct HostBuilder {
     pub(super) limits: Limits,
     pub(super) env: Option<Arc<dyn Env>>,
     pub(super) transport: Option<Arc<dyn Transport>>,
+    pub(super) ca: Vec<u8>,
     pub(super) cache: Option<PathBuf>,
     pub(super) compiler: Option<Compiler>,
 }
@@ -69,6 +70,13 @@ impl HostBuilder {
         self
     }
 
+    /// Trusts these certificate authorities too when charms call outside over TLS, beside the public ones: certificates in PEM
+    /// form. Of no use with a transport of one's own.
+    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> HostBuilder {
+        self.ca = pem.into();
+        self
+    }
+
     /// Keeps compiled components in this folder, by content. Whoever can write there controls the host: it is made with
     /// mode 0700, and refused when it is open to others.
     pub fn code_cache(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
@@ -90,7 +98,7 @@ impl HostBuilder {
     /// # Panics
     /// Outside a tokio runtime, unless an environment was given.
     pub async fn open(self) -> Result<Host, OpenError> {
-        let HostBuilder { store, keyring, limits, env, transport, cache, compiler } = self;
+        let HostBuilder { store, keyring, limits, env, transport, ca, cache, compiler } = self;
         let env: Arc<dyn Env> = match env {
             Some(env) => env,
             None => SystemEnv::current(),
@@ -113,7 +121,7 @@ impl HostBuilder {
         }
         let transport = match transport {
             Some(transport) => transport,
-            None => Arc::new(HttpClient::new(limits.clone()).map_err(OpenError::Engine)?),
+            None => Arc::new(HttpClient::new(limits.clone(), &ca).map_err(|why| OpenError::Ca { why })?),
         };
         // wasmtime's cache takes absolute folders only.
         let cache = cache.map(|folder| std::path::absolute(&folder).unwrap_or(folder));

@@ -23,6 +23,12 @@ pub enum OpenError {
         /// What is wrong.
         why: String,
     },
+    /// The certificates of authorities are of no use.
+    #[error("ca: {why}: give certificates in PEM form, one after the other")]
+    Ca {
+        /// What is wrong.
+        why: String,
+    },
     /// The engine does not start with these limits.
     #[error("engine does not start: {0}")]
     Engine(String),

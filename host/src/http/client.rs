@@ -1,6 +1,8 @@
 //! The real network: one client without proxy, cookies, redirects or decompression.
 
 use std::{
+    error::Error,
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -9,44 +11,82 @@ use std::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::{HttpError, Request, Response, Transport, TransportError};
-use crate::{env::BoxFuture, limits::Limits};
+use crate::{
+    env::BoxFuture,
+    limits::{HTTP_IDLE_MAX, HTTP_IDLE_MS, Limits},
+    text::clip,
+};
 
 /// Calls the outside with reqwest. A name is resolved once for each connection, and the connection goes to an
 /// address that passed the check.
+///
+/// Connections are kept for `HTTP_IDLE_MS` and used again for requests that can be repeated (RFC 9110, 9.2.2: GET, HEAD,
+/// OPTIONS, TRACE, PUT, DELETE). When the server has closed such a connection meanwhile, the request is made once more on a
+/// fresh one. Every other request has a fresh connection of its own and is made once.
 pub struct HttpClient {
-    public: reqwest::Client,
-    private: reqwest::Client,
+    public: Connections,
+    private: Connections,
     limits: Arc<Limits>,
 }
 
+/// The connections to servers of one kind of address.
+struct Connections {
+    /// Those that are used again.
+    kept: reqwest::Client,
+    /// One for each request.
+    fresh: reqwest::Client,
+}
+
+/// Methods whose requests can be made again without harm.
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+/// Methods for which a body means nothing: without one they have no length either (RFC 9110, 8.6).
+const WITHOUT_BODY: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"];
+
 impl HttpClient {
-    /// Returns a client with these bounds.
+    /// Returns a client with these bounds. `ca` are certificates of authorities as PEM that it trusts beside the public ones.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(limits: Arc<Limits>) -> Result<HttpClient, String> {
-        let build = |private| {
-            reqwest::Client::builder()
+    /// What is wrong with the certificates, or why TLS cannot be set up.
+    pub fn new(limits: Arc<Limits>, ca: &[u8]) -> Result<HttpClient, String> {
+        let failed = |error: reqwest::Error| clip(&error.to_string(), 256).into_owned();
+        let authorities = reqwest::Certificate::from_pem_bundle(ca).map_err(failed)?;
+        if authorities.is_empty() && !ca.is_empty() {
+            return Err("no certificate in PEM form is in there".to_owned());
+        }
+        let build = |private, idle| {
+            let client = reqwest::Client::builder()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .timeout(Duration::from_millis(limits.http_timeout_ms))
                 .dns_resolver(Arc::new(Checked { private }))
-                .http1_only()
-                .build()
-                .map_err(|error| crate::text::clip(&error.to_string(), 256).into_owned())
+                .pool_idle_timeout(Duration::from_millis(HTTP_IDLE_MS))
+                .pool_max_idle_per_host(idle)
+                .http1_only();
+            let trusting = authorities.iter().cloned().fold(client, reqwest::ClientBuilder::add_root_certificate);
+            trusting.build().map_err(failed)
         };
-        Ok(HttpClient { public: build(false)?, private: build(true)?, limits: limits.clone() })
+        let connections = |private| {
+            let (kept, fresh) = (build(private, HTTP_IDLE_MAX)?, build(private, 0)?);
+            Ok::<_, String>(Connections { kept, fresh })
+        };
+        Ok(HttpClient { public: connections(false)?, private: connections(true)?, limits: limits.clone() })
+    }
+
+    /// Makes the request, once more when it can be repeated and a kept connection turns out to be closed.
+    async fn send(&self, request: &Request, private: bool) -> Result<reqwest::Response, TransportError> {
+        let connections = if private { &self.private } else { &self.public };
+        let method = request.method.as_str();
+        if IDEMPOTENT.contains(&method) {
+            match once(&connections.kept, request).await {
+                Err(error) if is_closed(&error) => {}
+                answer => return answer.map_err(explain),
+            }
+        }
+        once(&connections.fresh, request).await.map_err(explain)
     }
 
     async fn run(&self, request: Request, private: bool) -> Result<Response, TransportError> {
-        let malformed = |_| TransportError::Http(HttpError::Connection("malformed request".to_owned()));
-        let method = reqwest::Method::from_bytes(request.method.as_bytes()).map_err(|_| malformed(()))?;
-        let client = if private { &self.private } else { &self.public };
-        let mut builder = client.request(method, &request.url).body(request.body);
-        for (name, value) in &request.headers {
-            builder = builder.header(name, value);
-        }
-        let mut answer = builder.send().await.map_err(explain)?;
+        let mut answer = self.send(&request, private).await?;
         if answer.headers().len() > self.limits.http_headers_max {
             return Err(TransportError::TooLarge("http-headers-max"));
         }
@@ -76,21 +116,91 @@ impl Transport for HttpClient {
     }
 }
 
-/// Says what went wrong without the URL, which may hold secrets.
-fn explain(error: reqwest::Error) -> TransportError {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(cause) = source {
-        if let Some(refused) = cause.downcast_ref::<Refused>() {
-            return TransportError::Http(HttpError::Address(refused.to_string()));
-        }
-        source = cause.source();
+/// Sends a request and waits for the head of the answer.
+async fn once(client: &reqwest::Client, request: &Request) -> reqwest::Result<reqwest::Response> {
+    // It was checked to be letters; of anything else the server would say the same.
+    let method = reqwest::Method::from_bytes(request.method.as_bytes()).unwrap_or_default();
+    let mut builder = client.request(method, &request.url);
+    if !request.body.is_empty() {
+        builder = builder.body(request.body.clone());
+    } else if !WITHOUT_BODY.contains(&request.method.as_str()) {
+        builder = builder.header(reqwest::header::CONTENT_LENGTH, 0);
     }
-    TransportError::Http(if error.is_timeout() {
-        HttpError::Timeout
-    } else if error.is_connect() {
-        HttpError::Connection("could not connect".to_owned())
-    } else {
-        HttpError::Connection("the peer broke off or broke the protocol".to_owned())
+    for (name, value) in &request.headers {
+        builder = builder.header(name, value);
+    }
+    builder.send().await
+}
+
+/// The causes of an error, also those that are wrapped in one of the system.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    }
+    std::iter::successors(Some(error), |error| cause(*error))
+}
+
+/// Tells whether the connection was closed before anything of an answer came.
+fn is_closed(error: &reqwest::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let closed = |cause: &(dyn Error + 'static)| {
+        let http = cause.downcast_ref::<hyper::Error>();
+        let system = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        http.is_some_and(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed())
+            || system
+                .is_some_and(|kind| [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&kind))
+    };
+    !error.is_connect() && !error.is_timeout() && causes(error).any(closed)
+}
+
+/// Says what went wrong, without the URL, which may hold secrets, and without words of the peer.
+fn explain(error: reqwest::Error) -> TransportError {
+    if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<Refused>()) {
+        return TransportError::Http(HttpError::Address(refused.to_string()));
+    }
+    if error.is_timeout() {
+        return TransportError::Http(HttpError::Timeout);
+    }
+    let tls = causes(&error).find_map(|cause| cause.downcast_ref::<rustls::Error>()).map(of_tls);
+    let system = || causes(&error).find_map(|cause| of_system(cause.downcast_ref::<io::Error>()?.kind()));
+    let why = tls.or_else(system).unwrap_or(match error {
+        _ if error.is_connect() => "could not connect",
+        _ if is_closed(&error) => "the server closed it before it answered",
+        _ => "the server broke off or broke the protocol",
+    });
+    TransportError::Http(HttpError::Connection(why.to_owned()))
+}
+
+fn of_tls(error: &rustls::Error) -> &'static str {
+    use rustls::{CertificateError as Bad, Error::InvalidCertificate};
+    match error {
+        InvalidCertificate(Bad::UnknownIssuer) => {
+            "the server's certificate is of an authority that is not trusted: the operator can add it as ca"
+        }
+        InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => "the server's certificate is out of date",
+        InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            "the server's certificate is not valid yet: is the clock of this machine right?"
+        }
+        InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "the server's certificate is for another name"
+        }
+        InvalidCertificate(Bad::Revoked) => "the server's certificate is revoked",
+        InvalidCertificate(_) => "the server's certificate is not valid",
+        rustls::Error::AlertReceived(_) => "the server refused the TLS handshake",
+        _ => "the server does not speak TLS as it should",
+    }
+}
+
+fn of_system(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    Some(match kind {
+        ConnectionRefused => "connection refused: does the server run, and at this port?",
+        HostUnreachable | NetworkUnreachable => "the server cannot be reached from this machine",
+        TimedOut => "the server does not answer",
+        _ => return None,
     })
 }
 
@@ -112,7 +222,7 @@ impl Resolve for Checked {
         let host = name.as_str().to_owned();
         let private = self.private || host == "localhost";
         Box::pin(async move {
-            let refused = |why| Refused { name: crate::text::clip(&host, 128).into_owned(), why };
+            let refused = |why| Refused { name: clip(&host, 128).into_owned(), why };
             let found = tokio::net::lookup_host((host.as_str(), 0)).await.map_err(|_| refused("does not resolve"))?;
             let allowed: Vec<SocketAddr> = found.filter(|address| private || is_public(address.ip())).collect();
             if allowed.is_empty() {

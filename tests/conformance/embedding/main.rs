@@ -1,6 +1,7 @@
 //! What an app that embeds the host relies on: compiled code on disk, panics contained, spans, the example.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod http;
 mod texts;
 
 use std::process::Command;

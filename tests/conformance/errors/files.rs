@@ -155,6 +155,8 @@ async fn a_host_that_does_not_open_says_why_in_bounds() {
     fails!(secret, opened(builder().store(store)).await, OpenError::Unavailable(Unavailable::Stopped { .. }));
     let limits = Limits { sends_max: 100_000, ..roomy() };
     fails!(secret, opened(builder().limits(limits)).await, OpenError::Engine(_));
+    let ca = secret.much(1 << 20).into_bytes();
+    fails!(secret, opened(Host::builder().ca(ca)).await, OpenError::Ca { .. });
     let cache = far(File::new("/dev/null"));
     fails!(secret, opened(Host::builder().code_cache(cache)).await, OpenError::CodeCache { .. });
     fails!(secret, Unavailable::Closed, Unavailable::Closed);
