@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use charm_host::{Charm, Compiler, FileKeyring, Host, NewEvent, Path, SqliteStore, Value};
+use charm_host::{Charm, Compiler, FileKeyring, Host, NewEvent, SqliteStore};
 
 fn main() -> ExitCode {
     // Components are compiled in a process of their own, which is this program again.
@@ -34,11 +34,11 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let counter = host.install(Charm::new("counter", component)).await?;
     for step in [1, 2, 3] {
-        let receipt = host.request(NewEvent::new(counter, "add", Value::encode(&step)?)).await?;
-        println!("added {step}: {} as commit {:?}", receipt.outcome, receipt.commit);
+        let receipt = host.request(NewEvent::new(counter, "add", &step)).await?.committed()?;
+        println!("added {step} as commit {:?}", receipt.commit);
     }
-    let count = host.get(&counter, "count", &Path::root()).await?.ok_or("no count")?;
-    println!("{counter} counted {}", count.decode::<i64>()?);
+    let count = host.get::<i64>(&counter, "count", "").await?.ok_or("no count")?;
+    println!("{counter} counted {count}");
     host.shutdown().await?;
     Ok(std::fs::remove_dir_all(folder)?)
 }

@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde::de::DeserializeOwned;
+
 use crate::{
     did::Did,
     event::EventId,
     listing::{CellInfo, SpaceInfo, Status},
-    path::Path,
+    path::{Path, PathError},
     record::Record,
     store::{CellRow, DeadLetter, Image, Queued, Store, StoreError},
     suspects::held,
+    text::clip,
     tx::Unavailable,
-    value::{Mismatch, Value},
+    value::{Invalid, Mismatch, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
 
@@ -44,6 +47,17 @@ pub enum ReadError {
         seq: u64,
         /// What it has.
         last: u64,
+    },
+    /// The text is no path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// What is there is no such type.
+    #[error("{at}: {why}")]
+    Type {
+        /// The cell and the path, cut.
+        at: String,
+        /// Why not.
+        why: Invalid,
     },
     /// The store failed.
     #[error(transparent)]
@@ -189,4 +203,14 @@ pub(crate) fn part(value: Option<&Value>, path: &Path) -> Result<Option<Value>, 
         Some(value) => value.get(&path.0)?.map(Value::from_checked),
         None => None,
     })
+}
+
+/// Returns a value as the type that was asked for.
+pub(crate) fn decode<T: DeserializeOwned>(
+    cell: &str,
+    path: &Path,
+    value: Option<Value>,
+) -> Result<Option<T>, ReadError> {
+    let decoded = value.map(|value| value.decode()).transpose();
+    decoded.map_err(|why| ReadError::Type { at: clip(&format!("{}{path}", clip(cell, 128)), 256).into_owned(), why })
 }

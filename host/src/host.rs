@@ -2,6 +2,7 @@
 
 mod builder;
 mod charm;
+mod end;
 mod error;
 mod held;
 mod request;
@@ -9,10 +10,12 @@ mod request;
 pub use builder::HostBuilder;
 pub use charm::{Charm, CharmInfo, NewEvent};
 use charm::{check_charm_name, check_http_grant};
+use end::End;
 pub use error::{InstallError, OpenError, SendError};
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -29,7 +32,7 @@ use crate::{
     keyring::{KeyError, Keyring, MemoryKeyring},
     limits::{Limits, SUPPLIED_ID_BYTES_MAX},
     listing::{CellInfo, SpaceInfo, Status},
-    path::Path,
+    path::{Path, PathError},
     receipt::Receipt,
     run_queue::RunQueue,
     store::{DeadLetter, MemoryStore, Store, StoreError, hex},
@@ -40,8 +43,12 @@ use crate::{
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
 
-/// A running host. Dropping it stops it without waiting: the store can be opened again when the batch that is being
-/// written is there. [`Host::shutdown`] waits for what runs and makes it durable.
+/// A running host: a handle to it, cheap to clone and to send to other tasks.
+///
+/// [`Host::shutdown`], on any of them, ends the host for all. When the last handle is dropped without it, the host stops
+/// without waiting: what is not durable yet is lost and was not acknowledged, and the store can be opened again when the
+/// batch that is being written is there.
+#[derive(Clone)]
 pub struct Host {
     stage: Arc<Stage>,
     charms: Arc<Charms>,
@@ -51,7 +58,8 @@ pub struct Host {
     limits: Arc<Limits>,
     operator: Did,
     /// One install at a time: two of the same name get one DID.
-    installing: tokio::sync::Mutex<()>,
+    installing: Arc<tokio::sync::Mutex<()>>,
+    end: Arc<End>,
 }
 
 impl Host {
@@ -105,6 +113,7 @@ impl Host {
 
     /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
     pub(crate) async fn prepare(&self, charm: Charm) -> Result<Installed, InstallError> {
+        self.check_open()?;
         let Charm { name, component, did: pinned, sha256, rights, http } = charm;
         check_charm_name(&name)?;
         let max = self.limits.component_bytes_max;
@@ -216,6 +225,7 @@ impl Host {
     }
 
     async fn set_paused(&self, charm: &Did, paused: bool) -> Result<(), SendError> {
+        self.check_open()?;
         let set = self.stage.committer.pause(charm, paused).await;
         set.map_err(|refused| match refused {
             Refused::Gone => SendError::NoSuchCharm { to: *charm },
@@ -260,7 +270,9 @@ impl Host {
     }
 
     async fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {
+        self.check_open()?;
         let NewEvent { to, stream, payload, sender, id } = event;
+        let payload = payload.map_err(SendError::Payload)?;
         let sender = sender.unwrap_or(self.operator);
         let directory = self.directory();
         // An event in a charm's own name could pass for a receipt (S6).
@@ -309,6 +321,7 @@ impl Host {
     /// # Errors
     /// `Store`; `Unavailable` when the host stops first, or cannot make it durable now because the disk is full.
     pub async fn receipt(&self, id: &EventId) -> Result<Option<Receipt>, ReadError> {
+        self.check_readable()?;
         if let Some(watch) = self.stage.committer.watch(id) {
             tokio::select! {
                 biased;
@@ -324,19 +337,43 @@ impl Host {
     /// Returns what is known of an event now.
     ///
     /// # Errors
-    /// When the store is damaged.
-    pub fn status(&self, id: &EventId) -> Result<Status, StoreError> {
+    /// `Store`; `Unavailable` when the host has ended.
+    pub fn status(&self, id: &EventId) -> Result<Status, ReadError> {
+        self.check_readable()?;
         if self.stage.committer.is_open(id) {
             return Ok(Status::Waiting);
         }
         Ok(self.store.receipt(id)?.map_or(Status::Unknown, |row| Status::Settled(row.receipt)))
     }
 
-    /// Returns the durable value at a path of a cell, as the operator.
+    /// Returns what is durable at a path of a cell, as the operator; none when nothing is there. A path is text like
+    /// `/items/0/name`, the whole cell is `""`; ask for a [`Value`] to get what is there as it is.
     ///
     /// # Errors
-    /// `NoSuchSpace`, `Mismatch`, `Unavailable`.
-    pub async fn get(&self, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
+    /// `NoSuchSpace`, `Path`, `Mismatch`, `Type`, `Unavailable`.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(host: charm_host::Host, shop: charm_host::Did) -> Result<(), charm_host::ReadError> {
+    /// let count = host.get::<i64>(&shop, "count", "").await?.unwrap_or(0);
+    /// let first: Option<String> = host.get(&shop, "orders", "/0/buyer").await?;
+    /// # let _ = (count, first);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        owner: &Did,
+        cell: &str,
+        path: impl TryInto<Path, Error: Into<PathError>>,
+    ) -> Result<Option<T>, ReadError> {
+        let path = path.try_into().map_err(Into::into)?;
+        let value = self.value(owner, cell, &path).await?;
+        archive::decode(cell, &path, value)
+    }
+
+    async fn value(&self, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
+        self.check_readable()?;
         let committer = &self.stage.committer;
         committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
         let version = committer.versions().latest(owner, cell);
@@ -345,11 +382,17 @@ impl Host {
         archive::part(version.and_then(|version| version.value).as_ref(), path)
     }
 
-    /// Returns the durable value at a path of a cell, as far as `reader` has a grant to read it (I4).
+    /// As [`Host::get`], as far as `reader` has a grant to read the cell (I4).
     ///
     /// # Errors
     /// `Denied`, else as `get`.
-    pub async fn get_as(&self, reader: &Did, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
+    pub async fn get_as<T: DeserializeOwned>(
+        &self,
+        reader: &Did,
+        owner: &Did,
+        cell: &str,
+        path: impl TryInto<Path, Error: Into<PathError>>,
+    ) -> Result<Option<T>, ReadError> {
         if !self.directory().may_read(reader, owner, cell) {
             let cell = clip(cell, 128).into_owned();
             return Err(ReadError::Denied { reader: *reader, owner: *owner, cell });
@@ -357,11 +400,24 @@ impl Host {
         self.get(owner, cell, path).await
     }
 
-    /// Returns the value at a path of a cell as it was after commit `seq` of its space (C6).
+    /// As [`Host::get`], as the cell was after commit `seq` of its space (C6).
     ///
     /// # Errors
-    /// `NoSuchSpace`, `NoSuchCommit`, `Mismatch`, `Store`, `Unavailable`.
-    pub async fn get_at(&self, owner: &Did, cell: &str, path: &Path, seq: u64) -> Result<Option<Value>, ReadError> {
+    /// `NoSuchCommit`, `Store`, else as `get`.
+    pub async fn get_at<T: DeserializeOwned>(
+        &self,
+        owner: &Did,
+        cell: &str,
+        path: impl TryInto<Path, Error: Into<PathError>>,
+        seq: u64,
+    ) -> Result<Option<T>, ReadError> {
+        let path = path.try_into().map_err(Into::into)?;
+        let value = self.value_at(owner, cell, &path, seq).await?;
+        archive::decode(cell, &path, value)
+    }
+
+    async fn value_at(&self, owner: &Did, cell: &str, path: &Path, seq: u64) -> Result<Option<Value>, ReadError> {
+        self.check_readable()?;
         let committer = &self.stage.committer;
         let last = committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
         if seq > last {
@@ -377,6 +433,7 @@ impl Host {
     /// # Errors
     /// `Unavailable`.
     pub async fn cells(&self, owner: &Did) -> Result<Vec<CellInfo>, Unavailable> {
+        self.check_readable()?;
         let committer = &self.stage.committer;
         let cells = committer.versions().list(owner);
         committer.durable(cells.iter().map(|(_, version)| version.order).max().unwrap_or(0)).await?;
@@ -406,6 +463,7 @@ impl Host {
     /// # Errors
     /// [`SendError`].
     pub async fn resend(&self, charm: &Did, event: &EventId) -> Result<EventId, SendError> {
+        self.check_open()?;
         let letter = self.letter(charm, event)?;
         let buried = self.stage.committer.bury(charm, letter.position, Some(letter.event));
         let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
@@ -418,6 +476,7 @@ impl Host {
     /// # Errors
     /// [`SendError`].
     pub async fn discard(&self, charm: &Did, event: &EventId) -> Result<(), SendError> {
+        self.check_open()?;
         let letter = self.letter(charm, event)?;
         let buried = self.stage.committer.bury(charm, letter.position, None);
         let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
@@ -459,37 +518,6 @@ impl Host {
     /// Completes when the host has stopped by itself, and says why: a batch could not be made durable (T8).
     pub async fn stopped(&self) -> Unavailable {
         self.stage.committer.stopped().await
-    }
-
-    /// Ends: starts no more turns, lets the running ones end, makes everything durable.
-    /// Events that wait are there when the store is opened again.
-    ///
-    /// # Errors
-    /// When the last commits could not be made durable.
-    pub async fn shutdown(self) -> Result<(), Unavailable> {
-        self.ready.close();
-        let committer = &self.stage.committer;
-        tokio::select! {
-            biased;
-            () = self.ready.idle() => {
-                self.stage.guests.close();
-                committer.close().await
-            }
-            // With a full disk a turn may wait for it: give up what is not durable.
-            ill = committer.unhealthy() => {
-                committer.abandon();
-                self.ready.idle().await;
-                Err(ill)
-            }
-        }
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.ready.close();
-        self.stage.guests.close();
-        self.stage.committer.abandon();
     }
 }
 

@@ -67,12 +67,13 @@ pub use limits::{
     CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN, DESCRIPTION_BYTES_MAX, HTTP_IDLE_MAX, HTTP_IDLE_MS,
     LOG_LINE_BYTES, LONE_RUNS_MAX, LONG_TURN_FUEL, Limits, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PANIC_BYTES_MAX,
     PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX,
-    SHAPE_STEPS_MAX, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
+    SHAPE_STEPS_MAX, SHUTDOWN_MS, SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX,
+    WISH_STEPS_MAX,
 };
 pub use listing::{CellInfo, SpaceInfo, Status};
 pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};
-pub use receipt::{Outcome, Receipt};
+pub use receipt::{NotCommitted, Outcome, Receipt};
 pub use record::{Hash, Record, Sent, Taken, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message};
 pub use shape::{Field, Shape, ShapeError};
 pub use store::{
@@ -81,5 +82,5 @@ pub use store::{
 };
 pub use text::is_unprintable;
 pub use tx::Unavailable;
-pub use value::{Invalid, JsonError, Kind, Mismatch, Value};
+pub use value::{IntoValue, Invalid, JsonError, Kind, Mismatch, Value};
 pub use verify::{Law, Verified, VerifiedStore, VerifyError};

@@ -47,6 +47,8 @@ pub const SUSPECTS_MAX: usize = 1_000;
 pub const HTTP_IDLE_MS: u64 = 4_000;
 /// Connections to one server that are kept at once.
 pub const HTTP_IDLE_MAX: usize = 8;
+/// How long `Host::shutdown` lets running turns end, in milliseconds: more than any is on a thread, in line with others.
+pub const SHUTDOWN_MS: u64 = 60_000;
 
 /// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;

@@ -79,6 +79,35 @@ pub struct Receipt {
     pub message: Option<String>,
 }
 
+impl Receipt {
+    /// Goes on only when the event was committed.
+    ///
+    /// # Errors
+    /// [`NotCommitted`] for every other outcome.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(host: charm_host::Host, counter: charm_host::Did) -> Result<(), Box<dyn std::error::Error>> {
+    /// use charm_host::NewEvent;
+    ///
+    /// let receipt = host.request(NewEvent::new(counter, "add", &1)).await?.committed()?;
+    /// # drop(receipt);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn committed(self) -> Result<Receipt, NotCommitted> {
+        if self.outcome == Outcome::Committed { Ok(self) } else { Err(NotCommitted { receipt: self }) }
+    }
+}
+
+/// An event that came to another end than a commit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event {}: {}: {}", receipt.id, receipt.outcome, receipt.message.as_deref().unwrap_or("nothing more is known"))]
+pub struct NotCommitted {
+    /// What became of it, and why.
+    pub receipt: Receipt,
+}
+
 /// The receipt of an event that was refused on the spot. The log holds its outcome alone: these texts belong to the
 /// store's format.
 pub(crate) fn refused(event: &Event, outcome: Outcome) -> Receipt {

@@ -13,7 +13,6 @@ use crate::did::Did;
 pub struct RunQueue {
     inner: Mutex<Inner>,
     wake: Notify,
-    idle: Notify,
     /// A charm is in no turn any more, or those that were held back may be asked again.
     ended: Notify,
     closed: watch::Sender<bool>,
@@ -114,8 +113,8 @@ impl Inner {
 
 impl Default for RunQueue {
     fn default() -> RunQueue {
-        let (inner, wake, idle, ended) = Default::default();
-        RunQueue { inner, wake, idle, ended, closed: watch::Sender::new(false) }
+        let (inner, wake, ended) = Default::default();
+        RunQueue { inner, wake, ended, closed: watch::Sender::new(false) }
     }
 }
 
@@ -181,7 +180,7 @@ impl RunQueue {
                 Answer::Late if inner.end(charm, Standing::Late) => inner.done(charm, true),
                 Answer::Late => inner.late.push_back(charm),
             }
-            self.ended(&inner);
+            self.ended.notify_waiters();
         }
     }
 
@@ -207,7 +206,7 @@ impl RunQueue {
             *standing = Standing::Away { more };
             inner.away += 1;
         }
-        self.ended(&inner);
+        self.ended.notify_waiters();
     }
 
     /// Ends a turn that held a worker, which looks for the next one now; with `more` work the charm goes to the end of the
@@ -215,7 +214,7 @@ impl RunQueue {
     pub fn done(&self, charm: Did, more: bool) {
         let mut inner = self.inner();
         inner.done(charm, more);
-        self.ended(&inner);
+        self.ended.notify_waiters();
     }
 
     /// Brings a charm whose turn was away back in line, as the `first` or the last.
@@ -227,7 +226,7 @@ impl RunQueue {
         } else {
             inner.order.push_back(charm)
         }
-        self.ended(&inner);
+        self.ended.notify_waiters();
         drop(inner);
         self.wake.notify_one();
     }
@@ -248,14 +247,6 @@ impl RunQueue {
         }
     }
 
-    /// A charm holds no worker any more.
-    fn ended(&self, inner: &Inner) {
-        self.ended.notify_waiters();
-        if inner.is_idle() {
-            self.idle.notify_one();
-        }
-    }
-
     /// Hands out nothing more.
     pub fn close(&self) {
         self.inner().closed = true;
@@ -270,13 +261,14 @@ impl RunQueue {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    /// Completes when no turn holds a worker. After `close` none will; one caller at a time.
+    /// Completes when no turn holds a worker. After `close` none will.
     pub async fn idle(&self) {
         loop {
+            let ended = self.ended.notified();
             if self.inner().is_idle() {
                 return;
             }
-            self.idle.notified().await;
+            ended.await;
         }
     }
 }

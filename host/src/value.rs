@@ -154,6 +154,27 @@ impl Value {
     }
 }
 
+/// What an event can be made of: a [`Value`] as it is, or a reference to anything with serde.
+pub trait IntoValue {
+    /// Encodes it.
+    ///
+    /// # Errors
+    /// [`Invalid`] for what the data model does not hold.
+    fn into_value(self) -> Result<Value, Invalid>;
+}
+
+impl IntoValue for Value {
+    fn into_value(self) -> Result<Value, Invalid> {
+        Ok(self)
+    }
+}
+
+impl<T: Serialize + ?Sized> IntoValue for &T {
+    fn into_value(self) -> Result<Value, Invalid> {
+        Value::encode(self)
+    }
+}
+
 /// Values never reach logs or errors: debug output is kind and length only.
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -327,7 +327,7 @@ async fn every_revision_stays_addressable_by_its_number() {
             let seen = host.get_at(&charm, "x", &n, seq as u64).await.unwrap();
             assert_eq!(seen.map(|value| json(&value)), expected.map(|n| json!(n)), "at {seq}");
         }
-        let late = host.get_at(&charm, "x", &n, 8).await;
+        let late = host.get_at::<Value>(&charm, "x", &n, 8).await;
         assert!(matches!(late, Err(ReadError::NoSuchCommit { seq: 8, last: 7, .. })), "{late:?}");
         host.shutdown().await.unwrap();
         host = home.open().await;

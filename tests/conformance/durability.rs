@@ -10,7 +10,7 @@ use std::{
 use charm_conformance::*;
 use charm_host::{
     Archive, Did, Host, InstallError, Limits, MemoryStore, Names, NewEvent, OpenError, Outcome, ReadError, SendError,
-    StoreError, Unavailable,
+    StoreError, Unavailable, Value,
 };
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
@@ -158,7 +158,7 @@ async fn a_stopped_host_shows_nothing_that_is_not_durable() {
     disk.control.release();
     assert!(done(task).await.is_err());
     let root = charm_host::Path::root();
-    let seen = disk.host.get(&disk.a, "x", &root).await;
+    let seen = disk.host.get::<Value>(&disk.a, "x", &root).await;
     assert!(matches!(seen, Err(ReadError::Unavailable(Unavailable::Stopped { .. }))), "{seen:?}");
     assert_eq!(cell(&disk.host, disk.a, "y").await, json!("kept"), "what is durable stays readable");
 }
@@ -244,7 +244,7 @@ async fn a_host_that_has_shut_down_on_a_full_disk_does_not_go_on_trying() {
     assert!(matches!(refused, InstallError::Unavailable(Unavailable::DiskFull)), "{refused}");
     control.hold();
     until("the host tries again", || control.is_held()).await;
-    let mut ends = tokio::spawn(host.shutdown());
+    let mut ends = tokio::spawn(async move { host.shutdown().await });
     assert!(waits(&mut ends).await, "a write is under way");
     control.release();
     done(ends).await.unwrap();

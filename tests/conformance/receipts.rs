@@ -183,7 +183,7 @@ async fn a_tag_comes_back_byte_for_byte() {
     settle(&host).await;
     for (index, tag) in tags.iter().enumerate() {
         let path = Path(vec![Segment::Index(index as u32), Segment::Key("tag".to_owned())]);
-        let came = host.get(&a, "receipts", &path).await.unwrap().unwrap();
+        let came = host.get::<Value>(&a, "receipts", &path).await.unwrap().unwrap();
         assert_eq!(came.as_bytes(), tag);
     }
     let too_deep = [vec![0x81; 62], vec![0x00]].concat();

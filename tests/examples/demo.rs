@@ -18,8 +18,8 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
 };
 use charm_host::{
-    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Path as CellPath, Receipt, Record,
-    Sent, SqliteStore, Value,
+    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Receipt, Record, Sent,
+    SqliteStore, Value,
 };
 use serde_json::{Value as Json, json};
 
@@ -161,7 +161,7 @@ impl Stage {
 
     /// Sends as the operator; anything but a commit ends the demo.
     async fn send(&self, to: Did, stream: &str, event: Json) -> Result<Receipt> {
-        let request = self.host.request(NewEvent::new(to, stream, Value::encode(&event)?));
+        let request = self.host.request(NewEvent::new(to, stream, &event));
         let receipt = tokio::time::timeout(PATIENCE, request).await;
         let receipt = receipt.with_context(|| format!("{stream} did not settle in {} s", PATIENCE.as_secs()))??;
         let message = receipt.message.as_deref().unwrap_or_default();
@@ -237,9 +237,8 @@ impl Stage {
     }
 
     async fn json(&self, owner: Did, cell: &str) -> Result<Json> {
-        let value = self.host.get(&owner, cell, &CellPath::root()).await?;
-        let value = value.with_context(|| format!("no value in {cell} of {}", self.name(&owner)))?;
-        Ok(value.decode()?)
+        let value = self.host.get(&owner, cell, "").await?;
+        value.with_context(|| format!("no value in {cell} of {}", self.name(&owner)))
     }
 
     async fn print_results(&self, query: &str) -> Result<()> {

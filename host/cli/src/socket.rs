@@ -164,7 +164,7 @@ impl Idle {
 }
 
 /// Serves one client until it goes away, is idle, or does not take its answers.
-pub async fn serve(host: Arc<Host>, stream: UnixStream, idle: Arc<Idle>) {
+pub async fn serve(host: Host, stream: UnixStream, idle: Arc<Idle>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Host, OpenError, fresh_key};
+use super::{Host, OpenError, end::End, fresh_key};
 use crate::{
     aging::Aging,
     charms::Charms,
@@ -169,7 +169,7 @@ impl HostBuilder {
             };
             stage.env.spawn(Box::pin(wake));
         }
-        let installing = tokio::sync::Mutex::new(());
-        Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing })
+        let (installing, end) = (Arc::default(), End::new(stage.clone(), ready.clone()));
+        Ok(Host { stage, charms, ready, store, keyring, limits, operator, installing, end })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     directory::{Names, Rights},
     http::HttpGrant,
     text::clip,
-    value::Value,
+    value::{IntoValue, Invalid, Value},
 };
 
 /// A charm to be installed: a name, a component and what the operator allows it.
@@ -64,15 +64,26 @@ impl Charm {
 pub struct NewEvent {
     pub(super) to: Did,
     pub(super) stream: String,
-    pub(super) payload: Value,
+    pub(super) payload: Result<Value, Invalid>,
     pub(super) sender: Option<Did>,
     pub(super) id: Option<String>,
 }
 
 impl NewEvent {
-    /// Returns an event from the operator.
-    pub fn new(to: Did, stream: impl Into<String>, payload: Value) -> NewEvent {
-        NewEvent { to, stream: stream.into(), payload, sender: None, id: None }
+    /// Returns an event from the operator. It carries a reference to anything with serde, or a [`Value`]; what is not in
+    /// the data model is refused when it is sent.
+    ///
+    /// # Examples
+    /// ```
+    /// # use charm_host::{Did, NewEvent, Value};
+    /// # fn example(counter: Did) -> Vec<NewEvent> {
+    /// let typed = NewEvent::new(counter, "add", &1);
+    /// let raw = NewEvent::new(counter, "add", Value::from_json("1").unwrap());
+    /// # vec![typed, raw]
+    /// # }
+    /// ```
+    pub fn new(to: Did, stream: impl Into<String>, payload: impl IntoValue) -> NewEvent {
+        NewEvent { to, stream: stream.into(), payload: payload.into_value(), sender: None, id: None }
     }
 
     /// Sends it as someone else (I4). The embedder vouches for who that is; grants decide what they may do.

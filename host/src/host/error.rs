@@ -1,6 +1,13 @@
 //! What an embedder can get back, by operation. Texts are bounded and hold no values (T7).
 
-use crate::{did::Did, event::EventId, keyring::KeyError, store::StoreError, tx::Unavailable, value::Mismatch};
+use crate::{
+    did::Did,
+    event::EventId,
+    keyring::KeyError,
+    store::StoreError,
+    tx::Unavailable,
+    value::{Invalid, Mismatch},
+};
 
 /// Why a host does not open.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +223,9 @@ pub enum SendError {
         /// Where and why.
         mismatch: Mismatch,
     },
+    /// What the event carries cannot be encoded.
+    #[error("event is not a value: {0}")]
+    Payload(Invalid),
     /// A bound is passed.
     #[error("event is over {name} {max}")]
     Limit {

@@ -21,6 +21,7 @@ impl Host {
     /// # Errors
     /// `NoSuchEvent`, `NotHeld`, `Unavailable`.
     pub async fn release(&self, charm: &Did, id: &EventId) -> Result<(), SendError> {
+        self.check_open()?;
         let queued = self.stage.committer.find(charm, id).ok_or(SendError::NoSuchEvent { id: *id })?;
         if !self.change(move |suspects| suspects.release(&work_of(&queued))).await? {
             return Err(SendError::NotHeld { id: *id });
@@ -36,6 +37,7 @@ impl Host {
     /// # Errors
     /// `Unavailable`.
     pub async fn release_component(&self, sha256: [u8; 32]) -> Result<bool, Unavailable> {
+        self.check_open()?;
         self.change(move |suspects| suspects.release(&Work::Describe { component: sha256 })).await
     }
 
@@ -59,6 +61,7 @@ impl Host {
     /// # Errors
     /// `NoSuchEvent`; `Running` when its turn has begun; `Unavailable`.
     pub async fn cancel(&self, charm: &Did, id: &EventId) -> Result<(), SendError> {
+        self.check_open()?;
         let accepted = self.stage.committer.cancel(charm, id).map_err(|refused| match refused {
             Refused::Gone => SendError::NoSuchEvent { id: *id },
             refused => send_error(refused, *charm),

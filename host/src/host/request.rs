@@ -33,7 +33,8 @@ impl Host {
         let mut _next = None;
         loop {
             let accepted = self.accept(event.clone()).await;
-            let (sender, amount) = (event.sender.unwrap_or(self.operator), Amount::one(event.payload.as_bytes().len()));
+            let bytes = event.payload.as_ref().map_or(0, |payload| payload.as_bytes().len());
+            let (sender, amount) = (event.sender.unwrap_or(self.operator), Amount::one(bytes));
             let sender = if sender == self.operator { Sender::Operator } else { Sender::Outside(sender) };
             let left = end.saturating_sub(env.monotonic());
             let directory = self.directory();

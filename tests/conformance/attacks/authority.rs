@@ -106,7 +106,7 @@ async fn only_what_is_declared_and_not_private_can_be_read() {
             // Its owner and the operator read everything.
             assert_eq!(results(&host, owner, json!([["get", name, []]])).await[0], format!("of {name}"));
             let operator = host.operator();
-            assert!(host.get_as(&operator, &owner, name, &Path::root()).await.unwrap().is_some(), "{case}");
+            assert!(host.get_as::<Value>(&operator, &owner, name, &Path::root()).await.unwrap().is_some(), "{case}");
         }
     }
 }
@@ -194,7 +194,7 @@ async fn a_grant_of_what_cannot_be_granted_is_an_error() {
     }
     let outside = format!("[charm.owner]\ncomponent = \"probe.wasm\"\n[outside.\"{owner}\"]\ngrant = []\n");
     assert!(manifest(&host, &outside).await.unwrap_err().contains("is a charm"));
-    assert!(host.get_as(&holder, &owner, "shared", &Path::root()).await.is_err(), "nothing of it was granted");
+    assert!(host.get_as::<Value>(&holder, &owner, "shared", &Path::root()).await.is_err(), "nothing of it was granted");
 }
 
 /// A2: rights from before the install, and rights that the next manifest no longer names.
@@ -210,16 +210,16 @@ async fn grants_come_and_go_with_what_says_them() {
     probe(&host, "owner").await;
     host.install(probe_charm("holder").may_read(owner, only(&["x"]))).await.unwrap();
     for (cell, granted) in [("shared", true), ("x", true), ("y", false)] {
-        let read = host.get_as(&holder, &owner, cell, &Path::root()).await;
+        let read = host.get_as::<Value>(&holder, &owner, cell, &Path::root()).await;
         assert_eq!(read.is_ok(), granted, "{cell}");
     }
     // An install that says nothing takes back what an install said.
     probe(&host, "holder").await;
-    assert!(host.get_as(&holder, &owner, "x", &Path::root()).await.is_err());
+    assert!(host.get_as::<Value>(&holder, &owner, "x", &Path::root()).await.is_err());
 
     let charm = "[charm.owner]\ncomponent = \"probe.wasm\"\n";
     let part = format!("[outside.\"{}\"]\ngrant = [{{ charm = \"owner\", read = [\"x\"] }}]\n", visitor());
-    let reads = async || host.get_as(&visitor(), &owner, "x", &Path::root()).await.is_ok();
+    let reads = async || host.get_as::<Value>(&visitor(), &owner, "x", &Path::root()).await.is_ok();
     manifest(&host, &format!("{charm}{part}")).await.unwrap();
     assert!(reads().await);
     manifest(&host, charm).await.unwrap();

@@ -80,7 +80,7 @@ async fn no_hidden_name_passes() {
     is_clean(&error.to_string());
     let cell = HIDDEN.replace(char::is_control, "");
     let outside = probe(&host, "outside").await;
-    is_clean(&host.get_as(&outside, &evil, &cell, &Path::root()).await.unwrap_err().to_string());
+    is_clean(&host.get_as::<Value>(&outside, &evil, &cell, &Path::root()).await.unwrap_err().to_string());
     // A descriptor that is refused is quoted.
     let twice = by_hand::charm(&[("\\63any", "\\63\\e2\\80\\ae")]);
     is_clean(&host.install(Charm::new("twice", twice)).await.unwrap_err().to_string());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod http;
+mod lifetime;
 mod texts;
 
 use std::process::Command;

@@ -88,6 +88,7 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         let receipt = run(&host, b, json!([call])).await;
         assert_eq!(receipt.outcome, Outcome::Rejected, "{receipt:?}");
         secret.receipt(&receipt);
+        fails!(secret, receipt.committed().unwrap_err(), NotCommitted { .. });
     }
     // The rest of HTTP needs a real network: see `http.rs`.
     let all = ["denied", "http-denied", "invalid", "limit", "no-such-stream", "other", "queue-full", "type-mismatch"];

@@ -73,6 +73,8 @@ async fn no_refused_event_is_told() {
     let deep = NewEvent::new(a, "shaped", value(json!({ "n": secret.much(3 << 20) })));
     fails!(secret, send(deep).await, SendError::Shape { .. });
     fails!(secret, send(event(a, "note").id(secret.much(1 << 20))).await, SendError::Id(_));
+    let no_value = NewEvent::new(a, "note", &(hidden, f64::NAN));
+    fails!(secret, send(no_value).await, SendError::Payload(_));
     host.request(event(a, "note").id(hidden)).await.unwrap();
     fails!(secret, send(event(b, "note").id(hidden)).await, SendError::IdReused { .. });
     fails!(secret, send(event(a, "note").from(b)).await, SendError::Impersonation { .. });
@@ -103,7 +105,7 @@ async fn no_refused_event_is_told() {
     let stopped = host.stopped().await;
     fails!(secret, stopped, Unavailable::Stopped { .. });
     fails!(secret, send(event(a, "note")).await, SendError::Unavailable(Unavailable::Stopped { .. }));
-    let read = host.get_at(&a, "notes", &Path::root(), 1).await;
+    let read = host.get_at::<Value>(&a, "notes", &Path::root(), 1).await;
     if let Err(error) = read {
         secret.shown(&error);
     }
@@ -125,14 +127,17 @@ async fn no_refused_read_tells_what_it_read() {
     let a = probe(&host, "a").await;
     fill(&host, a, "big", &secret).await;
     let deep: Path = Path(vec![Segment::Index(0), Segment::Key(ugly(1 << 20))]);
-    let get = async |owner: Did, path: &Path| host.get(&owner, "big", path).await.unwrap_err();
+    let get = async |owner: Did, path: &Path| host.get::<Value>(&owner, "big", path).await.unwrap_err();
     fails!(secret, get(stranger(), &Path::root()).await, ReadError::NoSuchSpace(_));
     fails!(secret, get(a, &deep).await, ReadError::Mismatch(_));
     let wide = Path(vec![Segment::Key(ugly(1 << 20))]);
     fails!(secret, get(a, &wide).await, ReadError::Mismatch(_));
-    let denied = host.get_as(&stranger(), &a, &ugly(1 << 20), &deep).await.unwrap_err();
+    let denied = host.get_as::<Value>(&stranger(), &a, &ugly(1 << 20), &deep).await.unwrap_err();
     fails!(secret, denied, ReadError::Denied { .. });
-    let later = host.get_at(&a, "big", &Path::root(), u64::MAX).await.unwrap_err();
+    let path = host.get::<Value>(&a, "big", "no path").await.unwrap_err();
+    fails!(secret, path, ReadError::Path(_));
+    fails!(secret, host.get::<bool>(&a, "big", "").await.unwrap_err(), ReadError::Type { .. });
+    let later = host.get_at::<Value>(&a, "big", &Path::root(), u64::MAX).await.unwrap_err();
     fails!(secret, later, ReadError::NoSuchCommit { .. });
     secret.absent(&format!("{:?} {:?} {:?}", host.cells(&a).await.unwrap(), host.spaces(), host.counters()));
     let (other, disk) = GatedStore::new(MemoryStore::new());
@@ -140,7 +145,7 @@ async fn no_refused_read_tells_what_it_read() {
     let charm = probe(&stopped, "a").await;
     disk.fail(Some(StoreError::Failed("broken".to_owned())));
     stopped.send(NewEvent::new(charm, "note", value(json!(secret.text)))).await.unwrap_err();
-    let read = stopped.get(&charm, "notes", &Path::root()).await;
+    let read = stopped.get::<Value>(&charm, "notes", &Path::root()).await;
     // Nothing was written there yet, or it is not durable.
     if let Err(error) = read {
         fails!(secret, error, ReadError::Unavailable(_));

@@ -63,7 +63,6 @@ impl Run {
             charms.chain([format!("serving on {}; Ctrl-C ends it", started.socket)]).collect()
         })?;
 
-        let host = Arc::new(host);
         let (mut clients, idle) = (JoinSet::new(), Arc::new(Idle::default()));
         let failed = loop {
             tokio::select! {
@@ -88,7 +87,6 @@ impl Run {
         }
         output.note(&format!("until now: {}", host.counters()));
         output.note("stopping: running turns end first; the same again ends at once");
-        let host = Arc::into_inner(host).ok_or_else(|| Failure::host("the host is still in use"))?;
         tokio::select! {
             done = host.shutdown() => done.map(|()| Exit::Done).map_err(Failure::from),
             _ = stop.recv() => Err(Failure::host("ended before running turns did; their events wait for the next run")),
