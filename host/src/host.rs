@@ -283,7 +283,11 @@ impl Host {
             let stream = clip(&stream, 128).into_owned();
             return Err(SendError::Denied { sender, to, stream });
         }
-        let entry = directory.get(&to).ok_or(SendError::NoSuchCharm { to })?;
+        let Some(entry) = directory.get(&to) else {
+            // One that the store knows may lack nothing but its key.
+            self.check_key(&to)?;
+            return Err(SendError::NoSuchCharm { to });
+        };
         let Some(declared) = entry.descriptor.streams.get(&stream) else {
             let known = entry.descriptor.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let (stream, known) = (clip(&stream, 128).into_owned(), clip(&known, 512).into_owned());

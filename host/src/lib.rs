@@ -31,6 +31,7 @@ mod http;
 mod keyring;
 mod limits;
 mod listing;
+mod log;
 mod log_share;
 mod manifest;
 mod meter;

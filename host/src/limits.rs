@@ -40,6 +40,9 @@ pub const HOST_STACK_BYTES: usize = 512 << 10;
 pub const CODE_CACHE_BYTES_MAX: u64 = 512 << 20;
 /// Times that an event whose turn the process died under is run alone, and a component described alone, before it is held.
 pub const LONE_RUNS_MAX: u32 = 3;
+/// How long the store waits for a lock that another program holds on its file, in milliseconds, before it says so: a backup
+/// or a look with another tool is done by then.
+pub const STORE_LOCKED_MS: u64 = 5_000;
 /// Components that are remembered because a process died while they were described; beyond it some are forgotten.
 pub const SUSPECTS_MAX: usize = 1_000;
 /// How long a connection to a server is kept to be used again, in milliseconds: less than the 5 s after which the most

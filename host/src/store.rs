@@ -6,6 +6,7 @@
 mod lock;
 mod marks;
 mod memory;
+mod place;
 mod sqlite;
 
 pub(crate) use marks::{List, Mark, Marks, Suspect, Work, hex};
@@ -41,6 +42,20 @@ pub enum StoreError {
         path: String,
         /// Its permission bits.
         mode: u32,
+    },
+    /// It is reached by more than one name, and what belongs to it stands beside one of them.
+    #[error("store {path}: {why}")]
+    OtherName {
+        /// The file.
+        path: String,
+        /// Which names, and what to do.
+        why: String,
+    },
+    /// Another program holds a lock on the file. Nothing of the batch remains; it can be tried again.
+    #[error("store {path} is locked by a program that works on the file: end that one")]
+    Locked {
+        /// The file.
+        path: String,
     },
     /// The disk is full. Nothing of the batch remains; it can be tried again.
     #[error("disk full: free space and try again")]
@@ -230,7 +245,7 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a batch durable: all of it or nothing, with one sync of the disk.
     ///
     /// # Errors
-    /// `Full` leaves nothing behind and may be tried again; after any other error the outcome is unknown.
+    /// `Full` and `Locked` leave nothing behind and may be tried again; after any other error the outcome is unknown.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// Returns the file that the store is, for what the host keeps beside it: what it died under, if it dies. None where
@@ -239,8 +254,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Lets another host open the store. Called once nothing more will be committed; reading goes on.
-    fn close(&self) {}
+    /// Puts away what is only there for writing, and lets another host open the store. Called once nothing more will be
+    /// committed; reading goes on.
+    ///
+    /// # Errors
+    /// When that fails. What was committed is durable all the same.
+    fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Returns the receipt of an event.
     ///

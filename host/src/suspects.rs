@@ -13,6 +13,7 @@ use crate::{
     did::Did,
     env::Env,
     limits::{LONE_RUNS_MAX, SUSPECTS_MAX},
+    log::say,
     store::{Image, List, Marks, Store, StoreError, Suspect, Work, hex},
 };
 
@@ -139,7 +140,7 @@ impl Suspects {
             && let Err(error) = self.acquit(work)
         {
             // The list is older than the truth: at the next start it runs alone once more.
-            tracing::warn!(%error, "suspects not written");
+            say(|| tracing::warn!(%error, "suspects not written"));
         }
     }
 
@@ -208,7 +209,7 @@ fn forget(known: &mut BTreeMap<Work, Standing>, image: &Image) {
     let components = known.keys().filter(|work| matches!(work, Work::Describe { .. })).count();
     for _ in SUSPECTS_MAX..components {
         if let Some((Work::Describe { component }, _)) = known.pop_last() {
-            tracing::warn!(component = hex(&component), "more suspects than are remembered: forgotten");
+            say(|| tracing::warn!(component = hex(&component), "more suspects than are remembered: forgotten"));
         }
     }
 }
@@ -220,20 +221,26 @@ fn tell(work: &Work, standing: Standing, image: &Image) {
             let charm = image.queued.iter().find(|queued| queued.position == *position).map(|queued| queued.event.to);
             let name = image.spaces.iter().find(|row| Some(row.did) == charm).map_or("", |row| row.name.as_str());
             if standing.is_held() {
-                tracing::error!(charm = name, event = %id, "held: processes died under this event, alone too; let it run or discard it (charm events)");
+                say(
+                    || tracing::error!(charm = name, event = %id, "held: processes died under this event, alone too; let it run or discard it (charm events)"),
+                );
             } else {
-                tracing::warn!(charm = name, event = %id, deaths, "the last process died while this event ran: it runs alone");
+                say(
+                    || tracing::warn!(charm = name, event = %id, deaths, "the last process died while this event ran: it runs alone"),
+                );
             }
         }
         Work::Describe { component } => {
             let component = hex(component);
             if standing.is_held() {
-                tracing::error!(
-                    component,
-                    "held: processes died while this component was described, alone too; replace it or let it be described (charm release)"
-                );
+                say(|| {
+                    tracing::error!(
+                        component,
+                        "held: processes died while this component was described, alone too; replace it or let it be described (charm release)"
+                    )
+                });
             } else {
-                tracing::warn!(component, deaths, "the last process died while this component was described");
+                say(|| tracing::warn!(component, deaths, "the last process died while this component was described"));
             }
         }
     }

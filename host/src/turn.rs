@@ -17,7 +17,6 @@ use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::Instrument;
 
 use crate::{
     aging::{Aging, Favour},
@@ -26,6 +25,7 @@ use crate::{
     env::Env,
     guest::{End, Ended, Facts, Guests},
     http::{Outbound, Transport},
+    log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
     receipt::Outcome,
     store::Queued,
@@ -113,7 +113,9 @@ impl Turn {
 
     fn span(&self, name: &str) -> tracing::Span {
         let event = &self.queued.event;
-        tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = %clean(&event.stream))
+        span(
+            || tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = %clean(&event.stream)),
+        )
     }
 }
 
@@ -166,21 +168,21 @@ impl Stage {
     pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
         let (span, queued) = (turn.span(&charm.entry.name), turn.queued.clone());
         let start = self.env.monotonic();
-        let run = AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind().instrument(span).await;
+        let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
         run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
 
     /// A bug of the host or of the embedder, not of the charm: the turn's transaction is gone, the host serves the next.
     fn panicked(&self, queued: &Arc<Queued>) -> Result<(), Unavailable> {
-        tracing::error!(charm = %queued.event.to, event = %queued.event.id, "host call panicked");
+        say(|| tracing::error!(charm = %queued.event.to, event = %queued.event.id, "host call panicked"));
         self.committer.settle(queued, Outcome::Faulted, "the host failed in this turn: see its log")
     }
 
     async fn run(&self, turn: &mut Turn, charm: &Installed, start: Duration) -> Result<Option<Wait>, Unavailable> {
         let queued = turn.queued.clone();
         let settle = |outcome, message: &str| {
-            tracing::info!(%outcome, why = %clip_message(message), "settled");
+            say(|| tracing::info!(%outcome, why = %clip_message(message), "settled"));
             self.committer.settle(&queued, outcome, message).map(|()| None)
         };
         let directory = self.committer.directory();
@@ -203,19 +205,19 @@ impl Stage {
             Ended::Fault(fault) => return settle(Outcome::Faulted, &fault.message),
             Ended::Waits => {
                 turn.conflicts.spend(self.env.monotonic() - start);
-                tracing::debug!("waits for an http exchange");
+                say(|| tracing::debug!("waits for an http exchange"));
                 return Ok(Some(Wait::Exchange));
             }
             Ended::Full(room) => {
                 turn.conflicts.spend(self.env.monotonic() - start);
-                tracing::debug!("waits for room in an inbox");
+                say(|| tracing::debug!("waits for room in an inbox"));
                 return Ok(Some(Wait::Room(room)));
             }
         };
         drop(next);
         match failure {
             Ok(seq) => {
-                tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed");
+                say(|| tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed"));
                 Ok(None)
             }
             Err(Failure::Conflict(cause)) => {
@@ -243,7 +245,7 @@ impl Stage {
         if tries.spent >= Duration::from_millis(limits.conflict_ms_max) {
             return Err(cause.exhausted(tries, limits));
         }
-        tracing::debug!(%cause, attempts = tries.attempts, "conflict: running again");
+        say(|| tracing::debug!(%cause, attempts = tries.attempts, "conflict: running again"));
         if let Cause::Read(conflict) = cause
             && turn.rivals.len() < RIVALS_MAX
         {
@@ -260,7 +262,7 @@ impl Stage {
     /// When the host does not write any more.
     pub async fn wait(&self, mut turn: Turn, wait: Wait) -> Result<Option<Turn>, Unavailable> {
         let (span, queued) = (turn.span("waits"), turn.queued.clone());
-        let waited = AssertUnwindSafe(self.wait_for(&mut turn, wait)).catch_unwind().instrument(span).await;
+        let waited = run_within(span, AssertUnwindSafe(self.wait_for(&mut turn, wait)).catch_unwind()).await;
         match waited {
             Ok(waited) => waited.map(|()| Some(turn)),
             Err(_) => self.panicked(&queued).map(|()| None),

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, OpenError, Outcome, Record,
-    SendError, SqliteStore, Store, VerifyError,
+    Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, Outcome, Record, SendError,
+    SqliteStore, Store, VerifyError,
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use rusqlite::Connection;
@@ -121,8 +121,11 @@ async fn a_key_file_that_others_can_read_is_refused_with_the_command_that_helps(
     let file = key_file(&home, did);
     for mode in [0o640, 0o604, 0o660, 0o601, 0o777] {
         set_mode(&file, mode);
-        let refused = home.builder().await.open().await.err().expect("a readable key is refused");
-        assert!(matches!(&refused, OpenError::Key(KeyError::Readable { mode: found, .. }) if *found == mode));
+        let host = home.open().await;
+        let refused = host.install(probe_charm("a")).await.expect_err("a readable key is refused");
+        host.shutdown().await.unwrap();
+        let error = |refused: &InstallError| matches!(refused, InstallError::Key { error: KeyError::Readable { mode: found, .. }, .. } if *found == mode);
+        assert!(error(&refused), "{refused}");
         let text = refused.to_string();
         assert!(text.contains(&file.display().to_string()) && text.contains("chmod 600"), "{text}");
     }
@@ -134,22 +137,26 @@ async fn a_key_file_that_others_can_read_is_refused_with_the_command_that_helps(
 #[tokio::test]
 async fn a_key_file_that_is_gone_or_holds_another_key_is_refused_by_name() {
     let home = Home::default();
-    let (a, b) = {
+    let (a, b, mut host) = {
         let host = home.open().await;
-        let dids = pair(&host).await;
-        host.shutdown().await.unwrap();
-        dids
+        let (a, b) = pair(&host).await;
+        (a, b, host)
     };
     let (file, good) = (key_file(&home, a), fs::read_to_string(key_file(&home, a)).unwrap());
     for bad in [fs::read_to_string(key_file(&home, b)).unwrap(), String::new(), "x".repeat(64), good[..62].to_owned()] {
+        host.shutdown().await.unwrap();
         fs::write(&file, &bad).unwrap();
-        let refused = home.builder().await.open().await.err().expect("a wrong key is refused");
-        assert!(matches!(&refused, OpenError::Key(KeyError::Malformed { .. })), "{refused}");
+        host = home.open().await;
+        let refused = host.install(probe_charm("a")).await.expect_err("a wrong key is refused");
+        assert!(matches!(&refused, InstallError::Key { error: KeyError::Malformed { .. }, .. }), "{refused}");
         assert!(!refused.to_string().contains(bad.trim_end()) || bad.is_empty(), "the error tells nothing of the file");
     }
+    host.shutdown().await.unwrap();
     fs::remove_file(&file).unwrap();
-    let refused = home.builder().await.open().await.err().expect("a missing key is refused");
-    assert!(matches!(&refused, OpenError::Key(KeyError::Missing { did }) if *did == a), "{refused}");
+    let host = home.open().await;
+    let refused = host.install(probe_charm("a")).await.expect_err("a missing key is refused");
+    assert!(matches!(&refused, InstallError::Key { error: KeyError::Missing { did }, .. } if *did == a), "{refused}");
+    host.shutdown().await.unwrap();
     fs::write(&file, good).unwrap();
     set_mode(&file, 0o600);
     home.open().await;
@@ -328,7 +335,9 @@ async fn a_secret_key_is_nowhere_but_in_its_file() {
     let seeds: Vec<String> =
         [a, b].map(|did| fs::read_to_string(key_file(&home, did)).unwrap().trim_end().to_owned()).to_vec();
     set_mode(&key_file(&home, a), 0o644);
-    let refused = home.builder().await.open().await.err().unwrap();
+    let host = home.open().await;
+    let refused = host.install(probe_charm("a")).await.unwrap_err();
+    host.shutdown().await.unwrap();
     let refused = format!("{refused} {refused:?}");
     set_mode(&key_file(&home, a), 0o600);
     let keyring = FileKeyring::open(home.keys()).unwrap();

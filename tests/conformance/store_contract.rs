@@ -530,8 +530,8 @@ fn a_file_that_is_no_store_is_refused() {
         assert!(error.to_string().contains("other.db") && error.to_string().len() < 1_024, "{error}");
         assert_eq!(std::fs::read(&file).unwrap(), content);
     }
-    let error = SqliteStore::open(folder.path().join("no-such-folder/store.db")).err().unwrap();
-    assert!(error.to_string().contains("no-such-folder"), "{error}");
+    let error = SqliteStore::open(file.join("no-folder/store.db")).err().unwrap();
+    assert!(error.to_string().contains("no-folder"), "{error}");
     let error = SqliteStore::open_read_only(folder.path().join("absent.db")).err().unwrap();
     assert!(error.to_string().contains("absent.db"), "{error}");
     assert!(!folder.path().join("absent.db").exists());

@@ -137,8 +137,9 @@ impl Store for GatedStore {
         }
     }
 
-    fn close(&self) {
+    fn close(&self) -> Result<(), StoreError> {
         self.inner.closed.send_replace(true);
+        Ok(())
     }
 
     fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {

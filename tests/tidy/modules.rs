@@ -10,6 +10,7 @@ const USES: &[(&str, &str)] = &[
     // what things are
     ("limits", ""),
     ("text", "limits"),
+    ("log", ""),
     ("readable", ""),
     ("did", "readable"),
     ("env", ""),
@@ -34,7 +35,7 @@ const USES: &[(&str, &str)] = &[
     ("counters", "receipt"),
     ("run_queue", "did"),
     ("aging", "did env run_queue"),
-    ("suspects", "did env limits store"),
+    ("suspects", "did env limits log store"),
     // the world outside
     ("http", "env limits text"),
     // who may do what
@@ -42,15 +43,15 @@ const USES: &[(&str, &str)] = &[
     // what happens
     (
         "tx",
-        "cell cost counters did directory env event keyring limits listing log_share meter path rate receipt record shape \
-         store text value",
+        "cell cost counters did directory env event keyring limits listing log log_share meter path rate receipt record \
+         shape store text value",
     ),
     (
         "guest",
-        "cell cost descriptor did env event http limits log_share meter path record shape store suspects text tx",
+        "cell cost descriptor did env event http limits log log_share meter path record shape store suspects text tx",
     ),
     ("charms", "did directory guest tx"),
-    ("turn", "aging charms did env guest http meter receipt store suspects text tx"),
+    ("turn", "aging charms did env guest http log meter receipt store suspects text tx"),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
     ("verify", "did event limits receipt record store text value"),

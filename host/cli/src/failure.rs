@@ -151,6 +151,7 @@ impl From<SendError> for Failure {
             SendError::IdReused { .. } => Failure::refused("id-reused", text),
             SendError::Denied { .. } | SendError::Impersonation { .. } => Failure::refused("denied", text),
             SendError::QueueFull { .. } => Failure::refused("queue-full", text),
+            SendError::Key { .. } => Failure::refused("key", text),
             _ => Failure::host(text),
         }
     }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     cost,
+    log::say,
     path::{Path, Segment},
     text::clip,
     tx::Refusal,
@@ -111,7 +112,7 @@ impl types::Host for Ctx {
 
 /// Tells the log of a host call: its name, never what it carries.
 fn called(name: &'static str) {
-    tracing::trace!(target: "charm::call", "{name}");
+    say(|| tracing::trace!(target: "charm::call", "{name}"));
 }
 
 fn path(ctx: &mut Ctx, segments: Vec<types::Segment>) -> Path {

@@ -8,6 +8,7 @@ use crate::{
     did::Did,
     event::EventId,
     limits::{LOG_LINE_BYTES, MESSAGE_BYTES_MAX},
+    log::say,
     log_share::LogShare,
     text::clip,
 };
@@ -121,10 +122,10 @@ impl Log {
             Speaker::Describe(name) => (name, None),
         };
         match level {
-            Level::ERROR => tracing::error!(target: "charm::guest", %charm, event, "{text}"),
-            Level::WARN => tracing::warn!(target: "charm::guest", %charm, event, "{text}"),
-            Level::INFO => tracing::info!(target: "charm::guest", %charm, event, "{text}"),
-            _ => tracing::debug!(target: "charm::guest", %charm, event, "{text}"),
+            Level::ERROR => say(|| tracing::error!(target: "charm::guest", %charm, event, "{text}")),
+            Level::WARN => say(|| tracing::warn!(target: "charm::guest", %charm, event, "{text}")),
+            Level::INFO => say(|| tracing::info!(target: "charm::guest", %charm, event, "{text}")),
+            _ => say(|| tracing::debug!(target: "charm::guest", %charm, event, "{text}")),
         }
     }
 }

@@ -72,10 +72,13 @@ impl Host {
                 return committer.close().await;
             }
             committer.abandon();
-            tokio::select! {
-                biased;
-                () = self.ready.idle() => {}
-                () = env.sleep(time) => {}
+            // Turns whose runtime has ended never will.
+            if drained != Err(Unavailable::RuntimeEnded) {
+                tokio::select! {
+                    biased;
+                    () = self.ready.idle() => {}
+                    () = env.sleep(time) => {}
+                }
             }
             drained
         };

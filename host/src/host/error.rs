@@ -205,6 +205,14 @@ pub enum SendError {
         /// As asked.
         to: Did,
     },
+    /// The charm has no usable key: nothing can be committed in its space.
+    #[error("charm {to}: {why}")]
+    Key {
+        /// The charm.
+        to: Did,
+        /// What is wrong with the key, and what to do.
+        why: String,
+    },
     /// The charm has no such stream.
     #[error("charm {to} has no stream {stream}; it has: {known}")]
     NoSuchStream {

@@ -4,8 +4,10 @@ use super::{Host, SendError, send_error};
 use crate::{
     did::Did,
     event::{Event, EventId},
+    keyring::KeyError,
     store::{StoreError, Work},
     suspects::{Suspects, work_of},
+    text::clip,
     tx::{Refused, Unavailable},
 };
 
@@ -55,13 +57,23 @@ impl Host {
         }
     }
 
+    /// Checks that commits of a charm that the store knows can be signed.
+    pub(crate) fn check_key(&self, charm: &Did) -> Result<(), SendError> {
+        if self.stage.committer.name_of(charm).is_none() {
+            return Ok(());
+        }
+        let why = |error: KeyError| clip(&error.to_string(), 640).into_owned();
+        self.keyring.check(charm).map_err(|error| SendError::Key { to: *charm, why: why(error) })
+    }
+
     /// Settles an event that waits for a charm, or is held, as `cancelled`: its sender gets that receipt. It becomes no
     /// dead letter. Completes when that is durable.
     ///
     /// # Errors
-    /// `NoSuchEvent`; `Running` when its turn has begun; `Unavailable`.
+    /// `NoSuchEvent`; `Key` when nothing can be committed for the charm; `Running` when its turn has begun; `Unavailable`.
     pub async fn cancel(&self, charm: &Did, id: &EventId) -> Result<(), SendError> {
         self.check_open()?;
+        self.check_key(charm)?;
         let accepted = self.stage.committer.cancel(charm, id).map_err(|refused| match refused {
             Refused::Gone => SendError::NoSuchEvent { id: *id },
             refused => send_error(refused, *charm),

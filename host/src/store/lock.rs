@@ -40,17 +40,17 @@ impl Lock {
         Lock { file: None }
     }
 
-    /// Takes the lock of a store.
+    /// Takes the lock of the store at its one path; `name` is how it is shown.
     ///
     /// # Errors
     /// `InUse`, `Failed`.
-    pub fn take(store: &Path) -> Result<Lock, StoreError> {
+    pub fn take(store: &Path, name: &str) -> Result<Lock, StoreError> {
         let path = path_of(store);
         let error = |error| StoreError::Failed(format!("{}: {error}", shown(&path)));
         let file = create(&path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: shown(store) }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: name.to_owned() }),
             Err(TryLockError::Error(why)) => Err(error(why)),
         }
     }
@@ -66,6 +66,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        // Whoever copies the store from here on copies its last mark too.
+        let _ = self.file.as_ref().map(File::sync_data);
         // Closing the file is not enough: a process that is just being started may still hold a copy of it.
         let _ = self.file.take().map(|file| file.unlock());
     }

@@ -1,21 +1,28 @@
-//! The store on disk: SQLite in WAL mode, one sync of the disk per batch.
+//! The store on disk: SQLite in WAL mode, one sync of the disk per batch. After a clean end there is no write-ahead log:
+//! the file alone is all of it.
 //!
-//! One host at a time: an operating-system lock on `<file>.lock`, which also remembers the last durable commit: a
-//! store that ends before it is refused. Readers may open the file beside a running host (`open_read_only`, or any
-//! SQLite tool with `-readonly`).
+//! One host at a time, whatever name it calls the file by: an operating-system lock on `<file>.lock`, which also remembers
+//! the last durable commit: a store that ends before it is refused. Readers may open the file beside a running host
+//! (`open_read_only`, or any SQLite tool with `-readonly`).
+
+mod file;
 
 use std::{
     collections::HashMap,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use file::{again, check_mode, check_version, equip, last_order, look, prepare, reader};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
 
 use super::{
     Batch, CellRow, DeadLetter, Image, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError,
     lock::{self, Lock},
+    place,
 };
 use crate::{
     did::Did,
@@ -26,23 +33,6 @@ use crate::{
     value::Value,
 };
 
-const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 2;
-const SCHEMA: &str = "
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
-                        seq INTEGER NOT NULL, head BLOB NOT NULL, paused INTEGER NOT NULL DEFAULT 0,
-                        chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0) STRICT;
-    CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
-                      signature BLOB) STRICT;
-    CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
-                       value BLOB, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
-    CREATE TABLE queue (position INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
-    CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
-                          sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB) STRICT, WITHOUT ROWID;
-    CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, letter BLOB NOT NULL) STRICT;
-";
-
 /// A store in one SQLite file.
 pub struct SqliteStore {
     path: String,
@@ -51,38 +41,64 @@ pub struct SqliteStore {
     /// Only `commit` uses it: the one writer.
     writer: Mutex<Writer>,
     /// All look-ups; WAL lets it read beside the writer. None where one connection is all there can be.
-    reader: Option<Mutex<Connection>>,
+    reader: Option<Reader>,
     /// What reads much, so that no look-up waits for it; none when read-only.
-    scanner: Option<Mutex<Connection>>,
+    scanner: Option<Reader>,
     /// Held until the store is closed; none when read-only.
     lock: Mutex<Option<Lock>>,
+    /// One closes it at a time.
+    closing: Mutex<()>,
+    /// A batch has failed: what reached the disk is unknown, so nothing more is moved there.
+    has_failed: AtomicBool,
 }
 
+/// A connection that reads; after the store was closed there is none until somebody reads again.
+type Reader = Mutex<Option<Connection>>;
+
 struct Writer {
-    connection: Connection,
+    /// None after the store was closed.
+    connection: Option<Connection>,
     /// Row numbers of the spaces: the log and the cells name spaces by them.
     cids: HashMap<Did, i64>,
 }
 
 impl SqliteStore {
-    /// Opens the file for one host, making it when it is not there.
+    /// Opens the file for one host, making it and its folder (mode 0700) when they are not there.
     ///
     /// # Errors
-    /// `InUse` while another host has it open; `Readable` by others; `Damaged`; `Failed`.
+    /// `InUse` while another host has it open, under whatever name; `OtherName`; `Readable` by others; `Locked`; `Damaged`;
+    /// `Failed`.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let name = shown(path);
-        check_mode(path, &name)?;
-        look(path, &name)?;
-        let lock = Lock::take(path)?;
+        let io = |error| StoreError::Failed(format!("{name}: {error}"));
+        let mut file = place::locate(path).map_err(io)?;
+        check_mode(&file, &name)?;
+        place::check_name(&file, &name)?;
+        look(&file, &name)?;
+        if !file.exists() {
+            place::make_folder(&file).map_err(io)?;
+            file = place::locate(path).map_err(io)?;
+        }
+        let lock = Lock::take(&file, &name)?;
         // Once more: what was there may have changed until it was locked.
-        lock::check_mark(path, lock::mark(path), look(path, &name)?)?;
-        lock::create(path).map_err(|error| StoreError::Failed(format!("{name}: {error}")))?;
-        let mut connection = Connection::open(path).map_err(|error| failed(&name, error))?;
+        lock::check_mark(&file, lock::mark(&file), look(&file, &name)?)?;
+        lock::create(&file).map_err(io)?;
+        let mut connection = Connection::open(&file).map_err(|error| failed(&name, error))?;
         prepare(&mut connection, &name)?;
-        let reader = || reader(path).map_err(|error| failed(&name, error));
+        let reader = || reader(&file).map_err(|error| failed(&name, error));
         let (reader, scanner) = (reader()?, reader()?);
-        SqliteStore::new(name.clone(), Some(path), connection, Some(reader), Some(scanner), Some(lock))
+        SqliteStore::new(name.clone(), Some(&file), connection, Some(reader), Some(scanner), Some(lock))
+    }
+
+    /// Returns the one path of a store that is there or may come, however it is spelled: absolute and without links. What
+    /// belongs to the store stands beside that one.
+    ///
+    /// # Errors
+    /// When a folder on the way cannot be looked into.
+    pub fn locate(path: impl AsRef<Path>) -> Result<PathBuf, StoreError> {
+        let path = path.as_ref();
+        place::locate(path).map_err(|error| StoreError::Failed(format!("{}: {error}", shown(path))))
     }
 
     /// Opens the file for one host through a virtual file system that this process has registered with SQLite
@@ -103,22 +119,17 @@ impl SqliteStore {
     /// Opens an existing file for reading, also beside a running host. `commit` fails.
     ///
     /// # Errors
-    /// `Damaged` when the file is not a store; `Failed` when it is not there.
+    /// `Damaged` when the file is not a store; `OtherName`; `Failed` when it is not there.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
-        let path = path.as_ref();
-        let (name, mark) = (shown(path), lock::mark(path));
-        look(path, &name)?;
-        let (first, second) = (reader(path).map_err(|error| failed(&name, error))?, reader(path));
+        let name = shown(path.as_ref());
+        let file = SqliteStore::locate(&path)?;
+        place::check_name(&file, &name)?;
+        let (mark, error) = (lock::mark(&file), |error| failed(&name, error));
+        look(&file, &name)?;
+        let (first, second) = (reader(&file).map_err(error)?, reader(&file).map_err(error)?);
         check_version(&first, &name)?;
-        lock::check_mark(path, mark, last_order(&first).map_err(|error| failed(&name, error))?)?;
-        SqliteStore::new(
-            name.clone(),
-            Some(path),
-            first,
-            Some(second.map_err(|error| failed(&name, error))?),
-            None,
-            None,
-        )
+        lock::check_mark(&file, mark, last_order(&first).map_err(error)?)?;
+        SqliteStore::new(name.clone(), Some(&file), first, Some(second), None, None)
     }
 
     fn new(
@@ -130,15 +141,15 @@ impl SqliteStore {
         lock: Option<Lock>,
     ) -> Result<SqliteStore, StoreError> {
         for connection in [Some(&connection), reader.as_ref(), scanner.as_ref()].into_iter().flatten() {
-            connection.set_prepared_statement_cache_capacity(32);
-            connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(|error| failed(&path, error))?;
+            equip(connection).map_err(|error| failed(&path, error))?;
         }
         let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
             .map_err(|error| failed(&path, error))?;
-        let writer = Writer { connection, cids: cids.into_iter().collect() };
-        let (reader, scanner) = (reader.map(Mutex::new), scanner.map(Mutex::new));
-        let (file, lock) = (file.map(Path::to_owned), Mutex::new(lock));
-        Ok(SqliteStore { path, file, writer: Mutex::new(writer), reader, scanner, lock })
+        let writer = Mutex::new(Writer { connection: Some(connection), cids: cids.into_iter().collect() });
+        let reading = |connection: Option<Connection>| connection.map(|connection| Mutex::new(Some(connection)));
+        let (reader, scanner) = (reading(reader), reading(scanner));
+        let (file, lock, closing) = (file.map(Path::to_owned), Mutex::new(lock), Mutex::default());
+        Ok(SqliteStore { path, file, writer, reader, scanner, lock, closing, has_failed: AtomicBool::new(false) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
@@ -151,124 +162,61 @@ impl SqliteStore {
 
     /// Reads much, beside those who look something up.
     fn scan<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let Some(scanner) = &self.scanner else { return self.read(work) };
-        let result = work(&scanner.lock().unwrap_or_else(PoisonError::into_inner));
-        result.map_err(|error| failed(&self.path, error))
+        self.read_with(self.scanner.as_ref().or(self.reader.as_ref()), work)
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let result = match &self.reader {
-            Some(reader) => work(&reader.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => work(&self.writer().connection),
+        self.read_with(self.reader.as_ref(), work)
+    }
+
+    fn read_with<T>(
+        &self,
+        reader: Option<&Reader>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let result = match (reader, &self.file) {
+            (Some(reader), Some(file)) => {
+                let mut place = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                again(&mut place, file).and_then(work)
+            }
+            _ => match &self.writer().connection {
+                Some(connection) => work(connection),
+                None => return Err(self.not_writable()),
+            },
         };
         result.map_err(|error| failed(&self.path, error))
     }
-}
 
-/// Opens the file for reading. A host killed while it made the store has left a rollback journal, which SQLite undoes
-/// before it reads anything: that takes a connection that may write.
-fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let is_half_made = lock::beside(path, "-journal").exists();
-    let flags = if is_half_made { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
-    Connection::open_with_flags(path, flags)
-}
-
-/// Looks at the store that is there before anything is changed in it: what is refused stays as it was found. Returns
-/// the number of its last commit, 0 for none.
-fn look(path: &Path, name: &str) -> Result<u64, StoreError> {
-    let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |file| file.len() == 0);
-    if is_empty(path) {
-        return Ok(0);
+    fn not_writable(&self) -> StoreError {
+        StoreError::Failed(format!("{}: not open for writing", self.path))
     }
-    let error = |error| failed(name, error);
-    // Without a log beside it the file is all there is. SQLite would make files beside it just to read it.
-    let is_alone = path.is_file() && is_empty(&lock::beside(path, "-wal")) && is_empty(&lock::beside(path, "-journal"));
-    let connection = if is_alone { alone(path) } else { reader(path) }.map_err(error)?;
-    if !has_tables(&connection).map_err(error)? {
-        return Ok(0);
-    }
-    check_version(&connection, name)?;
-    last_order(&connection).map_err(error)
-}
 
-/// Opens a file that nothing belongs to and nobody writes, for reading; leaves no file beside it.
-fn alone(path: &Path) -> rusqlite::Result<Connection> {
-    use std::{fmt::Write, os::unix::ffi::OsStrExt};
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => uri.push(char::from(*byte)),
-            _ => drop(write!(uri, "%{byte:02x}")),
+    /// Ends all connections. The last one moves what is in the write-ahead log into the file and puts the log away, unless
+    /// somebody else reads the file just then, or it is unknown what is on the disk.
+    fn rest(&self) -> Result<(), StoreError> {
+        let connection = self.writer().connection.take();
+        if self.file.is_none() {
+            // The only connection there can be: it goes on reading.
+            self.writer().connection = connection;
+            return Ok(());
+        }
+        for reader in [&self.reader, &self.scanner].into_iter().flatten() {
+            drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        let Some(connection) = connection.filter(|_| !self.has_failed.load(Ordering::Relaxed)) else { return Ok(()) };
+        let end = rows(&connection, "PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
+        match end.map_err(|error| failed(&self.path, error)) {
+            Ok(_) | Err(StoreError::Locked { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(uri + "?immutable=1", flags)
 }
 
-/// Checks that nobody else can read the file: what is in the cells is its owner's.
-fn check_mode(path: &Path, name: &str) -> Result<(), StoreError> {
-    let file = std::fs::metadata(path).ok().filter(|file| file.is_file());
-    let mode = file.map_or(0, |file| file.permissions().mode() & 0o777);
-    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Readable { path: name.to_owned(), mode }) }
-}
-
-/// Returns whether anything was ever stored: a host may have been killed before.
-fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))
-}
-
-fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
-    // To the last row: the switch is written after the row that says `wal`. When it cannot be made, there is an
-    // error, or a row with another mode.
-    let mode = rows(connection, "PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
-    if mode.map_err(|error| failed(path, error))? != ["wal"] {
-        return Err(StoreError::Failed(format!("{path}: its file system does not allow a write-ahead log")));
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = self.close();
     }
-    // A process that was killed may have left writes that were never synced, or whose sync failed. They can be read,
-    // so what they say may leave the host next: write and sync them anew first (T8).
-    let synced = || -> rusqlite::Result<bool> {
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-            let (written, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
-            Ok(moved >= written)
-        })
-    };
-    if !synced().map_err(|error| failed(path, error))? {
-        return Err(StoreError::Failed(format!("{path}: somebody is reading it: open it again when they are done")));
-    }
-    let setup = |connection: &mut Connection| -> rusqlite::Result<()> {
-        if !has_tables(connection)? {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
-        }
-        Ok(())
-    };
-    setup(connection).map_err(|error| failed(path, error))?;
-    check_version(connection, path)
-}
-
-fn check_version(connection: &Connection, path: &str) -> Result<(), StoreError> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let application = pragma("application_id").map_err(|error| failed(path, error))?;
-    let version = pragma("user_version").map_err(|error| failed(path, error))?;
-    if application != APPLICATION_ID {
-        return Err(damaged(path, "not a charm store".to_owned()));
-    }
-    if version != VERSION {
-        return Err(damaged(path, format!("store format {version}, this host reads {VERSION}: use a matching host")));
-    }
-    Ok(())
-}
-
-/// Returns the number of the last commit.
-fn last_order(connection: &Connection) -> rusqlite::Result<u64> {
-    connection
-        .query_row("SELECT coalesce(max(g), 0) FROM log", [], |row| row.get::<_, i64>(0))
-        .map(|order| order as u64)
 }
 
 fn damaged(path: &str, why: String) -> StoreError {
@@ -279,6 +227,7 @@ fn failed(path: &str, error: rusqlite::Error) -> StoreError {
     let text = crate::text::clip(&error.to_string(), 256).into_owned();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path: path.to_owned() },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(path, text),
         _ if matches!(
             error,
@@ -364,13 +313,11 @@ fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
 impl Store for SqliteStore {
     fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
         if let Some(fresh_secret) = fresh_secret {
-            self.writer()
-                .connection
-                .execute(
-                    "INSERT OR IGNORE INTO meta VALUES ('secret', ?1), ('position', ?2)",
-                    params![fresh_secret, 0u64.to_be_bytes()],
-                )
-                .map_err(|error| failed(&self.path, error))?;
+            let sql = "INSERT OR IGNORE INTO meta VALUES ('secret', ?1), ('position', ?2)";
+            let writer = self.writer();
+            let connection = writer.connection.as_ref().ok_or_else(|| self.not_writable())?;
+            let inserted = connection.execute(sql, params![fresh_secret, 0u64.to_be_bytes()]);
+            inserted.map_err(|error| failed(&self.path, error))?;
         }
         self.scan(|connection| {
             // One picture, also beside a host that commits meanwhile.
@@ -408,10 +355,11 @@ impl Store for SqliteStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         if self.lock().is_none() {
-            return Err(StoreError::Failed(format!("{}: not open for writing", self.path)));
+            return Err(self.not_writable());
         }
         let mut writer = self.writer();
         let Writer { connection, cids } = &mut *writer;
+        let connection = connection.as_mut().ok_or_else(|| self.not_writable())?;
         let added: Vec<Did> = batch.spaces.iter().map(|row| row.did).filter(|did| !cids.contains_key(did)).collect();
         let mut work = || -> rusqlite::Result<()> {
             let transaction = connection.transaction()?;
@@ -419,7 +367,9 @@ impl Store for SqliteStore {
             transaction.commit()
         };
         let result = work().map_err(|error| failed(&self.path, error));
-        if result.is_err() {
+        if let Err(error) = &result {
+            let is_whole = matches!(error, StoreError::Full | StoreError::Locked { .. });
+            self.has_failed.fetch_or(!is_whole, Ordering::Relaxed);
             // Nothing of the batch remains, so neither do the row numbers of its spaces.
             cids.retain(|did, _| !added.contains(did));
         } else if let (Some(last), Some(lock)) = (batch.log.last(), &*self.lock()) {
@@ -432,8 +382,12 @@ impl Store for SqliteStore {
         self.file.as_deref()
     }
 
-    fn close(&self) {
-        *self.lock() = None;
+    fn close(&self) -> Result<(), StoreError> {
+        let _closing = self.closing.lock();
+        let lock = self.lock().take();
+        let end = if lock.is_some() { self.rest() } else { Ok(()) };
+        drop(lock);
+        end
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

@@ -301,7 +301,7 @@ impl Committer {
             |id, order, found| if found == digest { Ok(Accepted { id, order }) } else { Err(Refused::Reused(id)) };
         loop {
             // Before the lock: the disk may be slow. Under it, `settled` tells whether the answer may be old.
-            let settled = self.state().settled;
+            let settled = self.open_state().map_err(Refused::Unavailable)?.settled;
             if let Some(id) = id
                 && let Some(row) = self.group.receipt(id).await.map_err(Refused::Store)?
             {
@@ -309,8 +309,8 @@ impl Committer {
             }
             let now = (self.env.now_ms(), self.env.monotonic());
             let mut state = self.open_state().map_err(Refused::Unavailable)?;
-            if self.durable.borrow().full {
-                return Err(Refused::Unavailable(Unavailable::DiskFull));
+            if let Some(why) = &self.durable.borrow().waits {
+                return Err(Refused::Unavailable(why.clone()));
             }
             if let Some(id) = id {
                 if let Some(open) = state.open.get(&id) {
@@ -415,8 +415,8 @@ impl Committer {
             state.order
         };
         let flushed = self.durable(order).await;
-        self.group.finish();
-        flushed
+        let closed = self.group.finish().await;
+        flushed.and(closed.map_err(|error| Unavailable::stopped(&error)))
     }
 
     fn open_state(&self) -> Result<MutexGuard<'_, State>, Unavailable> {

@@ -17,6 +17,14 @@ pub enum Unavailable {
     /// The disk is full. The host keeps what it has and tries again.
     #[error("disk full: free space, the host goes on by itself; events sent meanwhile keep their ids and settle then")]
     DiskFull,
+    /// Another program has a lock on the store's file. The host keeps what it has and tries again.
+    #[error(
+        "store is locked by a program that works on its file: end that one, the host goes on by itself; events sent meanwhile keep their ids and settle then"
+    )]
+    StoreLocked,
+    /// The runtime that opened the host has ended, and with it all that the host did. Nothing that was acknowledged is lost.
+    #[error("the runtime that opened the host has ended: open the host again, on one that lives as long")]
+    RuntimeEnded,
 }
 
 impl Unavailable {

@@ -5,26 +5,49 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use tracing_subscriber::{Layer, layer::Context, prelude::*};
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
 
 use super::*;
 
-/// A subscriber that panics at the event after so many others.
+/// A subscriber that panics when it was called so many times.
 #[derive(Clone)]
 struct Bomb(Arc<AtomicI64>);
 
-impl<S: tracing::Subscriber> Layer<S> for Bomb {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+impl Bomb {
+    fn tick(&self, metadata: Option<&tracing::Metadata<'_>>) {
         // The host's own events: those of the libraries below it are told from their threads and tasks.
-        let is_ours = event.metadata().target().starts_with("charm");
+        let is_ours = metadata.is_some_and(|metadata| metadata.target().starts_with("charm"));
         if is_ours && self.0.fetch_sub(1, Ordering::SeqCst) == 1 {
             panic!("a bug in the embedder's subscriber");
         }
     }
 }
 
-/// T5, T6, A5: at whichever event of a turn, from its acceptance to its receipts, the subscriber panics: that turn is
-/// whole or a fault, the charms go on, and memory and log are the same.
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Bomb {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        self.tick(Some(event.metadata()));
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.tick(Some(attributes.metadata()));
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        self.tick(context.metadata(id));
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        self.tick(context.metadata(id));
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.tick(context.metadata(&id));
+    }
+}
+
+/// T5, T6, A5: at whichever call of the host, from the acceptance of an event to its receipts, the subscriber panics: the
+/// turn is whole, the charms go on, and memory and log are the same.
 #[tokio::test]
 async fn a_subscriber_that_panics_at_any_event_of_a_turn_forks_nothing() {
     let bomb = Bomb(Arc::new(AtomicI64::new(0)));
@@ -49,9 +72,8 @@ async fn a_subscriber_that_panics_at_any_event_of_a_turn_forks_nothing() {
         let has_gone_off = bomb.0.swap(0, Ordering::SeqCst) <= 0;
         if let Ok(receipt) = asked {
             let receipt = receipt.unwrap();
-            let is_whole = receipt.outcome == Outcome::Committed;
-            assert!(is_whole || receipt.outcome == Outcome::Faulted, "{nth}: {receipt:?}");
-            assert_eq!(cell(&host, a, "x").await == json!(1), is_whole, "{nth}: {receipt:?}");
+            assert_eq!(receipt.outcome, Outcome::Committed, "{nth}: {receipt:?}");
+            assert_eq!(cell(&host, a, "x").await, json!(1), "{nth}: {receipt:?}");
         }
         is_served(&host, a).await;
         is_served(&host, b).await;
@@ -61,5 +83,40 @@ async fn a_subscriber_that_panics_at_any_event_of_a_turn_forks_nothing() {
             break;
         }
     }
-    assert!(rounds > 10, "the turn has more events than {rounds}");
+    assert!(rounds > 30, "the turn has more calls than {rounds}");
+}
+
+/// A5: a subscriber that panics whenever it is called.
+#[tokio::test]
+async fn a_subscriber_that_always_panics_takes_no_turn_away() {
+    struct Always;
+    impl<S: tracing::Subscriber> Layer<S> for Always {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            panic!("a bug in the embedder's subscriber");
+        }
+
+        fn on_enter(&self, _: &Id, _: Context<'_, S>) {
+            panic!("a bug in the embedder's subscriber");
+        }
+
+        fn on_exit(&self, _: &Id, _: Context<'_, S>) {
+            panic!("a bug in the embedder's subscriber");
+        }
+    }
+    let host = builder().open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let only = tracing_subscriber::filter::Targets::new().with_target("charm", tracing::Level::TRACE);
+    let subscriber = tracing_subscriber::registry().with(Always.with_filter(only));
+    let _guard = tracing::subscriber::set_default(subscriber);
+    for n in 0..5 {
+        let steps = json!([["log", "info", "hello"], ["set", "x", [], n], ["send", of(b, "note"), n]]);
+        let receipt = host.request(NewEvent::new(a, "run", script(steps))).await.unwrap();
+        assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+        let faulted = host.request(NewEvent::new(a, "run", script(json!([["trap"]])))).await.unwrap();
+        assert_eq!(faulted.outcome, Outcome::Faulted, "{faulted:?}");
+    }
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "notes").await.as_array().unwrap().len(), 5);
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
 }

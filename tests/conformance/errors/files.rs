@@ -19,7 +19,7 @@ async fn no_error_of_a_keyring_tells_a_key() {
     let mut secret = Secret::new("keys");
     let home = Home::default();
     let host = home.open().await;
-    let a = probe(&host, "a").await;
+    let (a, operator) = (probe(&host, "a").await, host.operator());
     host.shutdown().await.unwrap();
     let file = |did: &Did| home.keys().join(format!("{}.key", did.to_string().trim_start_matches("did:key:")));
     let key = fs::read_to_string(file(&a)).unwrap();
@@ -28,15 +28,24 @@ async fn no_error_of_a_keyring_tells_a_key() {
     secret.add(&seed);
     let check = || FileKeyring::open(home.keys()).unwrap().check(&a);
     check().unwrap();
-    let opened = async || match home.builder().await.open().await {
-        Ok(_) => panic!("the host opens with a key that is not usable"),
-        Err(error) => error,
+    let installed = async || {
+        let host = home.open().await;
+        let error = host.install(probe_charm("a")).await.expect_err("a charm with a key that is not usable");
+        host.shutdown().await.unwrap();
+        error
+    };
+    let sent = async || {
+        let host = home.open().await;
+        let event = NewEvent::new(a, "run", script(json!([])));
+        let error = host.send(event).await.expect_err("to a charm with a key that is not usable");
+        host.shutdown().await.unwrap();
+        error
     };
     let half = &key[..32];
     for content in [format!("{key}{key}"), half.to_owned(), key.replace('a', "g"), secret.text.clone(), String::new()] {
         fs::write(file(&a), content).unwrap();
         fails!(secret, check().unwrap_err(), KeyError::Malformed { .. });
-        fails!(secret, opened().await, OpenError::Key(KeyError::Malformed { .. }));
+        fails!(secret, installed().await, InstallError::Key { error: KeyError::Malformed { .. }, .. });
     }
     fs::write(file(&a), [key.as_bytes(), &[0xff, 0xfe]].concat()).unwrap();
     fails!(secret, check().unwrap_err(), KeyError::Io { .. });
@@ -46,8 +55,13 @@ async fn no_error_of_a_keyring_tells_a_key() {
     fs::rename(file(&a), file(&other)).unwrap();
     fails!(secret, FileKeyring::open(home.keys()).unwrap().check(&other).unwrap_err(), KeyError::Malformed { .. });
     fails!(secret, check().unwrap_err(), KeyError::Missing { .. });
-    fails!(secret, opened().await, OpenError::Key(KeyError::Missing { .. }));
+    fails!(secret, installed().await, InstallError::Key { error: KeyError::Missing { .. }, .. });
+    fails!(secret, sent().await, SendError::Key { .. });
     fs::rename(file(&other), file(&a)).unwrap();
+    fs::rename(file(&operator), file(&other)).unwrap();
+    let opened = home.builder().await.open().await.map(drop).unwrap_err();
+    fails!(secret, opened, OpenError::Key(KeyError::Missing { .. }));
+    fs::rename(file(&other), file(&operator)).unwrap();
     fs::set_permissions(file(&a), fs::Permissions::from_mode(0o644)).unwrap();
     fails!(secret, check().unwrap_err(), KeyError::Readable { .. });
     fs::set_permissions(file(&a), fs::Permissions::from_mode(0o600)).unwrap();
@@ -99,6 +113,14 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     fails!(secret, SqliteStore::open(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
     fails!(secret, SqliteStore::open_read_only(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
     fails!(secret, SqliteStore::open(home.path()).map(drop).unwrap_err(), StoreError::Failed(_));
+    let second = home.path().join("second.db");
+    fs::hard_link(home.store(), &second).unwrap();
+    fails!(secret, SqliteStore::open(&second).map(drop).unwrap_err(), StoreError::OtherName { .. });
+    fs::remove_file(&second).unwrap();
+    let other = rusqlite::Connection::open(home.store()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    fails!(secret, SqliteStore::open(home.store()).map(drop).unwrap_err(), StoreError::Locked { .. });
+    drop(other);
     let folder = far(home.path());
     fs::create_dir_all(&folder).unwrap();
     let far_file = folder.join("charm.db");
@@ -161,4 +183,6 @@ async fn a_host_that_does_not_open_says_why_in_bounds() {
     fails!(secret, opened(Host::builder().code_cache(cache)).await, OpenError::CodeCache { .. });
     fails!(secret, Unavailable::Closed, Unavailable::Closed);
     fails!(secret, Unavailable::DiskFull, Unavailable::DiskFull);
+    fails!(secret, Unavailable::StoreLocked, Unavailable::StoreLocked);
+    fails!(secret, Unavailable::RuntimeEnded, Unavailable::RuntimeEnded);
 }

@@ -16,6 +16,7 @@ use crate::{
     did::Did,
     directory::Directory,
     event::EventId,
+    log::{say, within},
     meter::{Amount, Sender},
     receipt::{self, Outcome, Receipt},
     record::{self, Record, Sent, Taken, Write},
@@ -228,15 +229,18 @@ impl Committer {
         let After { wakes, said, released } = after;
         wakes.into_iter().for_each(|did| (self.notify)(Notice::Work(did)));
         self.versions.release(released);
-        let _span = tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order).entered();
-        for (id, to, stream, refused) in &said.sends {
-            let _span = tracing::debug_span!("send", event = %id, %to, stream = %crate::text::clean(stream)).entered();
-            match refused {
-                Some(outcome) => tracing::debug!(%outcome, "refused"),
-                None => tracing::debug!("queued"),
+        let commit = || tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order);
+        within(commit, || {
+            for (id, to, stream, refused) in &said.sends {
+                let stream = crate::text::clean(stream);
+                let send = || tracing::debug_span!("send", event = %id, %to, %stream);
+                within(send, || match refused {
+                    Some(outcome) => say(|| tracing::debug!(%outcome, "refused")),
+                    None => say(|| tracing::debug!("queued")),
+                });
             }
-        }
-        tracing::debug!("committed");
+            say(|| tracing::debug!("committed"));
+        });
     }
 
     fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {

@@ -1,12 +1,16 @@
 //! Group commit: makes whatever queued while the last sync ran durable with one sync (T8, I3).
 //!
-//! Encoding, hashing, chaining and signing happen here, off the path of turns. The only caller of
-//! [`Store::commit`]. A full disk is waited out; after any other failure the host writes no more: what
-//! reached the disk is unknown, and only opening the store again tells.
+//! Encoding, hashing, chaining and signing happen here, off the path of turns. The only caller of [`Store::commit`].
+//! A full disk and a lock of another program are waited out; after any other failure the host writes no more: what reached
+//! the disk is unknown, and only opening the store again tells.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,13 +23,14 @@ use crate::{
     event::{Event, EventId, digest},
     keyring::Keyring,
     limits::{Limits, ROW_BYTES},
+    log::say,
     receipt::{self, Outcome, Receipt},
     record::{self, Hash, Record},
     store::{Batch, CellRow, DeadLetter, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError},
 };
 
-/// Longest time between two tries on a full disk.
-const FULL_RETRY_MAX: Duration = Duration::from_secs(1);
+/// Longest time between two tries on a full disk, or a locked file.
+const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Most commits in one batch, so that one batch stays a few milliseconds of work.
 const BATCH_COMMITS_MAX: usize = 1_024;
 /// Values and payloads in one batch, in bytes; the last commit may go over.
@@ -36,8 +41,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 pub(super) struct Progress {
     /// The last durable commit.
     pub order: u64,
-    /// Whether the disk is full now.
-    pub full: bool,
+    /// Why nothing can be written now: it is tried again.
+    pub waits: Option<Unavailable>,
     /// Why nothing is written any more.
     pub stopped: Option<Unavailable>,
 }
@@ -46,8 +51,7 @@ impl Progress {
     pub fn healthy(&self) -> Result<(), Unavailable> {
         match &self.stopped {
             Some(stopped) => Err(stopped.clone()),
-            None if self.full => Err(Unavailable::DiskFull),
-            None => Ok(()),
+            None => self.waits.clone().map_or(Ok(()), Err),
         }
     }
 }
@@ -94,6 +98,8 @@ pub(super) struct Group {
     /// Last hash of each space, with everything handed to the store. Locked while a batch is written.
     heads: Mutex<HashMap<Did, Hash>>,
     progress: watch::Sender<Progress>,
+    /// `finish` closes the store and is told how that went; else whoever comes last does.
+    finishes: AtomicBool,
 }
 
 /// A batch and what it tells the world once it is durable.
@@ -125,6 +131,7 @@ impl Group {
             env,
             heads: Mutex::new(heads),
             progress,
+            finishes: AtomicBool::new(false),
         })
     }
 
@@ -157,15 +164,28 @@ impl Group {
         self.stop(Unavailable::Closed);
         self.wake.notify_one();
         if !matches!(self.heads.try_lock(), Err(TryLockError::WouldBlock)) {
-            self.store.close();
+            // Who drops a host is not told what is left beside the store.
+            let _ = self.store.close();
         }
     }
 
-    /// As `close`, and waits for that batch.
-    pub fn finish(&self) {
-        self.close();
+    /// Ends the writing, and closes the store when the batch that is being written is there.
+    ///
+    /// # Errors
+    /// When the store does not close cleanly.
+    pub async fn finish(self: &Arc<Group>) -> Result<(), StoreError> {
+        self.finishes.store(true, Ordering::Relaxed);
+        self.stop(Unavailable::Closed);
+        self.wake.notify_one();
+        let (group, (sender, receiver)) = (self.clone(), oneshot::channel());
+        self.env.block(Box::new(move || drop(sender.send(group.close_store())))).await;
+        // Nobody works where the runtime has ended.
+        receiver.await.unwrap_or_else(|_| self.close_store())
+    }
+
+    fn close_store(&self) -> Result<(), StoreError> {
         drop(self.heads.lock());
-        self.store.close();
+        self.store.close()
     }
 
     /// Completes when nothing is written any more.
@@ -186,9 +206,8 @@ impl Group {
 
     /// Runs until the host closes or a write fails. Then nothing more is written.
     pub async fn run(self: Arc<Group>, committer: Arc<Committer>) {
+        let _end = End(self.clone(), committer.clone());
         self.write_all(&committer).await;
-        (committer.notify)(Notice::Stopped);
-        self.store.close();
     }
 
     async fn write_all(self: &Arc<Group>, committer: &Committer) {
@@ -204,13 +223,13 @@ impl Group {
                 written.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
             }
             committer.settled(&work.receipts);
-            work.told.iter().for_each(|told| tracing::warn!("{told}"));
+            work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
             for added in &work.added {
                 added.send_replace(true);
             }
             self.progress.send_modify(|progress| {
                 progress.order = progress.order.max(work.order);
-                progress.full = false;
+                progress.waits = None;
             });
             (committer.notify)(Notice::Room);
         }
@@ -237,11 +256,14 @@ impl Group {
         loop {
             match result {
                 Ok(()) => return Some(work),
-                Err(StoreError::Full) => {
-                    tracing::warn!("disk full: commits wait; free space");
-                    self.progress.send_modify(|progress| progress.full = true);
+                Err(error @ (StoreError::Full | StoreError::Locked { .. })) => {
+                    self.waits(if error == StoreError::Full {
+                        Unavailable::DiskFull
+                    } else {
+                        Unavailable::StoreLocked
+                    });
                     self.env.sleep(pause).await;
-                    pause = (pause * 2).min(FULL_RETRY_MAX);
+                    pause = (pause * 2).min(RETRY_MAX);
                     if self.closed() {
                         return None;
                     }
@@ -249,7 +271,7 @@ impl Group {
                 Err(_) if self.closed() => return None,
                 Err(error) => {
                     let why = Unavailable::stopped(&error);
-                    tracing::error!(error = %why, "host stops writing");
+                    say(|| tracing::error!(error = %why, "host stops writing"));
                     self.stop(why);
                     return None;
                 }
@@ -263,19 +285,29 @@ impl Group {
         }
     }
 
-    /// Runs `work` off the async threads; none, and the host stopped, when it panicked.
+    /// Tells that nothing can be written now.
+    fn waits(&self, why: Unavailable) {
+        if self.progress.borrow().waits.as_ref() != Some(&why) {
+            say(|| tracing::warn!("commits wait: {why}"));
+        }
+        self.progress.send_modify(|progress| progress.waits = Some(why));
+    }
+
+    /// Runs `work` off the async threads; none, and the host stopped, when it panicked or nothing is run any more.
     async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.env
             .block(Box::new(move || {
-                let _ = sender.send(work());
+                let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
             }))
             .await;
-        let result = receiver.await.ok();
-        if result.is_none() {
-            self.stop(Unavailable::Stopped { reason: "writing a batch panicked".to_owned() });
-        }
-        result
+        let why = match receiver.await {
+            Ok(Ok(done)) => return Some(done),
+            Ok(Err(_)) => Unavailable::Stopped { reason: "writing a batch panicked".to_owned() },
+            Err(_) => Unavailable::RuntimeEnded,
+        };
+        self.stop(why);
+        None
     }
 
     /// Hands a batch to the store, with `heads` locked: after `close` there is none.
@@ -323,6 +355,21 @@ impl Group {
         work.batch.heads = moved.iter().map(|(space, seq)| (*space, *seq, head(space))).collect();
         let result = result.and_then(|()| self.commit(&work.batch));
         (Arc::new(work), result)
+    }
+}
+
+/// The end of what writes: also when the runtime drops it.
+struct End(Arc<Group>, Arc<Committer>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let End(group, committer) = self;
+        group.stop(Unavailable::RuntimeEnded);
+        (committer.notify)(Notice::Stopped);
+        if !group.finishes.load(Ordering::Relaxed) {
+            // There is nobody to be told.
+            let _ = group.store.close();
+        }
     }
 }
 

@@ -1,0 +1,270 @@
+//! Chapter process: one store has one host, whatever its name; every wait for another process, thread or runtime ends; a
+//! clean end leaves a whole file.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path as File, PathBuf},
+    time::Duration,
+};
+
+use charm_conformance::{Home, cell, component, of, pair, probe, probe_charm, run, script, settle, value};
+use charm_host::{
+    Archive, FileKeyring, Host, InstallError, Manifest, NewEvent, Outcome, ReadError, SendError, SqliteStore,
+    StoreError, Unavailable,
+};
+use serde_json::json;
+
+/// Bound of a wait that should end at once.
+const SOON: Duration = Duration::from_secs(30);
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, wait).await.expect("the wait ends")
+}
+
+/// Returns the files of a folder.
+fn files(folder: &File) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Names of one file: each leads to the same store, or is refused by itself.
+#[tokio::test]
+async fn a_store_has_one_host_whatever_it_is_called() {
+    let home = Home::default();
+    let (folder, real) = (home.path(), home.store());
+    let names = |folder: &File| -> Vec<PathBuf> {
+        vec![
+            folder.join("link.db"),
+            folder.join("link-of-link.db"),
+            folder.join("relative-link.db"),
+            folder.join("linked/store.db"),
+            folder.join("./store.db"),
+            folder.join("keys/../store.db"),
+        ]
+    };
+    // Also before there is a file.
+    symlink(&real, folder.join("link.db")).unwrap();
+    symlink("link.db", folder.join("link-of-link.db")).unwrap();
+    symlink("./store.db", folder.join("relative-link.db")).unwrap();
+    symlink(folder, folder.join("linked")).unwrap();
+    fs::create_dir(folder.join("keys")).unwrap();
+    fs::set_permissions(folder.join("keys"), fs::Permissions::from_mode(0o700)).unwrap();
+    let before = files(folder);
+    let located = fs::canonicalize(folder).unwrap().join("store.db");
+    for first in names(folder) {
+        assert_eq!(SqliteStore::locate(&first).unwrap(), located, "{first:?}");
+        let store = SqliteStore::open(&first).unwrap();
+        for second in names(folder).into_iter().chain([real.clone()]) {
+            let refused = SqliteStore::open(&second).err();
+            assert!(matches!(refused, Some(StoreError::InUse { .. })), "{first:?} {second:?}: {refused:?}");
+            SqliteStore::open_read_only(&second).unwrap();
+        }
+        drop(store);
+        assert_eq!(SqliteStore::locate(&first).unwrap(), located, "{first:?}");
+        let mut expected = [before.clone(), vec!["store.db".to_owned(), "store.db.lock".to_owned()]].concat();
+        expected.sort();
+        assert_eq!(files(folder), expected, "everything stands beside the file, not beside {first:?}");
+    }
+    // A second name of the file itself has no files beside it: none of the two is taken.
+    let host = home.open().await;
+    fs::hard_link(&real, folder.join("other.db")).unwrap();
+    for name in [folder.join("other.db"), real.clone(), folder.join("link.db")] {
+        for refused in [SqliteStore::open(&name).err(), SqliteStore::open_read_only(&name).err()] {
+            let text = format!("{refused:?}");
+            assert!(matches!(refused, Some(StoreError::OtherName { .. } | StoreError::InUse { .. })), "{text}");
+        }
+    }
+    fs::remove_file(folder.join("other.db")).unwrap();
+    host.shutdown().await.unwrap();
+    home.open().await.shutdown().await.unwrap();
+}
+
+/// A name is a path and nothing else, and its folder is made for its owner.
+#[test]
+fn a_name_that_looks_like_something_else_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["file:charm.db", "file:charm.db?mode=memory", ":memory:", "deep/er/charm.db", "a b%20?c#d.db", "~"] {
+        let path = folder.path().join(name);
+        for _ in 0..2 {
+            let store = SqliteStore::open(&path).unwrap();
+            assert!(matches!(SqliteStore::open(&path), Err(StoreError::InUse { .. })), "{name}");
+            drop(store);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+        }
+        SqliteStore::open_read_only(&path).unwrap();
+    }
+    assert_eq!(fs::metadata(folder.path().join("deep")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(folder.path().join("deep/er")).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// T5, I3: after a clean end the file alone is the whole store, and it stays so when it is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_clean_end_the_file_alone_is_the_store() {
+    let home = Home::default();
+    let mut count = 0;
+    for round in 1..=3 {
+        let host = home.open().await;
+        let a = probe(&host, "a").await;
+        for _ in 0..5 {
+            count += 1;
+            run(&host, a, json!([["set", "x", [], count]])).await;
+        }
+        assert!(files(home.path()).contains(&"store.db-wal".to_owned()), "there is a log while it runs");
+        host.shutdown().await.unwrap();
+        let lone = home.path().join(format!("copy-{round}.db"));
+        fs::copy(home.store(), &lone).unwrap();
+        for file in [home.store(), lone] {
+            let archive = Archive::open(SqliteStore::open_read_only(&file).unwrap()).unwrap();
+            assert_eq!(archive.verify(&a).unwrap().commits, count, "{file:?}");
+            archive.verify_store().unwrap();
+        }
+        let left: Vec<_> =
+            files(home.path()).into_iter().filter(|name| name.contains('-') && name.contains(".db-")).collect();
+        assert_eq!(left, Vec::<String>::new());
+    }
+    // One that was opened and refused, or dropped, leaves none either.
+    drop(home.open().await);
+    for _ in 0..1_000 {
+        if !home.store().with_file_name("store.db-wal").exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!files(home.path()).iter().any(|name| name.contains(".db-")), "{:?}", files(home.path()));
+}
+
+/// T8: an operator's own transaction on the file is waited out, like a full disk: after STORE_LOCKED_MS who waits is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_another_program_is_waited_out() {
+    let home = Home::default();
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    run(&host, a, json!([["set", "x", [], 1]])).await;
+    let other = rusqlite::Connection::open(home.store()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let event = || NewEvent::new(a, "run", script(json!([["set", "x", [], 2], ["send", of(b, "note"), 1]]))).id("one");
+    let told = soon(host.request(event())).await;
+    assert_eq!(told, Err(SendError::Unavailable(Unavailable::StoreLocked)));
+    assert!(told.unwrap_err().to_string().contains("end that one"));
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    let receipt = loop {
+        match soon(host.request(event())).await {
+            Err(SendError::Unavailable(Unavailable::StoreLocked)) => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+            receipt => break receipt.unwrap(),
+        }
+    };
+    assert_eq!((receipt.outcome, receipt.commit), (Outcome::Committed, Some(2)));
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "notes").await, json!([1]));
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+}
+
+/// Whoever waits for a host whose runtime has ended is told so, whatever the host did at that moment.
+#[test]
+fn a_host_whose_runtime_has_ended_says_so_to_everybody() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for busy in [false, true] {
+        let home = Home::default();
+        let (first, second) = (runtime(), runtime());
+        let (host, a) = first.block_on(async {
+            let host = home.open().await;
+            let a = probe(&host, "a").await;
+            run(&host, a, json!([["set", "x", [], 1]])).await;
+            (host, a)
+        });
+        let spin = if busy { json!([["spin"]]) } else { json!([]) };
+        let event = NewEvent::new(a, "run", script(spin));
+        let waits = second.spawn({
+            let (host, event) = (host.clone(), event.clone());
+            async move { host.request(event).await }
+        });
+        let settles = second.spawn({
+            let host = host.clone();
+            async move { host.settled().await }
+        });
+        if !busy {
+            second.block_on(waits).unwrap().unwrap();
+        }
+        first.shutdown_background();
+        let ended = Unavailable::RuntimeEnded;
+        second.block_on(async {
+            assert_eq!(soon(host.stopped()).await, ended);
+            let _ = soon(settles).await.unwrap();
+            assert_eq!(soon(host.settled()).await, Err(ended.clone()));
+            assert_eq!(soon(host.send(event.clone())).await, Err(SendError::Unavailable(ended.clone())));
+            assert_eq!(soon(host.send(event.clone().id("1"))).await, Err(SendError::Unavailable(ended.clone())));
+            assert_eq!(soon(host.request(event.clone())).await, Err(SendError::Unavailable(ended.clone())));
+            assert_eq!(soon(host.pause(&a)).await, Err(SendError::Unavailable(ended.clone())));
+            let read = soon(host.receipt(&charm_host::EventId([0; 16]))).await;
+            assert!(matches!(read, Ok(None) | Err(ReadError::Unavailable(_))), "{read:?}");
+            let installed = soon(host.install(probe_charm("b"))).await;
+            assert!(installed.is_err(), "{installed:?}");
+            let end = soon(host.shutdown()).await;
+            assert!(end.is_ok() || end == Err(ended), "{end:?}");
+            // What was acknowledged is there.
+            let host = soon(home.open()).await;
+            let a = soon(probe(&host, "a")).await;
+            assert_eq!(cell(&host, a, "x").await, json!(1));
+            soon(host.shutdown()).await.unwrap();
+        });
+    }
+}
+
+/// I1: a key that is lost holds up its own charm.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_holds_up_its_own_charm_only() {
+    let home = Home::default();
+    let manifest = home.path().join("charms.toml");
+    fs::write(home.path().join("probe.wasm"), component("probe")).unwrap();
+    let charm = |name: &str, more: &str| format!("[charm.{name}]\ncomponent = \"probe.wasm\"\n{more}\n");
+    let grant = "grant = [{ charm = \"lost\", send = [\"note\"] }, { charm = \"b\", send = [\"note\"] }]";
+    fs::write(&manifest, charm("a", grant) + &charm("b", "") + &charm("lost", "")).unwrap();
+    let installed = async |host: &Host| Manifest::load(&manifest).unwrap().install(host).await.unwrap();
+    let host = home.open().await;
+    let dids = installed(&host).await;
+    let (a, lost) = (dids["a"], dids["lost"]);
+    host.pause(&lost).await.unwrap();
+    run(&host, a, json!([["send", of(lost, "note"), 1]])).await;
+    let waits = host.waiting(&lost).remove(0).id;
+    host.shutdown().await.unwrap();
+
+    let file = home.keys().join(format!("{}.key", lost.to_string().trim_start_matches("did:key:")));
+    let key = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let host = home.open().await;
+    host.resume(&lost).await.unwrap();
+    let dids = installed(&host).await;
+    assert_eq!(dids.keys().map(String::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        run(&host, a, json!([["set", "x", [], 1], ["send", of(dids["b"], "note"), 1]])).await.outcome,
+        Outcome::Committed
+    );
+    assert_eq!(run(&host, a, json!([["send", of(lost, "note"), 2]])).await.outcome, Outcome::Committed);
+    let refused = host.install(probe_charm("lost")).await.unwrap_err();
+    assert!(matches!(&refused, InstallError::Key { charm, .. } if charm == "lost"), "{refused}");
+    let refused = host.send(NewEvent::new(lost, "note", value(json!(1)))).await.unwrap_err();
+    assert!(matches!(&refused, SendError::Key { to, .. } if *to == lost), "{refused}");
+    assert!(refused.to_string().contains("restore its key file"), "{refused}");
+    let refused = host.cancel(&lost, &waits).await.unwrap_err();
+    assert!(matches!(&refused, SendError::Key { to, .. } if *to == lost), "{refused}");
+    assert_eq!(run(&host, a, json!([["set", "x", [], 2]])).await.outcome, Outcome::Committed, "the host goes on");
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+
+    fs::write(&file, key).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    FileKeyring::open(home.keys()).unwrap();
+    let host = home.open().await;
+    installed(&host).await;
+    settle(&host).await;
+    assert_eq!(cell(&host, lost, "notes").await, json!([1, 2]), "its events have waited");
+    host.shutdown().await.unwrap();
+}
