@@ -1,6 +1,6 @@
 //! Shapes: text that says what values fit (grammar in `wit/README.md`).
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
 
 use crate::{
     limits::SHAPE_STEPS_MAX,
@@ -18,19 +18,42 @@ use check::{Check, Stop};
 pub enum Shape {
     /// Every value.
     Any,
-    /// A scalar of this kind; `Float` takes integers too.
+    /// A scalar of this kind, but for integers; `Float` takes integers too.
     Kind(Kind),
+    /// An integer in this range.
+    Int(RangeInclusive<i128>),
     /// Exactly this string.
     Literal(String),
     /// A list of such items.
     List(Box<Shape>),
-    /// A map with any keys and such values.
-    MapOf(Box<Shape>),
-    /// A map with these keys; others may be there too.
-    Record(BTreeMap<String, Field>),
-    /// One of these.
+    /// A list of exactly these items.
+    Tuple(Vec<Shape>),
+    /// A map.
+    Map {
+        /// Keys by name.
+        fields: BTreeMap<String, Field>,
+        /// What the values of all other keys fit; none is any.
+        rest: Option<Box<Shape>>,
+    },
+    /// One of these. None of none: nothing fits.
     OneOf(Vec<Shape>),
 }
+
+/// Every integer of the data model.
+const INT: RangeInclusive<i128> = -(1 << 64)..=(1 << 64) - 1;
+
+/// The ranges that have a name.
+const WIDTHS: [(&str, RangeInclusive<i128>); 9] = [
+    ("int", INT),
+    ("u8", 0..=u8::MAX as i128),
+    ("u16", 0..=u16::MAX as i128),
+    ("u32", 0..=u32::MAX as i128),
+    ("u64", 0..=u64::MAX as i128),
+    ("i8", i8::MIN as i128..=i8::MAX as i128),
+    ("i16", i16::MIN as i128..=i16::MAX as i128),
+    ("i32", i32::MIN as i128..=i32::MAX as i128),
+    ("i64", i64::MIN as i128..=i64::MAX as i128),
+];
 
 /// One key of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,18 +134,34 @@ impl Shape {
             (_, Shape::Any) => true,
             (Shape::OneOf(shapes), _) => shapes.iter().all(|shape| shape.fits_within(other, steps)),
             (_, Shape::OneOf(others)) => others.iter().any(|other| self.fits_within(other, steps)),
-            (Shape::Kind(Kind::Integer), Shape::Kind(Kind::Float)) => true,
+            (Shape::Int(_), Shape::Kind(Kind::Float)) => true,
+            (Shape::Int(a), Shape::Int(b)) => b.start() <= a.start() && a.end() <= b.end(),
             (Shape::Kind(a), Shape::Kind(b)) => a == b,
             (Shape::Literal(_), Shape::Kind(Kind::String)) => true,
             (Shape::Literal(a), Shape::Literal(b)) => a == b,
-            (Shape::List(a), Shape::List(b)) | (Shape::MapOf(a), Shape::MapOf(b)) => a.fits_within(b, steps),
-            (Shape::Record(a), Shape::Record(b)) => b.iter().all(|(key, field)| match a.get(key) {
-                Some(mine) => mine.shape.fits_within(&field.shape, steps) && (field.optional || !mine.optional),
-                // A key that only the other names, and that may be missing, is no hindrance: an offer may grow.
-                // What a record really holds there is checked when it is sent or decoded.
-                None => field.optional,
-            }),
-            // A map with any keys promises none of them; a record may hold more keys than it names.
+            (Shape::List(a), Shape::List(b)) => a.fits_within(b, steps),
+            (Shape::Tuple(a), Shape::List(b)) => a.iter().all(|a| a.fits_within(b, steps)),
+            (Shape::Tuple(a), Shape::Tuple(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.fits_within(b, steps))
+            }
+            (Shape::Map { fields: a, rest }, Shape::Map { fields: b, rest: others }) => {
+                let named = b.iter().all(|(key, field)| match (a.get(key), rest) {
+                    (Some(mine), _) => {
+                        mine.shape.fits_within(&field.shape, steps) && (field.optional || !mine.optional)
+                    }
+                    // A key that only the other names, and that may be missing, is no hindrance: an offer may grow.
+                    // What a map really holds there is checked when it is sent or decoded.
+                    (None, None) => field.optional,
+                    (None, Some(rest)) => field.optional && rest.fits_within(&field.shape, steps),
+                });
+                named
+                    && others.as_ref().is_none_or(|others| {
+                        let more = a.iter().filter(|(key, _)| !b.contains_key(*key));
+                        more.map(|(_, field)| &field.shape)
+                            .chain([rest.as_deref().unwrap_or(&Shape::Any)])
+                            .all(|shape| shape.fits_within(others, steps))
+                    })
+            }
             _ => false,
         }
     }
@@ -132,22 +171,36 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Shape::Any => f.write_str("any"),
-            Shape::Kind(Kind::Integer) => f.write_str("int"),
             Shape::Kind(kind) => write!(f, "{kind}"),
+            Shape::Int(range) => match WIDTHS.iter().find(|(_, named)| named == range) {
+                Some((name, _)) => f.write_str(name),
+                None => write!(f, "int({}..{})", range.start(), range.end()),
+            },
             Shape::Literal(text) => f.write_str(&parse::quote(text)),
             Shape::List(item) => write!(f, "[{item}]"),
-            Shape::MapOf(item) => write!(f, "{{*: {item}}}"),
-            Shape::Record(fields) => {
-                f.write_str("{")?;
-                for (number, (key, field)) in fields.iter().enumerate() {
-                    let comma = if number > 0 { ", " } else { "" };
+            Shape::Tuple(items) => {
+                f.write_str("[")?;
+                for (number, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if number > 0 { ", " } else { "" })?;
+                }
+                f.write_str(if items.len() == 1 { ",]" } else { "]" })
+            }
+            Shape::Map { fields, rest } => {
+                let mut comma = "{";
+                for (key, field) in fields {
                     let key = if parse::is_plain_key(key) { key.clone() } else { parse::quote(key) };
                     let mark = if field.optional { "?" } else { "" };
                     write!(f, "{comma}{key}{mark}: {}", field.shape)?;
+                    comma = ", ";
                 }
-                f.write_str("}")
+                if let Some(rest) = rest {
+                    write!(f, "{comma}*: {rest}")?;
+                    comma = ", ";
+                }
+                f.write_str(if comma == "{" { "{}" } else { "}" })
             }
             Shape::OneOf(shapes) => match shapes.as_slice() {
+                [] => f.write_str("never"),
                 [shape, Shape::Kind(Kind::Null)] if !matches!(shape, Shape::OneOf(_)) => write!(f, "{shape}?"),
                 shapes => shapes.iter().enumerate().try_for_each(|(number, shape)| {
                     let bar = if number > 0 { " | " } else { "" };

@@ -11,6 +11,7 @@ fn fits(shape: &Shape, tree: &Ipld) -> bool {
     match (shape, tree) {
         (Shape::Any, _) => true,
         (Shape::Kind(Kind::Float), Ipld::Integer(_)) => true,
+        (Shape::Int(range), Ipld::Integer(found)) => range.contains(found),
         (Shape::Kind(kind), tree) => {
             let found = match tree {
                 Ipld::Null => Kind::Null,
@@ -27,9 +28,15 @@ fn fits(shape: &Shape, tree: &Ipld) -> bool {
         }
         (Shape::Literal(text), Ipld::String(found)) => text == found,
         (Shape::List(item), Ipld::List(items)) => items.iter().all(|tree| fits(item, tree)),
-        (Shape::MapOf(item), Ipld::Map(entries)) => entries.values().all(|tree| fits(item, tree)),
-        (Shape::Record(fields), Ipld::Map(entries)) => {
-            fields.iter().all(|(key, field)| entries.get(key).map_or(field.optional, |tree| fits(&field.shape, tree)))
+        (Shape::Tuple(items), Ipld::List(found)) => {
+            items.len() == found.len() && items.iter().zip(found).all(|(item, tree)| fits(item, tree))
+        }
+        (Shape::Map { fields, rest }, Ipld::Map(entries)) => {
+            let named = fields
+                .iter()
+                .all(|(key, field)| entries.get(key).map_or(field.optional, |tree| fits(&field.shape, tree)));
+            let mut others = entries.iter().filter(|(key, _)| !fields.contains_key(*key));
+            named && others.all(|(_, tree)| rest.as_ref().is_none_or(|rest| fits(rest, tree)))
         }
         (Shape::OneOf(shapes), tree) => shapes.iter().any(|shape| fits(shape, tree)),
         _ => false,

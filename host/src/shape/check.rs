@@ -9,7 +9,7 @@ use crate::{
     value::{Kind, Mismatch, head, skip},
 };
 
-/// One check. A step looks at one item of the value for one alternative of the shape, or at one field of a record.
+/// One check. A step looks at one item of the value for one alternative of the shape, or at one field of a map.
 pub(super) struct Check<'a> {
     pub(super) bytes: &'a [u8],
     /// Steps left.
@@ -26,12 +26,22 @@ pub(super) enum Stop<'a> {
 /// A place that does not fit.
 pub(super) struct Misfit<'a> {
     expected: &'a Shape,
-    /// None where something is missing.
-    actual: Option<Kind>,
+    actual: Actual,
     /// The way there, last step first.
     path: Vec<Step<'a>>,
-    /// Whether shape and value are containers of one kind, so that the misfit lies inside.
+    /// Whether shape and value are of one kind, so that the misfit lies inside, or in the range or length.
     inside: bool,
+}
+
+/// What is there instead.
+#[derive(Clone, Copy)]
+enum Actual {
+    Kind(Kind),
+    /// An integer out of the range.
+    OutOfRange,
+    /// A list of so many items where it has to be another number.
+    ListOf(u64),
+    Missing,
 }
 
 /// A step to a misfit.
@@ -62,11 +72,17 @@ impl Misfit<'_> {
             Step::Key(key) => Segment::Key(clip(str::from_utf8(key).unwrap_or_default(), 64).into_owned()),
         };
         let path: Vec<Segment> = self.path.iter().rev().map(segment).collect();
-        self.expected.mismatch(&path, &self.actual.map_or("missing".to_owned(), |kind| kind.to_string()))
+        let actual = match self.actual {
+            Actual::Kind(kind) => kind.to_string(),
+            Actual::OutOfRange => "integer out of range".to_owned(),
+            Actual::ListOf(items) => format!("list of {items}"),
+            Actual::Missing => "missing".to_owned(),
+        };
+        self.expected.mismatch(&path, &actual)
     }
 }
 
-fn misfit(expected: &Shape, actual: Option<Kind>, inside: bool) -> Stop<'_> {
+fn misfit(expected: &Shape, actual: Actual, inside: bool) -> Stop<'_> {
     Stop::Misfit(Misfit { expected, actual, path: Vec::new(), inside })
 }
 
@@ -94,6 +110,15 @@ impl<'a> Check<'a> {
         head(self.bytes, at).map_or((0, self.bytes.len()), |(_, entries, start)| (entries, start))
     }
 
+    /// Reads the integer at `at`.
+    fn integer(&self, at: usize) -> i128 {
+        match head(self.bytes, at) {
+            Ok((1, argument, _)) => -1 - i128::from(argument),
+            Ok((_, argument, _)) => i128::from(argument),
+            Err(_) => i128::MAX,
+        }
+    }
+
     /// Reads the string at `at`: its bytes, and where what follows starts.
     fn text(&self, at: usize) -> (&'a [u8], usize) {
         let (length, start) = self.container(at);
@@ -109,28 +134,37 @@ impl<'a> Check<'a> {
             (Shape::Any, _) => self.pass(at),
             (Shape::Kind(Kind::Float), Kind::Integer) => self.pass(at),
             (Shape::Kind(wanted), _) if *wanted == kind => self.pass(at),
+            (Shape::Int(range), Kind::Integer) if range.contains(&self.integer(at)) => self.pass(at),
+            (Shape::Int(_), Kind::Integer) => Err(misfit(shape, Actual::OutOfRange, true)),
             (Shape::Literal(text), Kind::String) => match self.text(at) {
                 (found, end) if found == text.as_bytes() => Ok(end),
-                _ => Err(misfit(shape, Some(kind), false)),
+                _ => Err(misfit(shape, Actual::Kind(kind), false)),
             },
             (Shape::List(item), Kind::List) => {
                 let (items, start) = self.container(at);
                 (0..items).try_fold(start, |at, index| self.item(item, at).map_err(|stop| stop.at(Step::Index(index))))
             }
-            (Shape::MapOf(item), Kind::Map) => {
-                let (entries, start) = self.container(at);
-                (0..entries).try_fold(start, |at, _| {
-                    let (key, child) = self.text(at);
-                    self.item(item, child).map_err(|stop| stop.at(Step::Key(key)))
+            (Shape::Tuple(items), Kind::List) => {
+                let (found, start) = self.container(at);
+                if found != items.len() as u64 {
+                    return Err(misfit(shape, Actual::ListOf(found), true));
+                }
+                (0..).zip(items).try_fold(start, |at, (index, item)| {
+                    self.item(item, at).map_err(|stop| stop.at(Step::Index(index)))
                 })
             }
-            (Shape::Record(fields), Kind::Map) => self.record(fields, at),
+            (Shape::Map { fields, rest }, Kind::Map) => self.map(fields, rest.as_deref(), at),
             (Shape::OneOf(shapes), _) => self.one_of(shape, shapes, at),
-            _ => Err(misfit(shape, Some(kind), false)),
+            _ => Err(misfit(shape, Actual::Kind(kind), false)),
         }
     }
 
-    fn record(&mut self, fields: &'a BTreeMap<String, Field>, at: usize) -> Result<usize, Stop<'a>> {
+    fn map(
+        &mut self,
+        fields: &'a BTreeMap<String, Field>,
+        rest: Option<&'a Shape>,
+        at: usize,
+    ) -> Result<usize, Stop<'a>> {
         self.spend(fields.len() as u64)?;
         let (entries, mut at_entry) = self.container(at);
         let mut missing = fields.values().filter(|field| !field.optional).count();
@@ -141,13 +175,16 @@ impl<'a> Check<'a> {
                     missing -= usize::from(!field.optional);
                     self.item(&field.shape, child).map_err(|stop| stop.at(Step::Field(key)))?
                 }
-                None => self.pass(child)?,
+                None => match rest {
+                    Some(rest) => self.item(rest, child).map_err(|stop| stop.at(Step::Key(key)))?,
+                    None => self.pass(child)?,
+                },
             };
         }
         if missing == 0 { Ok(at_entry) } else { Err(self.missing(fields, at)) }
     }
 
-    /// Finds the first field that a record lacks.
+    /// Finds the first field that a map lacks.
     fn missing(&mut self, fields: &'a BTreeMap<String, Field>, at: usize) -> Stop<'a> {
         let (entries, mut at_entry) = self.container(at);
         let mut lacking: BTreeMap<&[u8], (&'a str, &'a Shape)> = BTreeMap::new();
@@ -163,17 +200,20 @@ impl<'a> Check<'a> {
             }
         }
         match lacking.into_values().next() {
-            Some((key, shape)) => misfit(shape, None, true).at(Step::Field(key)),
+            Some((key, shape)) => misfit(shape, Actual::Missing, true).at(Step::Field(key)),
             None => Stop::Steps,
         }
     }
 
     fn one_of(&mut self, shape: &'a Shape, shapes: &'a [Shape], at: usize) -> Result<usize, Stop<'a>> {
-        let (mut inside, mut like) = (None, 0);
+        let (mut inside, mut like, mut ranges) = (None, 0, 0);
         for alternative in shapes {
             match self.item(alternative, at) {
                 Ok(end) => return Ok(end),
-                Err(Stop::Misfit(misfit)) if misfit.inside => (inside, like) = (Some(misfit), like + 1),
+                Err(Stop::Misfit(misfit)) if misfit.inside => {
+                    ranges += usize::from(misfit.path.is_empty() && matches!(misfit.actual, Actual::OutOfRange));
+                    (inside, like) = (Some(misfit), like + 1);
+                }
                 Err(Stop::Misfit(_)) => {}
                 Err(Stop::Steps) => return Err(Stop::Steps),
             }
@@ -181,7 +221,8 @@ impl<'a> Check<'a> {
         match inside {
             // The one alternative of the value's own kind says more than "no alternative fits".
             Some(misfit) if like == 1 => Err(Stop::Misfit(misfit)),
-            inside => Err(misfit(shape, Some(Kind::at(self.bytes, at)), inside.is_some())),
+            Some(_) if ranges == like => Err(misfit(shape, Actual::OutOfRange, true)),
+            inside => Err(misfit(shape, Actual::Kind(Kind::at(self.bytes, at)), inside.is_some())),
         }
     }
 }

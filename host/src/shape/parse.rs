@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Field, Shape, ShapeError};
+use super::{Field, INT, Shape, ShapeError, WIDTHS};
 use crate::{
     limits::{SHAPE_BYTES_MAX, VALUE_DEPTH_MAX},
     value::Kind,
@@ -88,9 +88,7 @@ impl<'a> Parser<'a> {
             Some('"') => Ok(Shape::Literal(self.string()?)),
             Some('[') => {
                 self.eat('[');
-                let item = self.shape(depth + 1)?;
-                self.expect(']', "expected ]")?;
-                Ok(Shape::List(Box::new(item)))
+                self.list(depth)
             }
             Some('(') => {
                 self.eat('(');
@@ -111,30 +109,71 @@ impl<'a> Parser<'a> {
             "any" => Shape::Any,
             "null" => Shape::Kind(Kind::Null),
             "bool" => Shape::Kind(Kind::Bool),
-            "int" => Shape::Kind(Kind::Integer),
+            "never" => Shape::OneOf(Vec::new()),
             "float" => Shape::Kind(Kind::Float),
             "string" => Shape::Kind(Kind::String),
             "bytes" => Shape::Kind(Kind::Bytes),
             "link" => Shape::Kind(Kind::Link),
-            _ => {
-                return Err(
-                    self.error("expected any, null, bool, int, float, string, bytes, link, a quoted string, [, { or (")
-                );
-            }
+            "int" if self.eat('(') => self.range()?,
+            word => match WIDTHS.iter().find(|(name, _)| *name == word) {
+                Some((_, range)) => Shape::Int(range.clone()),
+                None => return Err(self.error("expected any, never, null, bool, int, u8 to u64, i8 to i64, float, string, bytes, link, a quoted string, [, { or (")),
+            },
         })
     }
 
-    fn map(&mut self, depth: usize) -> Result<Shape, ShapeError> {
-        if self.eat('*') {
-            self.expect(':', "expected :")?;
-            let item = self.shape(depth + 1)?;
-            self.expect('}', "expected }")?;
-            return Ok(Shape::MapOf(Box::new(item)));
+    /// Reads `FIRST..LAST)`.
+    fn range(&mut self) -> Result<Shape, ShapeError> {
+        let first = self.number()?;
+        self.expect('.', "expected ..")?;
+        self.expect('.', "expected ..")?;
+        let last = self.number()?;
+        self.expect(')', "expected )")?;
+        if last < first {
+            return Err(self.error("a range that ends before it begins"));
         }
-        let mut fields = BTreeMap::new();
+        Ok(Shape::Int(first..=last))
+    }
+
+    fn number(&mut self) -> Result<i128, ShapeError> {
+        self.peek();
+        let rest = &self.text[self.at..];
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
+        let number = rest[..end].parse().ok().filter(|number| INT.contains(number));
+        let number = number.ok_or_else(|| self.error("expected an integer of at most 64 bits"))?;
+        self.at += end;
+        Ok(number)
+    }
+
+    /// Reads what follows `[`: one shape is a list of such, more or a comma are exactly these.
+    fn list(&mut self, depth: usize) -> Result<Shape, ShapeError> {
+        let mut items = Vec::new();
+        while !self.eat(']') {
+            items.push(self.shape(depth + 1)?);
+            if self.eat(',') {
+                continue;
+            }
+            self.expect(']', "expected , or ]")?;
+            if items.len() == 1 {
+                return Ok(Shape::List(Box::new(items.swap_remove(0))));
+            }
+            break;
+        }
+        Ok(Shape::Tuple(items))
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Shape, ShapeError> {
+        let (mut fields, mut rest) = (BTreeMap::new(), None);
         while !self.eat('}') {
-            if !fields.is_empty() {
+            if !fields.is_empty() || rest.is_some() {
                 self.expect(',', "expected , or }")?;
+            }
+            if self.eat('*') {
+                self.expect(':', "expected :")?;
+                if rest.replace(Box::new(self.shape(depth + 1)?)).is_some() {
+                    return Err(self.error("key named twice"));
+                }
+                continue;
             }
             let key = match self.peek() {
                 Some('"') => self.string()?,
@@ -150,7 +189,7 @@ impl<'a> Parser<'a> {
                 return Err(self.error("key named twice"));
             }
         }
-        Ok(Shape::Record(fields))
+        Ok(Shape::Map { fields, rest })
     }
 
     fn word(&mut self) -> &'a str {

@@ -1,5 +1,5 @@
 use ipld_core::ipld::Ipld;
-use proptest::{collection, prelude::*};
+use proptest::{collection, option, prelude::*};
 use serde_json::json;
 
 use super::*;
@@ -22,6 +22,12 @@ fn text_round_trips() {
         "\"on\" | \"off\" | null",
         "[{}]",
         "(int | string)?",
+        "{n: u32, *: int(1..9)}",
+        "[u8, string?]",
+        "[int,]",
+        "[]",
+        "{a: any, *: never}",
+        "int(-18446744073709551616..18446744073709551615)",
     ] {
         let parsed = shape(text);
         assert_eq!(shape(&parsed.to_string()), parsed, "{text} -> {parsed}");
@@ -30,9 +36,22 @@ fn text_round_trips() {
 
 #[test]
 fn malformed_text_is_refused_with_its_place() {
-    for (text, at) in
-        [("", 0), ("strin", 5), ("{a int}", 3), ("[int", 4), ("{a: int, a: int}", 15), ("int int", 4), ("\"x", 0)]
-    {
+    for (text, at) in [
+        ("", 0),
+        ("strin", 5),
+        ("{a int}", 3),
+        ("[int", 4),
+        ("{a: int, a: int}", 15),
+        ("int int", 4),
+        ("\"x", 0),
+        ("[int, string", 12),
+        ("int(1..)", 7),
+        ("int(2..1)", 9),
+        ("int(0..18446744073709551616)", 7),
+        ("u128", 4),
+        ("{*: int, *: int}", 15),
+        ("[,]", 1),
+    ] {
         assert_eq!(text.parse::<Shape>().expect_err(text).at, at, "{text}");
     }
     assert!("[".repeat(10_000).parse::<Shape>().is_err());
@@ -60,6 +79,20 @@ fn values_fit_or_the_place_is_named() {
     let error = shape("{a: [int] | [string]}").check(&value(json!({"a": [true]}))).expect_err("misfit");
     assert_eq!((error.at.as_str(), error.expected.as_str(), error.actual.as_str()), ("/a", "[int] | [string]", "list"));
     assert_eq!(shape("float").check(&value(json!(1))), Ok(()));
+    for (text, json, at, expected, actual) in [
+        ("{a: [u32]}", json!({"a": [1, -2]}), "/a/1", "u32", "integer out of range"),
+        ("{a: u32?}", json!({"a": -1}), "/a", "u32", "integer out of range"),
+        ("{a: int(-9..-1) | int(1..9)}", json!({"a": 0}), "/a", "int(-9..-1) | int(1..9)", "integer out of range"),
+        ("{a: [int, string]?}", json!({"a": [1]}), "/a", "[int, string]", "list of 1"),
+        ("{a: int(1..9)}", json!({"a": 10}), "/a", "int(1..9)", "integer out of range"),
+        ("{a: [int, string]}", json!({"a": [1]}), "/a", "[int, string]", "list of 1"),
+        ("[int, string]", json!([1, 2]), "/1", "string", "integer"),
+        ("{a: int, *: never}", json!({"a": 1, "b": 2}), "/b", "never", "integer"),
+        ("{a: int, *: bool}", json!({"a": 1, "b": 2}), "/b", "bool", "integer"),
+    ] {
+        let error = shape(text).check(&value(json)).expect_err(text);
+        assert_eq!((error.at.as_str(), error.expected.as_str(), error.actual.as_str()), (at, expected, actual));
+    }
     assert_eq!(shape("\"a\"|\"b\"").check(&value(json!("b"))), Ok(()));
 }
 
@@ -79,6 +112,24 @@ fn fits_is_a_sound_order() {
         ("[int]", "[float]", true),
         ("{*: int}", "{a: int}", false),
         ("{a: int}", "{*: int}", false),
+        ("u8", "u16", true),
+        ("u8", "i16", true),
+        ("u64", "int", true),
+        ("u64", "i64", false),
+        ("int", "u64", false),
+        ("u32", "float", true),
+        ("int(-128..-1) | int(1..127)", "i8", true),
+        ("[int, int]", "[int]", true),
+        ("[int]", "[int, int]", false),
+        ("[u8, u8]", "[int, float]", true),
+        ("[u8]", "[]", false),
+        ("never", "int", true),
+        ("int", "never", false),
+        ("{a: int, *: never}", "{*: int}", true),
+        ("{a: int, *: string}", "{*: int}", false),
+        ("{a: int, *: never}", "{a: int, b?: bool}", true),
+        ("{a: int, *: int}", "{a: int, b?: bool}", false),
+        ("{a: int}", "{a: int, *: never}", false),
     ] {
         assert_eq!(shape(a).fits(&shape(b)), yes, "{a} fits {b}");
     }
@@ -145,14 +196,20 @@ fn holds(shape: &Shape, value: &Ipld) -> bool {
     match (shape, value) {
         (Shape::Any, _) => true,
         (Shape::Kind(Kind::Float), Ipld::Integer(_)) => true,
+        (Shape::Int(range), Ipld::Integer(found)) => range.contains(found),
         (Shape::Kind(kind), _) => *kind == kind_of(value),
         (Shape::Literal(text), Ipld::String(found)) => text == found,
         (Shape::List(item), Ipld::List(items)) => items.iter().all(|value| holds(item, value)),
-        (Shape::MapOf(item), Ipld::Map(entries)) => entries.values().all(|value| holds(item, value)),
-        (Shape::Record(fields), Ipld::Map(entries)) => fields.iter().all(|(key, field)| match entries.get(key) {
-            Some(value) => holds(&field.shape, value),
-            None => field.optional,
-        }),
+        (Shape::Tuple(items), Ipld::List(found)) => {
+            items.len() == found.len() && items.iter().zip(found).all(|(item, value)| holds(item, value))
+        }
+        (Shape::Map { fields, rest }, Ipld::Map(entries)) => {
+            let named = fields
+                .iter()
+                .all(|(key, field)| entries.get(key).map_or(field.optional, |value| holds(&field.shape, value)));
+            let mut others = entries.iter().filter(|(key, _)| !fields.contains_key(*key));
+            named && others.all(|(_, value)| rest.as_ref().is_none_or(|rest| holds(rest, value)))
+        }
         (Shape::OneOf(shapes), _) => shapes.iter().any(|shape| holds(shape, value)),
         _ => false,
     }
@@ -161,17 +218,20 @@ fn holds(shape: &Shape, value: &Ipld) -> bool {
 fn any_shape() -> impl Strategy<Value = Shape> {
     let leaf = prop_oneof![
         Just(Shape::Any),
-        prop::sample::select(vec![Kind::Null, Kind::Bool, Kind::Integer, Kind::Float, Kind::String, Kind::Bytes])
+        prop::sample::select(vec![Kind::Null, Kind::Bool, Kind::Float, Kind::String, Kind::Bytes])
             .prop_map(Shape::Kind),
+        prop::sample::select(WIDTHS.to_vec()).prop_map(|(_, range)| Shape::Int(range)),
+        (-2i128..20, 0i128..20).prop_map(|(first, more)| Shape::Int(first..=first + more)),
         "[ab]{0,2}".prop_map(Shape::Literal),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         let field = (any::<bool>(), inner.clone()).prop_map(|(optional, shape)| Field { optional, shape });
         prop_oneof![
             inner.clone().prop_map(|item| Shape::List(Box::new(item))),
-            inner.clone().prop_map(|item| Shape::MapOf(Box::new(item))),
-            collection::btree_map("[abc]{1,2}", field, 0..4).prop_map(Shape::Record),
-            collection::vec(inner, 2..4).prop_map(Shape::OneOf),
+            collection::vec(inner.clone(), 0..4).prop_map(Shape::Tuple),
+            (collection::btree_map("[abc]{1,2}", field, 0..4), option::of(inner.clone()))
+                .prop_map(|(fields, rest)| Shape::Map { fields, rest: rest.map(Box::new) }),
+            option::of(collection::vec(inner, 2..4)).prop_map(|shapes| Shape::OneOf(shapes.unwrap_or_default())),
         ]
     })
 }
@@ -181,26 +241,35 @@ fn like(shape: &Shape, choices: &mut dyn Iterator<Item = u8>) -> Ipld {
     let mut choose = || choices.next().unwrap_or_default();
     match shape {
         _ if choose() % 16 == 15 => Ipld::Bool(true),
-        Shape::Any | Shape::Kind(Kind::Integer | Kind::Float) => Ipld::Integer(i128::from(choose())),
+        Shape::Any | Shape::Kind(Kind::Float) => Ipld::Integer(i128::from(choose())),
+        Shape::Int(range) => {
+            let ends = [*range.start(), *range.end(), range.start() - 1, range.end() + 1, 1];
+            Ipld::Integer(ends[usize::from(choose()) % 5].clamp(*INT.start(), *INT.end()))
+        }
         Shape::Kind(Kind::Null) => Ipld::Null,
         Shape::Kind(Kind::Bool) => Ipld::Bool(false),
         Shape::Kind(Kind::Bytes) => Ipld::Bytes(vec![choose(); 3]),
         Shape::Kind(_) => Ipld::String("text".to_owned()),
         Shape::Literal(text) => Ipld::String(text.clone()),
         Shape::List(item) => Ipld::List((0..choose() % 4).map(|_| like(item, choices)).collect()),
-        Shape::MapOf(item) => Ipld::Map((0..choose() % 4).map(|n| (format!("k{n}"), like(item, choices))).collect()),
-        Shape::Record(fields) => {
+        Shape::Tuple(items) => {
+            let short = usize::from(choose().is_multiple_of(8));
+            Ipld::List(items.iter().skip(short).map(|item| like(item, choices)).collect())
+        }
+        Shape::Map { fields, rest } => {
             let mut entries: BTreeMap<String, Ipld> = BTreeMap::new();
             for (key, field) in fields {
                 if !(field.optional && choices.next().unwrap_or_default().is_multiple_of(2)) {
                     entries.insert(key.clone(), like(&field.shape, choices));
                 }
             }
-            if choices.next().unwrap_or_default().is_multiple_of(4) {
-                entries.insert("more".to_owned(), Ipld::List(vec![Ipld::Null]));
+            for more in 0..choices.next().unwrap_or_default() % 4 {
+                let value = rest.as_ref().map_or(Ipld::List(vec![Ipld::Null]), |rest| like(rest, choices));
+                entries.insert(format!("more{more}"), value);
             }
             Ipld::Map(entries)
         }
+        Shape::OneOf(shapes) if shapes.is_empty() => Ipld::Null,
         Shape::OneOf(shapes) => {
             let at = choose() as usize % shapes.len();
             like(&shapes[at], choices)
