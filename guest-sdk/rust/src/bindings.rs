@@ -50,5 +50,9 @@ fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
 
 /// Hands the text of a panic to the host: the trap that follows has no words.
 fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
+    std::panic::set_hook(Box::new(|panic| {
+        let words = panic.payload_as_str().unwrap_or("without words");
+        let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
+        charm::host::log::panicked(&format!("{words}{}", place.unwrap_or_default()));
+    }));
 }

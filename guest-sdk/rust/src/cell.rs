@@ -239,8 +239,14 @@ pub(crate) struct Path<'a>(pub &'a [Segment]);
 impl fmt::Display for Path<'_> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|segment| match segment {
-            Segment::Key(key) => write!(to, "/{key}"),
+            Segment::Key(key) if is_plain(key) => write!(to, "/{key}"),
+            Segment::Key(key) => write!(to, "/'{}'", key.replace('\'', "''")),
             Segment::Index(index) => write!(to, "/{index}"),
         })
     }
+}
+
+/// Whether a key stands in a path as it is.
+fn is_plain(key: &str) -> bool {
+    !key.is_empty() && !key.bytes().all(|b| b.is_ascii_digit()) && !key.contains(['/', '\''])
 }

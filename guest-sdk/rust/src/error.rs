@@ -88,7 +88,7 @@ pub enum Error {
         /// What it is about.
         at: Option<String>,
     },
-    /// A cell, event or answer is not what the type says. Names the place and the shape.
+    /// A cell, event or answer is not what the type says. Names the place and the reason.
     Decode(String),
     /// A cell holds nothing.
     Missing {
@@ -160,10 +160,7 @@ impl fmt::Display for Error {
             Self::Denied { owner, name } => {
                 format!("no grant covers `{name}` of {owner}: ask the operator to allow it")
             }
-            Self::TypeMismatch { at, expected, actual } => {
-                let at = if at.is_empty() { "the top" } else { at };
-                format!("needed {expected} at {at}, found {actual}")
-            }
+            Self::TypeMismatch { at, expected, actual } => format!("needed {expected} at {at}, found {actual}"),
             Self::Invalid(why) => format!("malformed input: {why}"),
             Self::Limit { name, max } => format!("over the limit {name} of {max}"),
             Self::QueueFull(did) => format!("the inbox of {did} is full: nothing was sent, try again later"),

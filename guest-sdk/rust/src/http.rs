@@ -19,11 +19,10 @@
 //! # let _ = weather;
 //! ```
 
-use std::any::type_name;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::value::from_json;
 use crate::{Error, Result, host};
 
 /// One request.
@@ -165,14 +164,9 @@ impl Response {
     /// Reads the body as JSON.
     ///
     /// # Errors
-    /// [`Error::Decode`], which names the type and the place and never quotes the body (T7).
+    /// [`Error::Decode`], which names the type, the place and the reason, and never quotes the body (T7).
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            let name = type_name::<T>().rsplit("::").next().unwrap_or_default();
-            let (line, column) = (error.line(), error.column());
-            let status = self.status;
-            Error::Decode(format!("the answer (status {status}) is no JSON for {name}: line {line}, column {column}"))
-        })
+        from_json(&self.body, &format_args!("the answer (status {})", self.status))
     }
 }
 

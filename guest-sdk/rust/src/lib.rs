@@ -31,8 +31,16 @@
 //! # }
 //! ```
 //!
+//! A charm has no terminal: what `std::println!` and its like print is lost. Inside `#[handlers]` `println!`, `print!`,
+//! `eprintln!`, `eprint!` and `dbg!` write to the [`log`]. Elsewhere say `use charm_sdk::println;` (or `log::info`): where
+//! the prelude is in scope and that is missing, a build for wasm stops with "`println` is ambiguous". What libraries print
+//! is lost all the same.
+//!
+//! Build charms with overflow checks (`overflow-checks = true` in `[profile.release]`): without, `let n = 8u32 - 9` wraps
+//! around and commits; with them it is a fault, of which nothing remains.
+//!
 //! Where to look: [`Cell`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
-//! [`Committed`] for what became of a send, [`http`] for requests, [`context`] for time and identity,
+//! [`Settled`] for what became of a send, [`http`] for requests, [`context`] for time and identity,
 //! `testing` for unit tests.
 
 // The macros name this crate as `::charm_sdk`, also when they are used inside it.
@@ -51,6 +59,7 @@ mod error;
 mod host;
 pub mod http;
 pub mod log;
+mod print;
 mod receipt;
 mod shape;
 mod stream;
@@ -59,10 +68,16 @@ pub mod testing;
 mod value;
 mod wish;
 
+/// The serde that [`data`] derives with, for modules that a field is written `with`, and for types that are no data:
+/// `#[derive(charm_sdk::serde::Deserialize)] #[serde(crate = "charm_sdk::serde")]`.
+pub use serde;
+
 pub use cell::{At, Cell, Segment};
 pub use charm::{Charm, Declaration, Handlers};
 pub use error::{Error, HttpError, Result};
-pub use receipt::{Committed, Outcome, Receipt};
+#[doc(hidden)]
+pub use print::{Dbg, printed};
+pub use receipt::{Failed, Outcome, Receipt, Settled};
 pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
 pub use value::{Bytes, Did, Value};
@@ -70,8 +85,27 @@ pub use wish::{Wish, Wished};
 
 /// Makes a struct or enum fit for cells and events.
 ///
-/// Stands for `#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Shape)]`. The serde attributes `rename`,
-/// `rename_all`, `default` and `skip_serializing_if` are understood. A field of type `Option` may be missing.
+/// Stands for `#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Shape)]`. A field of type `Option` may be missing.
+///
+/// The shape says what serde's derives write and read: names as serde makes them, ranges of integers, tuples item by item.
+/// serde's attributes are followed, or refused when the type is compiled:
+///
+/// | followed | refused, with what to do instead |
+/// |---|---|
+/// | `rename`, `rename_all`, `rename_all_fields`, `alias` | another name for reading than for writing |
+/// | `default`, `skip`, `skip_serializing`, `skip_deserializing`, `skip_serializing_if` | what would be written and not read again |
+/// | `tag`, `tag` with `content`, `untagged`, `transparent`, `flatten` | `untagged` on one variant |
+/// | `from` or `try_from` with `into`, of one type | one of them alone |
+/// | `deny_unknown_fields`, `other` where all variants are plain | `other` beside variants that carry something |
+/// | `bound`, `crate`, `expecting` | `with` and its like, `remote` |
+///
+/// What the shape can not follow, `#[shape("..")]` can say: on a field that is written `with` a module, or above the whole
+/// type. It stands in the words of `wit/README.md` and is taken as it is.
+///
+/// Two things a shape does not say; what does not fit them is refused when it is decoded, with place and reason. A type
+/// that holds itself is `any` there: in `struct Tree { children: Vec<Tree> }` all below the first level. And what only the
+/// type's own code knows: that a `char` is one character, that an `f32` does not reach as far as a float, what `try_from`
+/// checks.
 ///
 /// # Examples
 /// ```
@@ -83,7 +117,7 @@ pub use wish::{Wish, Wished};
 /// #[data]
 /// pub enum Mode { #[serde(rename = "fast")] Fast, #[serde(rename = "slow")] Slow }
 ///
-/// assert_eq!(Token::shape(), "{access: string, expires_at: int, scope?: string?}");
+/// assert_eq!(Token::shape(), "{access: string, expires_at: u64, scope?: string?}");
 /// assert_eq!(Mode::shape(), r#""fast" | "slow""#);
 /// ```
 pub use charm_sdk_macros::data;
@@ -115,7 +149,7 @@ pub use charm_sdk_macros::charm;
 ///
 /// A handler is `pub fn name(&self, event: Event) -> Result<()>`. It becomes the stream `name` in kebab-case and
 /// the constant `NAME`, an [`OwnStream`]. Functions without `pub` stay what they are. `#[private]` on a handler: nobody
-/// can be granted to send there. One that takes [`Committed`] gets events from the host only.
+/// can be granted to send there. One that takes [`Settled`] gets events from the host only.
 ///
 /// # Examples
 /// ```
@@ -162,9 +196,12 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Charm, Committed, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape,
-        Stream, Value, Wish, charm, context, data, handlers, http, log, reject, wish,
+        Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Settled, Shape, Stream,
+        Value, Wish, charm, context, data, handlers, http, log, reject, wish,
     };
+    // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::{dbg, eprint, eprintln, print, println};
 }
 
 /// Leaves the handler with an error: the event is rejected with this text, nothing of the turn remains (T6).

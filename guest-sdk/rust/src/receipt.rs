@@ -33,6 +33,8 @@ pub enum Outcome {
     Expired,
     /// It was taken back before it was handled.
     Cancelled,
+    /// It does not fit the shape that the stream has by now.
+    Misfit,
 }
 
 impl fmt::Display for Outcome {
@@ -46,6 +48,7 @@ impl fmt::Display for Outcome {
             Self::NoSuchStream => "no-such-stream",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
+            Self::Misfit => "misfit",
         })
     }
 }
@@ -84,7 +87,10 @@ impl Receipt {
     }
 }
 
-/// The event of an on-commit stream: the receipt of a send, and the tag that was sent along (S6).
+/// The event of an on-commit stream: what became of a send, and the tag that was sent along (S6).
+///
+/// It comes for every outcome. [`committed`](Self::committed) yields the tag when the receiver committed; otherwise it is an
+/// error, and `?` rejects this event too. A handler that has something to do then looks into the error: [`Failed`].
 ///
 /// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit. Only the host
 /// sends to such a stream: what anybody else sends there is `denied`.
@@ -94,25 +100,82 @@ impl Receipt {
 /// use charm_sdk::prelude::*;
 ///
 /// #[charm]
-/// pub struct Sender { seen: Cell<String> }
+/// pub struct Sender { seen: Cell<String>, lost: Cell<Vec<String>> }
 ///
 /// #[handlers]
 /// impl Sender {
-///     pub fn done(&self, done: Committed<String>) -> Result<()> {
-///         done.receipt.committed()?;
-///         self.seen.set(&done.tag)
+///     /// Goes on, or is rejected as well.
+///     pub fn done(&self, done: Settled<String>) -> Result<()> {
+///         self.seen.set(&done.committed()?)
+///     }
+///
+///     /// Takes note of what did not work.
+///     pub fn done_or_lost(&self, done: Settled<String>) -> Result<()> {
+///         match done.committed() {
+///             Ok(text) => self.seen.set(&text),
+///             Err(failed) => {
+///                 let mut lost = self.lost.get()?.unwrap_or_default();
+///                 lost.push(format!("{}: {}", failed.tag, failed.receipt.outcome));
+///                 self.lost.set(&lost)
+///             }
+///         }
 ///     }
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Committed<Tag> {
+#[must_use = "a send that failed looks like one that committed until `committed` is asked"]
+pub struct Settled<Tag> {
+    receipt: Receipt,
+    tag: Tag,
+}
+
+/// A send that did not commit. With `?` it becomes [`Error::NotCommitted`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed<Tag> {
     /// What became of the send.
     pub receipt: Receipt,
     /// What [`Stream::send_then`](crate::Stream::send_then) was given.
     pub tag: Tag,
 }
 
-impl<Tag: Shape> Shape for Committed<Tag> {
+impl<Tag> Settled<Tag> {
+    /// Makes one, for tests.
+    pub fn new(receipt: Receipt, tag: Tag) -> Self {
+        Self { receipt, tag }
+    }
+
+    /// Returns what became of the send.
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Returns what [`Stream::send_then`](crate::Stream::send_then) was given, when the send committed.
+    ///
+    /// # Errors
+    /// [`Failed`] for every other outcome.
+    pub fn committed(self) -> Result<Tag, Failed<Tag>> {
+        let Self { receipt, tag } = self;
+        match receipt.outcome {
+            Outcome::Committed => Ok(tag),
+            _ => Err(Failed { receipt, tag }),
+        }
+    }
+}
+
+impl<Tag> From<Failed<Tag>> for Error {
+    fn from(failed: Failed<Tag>) -> Self {
+        let Receipt { outcome, message, .. } = failed.receipt;
+        Self::NotCommitted { outcome, message: message.unwrap_or_default() }
+    }
+}
+
+impl<Tag> fmt::Display for Failed<Tag> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "the event was {}", self.receipt.outcome)
+    }
+}
+
+impl<Tag: Shape> Shape for Settled<Tag> {
     const RECEIPT: bool = true;
 
     fn write_shape(to: &mut ShapeText) {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::value::encode;
-use crate::{Committed, Did, Result, Shape, context, host};
+use crate::{Did, Result, Settled, Shape, context, host};
 
 /// The id of an event and of its receipt: 32 lower-case hexadecimal digits.
 pub type EventId = String;
@@ -32,9 +32,8 @@ pub type EventId = String;
 ///         Ok(())
 ///     }
 ///
-///     pub fn letter_printed(&self, done: Committed<String>) -> Result<()> {
-///         done.receipt.committed()?;
-///         self.printed.set(&done.tag)
+///     pub fn letter_printed(&self, done: Settled<String>) -> Result<()> {
+///         self.printed.set(&done.committed()?)
 ///     }
 /// }
 /// ```
@@ -174,17 +173,17 @@ impl<E> fmt::Debug for OwnStream<E> {
     }
 }
 
-/// The event of a stream that can take receipts: [`Committed`], and nothing else.
+/// The event of a stream that can take receipts: [`Settled`], and nothing else.
 #[diagnostic::on_unimplemented(
     message = "a receipt can not go to a stream whose event is `{Self}`",
-    label = "this stream does not take `Committed<..>`",
-    note = "write its handler as `pub fn name(&self, done: Committed<Tag>) -> Result<()>`"
+    label = "this stream does not take `Settled<..>`",
+    note = "write its handler as `pub fn name(&self, done: Settled<Tag>) -> Result<()>`"
 )]
 pub trait OnCommit: Shape {
     /// What comes back with the receipt.
     type Tag: Shape;
 }
 
-impl<Tag: Shape> OnCommit for Committed<Tag> {
+impl<Tag: Shape> OnCommit for Settled<Tag> {
     type Tag = Tag;
 }

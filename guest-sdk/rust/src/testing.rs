@@ -2,7 +2,8 @@
 //!
 //! One transaction per event under one writer (T1, T2), nothing left after an error or a panic (T6), sends that go
 //! out with the commit and in order (S1, S3), receipts and on-commit events (S4-S6), wishes and grants (D7), equal
-//! writes that are none (C4). It has no limits, no conflicts and no disk: those are the real host's tests.
+//! writes that are none (C4), shapes of events and cells. It has no limits but that of names, no conflicts and no disk:
+//! those are the real host's tests.
 //!
 //! # Examples
 //! ```
@@ -47,7 +48,7 @@ use self::calls::Turn;
 use self::state::{Event, From, Installed, State};
 use crate::http::{Request, Response};
 use crate::value::{cut, decode, encode};
-use crate::{Declaration, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape};
+use crate::{Declaration, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape, Value};
 
 /// An in-process host. Clones share one state.
 #[derive(Clone, Default)]
@@ -198,14 +199,44 @@ impl Host {
         let turn = turn.end();
         let state = &mut *self.state.borrow_mut();
         match result {
-            Ok(Ok(())) => {
-                let commit = state.commit(&event.to, turn);
-                state.settle(&event, Outcome::Committed, Some(commit), None);
-            }
+            Ok(Ok(())) => match state.check_written(&event.to, &turn) {
+                Ok(()) => {
+                    let commit = state.commit(&event.to, turn);
+                    state.settle(&event, Outcome::Committed, Some(commit), None);
+                }
+                Err(words) => state.settle(&event, Outcome::Faulted, None, Some(words)),
+            },
             Ok(Err(error)) => state.settle(&event, Outcome::Rejected, None, Some(error.to_string())),
             Err(panic) => state.settle(&event, Outcome::Faulted, None, Some(panic_text(&*panic))),
         }
     }
+}
+
+/// Checks a value against a shape, as the host does with every event and every cell that is left written.
+///
+/// # Errors
+/// [`Error::TypeMismatch`], which names the place.
+///
+/// # Panics
+/// When `shape` is no shape.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::{Value, testing};
+/// let refusal = testing::check(&Value::Integer(-2), "u32").unwrap_err();
+/// assert_eq!(refusal.to_string(), "needed u32 at /, found integer out of range");
+/// ```
+pub fn check(value: &Value, shape: &str) -> Result<()> {
+    shapes::check(value, shape)
+}
+
+/// Returns whether what fits `shape` fits `other`: what [`wish`](macro@crate::wish) asks of cells, and the other way
+/// round of streams.
+///
+/// # Panics
+/// When one of them is no shape.
+pub fn fits(shape: &str, other: &str) -> bool {
+    shapes::fits(shape, other)
 }
 
 impl std::fmt::Debug for Host {

@@ -1,9 +1,17 @@
 //! Values between Rust and the host: canonical DAG-CBOR (C1, C2).
 
+mod decode;
+mod json;
+mod misfit;
+
+use std::any::type_name;
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::decode::Reader;
+use self::misfit::Misfit;
 use crate::{Error, Result, Shape, ShapeText};
 
 /// Any value of the IPLD data model, for data whose type is not known beforehand.
@@ -74,13 +82,25 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
         .map_err(|_| Error::Invalid("the value has a part that no cell can hold, such as NaN".into()))
 }
 
-/// Decodes. The error names the place and the shape that was needed, never the value (T7).
-pub(crate) fn decode<T: Shape>(bytes: &[u8], place: &dyn fmt::Display) -> Result<T> {
-    serde_ipld_dagcbor::from_slice(bytes).map_err(|_| {
-        let mut shape = T::shape();
-        shape.truncate(cut(&shape, 512).len());
-        Error::Decode(format!("{place} does not hold {shape}"))
+/// Decodes. The error names the place and the reason, never the value (T7).
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], place: &dyn fmt::Display) -> Result<T> {
+    read(bytes, false).map_err(|misfit| Error::Decode(format!("{place} does not fit{misfit}")))
+}
+
+/// Reads JSON; `place` says whose it is.
+pub(crate) fn from_json<T: DeserializeOwned>(text: &[u8], place: &dyn fmt::Display) -> Result<T> {
+    let bytes = json::to_cbor(text).map_err(|error| Error::Decode(format!("{place} is no JSON: {error}")))?;
+    read(&bytes, true).map_err(|misfit| {
+        let name = type_name::<T>().split('<').next().and_then(|path| path.rsplit("::").next());
+        Error::Decode(format!("{place} does not fit `{}`{misfit}", name.unwrap_or_default()))
     })
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8], readable: bool) -> Result<T, Misfit> {
+    let mut reader = Reader::new(bytes, readable);
+    let value = T::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// The longest start of `text` within `bytes_max` that ends between characters.

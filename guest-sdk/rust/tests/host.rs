@@ -101,11 +101,13 @@ impl Notes {
         self.all_texts.set(&all)
     }
 
-    pub fn sent(&self, done: Committed<String>) -> Result<()> {
+    pub fn sent(&self, done: Settled<String>) -> Result<()> {
         let mut outcomes = self.outcomes.get()?.unwrap_or_default();
-        outcomes.push(format!("{} {}", done.tag, done.receipt.outcome));
-        self.outcomes.set(&outcomes)?;
-        done.receipt.committed().or(Ok(()))
+        outcomes.push(match done.committed() {
+            Ok(tag) => format!("{tag} committed"),
+            Err(failed) => format!("{} {}", failed.tag, failed.receipt.outcome),
+        });
+        self.outcomes.set(&outcomes)
     }
 
     fn paths(&self) -> Result<()> {
@@ -119,7 +121,7 @@ impl Notes {
             through,
             Err(Error::TypeMismatch { at: "/items/1".into(), expected: "map".into(), actual: "integer".into() })
         );
-        assert!(matches!(tree.at("items").at(7).set(&1u32), Err(Error::Invalid(_))));
+        assert!(matches!(tree.at("items").at(7).set(&1u32), Err(Error::TypeMismatch { .. })));
         tree.at("items").at(0).remove()?;
         assert_eq!(tree.at("items").get()?, Some(vec![2u32]));
         assert_eq!(Segment::from(3), Segment::Index(3));
@@ -236,7 +238,7 @@ fn http_is_denied_until_it_is_answered() {
     assert_eq!(host.cell(&did, "secret"), Some("hello".to_string()));
     host.on_http(|_| Ok(Response::new(200, "\"tok-secret\" junk")));
     let message = host.deliver(&did, Notes::ACT, &fetch).message.unwrap();
-    assert_eq!(message, "the answer (status 200) is no JSON for String: line 1, column 14");
+    assert_eq!(message, "the answer (status 200) is no JSON: trailing characters at line 1 column 14");
 }
 
 #[test]
@@ -317,8 +319,8 @@ fn an_unknown_outcome_is_no_success_and_a_forged_receipt_is_refused() {
             Receipt { id: "1".into(), outcome, commit: None, message: None }.committed()
         }
 
-        pub fn sent(&self, done: Committed<()>) -> Result<()> {
-            done.receipt.committed()
+        pub fn sent(&self, done: Settled<()>) -> Result<()> {
+            Ok(done.committed()?)
         }
     }
 
@@ -335,6 +337,6 @@ fn an_unknown_outcome_is_no_success_and_a_forged_receipt_is_refused() {
     }
 
     let receipt = Receipt { id: "1".into(), outcome: Outcome::Committed, commit: Some(1), message: None };
-    let forged = host.deliver(&waits, Waits::SENT, &Committed { receipt, tag: () });
+    let forged = host.deliver(&waits, Waits::SENT, &Settled::new(receipt, ()));
     assert_eq!(forged.outcome, Outcome::Denied, "S6");
 }

@@ -45,22 +45,28 @@ struct Page<T> {
 #[test]
 fn shapes_follow_serde() {
     for (shape, expected) in [
-        (Names::shape(), r#"{firstName: string, "last name"?: string?, visits?: int}"#),
-        (Choice::shape(), r#""not-yet" | {one: int} | {both: {left: int, right: float}} | {pair: [string | bool]}"#),
+        (Names::shape(), r#"{firstName: string, "last name"?: string?, visits?: u64}"#),
+        (
+            Choice::shape(),
+            r#""not-yet" | {one: u8, *: never} | {both: {left: i64, right: float}, *: never} | {pair: [string, bool], *: never}"#,
+        ),
         (
             Option::<Choice>::shape(),
-            r#"("not-yet" | {one: int} | {both: {left: int, right: float}} | {pair: [string | bool]})?"#,
+            r#"("not-yet" | {one: u8, *: never} | {both: {left: i64, right: float}, *: never} | {pair: [string, bool], *: never})?"#,
         ),
         (Tree::shape(), "{label: string, children: [any]}"),
         (Wrapper::shape(), "bytes"),
         (Empty::shape(), "{}"),
-        (Page::<u8>::shape(), "{items: [int], next?: any?}"),
-        (BTreeMap::<String, HashMap<String, bool>>::shape(), "{*: {*: bool}}"),
+        (Page::<u8>::shape(), "{items: [u8], next?: any?}"),
+        (BTreeMap::<String, HashMap<Did, bool>>::shape(), "{*: {*: bool}}"),
         (<()>::shape(), "null"),
-        (Option::<Option<u8>>::shape(), "(int?)?"),
+        (Option::<Option<u8>>::shape(), "(u8?)?"),
+        (<[i16; 3]>::shape(), "[i16, i16, i16]"),
+        (<(usize, isize)>::shape(), "[u32, i32]"),
+        (<(f32,)>::shape(), "[float,]"),
         (
-            Committed::<u8>::shape(),
-            r#"{receipt: {id: string, outcome: "committed" | "rejected" | "faulted" | "conflict-exhausted" | "denied" | "no-such-stream" | "expired" | "cancelled", commit?: int?, message?: string?}, tag: int}"#,
+            Settled::<u8>::shape(),
+            r#"{receipt: {id: string, outcome: "committed" | "rejected" | "faulted" | "conflict-exhausted" | "denied" | "no-such-stream" | "expired" | "cancelled" | "misfit", commit?: u64?, message?: string?}, tag: u8}"#,
         ),
     ] {
         assert_eq!(shape, expected);

@@ -10,7 +10,6 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     if let Data::Union(union) = &item.data {
         return Err(syn::Error::new_spanned(union.union_token, "data is a `struct` or an `enum`"));
     }
-    let shape = crate::shape::expand(&item)?;
     Ok(quote! {
         #[derive(
             ::core::clone::Clone,
@@ -18,9 +17,9 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             ::core::cmp::PartialEq,
             ::charm_sdk::__private::serde::Serialize,
             ::charm_sdk::__private::serde::Deserialize,
+            ::charm_sdk::Shape,
         )]
         #[serde(crate = "::charm_sdk::__private::serde")]
         #item
-        #shape
     })
 }

@@ -1,4 +1,4 @@
-//! `#[handlers]`: each `pub fn` becomes a stream.
+//! `#[handlers]`: each `pub fn` becomes a stream, and what is printed inside is logged.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -9,7 +9,7 @@ use crate::names;
 
 pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     crate::no_arguments(&arguments, "handlers")?;
-    let mut item: ItemImpl = syn::parse2(item)
+    let mut item: ItemImpl = syn::parse2(crate::print::heard(item))
         .map_err(|error| Error::new(error.span(), "write `#[handlers] impl Name { .. }` for a `#[charm]` struct"))?;
     if let Some((_, path, _)) = &item.trait_ {
         return Err(Error::new_spanned(path, "handlers stand in the charm's own `impl`, not in one of a trait"));
@@ -50,6 +50,10 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
         impl #charm {
             #(#constants)*
+
+            /// Two blocks would define it twice: the name is what the compiler then says.
+            #[doc(hidden)]
+            pub const ONE_HANDLERS_BLOCK_PER_CHARM: () = ();
         }
 
         impl ::charm_sdk::Handlers for #charm {

@@ -1,9 +1,12 @@
 //! The macros of `charm-sdk`, which documents them where it re-exports them.
 
+mod case;
 mod charm;
 mod data;
 mod handlers;
 mod names;
+mod print;
+mod serde;
 mod shape;
 mod wish;
 
@@ -16,9 +19,9 @@ pub fn data(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// `#[derive(Shape)]`
-#[proc_macro_derive(Shape)]
+#[proc_macro_derive(Shape, attributes(shape))]
 pub fn shape(item: TokenStream) -> TokenStream {
-    finish(syn::parse(item).and_then(|item| shape::expand(&item)))
+    finish(syn::parse(item).map(|item| shape::expand(&item)))
 }
 
 /// `#[charm(tags("#tag"))]`

@@ -32,44 +32,6 @@ pub fn tag(tag: &LitStr) -> syn::Result<()> {
     Err(syn::Error::new_spanned(tag, format!("a tag starts with `#` and has no spaces: write `\"#{bare}\"`")))
 }
 
-/// A name in serde's `rename_all` style. None for a style that serde does not know.
-pub fn restyle(name: &str, style: &str, is_variant: bool) -> Option<String> {
-    let words = words(name, is_variant);
-    let capital = |word: &String| {
-        let mut letters = word.chars();
-        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
-    };
-    Some(match style {
-        "lowercase" => name.to_ascii_lowercase(),
-        "UPPERCASE" => name.to_ascii_uppercase(),
-        "PascalCase" => words.iter().map(capital).collect(),
-        "camelCase" => {
-            let rest = words.iter().skip(1).map(capital);
-            words.first().cloned().into_iter().chain(rest).collect()
-        }
-        "snake_case" => words.join("_"),
-        "SCREAMING_SNAKE_CASE" => words.join("_").to_ascii_uppercase(),
-        "kebab-case" => words.join("-"),
-        "SCREAMING-KEBAB-CASE" => words.join("-").to_ascii_uppercase(),
-        _ => return None,
-    })
-}
-
-/// The words of a name in lower case: at capitals for variants, at underscores for fields, as serde does.
-fn words(name: &str, is_variant: bool) -> Vec<String> {
-    if !is_variant {
-        return name.split('_').map(str::to_owned).collect();
-    }
-    let mut words: Vec<String> = Vec::new();
-    for letter in name.chars() {
-        match words.last_mut() {
-            Some(word) if !letter.is_uppercase() => word.push(letter),
-            _ => words.push(letter.to_lowercase().collect()),
-        }
-    }
-    words
-}
-
 /// A JSON string literal.
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');

@@ -72,6 +72,11 @@ fn turn<R>(act: impl FnOnce(&mut Turn) -> R) -> R {
     })
 }
 
+/// Whether a handler is running on this thread.
+pub(crate) fn in_turn() -> bool {
+    TURN.with_borrow(Option::is_some)
+}
+
 pub(crate) struct Cell {
     owner: Did,
     name: String,
@@ -162,6 +167,7 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
         let state = turn.state.borrow();
         let mut all: Vec<Found> = Vec::new();
         let tagged = state.charms.iter().filter(|(_, charm)| charm.tags.contains(&tag));
+        let tagged = tagged.filter(|(owner, _)| state.may_see(&turn.me, owner));
         for (owner, charm) in tagged.filter(|(owner, _)| cursor.as_deref().is_none_or(|last| owner.as_str() > last)) {
             if all.len() == limit as usize {
                 let next = all.last().map(|found| found.owner.as_str().into());
@@ -169,12 +175,12 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
             }
             let cells_fit = wanted.cells.iter().all(|wanted| {
                 let offered = charm.cells.iter().find(|offered| offered.name == wanted.name);
-                offered.is_some_and(|offered| shapes::covers(&wanted.shape, &offered.shape))
+                offered.is_some_and(|offered| shapes::fits(&offered.shape, &wanted.shape))
                     && state.may_read(&turn.me, owner, &wanted.name)
             });
             let streams_fit = wanted.streams.iter().all(|wanted| {
                 let offered = charm.streams.iter().find(|offered| offered.name == wanted.name);
-                offered.is_some_and(|offered| shapes::covers(&offered.shape, &wanted.shape))
+                offered.is_some_and(|offered| shapes::fits(&wanted.shape, &offered.shape))
                     && state.may_send(&turn.me, owner, &wanted.name)
             });
             if cells_fit && streams_fit {
@@ -236,15 +242,27 @@ pub(super) fn mix(seed: u64) -> u64 {
     seed ^ (seed >> 31)
 }
 
+/// The most bytes of a name.
+const NAME_BYTES_MAX: usize = 128;
+
 fn address(owner: Option<&Did>, name: &str) -> Result<(Did, String)> {
-    if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
-        return Err(Error::Invalid("a name has 1 to 256 bytes and no control characters".into()));
+    let invalid = |why: &str| Err(Error::Invalid(why.into()));
+    if name.is_empty() {
+        return invalid("name is empty");
+    } else if name.len() > NAME_BYTES_MAX {
+        return invalid("name longer than 128 bytes");
+    } else if name.contains(char::is_control) {
+        return invalid("name holds control characters");
     }
     let owner = owner.cloned().unwrap_or_else(me);
-    if !owner.as_str().starts_with("did:key:z6Mk") {
-        return Err(Error::Invalid("a DID starts with did:key:z6Mk".into()));
+    let key = owner.as_str().strip_prefix("did:key:z").and_then(|key| bs58::decode(key).into_vec().ok());
+    match key {
+        None => invalid("owner: not a did:key in base58btc (expected did:key:z6Mk…)"),
+        Some(key) if key.len() != 34 || !key.starts_with(&[0xed, 0x01]) => {
+            invalid("owner: not an Ed25519 did:key (expected did:key:z6Mk…)")
+        }
+        Some(_) => Ok((owner, name.into())),
     }
-    Ok((owner, name.into()))
 }
 
 /// Decodes a value; refuses one that is not canonical (C2).

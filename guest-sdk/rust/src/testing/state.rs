@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::calls::Ended;
+use super::shapes;
 use super::{Declaration, Did, Error, EventId, Outcome, Receipt, Request, Response, Result};
 use crate::value::encode;
 use crate::{Value, data};
@@ -85,6 +86,27 @@ impl State {
         reader == owner
             || self.reads.contains(&(reader.clone(), owner.clone(), cell.into()))
                 && declared().is_some_and(|declared| !declared.private)
+    }
+
+    /// Whether anything of `owner` was granted: only then is it there for a wish (D7).
+    pub fn may_see(&self, who: &Did, owner: &Did) -> bool {
+        let granted = |grants: &Grants| grants.iter().any(|(subject, object, _)| subject == who && object == owner);
+        who == owner || granted(&self.reads) || granted(&self.sends)
+    }
+
+    /// Checks that what a turn leaves written fits the declared shapes; what is wrong is the text of a fault.
+    pub fn check_written(&self, charm: &Did, turn: &Ended) -> Result<(), String> {
+        let declared = self.charms.get(charm).map_or(&[][..], |charm| &charm.cells);
+        for (name, value) in &turn.writes {
+            let shape = declared.iter().find(|declared| declared.name == *name).map(|declared| &declared.shape);
+            if let (Some(shape), Some(value)) = (shape, value)
+                && let Err(Error::TypeMismatch { at, expected, actual }) = shapes::check(value, shape)
+            {
+                let why = format!("type mismatch at {at}: expected {expected}, found {actual}");
+                return Err(format!("cell {name} does not fit its declared shape: {why}"));
+            }
+        }
+        Ok(())
     }
 
     fn stream(&self, owner: &Did, stream: &str) -> Option<&Declaration> {

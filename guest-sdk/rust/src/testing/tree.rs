@@ -32,8 +32,11 @@ pub fn set(root: &mut Option<Value>, path: &[Segment], new: Value) -> Result<()>
             (Value::List(list), Segment::Index(index)) => {
                 let index = *index as usize;
                 if index > list.len() {
-                    let at = Path(&path[..=depth]);
-                    return Err(Error::Invalid(format!("{at} is past the end of a list of {}", list.len())));
+                    return Err(Error::TypeMismatch {
+                        at: Path(&path[..=depth]).to_string(),
+                        expected: "an index of at most the list's length".into(),
+                        actual: "missing".into(),
+                    });
                 }
                 if index == list.len() {
                     list.push(child);
@@ -99,7 +102,7 @@ fn parent(segment: &Segment) -> Value {
 
 fn mismatch(found: &Value, path: &[Segment], depth: usize) -> Error {
     Error::TypeMismatch {
-        at: Path(&path[..depth]).to_string(),
+        at: if depth == 0 { "/".into() } else { Path(&path[..depth]).to_string() },
         expected: kind(&parent(&path[depth])).into(),
         actual: kind(found).into(),
     }
