@@ -79,10 +79,10 @@ impl GmailSearch {
     }
 
     /// Goes on with a search when the refresh has settled. Never asks for another refresh.
-    pub fn refreshed(&self, done: Committed<Search>) -> Result<()> {
-        done.receipt.committed()?;
+    pub fn refreshed(&self, done: Settled<Search>) -> Result<()> {
+        let search = done.committed()?;
         let token = Auth::wish()?.one()?.token.need()?;
-        if !self.search_with(&token, &done.tag)? {
+        if !self.search_with(&token, &search)? {
             reject!("the mail server refuses the new token too");
         }
         Ok(())

@@ -1,0 +1,175 @@
+//! What an author of charms meets, written with the SDK: `try-out` does steps and tells how they went. Runs on the real
+//! host and, as it is, on the one of `charm_sdk::testing`.
+
+use charm_sdk::prelude::*;
+
+#[data]
+pub struct Shaped {
+    pub n: u32,
+    pub ratio: Option<f64>,
+    pub pair: Option<(i8, String)>,
+}
+
+/// A place in a cell: of this charm, or of another.
+#[data]
+pub struct Place {
+    pub cell: String,
+    pub owner: Option<Did>,
+    #[serde(default)]
+    pub path: Vec<Value>,
+}
+
+#[data]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Get(Place),
+    /// Reads as a `Shaped`.
+    GetShaped(Place),
+    /// Reads as an `f32`.
+    GetFloat(Place),
+    Set(Place, Value),
+    Remove(Place),
+    /// Sends to a stream, of this charm or of another.
+    Send {
+        stream: String,
+        owner: Option<Did>,
+        event: Value,
+    },
+    /// Wishes for charms with the tag, whatever they offer.
+    WishAny,
+    /// Wishes for the cell `shaped` and the stream `take-shaped`.
+    WishShaped,
+    /// Wishes for cells and streams of narrower shapes.
+    WishNarrow,
+    Reject(String),
+    Panic(String),
+    /// Takes away from a number without a sign.
+    Less {
+        from: u32,
+        much: u32,
+    },
+    Print(String),
+}
+
+#[wish("#author")]
+struct AnyAuthor {}
+
+#[wish("#author")]
+struct Author {
+    shaped: Cell<Shaped>,
+    take_shaped: Stream<Shaped>,
+}
+
+#[data]
+struct Narrow {
+    n: u16,
+}
+
+#[wish("#author")]
+struct NarrowAuthor {
+    shaped: Cell<Narrow>,
+}
+
+#[charm(tags("#author"))]
+pub struct Writer {
+    told: Cell<Vec<String>>,
+    shaped: Cell<Shaped>,
+    taken: Cell<Shaped>,
+    #[private]
+    secret: Cell<String>,
+}
+
+#[handlers]
+impl Writer {
+    /// Does the steps one after another; each tells what it found, or the words of its error.
+    pub fn try_out(&self, steps: Vec<Step>) -> Result<()> {
+        let mut told = Vec::new();
+        for step in steps {
+            told.push(match self.step(step) {
+                Ok(words) => words,
+                Err(Error::Rejected(words)) => return Err(Error::Rejected(words)),
+                Err(error) => error.to_string(),
+            });
+        }
+        self.told.set(&told)
+    }
+
+    pub fn take_shaped(&self, event: Shaped) -> Result<()> {
+        let before = self.shaped.get()?;
+        self.taken.set(before.as_ref().unwrap_or(&event))
+    }
+
+    #[private]
+    pub fn whisper(&self, words: String) -> Result<()> {
+        self.secret.set(&words)
+    }
+
+    pub fn receipts(&self, done: Settled<()>) -> Result<()> {
+        Ok(done.committed()?)
+    }
+
+    fn step(&self, step: Step) -> Result<String> {
+        Ok(match step {
+            Step::Get(place) => format!("{:?}", at(&place, |cell| cell.get(), |at| at.get::<Value>())?),
+            Step::GetShaped(place) => format!("{:?}", open::<Shaped>(&place).get()?),
+            Step::GetFloat(place) => format!("{:?}", open::<f32>(&place).get()?),
+            Step::Set(place, value) => {
+                at(&place, |cell| cell.set(&value), |at| at.set(&value))?;
+                "set".into()
+            }
+            Step::Remove(place) => {
+                at(&place, Cell::remove, |at| at.remove())?;
+                "removed".into()
+            }
+            Step::Send { stream, owner, event } => {
+                Stream::<Value>::open(&owner.unwrap_or_else(context::me), stream).send(&event)?;
+                "sent".into()
+            }
+            Step::WishAny => format!("{} found", AnyAuthor::wish()?.all()?.len()),
+            Step::WishShaped => {
+                let found = Author::wish()?.all()?;
+                let owners: Vec<_> =
+                    found.iter().map(|author| (author.shaped.owner(), author.take_shaped.name())).collect();
+                format!("{owners:?}")
+            }
+            Step::WishNarrow => {
+                format!("{:?}", NarrowAuthor::wish()?.first()?.map(|author| author.shaped.name().to_owned()))
+            }
+            Step::Reject(words) => reject!("{words}"),
+            Step::Panic(words) => panic!("{words}"),
+            Step::Less { from, much } => (from - much).to_string(),
+            Step::Print(words) => {
+                println!("{words} {}", 1);
+                eprintln!("{words} {}", 2);
+                print!("{words} 3\n");
+                eprint!("{words} {}", 4);
+                dbg!(words)
+            }
+        })
+    }
+}
+
+fn open<T: Shape>(place: &Place) -> Cell<T> {
+    match &place.owner {
+        Some(owner) => Cell::open(owner, place.cell.clone()),
+        None => Cell::own(place.cell.clone()),
+    }
+}
+
+/// Acts on a whole cell, or at a path into it.
+fn at<R>(
+    place: &Place,
+    whole: impl FnOnce(&Cell<Value>) -> Result<R>,
+    inside: impl FnOnce(charm_sdk::At<'_, Value>) -> Result<R>,
+) -> Result<R> {
+    let cell = open::<Value>(place);
+    let mut path = place.path.iter().map(|step| match step {
+        Value::Integer(index) => Ok((*index as u32).into()),
+        Value::String(key) => Ok(charm_sdk::Segment::from(key.as_str())),
+        _ => Err(Error::reject("a path has keys and indexes")),
+    });
+    match path.next() {
+        None => whole(&cell),
+        Some(first) => inside(path.try_fold(cell.at(first?), |at, step| Ok::<_, Error>(at.at(step?)))?),
+    }
+}
