@@ -64,7 +64,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 #[tokio::main]
 async fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/charms/bench.wasm");
+    let path = PathBuf::from("../target/charms/bench.wasm");
     let bytes = std::fs::read(&path).expect("run cargo xtask charms first");
     let folder = std::env::temp_dir().join(format!("charm-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the store");

@@ -22,5 +22,5 @@ pub fn charm(changes: &[(&str, &str)]) -> Vec<u8> {
         assert!(text.contains(part), "{part}");
         text = text.replace(part, with);
     }
-    text.into_bytes()
+    charm_conformance::assembled(&text)
 }

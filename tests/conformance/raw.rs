@@ -110,7 +110,7 @@ pub fn charm(changes: &[(&str, &str)]) -> Vec<u8> {
         assert!(text.contains(part), "{part}");
         text = text.replace(part, with);
     }
-    text.into_bytes()
+    charm_conformance::assembled(&text)
 }
 
 /// The module's memory is there only after the module, which wants the calls that need it: they go through a table.

@@ -4,11 +4,9 @@
 //! collections are tested too; elsewhere those tests say so and pass.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they skip")]
 
-use std::{
-    fs,
-    path::{Path as FilePath, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
+use charm_conformance::root;
 use charm_host::{Did, DidError, Keyring, MemoryKeyring, VALUE_DEPTH_MAX, Value};
 use ipld_core::ipld::Ipld;
 use serde_json::Value as Json;
@@ -40,15 +38,14 @@ fn list<'a>(json: &'a Json, key: &str) -> &'a [Json] {
 
 /// Returns a folder of the whole collections, or says that it is not there.
 fn collection(folder: &str) -> Option<PathBuf> {
-    let repository = FilePath::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let found = repository.parent().map(|beside| beside.join("shared/vectors").join(folder)).filter(|at| at.is_dir());
+    let found = root().parent().map(|beside| beside.join("shared/vectors").join(folder)).filter(|at| at.is_dir());
     if found.is_none() {
         eprintln!("SKIPPED: no folder shared/vectors/{folder} beside the repository; only the extract is tested");
     }
     found
 }
 
-fn read(file: &FilePath) -> Json {
+fn read(file: &std::path::Path) -> Json {
     json(&fs::read_to_string(file).unwrap())
 }
 

@@ -58,7 +58,7 @@ async fn open(builder: HostBuilder) -> Host {
 }
 
 async fn install(host: &Host) -> Did {
-    host.install(Charm::new("plain", PLAIN.into())).await.unwrap()
+    host.install(Charm::new("plain", assembled(PLAIN))).await.unwrap()
 }
 
 async fn ask(host: &Host, charm: Did, stream: &str) -> Receipt {
@@ -164,7 +164,7 @@ async fn a_charm_that_prints_without_end_is_cut_and_commits() {
         {one}"
     );
     assert!(PLAIN.contains(one));
-    let charm = host.install(Charm::new("endless", PLAIN.replace(one, &many).into())).await.unwrap();
+    let charm = host.install(Charm::new("endless", assembled(&PLAIN.replace(one, &many)))).await.unwrap();
     let receipt = ask(&host, charm, "print").await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
     let lines = logs.lines(&receipt.id.to_string());
@@ -249,7 +249,7 @@ async fn later_patch_versions_are_served() {
     let host = open(builder()).await;
     for version in ["0.2.0", "0.2.3", "0.2.6"] {
         let component = PLAIN.replace("@0.2.0", &format!("@{version}"));
-        let plain = host.install(Charm::new("plain", component.into_bytes())).await.unwrap();
+        let plain = host.install(Charm::new("plain", assembled(&component))).await.unwrap();
         assert_eq!(ask(&host, plain, "print").await.outcome, Outcome::Committed, "{version}");
     }
 }

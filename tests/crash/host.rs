@@ -32,6 +32,7 @@ use charm_host::{Did, FileKeyring, Host, HostBuilder, Limits, Manifest, NewEvent
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::task::JoinSet;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Events in flight.
 const WORKERS: u64 = 8;
@@ -217,8 +218,8 @@ impl Write for Deadly {
 }
 
 async fn deadly(manifest: &Manifest) -> Result<(), Failed> {
-    let guests = tracing_subscriber::EnvFilter::new("charm::guest=error");
-    tracing_subscriber::fmt().with_env_filter(guests).with_writer(|| Deadly).init();
+    let guests = Targets::new().with_target("charm::guest", tracing::Level::ERROR);
+    tracing_subscriber::registry().with(guests).with(tracing_subscriber::fmt::layer().with_writer(|| Deadly)).init();
     let host = home(manifest)?.transport(Wire::open()).open().await?;
     let dids = manifest.install(&host).await?;
     for event in dids.values().flat_map(|did| host.held(did)) {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use charm_conformance::{Random, component};
+use charm_conformance::{Random, assembled, component};
 use charm_host::{Charm, Compiler, Host, InstallError, Limits, MESSAGE_BYTES_MAX, is_unprintable};
 
 use super::{by_hand, change, executions, fuzz, smith};
@@ -36,7 +36,7 @@ fn a_component_loads_or_is_refused_with_a_reason() {
     let host = Host::builder().compiler(Compiler::InProcess).limits(limits);
     let host = runtime.block_on(host.open()).unwrap();
     let wasi = include_str!("../guests-wat/wasi.wat");
-    let corpus = [by_hand::charm(&[]), wasi.into(), component("bench")];
+    let corpus = [by_hand::charm(&[]), assembled(wasi), component("bench")];
     let frames = [&corpus[0], &corpus[1], &corpus[2]].map(|charm| smith::Frame::of(charm));
     let made = |random: &mut Random| {
         let made = if random.chance(500) { smith::component(random) } else { random.pick(&frames).filled(random) };

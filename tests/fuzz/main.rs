@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use charm_conformance::{Random, seed, times};
+use charm_conformance::{Random, root, seed, times};
 
 /// No input may take longer, not even in one of three tries.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ const TELLING: &[u8] =
 
 /// A folder of the repository.
 fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+    root().join("tests").join(name)
 }
 
 /// Returns the saved inputs of a target, by name.

@@ -3,7 +3,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use charm_conformance::Random;
 use wasm_smith::{Component, Config, Module};
-use wasmparser_of_engine::{Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
 /// Most bytes that wasm-smith makes its choices from.
 const CHOICES_MAX: u64 = 4 << 10;
@@ -18,14 +18,13 @@ pub struct Frame {
 impl Frame {
     /// Takes a charm apart. The first of its modules is its own; others are of whoever made it a component.
     pub fn of(charm: &[u8]) -> Frame {
-        let component = wat::parse_bytes(charm).unwrap();
-        for payload in Parser::new(0).parse_all(&component) {
+        for payload in Parser::new(0).parse_all(charm) {
             if let Payload::ModuleSection { unchecked_range, .. } = payload.unwrap() {
-                let module = component[unchecked_range.clone()].to_vec();
+                let module = charm[unchecked_range.clone()].to_vec();
                 // Before it stand the section's number and length.
                 let begin = unchecked_range.start - 1 - leb(module.len()).len();
-                assert_eq!(component[begin], 1, "a section of a module");
-                let around = (component[..begin].to_vec(), component[unchecked_range.end..].to_vec());
+                assert_eq!(charm[begin], 1, "a section of a module");
+                let around = (charm[..begin].to_vec(), charm[unchecked_range.end..].to_vec());
                 return Frame { around, module };
             }
         }
@@ -65,11 +64,9 @@ pub fn renamed(random: &mut Random, mut component: Vec<u8>) -> Vec<u8> {
     component
 }
 
-/// Returns whether the engine might compile it: it is a valid component, binary or text, of what some engine supports.
+/// Returns whether the engine might compile it: it is a valid component of what some engine supports.
 pub fn is_valid(bytes: &[u8]) -> bool {
-    wat::parse_bytes(bytes).is_ok_and(|bytes| {
-        Parser::is_component(&bytes) && Validator::new_with_features(WasmFeatures::all()).validate_all(&bytes).is_ok()
-    })
+    Parser::is_component(bytes) && Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).is_ok()
 }
 
 fn choices(random: &mut Random) -> Vec<u8> {

@@ -42,8 +42,29 @@ pub fn component(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|_| panic!("{} is missing: run cargo xtask charms", path.display()))
 }
 
+/// Makes a component of its text. What is no such text stays as it is: to be refused.
+pub fn assembled(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|_| text.into())
+}
+
+/// Returns the root of the repository that this runs in.
+///
+/// # Panics
+/// Outside of any.
+pub fn root() -> PathBuf {
+    charm_demo_servers::root().unwrap()
+}
+
+/// Returns where cargo has put a program of this repository: tests are in `target/<profile>/deps`.
+///
+/// # Panics
+/// Never, in a test.
+pub fn program(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name)
+}
+
 fn target() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target")
+    root().join("target")
 }
 
 /// Returns a value from JSON.

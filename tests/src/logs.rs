@@ -9,7 +9,7 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    Layer,
     filter::{FilterExt, Targets, dynamic_filter_fn},
     fmt::MakeWriter,
     layer::SubscriberExt,
@@ -42,7 +42,7 @@ impl Logs {
             let logs = Logs::default();
             let captures = dynamic_filter_fn(|_, _| CAPTURES.load(Ordering::Relaxed));
             let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(logs.clone());
-            let format = format.with_filter(captures.and(EnvFilter::new(FILTER)));
+            let format = format.with_filter(captures.and(FILTER.parse::<Targets>().unwrap()));
             let holder = Holder.with_filter(Targets::new().with_target("charm::guest", tracing::Level::TRACE));
             tracing_subscriber::registry().with(format).with(holder).init();
             logs

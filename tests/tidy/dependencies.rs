@@ -20,7 +20,11 @@ fn strings(list: &toml::Value) -> Vec<&str> {
 }
 
 fn cargo(arguments: &[&str], folder: &str) -> String {
-    let output = Command::new(env!("CARGO")).args(arguments).current_dir(root().join(folder)).output().unwrap();
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(arguments)
+        .current_dir(root().join(folder))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

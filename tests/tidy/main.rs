@@ -49,7 +49,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    charm_conformance::root()
 }
 
 /// Every file of the repository: what git tracks, or without git what is there but build output.

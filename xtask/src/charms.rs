@@ -1,14 +1,12 @@
 //! `cargo xtask charms`: builds the guest workspaces and makes each module a component in `target/charms`.
 
-use crate::root;
-use crate::toolchain::{self, TARGET, Toolchain};
+use crate::{root, say};
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use charm_toolchain::{Charm, Toolchain, write};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use wasmparser::{ComponentTypeRef, Parser, Payload};
-use wit_component::ComponentEncoder;
 
 /// The workspaces that hold guests.
 pub const WORKSPACES: [&str; 2] = ["example-charms", "tests/guests"];
@@ -16,18 +14,14 @@ pub const WORKSPACES: [&str; 2] = ["example-charms", "tests/guests"];
 /// Where components go.
 const OUTPUT: &str = "target/charms";
 
+/// Where a standard library for guests is kept.
+pub const SYSROOTS: &str = "target/guest-sysroot";
+
 /// What a charm may import (A1).
 const OURS: &str = "charm:host/";
 
 /// Guests whose package name starts so may import other interfaces: tests need some that do.
 const MAY_IMPORT_OTHERS: &str = "wasi-";
-
-/// A package that builds a module.
-struct Guest {
-    package: String,
-    /// The module that cargo writes.
-    module: PathBuf,
-}
 
 /// Builds every guest, or only the packages named. One run at a time; another one waits.
 ///
@@ -39,26 +33,21 @@ pub fn run(only: &[String]) -> Result<()> {
     let lock = File::create(root().join("target/.charms-lock")).context("cannot create target/.charms-lock")?;
     lock.lock().context("cannot lock target/.charms-lock")?;
 
-    let toolchain = Toolchain::find()?;
+    let toolchain = Toolchain::find(root(), &root().join(SYSROOTS), &say)?;
     let mut seen = BTreeSet::new();
     for workspace in WORKSPACES {
         let folder = root().join(workspace);
-        let mut guests = if has_packages(&folder) { guests(&toolchain, &folder)? } else { Vec::new() };
-        guests.retain(|guest| only.is_empty() || only.contains(&guest.package));
+        let mut guests = if has_packages(&folder) { toolchain.charms(&folder)? } else { Vec::new() };
+        guests.retain(|guest| only.is_empty() || only.contains(&guest.name));
         if guests.is_empty() {
             if only.is_empty() {
                 println!("{workspace}: no guests yet");
             }
             continue;
         }
-        let mut build = toolchain.cargo(&folder);
-        build.args(["build", "--release", "--quiet", "--target", TARGET]);
-        for guest in &guests {
-            build.args(["--package", &guest.package]);
-        }
-        toolchain::run(&mut build)?;
+        toolchain.build(&folder, &guests)?;
         for guest in guests {
-            ensure!(seen.insert(guest.package.clone()), "two guests are named {}; rename one", guest.package);
+            ensure!(seen.insert(guest.name.clone()), "two guests are named {}; rename one", guest.name);
             write_component(&guest, &output)?;
         }
     }
@@ -77,46 +66,15 @@ pub fn has_packages(workspace: &Path) -> bool {
     folders.into_iter().any(|folder| folder.path().join("Cargo.toml").is_file())
 }
 
-/// Lists the packages of a workspace that build a module.
-fn guests(toolchain: &Toolchain, folder: &Path) -> Result<Vec<Guest>> {
-    let mut command = toolchain.cargo(folder);
-    let text = toolchain::output(command.args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&text).context("cannot read the answer of `cargo metadata`")?;
-    let built = metadata["target_directory"].as_str().context("`cargo metadata` names no target folder")?;
-    let built = Path::new(built).join(TARGET).join("release");
-    let mut guests = Vec::new();
-    for package in metadata["packages"].as_array().into_iter().flatten() {
-        for target in package["targets"].as_array().into_iter().flatten() {
-            let is_module = target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"));
-            if let (true, Some(package), Some(name)) = (is_module, package["name"].as_str(), target["name"].as_str()) {
-                let module = built.join(name.replace('-', "_")).with_extension("wasm");
-                guests.push(Guest { package: package.to_owned(), module });
-            }
-        }
-    }
-    Ok(guests)
-}
-
 /// Writes the component of a guest when it differs from the one there, and prints its size.
-fn write_component(guest: &Guest, output: &Path) -> Result<()> {
-    let name = &guest.package;
-    let module = fs::read(&guest.module).with_context(|| format!("cannot read {}", guest.module.display()))?;
-    let component = ComponentEncoder::default()
-        .validate(true)
-        .module(&module)
-        .and_then(|encoder| encoder.encode())
-        .with_context(|| format!("cannot make a component of {name}"))?;
+fn write_component(guest: &Charm, output: &Path) -> Result<()> {
+    let name = &guest.name;
+    let component = guest.encode()?;
     if !name.starts_with(MAY_IMPORT_OTHERS) {
         check_imports(name, &component)?;
     }
-    let path = output.join(format!("{name}.wasm"));
-    let is_same = fs::read(&path).is_ok_and(|old| old == component);
-    if !is_same {
-        let fresh = output.join(format!("{name}.unfinished"));
-        fs::write(&fresh, &component).with_context(|| format!("cannot write {}", fresh.display()))?;
-        fs::rename(&fresh, &path).with_context(|| format!("cannot rename to {}", path.display()))?;
-    }
-    println!("{name:<24} {:>8} bytes{}", component.len(), if is_same { "" } else { "  new" });
+    let is_new = write(&output.join(format!("{name}.wasm")), &component)?;
+    println!("{name:<24} {:>8} bytes{}", component.len(), if is_new { "  new" } else { "" });
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::charms;
-use crate::root;
-use crate::toolchain::{cargo, output, relative, run as run_command};
-use anyhow::{Context, Result, ensure};
+use crate::{relative, root};
+use anyhow::{Context, Result, anyhow, ensure};
+use charm_toolchain::{cargo, output, run as run_command};
 use serde_json::Value;
 
 /// Where the demo keeps its store, emptied at each start.
@@ -18,12 +18,19 @@ const FOLDER: &str = "target/demo";
 /// When something does not build, or a step of the story does not go as told.
 pub fn run(arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "cargo xtask demo takes no arguments");
-    charms::run(&["google-auth".to_owned(), "gmail-search".to_owned()])?;
-    println!("\nbuilding the host and the demo; the first time takes some minutes\n");
+    println!("building two charms, the host and the demo; the first time takes some minutes");
     // Both at once: apart, each would build the host with features of its own.
     let mut build = cargo(root());
-    build.args(["build", "--quiet", "--package", "charm", "--package", "charm-conformance"]);
-    run_command(build.args(["--bin", "charm", "--example", "demo"]))?;
+    build.args(["build", "--quiet", "--package", "charm", "--package", "charm-demo-servers"]);
+    build.args(["--bin", "charm", "--example", "demo"]);
+    // Beside each other: neither keeps all processors busy all the time.
+    let (charms, host) = std::thread::scope(|scope| {
+        let charms = scope.spawn(|| charms::run(&["google-auth".to_owned(), "gmail-search".to_owned()]));
+        let host = run_command(&mut build);
+        (charms.join().unwrap_or_else(|_| Err(anyhow!("the build of the charms panicked"))), host)
+    });
+    charms?;
+    host?;
     let built = target()?.join("debug");
     run_command(Command::new(built.join("examples/demo")).arg(FOLDER).current_dir(root()))?;
 

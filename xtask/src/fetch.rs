@@ -1,9 +1,9 @@
 //! `cargo xtask fetch`: downloads everything that the other commands need.
 
-use crate::root;
 use crate::test::{guest_workspaces, servers};
-use crate::toolchain::{self, TARGET, cargo, guest_cargo, output, run as run_command};
+use crate::{root, say};
 use anyhow::{Result, ensure};
+use charm_toolchain::{TARGET, bare_cargo, cargo, fetch, output, run as run_command};
 use std::process::Command;
 
 /// Downloads the crates of every workspace and of the guests' standard library, the packages of Debian's compiler where
@@ -17,8 +17,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let host = ["fetch", "--locked", "--target", host.trim()];
     run_command(cargo(root()).args(host))?;
     for workspace in guest_workspaces() {
-        run_command(guest_cargo(&root().join(workspace)).args(host).args(["--target", TARGET]))?;
+        run_command(bare_cargo(&root().join(workspace)).args(host).args(["--target", TARGET]))?;
     }
-    toolchain::fetch(&host)?;
+    fetch(root(), &host, &say)?;
     servers()
 }

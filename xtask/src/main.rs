@@ -13,7 +13,6 @@ mod fetch;
 mod mutants;
 mod soak;
 mod test;
-mod toolchain;
 mod tools;
 
 use anyhow::Result;
@@ -62,11 +61,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Tells what the toolchain does.
+fn say(line: &str) {
+    println!("{}", line.replace(&format!("{}/", root().display()), ""));
+}
+
+/// Returns a path as seen from the root of the repository.
+fn relative(path: &Path) -> std::path::Display<'_> {
+    path.strip_prefix(root()).unwrap_or(path).display()
+}
+
 /// The root of the repository that cargo runs this in: a copied folder, with its `target`, is a repository of its own.
 fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
-        let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-        Path::new(&here).parent().unwrap_or(Path::new(".")).to_owned()
+        let here = std::env::current_dir().unwrap_or_default();
+        let of_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+        let is_root = |folder: &&Path| folder.join("xtask/Cargo.toml").is_file();
+        let mut above = of_cargo.ancestors().chain(here.ancestors());
+        above.find(is_root).map_or(here.clone(), Path::to_owned)
     })
 }

@@ -1,9 +1,9 @@
 //! `cargo xtask mutants`: breaks the host in every way that cargo-mutants knows, and looks whether a test fails.
 
 use crate::root;
-use crate::toolchain::{output, run as run_command};
 use crate::tools;
 use anyhow::{Result, ensure};
+use charm_toolchain::{output, run as run_command};
 use std::process::Command;
 
 const VERSION: &str = "27.1.0";

@@ -2,9 +2,9 @@
 
 use crate::root;
 use crate::test::guest_workspaces;
-use crate::toolchain::{cargo, run as run_command};
 use crate::tools;
 use anyhow::{Context, Result, ensure};
+use charm_toolchain::{cargo, run as run_command};
 use std::process::Command;
 
 /// The chapters whose sizes grow with the effort.

@@ -2,8 +2,8 @@
 
 use crate::charms::{self, WORKSPACES, has_packages};
 use crate::root;
-use crate::toolchain::{cargo, guest_cargo, run as run_command};
 use anyhow::{Context, Result, bail};
+use charm_toolchain::{bare_cargo, cargo, run as run_command};
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -54,7 +54,7 @@ fn fmt() -> Result<()> {
     let advice = "the files listed are not formatted; run `cargo fmt --all` there";
     run_command(cargo(root()).args(list_files)).context(advice)?;
     for workspace in guest_workspaces() {
-        run_command(guest_cargo(&root().join(workspace)).args(list_files)).context(advice)?;
+        run_command(bare_cargo(&root().join(workspace)).args(list_files)).context(advice)?;
     }
     Ok(())
 }
@@ -107,7 +107,7 @@ fn native(workspace: &str, arguments: &[&str]) -> Result<()> {
         println!("{workspace}: no guests yet");
         return Ok(());
     }
-    run_command(guest_cargo(&folder).args(arguments))
+    run_command(bare_cargo(&folder).args(arguments))
 }
 
 /// The guest workspaces that have guests.

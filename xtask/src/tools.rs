@@ -1,8 +1,8 @@
 //! Programs that are not part of Rust, built from source into `target/tools`.
 
 use crate::root;
-use crate::toolchain::{guest_cargo, run};
 use anyhow::Result;
+use charm_toolchain::{bare_cargo, run};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -21,7 +21,7 @@ pub fn installed(name: &str, version: &str) -> Result<PathBuf> {
         .any(|found| String::from_utf8_lossy(&found.stdout).trim_end().ends_with(version));
     if !found {
         println!("building {name} {version} into target/tools, once (some minutes)");
-        let mut install = guest_cargo(root());
+        let mut install = bare_cargo(root());
         install.args(["install", "--quiet", "--locked", "--force", "--debug", name, "--version", version, "--root"]);
         run(install.arg(&tools))?;
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write, stderr};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{Globals, failure::Failure, output::clean};
 
@@ -11,14 +11,17 @@ use crate::{Globals, failure::Failure, output::clean};
 /// # Errors
 /// `usage` for a filter that does not parse.
 pub fn start(globals: &Globals) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&globals.log)
+    let filter: Targets = globals
+        .log
+        .parse()
         .map_err(|_| Failure::usage("--log is not a filter: write a level like debug, or charm_host=debug,warn"))?;
     let colours = !globals.json && stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines { colours });
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || Lines { colours });
+    let registry = tracing_subscriber::registry().with(filter);
     if globals.json {
-        subscriber.json().init();
+        registry.with(lines.json()).init();
     } else {
-        subscriber.with_ansi(colours).init();
+        registry.with(lines.with_ansi(colours)).init();
     }
     Ok(())
 }

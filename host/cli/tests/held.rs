@@ -16,7 +16,7 @@ use common::{Folder, Running};
 use serde_json::{Value, json};
 
 const COUNTER: &str = "[charm.counter]\ncomponent = \"counter.wasm\"\n";
-const SLOW: &str = "[charm.slow]\ncomponent = \"slow.wat\"\n";
+const SLOW: &str = "[charm.slow]\ncomponent = \"slow.wasm\"\n";
 
 /// Deaths after which something is held: one among others, three alone.
 const DEATHS: usize = 4;
@@ -37,7 +37,7 @@ fn slow(part: &str) -> Folder {
     let text = text.replace("(; in module ;)", globals);
     let text = text.replace(&format!("(; in {part} ;)"), &count);
     assert!(text.contains("$again"), "{part}");
-    fs::write(folder.path("slow.wat"), text).unwrap();
+    fs::write(folder.path("slow.wasm"), wat::parse_str(text).unwrap()).unwrap();
     folder
 }
 
@@ -256,7 +256,7 @@ fn a_component_that_hosts_died_under_is_held_until_it_is_released() {
     };
     let folder = (0..TRIES).find_map(dies).expect("a host is killed under the description");
     fs::write(folder.path("counter.toml"), COUNTER).unwrap();
-    let sum = Command::new("sha256sum").arg(folder.path("slow.wat")).output().unwrap().stdout;
+    let sum = Command::new("sha256sum").arg(folder.path("slow.wasm")).output().unwrap().stdout;
     let sum = String::from_utf8(sum).unwrap().split(' ').next().unwrap().to_owned();
     let held = folder.json(2, &["send", "slow/run", "1"]);
     let error = held["error"].as_str().unwrap();

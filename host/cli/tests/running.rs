@@ -244,10 +244,10 @@ fn an_integer_over_64_bits_is_refused_on_the_socket() {
 
 /// A host that compiles a component for minutes.
 fn compiling_host() -> (Folder, Running) {
-    let folder = Folder::new(&[], "[charm.bomb]\ncomponent = \"bomb.wat\"\n");
+    let folder = Folder::new(&[], "[charm.bomb]\ncomponent = \"bomb.wasm\"\n");
     // Many blocks in one another.
     let deep = format!("(component (core module (func {} {})))", "(block ".repeat(90_000), ")".repeat(90_000));
-    fs::write(folder.path("bomb.wat"), deep).unwrap();
+    fs::write(folder.path("bomb.wasm"), wat::parse_str(deep).unwrap()).unwrap();
     let child = folder.command(&["run"]).env("SECRET", "sesame").spawn().unwrap();
     let host = Running { child, lines: Vec::new() };
     while compilers(&folder).is_empty() {

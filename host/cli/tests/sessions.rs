@@ -7,13 +7,14 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use charm_demo_servers::{
     mail::MailServer,
     oauth::{OauthOptions, OauthServer},
+    root,
 };
-use common::Folder;
+use common::{Folder, program};
 
 /// Reads the blocks of a text: language and lines.
 fn blocks(text: &str) -> Vec<(&str, Vec<&str>)> {
@@ -50,7 +51,7 @@ fn fits(expected: &str, line: &str) -> bool {
 async fn follow(charm: &str, components: &[&str]) {
     let oauth = OauthServer::start(OauthOptions::default()).await.unwrap();
     let mail = MailServer::start(oauth.token_check()).await.unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../example-charms").join(charm).join("session.md");
+    let file = root().unwrap().join("example-charms").join(charm).join("session.md");
     let text = fs::read_to_string(file).unwrap();
     let folder = Folder::new(components, "");
     let connect = serde_json::json!({
@@ -58,7 +59,8 @@ async fn follow(charm: &str, components: &[&str]) {
         "client_secret": oauth.client_secret(), "refresh_token": oauth.refresh_token(),
     });
     fs::write(folder.path("connect.json"), connect.to_string()).unwrap();
-    let binaries = Path::new(env!("CARGO_BIN_EXE_charm")).parent().unwrap().display();
+    let program = program();
+    let binaries = program.parent().unwrap().display();
     let mut commands = 0;
     for (language, lines) in blocks(&text) {
         if language == "toml" {

@@ -13,7 +13,7 @@ use super::*;
 
 /// A program whose `main` begins with `compile_helper`.
 fn helper() -> Compiler {
-    Compiler::Helper(env!("CARGO_BIN_EXE_crash-host").into())
+    Compiler::Helper(program("crash-host"))
 }
 
 fn code(folder: &TempDir) -> PathBuf {

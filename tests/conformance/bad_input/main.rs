@@ -85,7 +85,7 @@ async fn bytes_that_are_no_component_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_core_module_is_refused() {
     let host = small_host().await;
-    for module in [&b"\0asm\x01\0\0\0"[..], b"(module)", b"(module (func (export \"handle\")))"] {
+    for module in [assembled("(module)"), assembled("(module (func (export \"handle\")))")] {
         let error = refused(&host, module).await;
         assert!(matches!(error, InstallError::Malformed { .. }), "{error:?}");
         assert!(error.to_string().contains("component"), "{error}");
@@ -185,7 +185,7 @@ async fn an_unknown_interface_or_function_of_charm_host_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_of_another_world_is_refused() {
     let host = small_host().await;
-    let empty = refused(&host, "(component)").await;
+    let empty = refused(&host, assembled("(component)")).await;
     assert!(empty.to_string().contains("charm:host/guest"), "{empty}");
     assert!(empty.to_string().contains("charm:host/charm"), "it says which world: {empty}");
     let cases: &[(&[(&str, &str)], &str)] = &[
@@ -270,7 +270,7 @@ async fn a_refused_replacement_leaves_the_charm_as_it_was() {
     let host = small_host().await;
     let good = probe(&host, "good").await;
     run(&host, good, json!([["set", "kept", [], 1]])).await;
-    for bad in [Vec::new(), b"(component)".to_vec(), by_hand::charm(&[("in describe", "unreachable")])] {
+    for bad in [Vec::new(), assembled("(component)"), by_hand::charm(&[("in describe", "unreachable")])] {
         bounded(&host.install(Charm::new("good", bad)).await.unwrap_err());
         let receipt = run(&host, good, json!([["get", "kept", []]])).await;
         assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");

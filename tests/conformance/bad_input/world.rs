@@ -22,7 +22,7 @@ async fn a_component_of_another_version_is_refused_with_the_remedy() {
         (import("charm:host/cells@0.2.0-draft"), "charm:host/cells@0.2.0-draft"),
         (export("charm:host/guest@0.1.0"), "charm:host/guest@0.1.0"),
         (export("charm:host/guest@0.3.0"), "charm:host/guest@0.3.0"),
-        (first.into(), "charm:host/charm@0.1.0"),
+        (assembled(first), "charm:host/charm@0.1.0"),
     ] {
         let error = refused(&host, component).await;
         assert!(matches!(&error, InstallError::Version { built_for, .. } if built_for == name), "{name}: {error:?}");

@@ -122,7 +122,7 @@ async fn a_held_event_can_be_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_kills_the_process_is_refused_in_the_end() {
     let folder = tempfile::tempdir().unwrap();
-    let place = Place::with(folder.path(), "[charm.c]\ncomponent = \"deadly.wat\"\n");
+    let place = Place::with(folder.path(), "[charm.c]\ncomponent = \"deadly.wasm\"\n");
     let component = by_hand::charm(&[
         (r#"(memory (export "memory") 1)"#, ""),
         (
@@ -144,7 +144,7 @@ async fn a_component_that_kills_the_process_is_refused_in_the_end() {
         ("with", r#"(with "libc" (instance $libc)) (with "host" (instance (export "log" (func $log))))"#),
         ("in describe", "(call $log (i32.const 3) (i32.const 256) (i32.const 3))"),
     ]);
-    std::fs::write(place.manifest().with_file_name("deadly.wat"), component).unwrap();
+    std::fs::write(place.manifest().with_file_name("deadly.wasm"), component).unwrap();
     assert_eq!(deaths(&place, b'd'), LONE_RUNS_MAX + 1);
 
     let host = place.builder().open().await.unwrap();

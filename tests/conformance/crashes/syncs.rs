@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use charm_conformance::times;
+use charm_conformance::{root, times};
 use tempfile::TempDir;
 
 use super::{place::Place, skipped, victim::Victim};
@@ -25,7 +25,7 @@ impl Shim {
     pub fn build() -> Result<Shim, String> {
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join("sync.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("crash/sync.c");
+        let source = root().join("tests/crash/sync.c");
         let mut cc = Command::new("cc");
         let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).output();
         match built {

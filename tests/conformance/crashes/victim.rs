@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use charm_conformance::Random;
+use charm_conformance::{Random, program};
 
 use super::place::Place;
 
@@ -32,7 +32,7 @@ impl Victim {
     pub fn spawn(place: &Place, mode: &str, numbers: &[u64], env: &[(&str, &OsStr)]) -> Victim {
         let said = place.said();
         let out = File::create(&said).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crash-host"));
+        let mut command = Command::new(program("crash-host"));
         command.arg(mode).arg(place.manifest()).args(numbers.iter().map(u64::to_string));
         command.envs(env.iter().copied()).stdin(Stdio::piped()).stdout(out).stderr(Stdio::null());
         Victim { child: command.spawn().unwrap(), said }

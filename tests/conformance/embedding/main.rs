@@ -7,7 +7,9 @@ mod texts;
 
 use std::process::Command;
 
-use charm_conformance::{Logs, WIRE, Wire, builder, component, of, pair, probe, probe_charm, results, run, script};
+use charm_conformance::{
+    Logs, WIRE, Wire, builder, component, of, pair, probe, probe_charm, program, results, root, run, script,
+};
 use charm_host::{
     BoxFuture, Compiler, Host, HttpGrant, NewEvent, Outcome, Request, Response, Transport, TransportError,
 };
@@ -118,11 +120,10 @@ async fn turn_commit_and_send_are_traced_with_dids_and_event_ids_and_without_val
 #[test]
 fn the_embedding_example_runs() {
     component("counter");
-    let counter = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/charms/counter.wasm");
-    // Tests are in target/<profile>/deps, examples in target/<profile>/examples.
-    let example = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/embed");
+    let counter = root().join("target/charms/counter.wasm");
+    let example = program("examples/embed");
     // `cargo test --workspace` builds it; a single chapter does not.
-    let mut build = Command::new(env!("CARGO"));
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let build = build.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--example", "embed"]);
     assert!(example.exists() || build.status().unwrap().success());
     let output = Command::new(example).arg(counter).output().unwrap();

@@ -53,7 +53,7 @@ async fn no_refused_component_is_quoted() {
     fails!(secret, refused(data(&[("in component", &import)])).await, InstallError::Import { .. });
     let import = "(import \"charm:host/context@0.2.0\" (instance (export \"environment\" (func))))";
     fails!(secret, refused(data(&[("in component", import)])).await, InstallError::World { .. });
-    fails!(secret, refused(format!("(component (type ${hidden} u8))").into_bytes()).await, InstallError::World { .. });
+    fails!(secret, refused(assembled(&format!("(component (type ${hidden} u8))"))).await, InstallError::World { .. });
     let large = by_hand::charm(&[("(memory (export \"memory\") 1)", "(memory (export \"memory\") 2000)")]);
     fails!(secret, refused(large).await, InstallError::Limit { .. });
     let call = format!("(call ${hidden})");
@@ -103,7 +103,7 @@ async fn no_component_that_is_not_compiled_is_quoted() {
         let host = builder().compiler(Compiler::Helper(program)).open().await.unwrap();
         fails!(secret, host.install(component()).await.unwrap_err(), InstallError::Compiler { .. });
     }
-    let helper = Compiler::Helper(env!("CARGO_BIN_EXE_crash-host").into());
+    let helper = Compiler::Helper(program("crash-host"));
     let host = builder().compiler(helper).open().await.unwrap();
     for bytes in [secret.much(1 << 20), format!("(component ${} (oops))", secret.text), format!("\0asm{}", secret.text)]
     {

@@ -24,7 +24,7 @@ use std::{
     },
 };
 
-use charm_conformance::{seed, times};
+use charm_conformance::{root, seed, times};
 use disk::Fault;
 use options::{Options, Planned, Report};
 use run::{Failure, run};
@@ -59,7 +59,7 @@ fn silently<T>(work: impl FnOnce() -> T) -> T {
 /// Writes a file that all runs share, whole or not at all; returns its path.
 fn shared_file(name: &str, content: &[u8]) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulation");
+    let folder = root().join("target/tmp").join("simulation");
     let (file, number) = (folder.join(name), NUMBER.fetch_add(1, Ordering::Relaxed));
     if std::fs::read(&file).is_ok_and(|there| there == content) {
         return file;

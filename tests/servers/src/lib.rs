@@ -15,11 +15,22 @@ pub mod oauth;
 pub mod oidc;
 mod serve;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 pub use check::TokenCheck;
 use oauth::OauthServer;
 use oidc::OidcServer;
+
+/// Returns the root of the repository that this runs in, from the working folder up: a copy of the folder, with what is
+/// built in it, is a repository of its own.
+///
+/// # Errors
+/// Outside of any.
+pub fn root() -> io::Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let root = here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file());
+    root.map(PathBuf::from).ok_or_else(|| io::Error::other(format!("{} is in no repository of charm", here.display())))
+}
 
 /// One of the two token servers.
 #[allow(clippy::large_enum_variant, reason = "a test holds one of them")]

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,10 +12,11 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::TokenCheck;
 use crate::serve::call;
+use crate::{TokenCheck, root};
 
-const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/oidc");
+/// Where they are, from the root of the repository.
+const DIRECTORY: &str = "tests/servers/oidc";
 /// Longest time from start to the first line.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -61,7 +61,7 @@ impl OidcServer {
         tokio::task::spawn_blocking(install).await.map_err(io::Error::other)??;
         let mut child = Command::new(node)
             .arg("server.mjs")
-            .current_dir(DIRECTORY)
+            .current_dir(root()?.join(DIRECTORY))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -182,7 +182,7 @@ fn is_plain(token: &str) -> bool {
 
 /// Fetches the packages that the lock file names, unless they are there.
 fn install() -> io::Result<()> {
-    let directory = Path::new(DIRECTORY);
+    let directory = root()?.join(DIRECTORY);
     // npm writes this file last.
     let done = directory.join("node_modules/.package-lock.json");
     if done.exists() {

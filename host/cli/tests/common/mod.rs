@@ -4,14 +4,20 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
 
+use charm_demo_servers::root;
 use serde_json::Value;
 
 /// Somebody who is no charm.
 pub const OUTSIDER: &str = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp";
+
+/// Returns the binary: tests are in `target/<profile>/deps`.
+pub fn program() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("charm")
+}
 
 /// A throw-away folder.
 pub struct Folder(pub tempfile::TempDir);
@@ -21,7 +27,7 @@ impl Folder {
     #[track_caller]
     pub fn new(components: &[&str], manifest: &str) -> Folder {
         let folder = Folder(tempfile::tempdir().unwrap());
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/charms");
+        let built = root().unwrap().join("target/charms");
         for name in components {
             let file = format!("{name}.wasm");
             let copied = fs::copy(built.join(&file), folder.path(&file));
@@ -49,7 +55,7 @@ impl Folder {
 
     /// Returns the binary with these arguments, in the folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_charm"));
+        let mut command = Command::new(program());
         command.args(arguments).current_dir(self.0.path()).env_remove("CHARM_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -1,13 +1,20 @@
-//! Finds, or puts together, a Rust toolchain that builds for `wasm32-unknown-unknown`.
+//! From the source of a charm to its component, for `charm build` and for the repository's own `cargo xtask`: finds, or puts
+//! together, a Rust toolchain that builds for `wasm32-unknown-unknown`, builds with it, and makes a component.
 //!
-//! Two ways, tried in this order:
+//! Two ways to a toolchain, tried in this order:
 //! 1. The compiler in use has the target (`rustup target add wasm32-unknown-unknown`).
-//! 2. On Debian, the packages in [`PACKAGES`]: a compiler and the source of the standard library. The library is
-//!    built once for each version of the compiler into `target/guest-sysroot/<version>`, which then serves as sysroot.
+//! 2. On Debian, a package of a compiler and one of the source of its standard library. The library is built once for
+//!    each version of the compiler into a folder that the caller names, which then serves as sysroot.
+#![allow(clippy::disallowed_methods, reason = "a developer's tool: it starts programs and reads the environment")]
 
-use crate::root;
+mod charm;
+mod program;
+
+pub use charm::{Charm, write};
+pub use program::{bare_cargo, cargo, output, run};
+
 use anyhow::{Context, Result, bail, ensure};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -29,39 +36,49 @@ const NO_DOWNLOADS: (&str, &str) = ("RUSTUP_AUTO_INSTALL", "0");
 /// Part of the name of a built sysroot. Count it up whenever [`build_sysroot`] changes what it builds.
 const RECIPE: u32 = 1;
 
-/// A way to build guests.
-pub enum Toolchain {
-    /// The compiler in use has the target.
-    Installed,
-    /// Debian's compiler with a standard library built here.
-    Debian { sysroot: PathBuf },
+/// What every charm is built with. 64 KiB of stack instead of 1 MiB: values of the greatest depth decode in less than half
+/// of it, and overflow traps.
+const FLAGS: [&str; 1] = ["-Clink-arg=-zstack-size=65536"];
+
+/// A way to build charms.
+pub struct Toolchain {
+    /// Debian's compiler with a standard library built here; none when the compiler in use has the target.
+    sysroot: Option<PathBuf>,
 }
 
 impl Toolchain {
-    /// Finds a way to build guests and says which in one line. Installs Debian's packages when it may.
+    /// Finds a way to build what is in `folder`, and says in a line what it does. Installs Debian's packages when it may.
+    /// A standard library that it builds is kept in the folder `sysroots`.
     ///
     /// # Errors
     /// When there is no way; the text says what to run.
-    pub fn find() -> Result<Toolchain> {
-        let rustc = version("rustc")?;
-        if target_libraries(Path::new(&ask("rustc", &["--print", "sysroot"])?)).is_dir() {
-            println!("toolchain: rustc {rustc} with its {TARGET} target");
-            return Ok(Toolchain::Installed);
+    pub fn find(folder: &Path, sysroots: &Path, say: &dyn Fn(&str)) -> Result<Toolchain> {
+        let rustc = version("rustc", folder)?;
+        if has_target(folder)? {
+            say(&format!("toolchain: rustc {rustc} with its {TARGET} target"));
+            return Ok(Toolchain { sysroot: None });
         }
         if !is_debian() {
             bail!("no Rust standard library for {TARGET}; run: rustup target add {TARGET}");
         }
-        if !packages_ready() {
-            install_packages()?;
+        if !packages_ready(folder) {
+            install_packages(folder, say)?;
         }
-        let rustc = version(DEBIAN_RUSTC)?;
-        let sysroot = root().join(format!("target/guest-sysroot/{rustc}-r{RECIPE}"));
+        let rustc = version(DEBIAN_RUSTC, folder)?;
+        let sysroot = sysroots.join(format!("{rustc}-r{RECIPE}"));
         if !sysroot.is_dir() {
-            println!("toolchain: building the standard library of rustc {rustc} for {TARGET}, once (1-2 minutes)");
-            build_sysroot(&sysroot)?;
+            fs::create_dir_all(sysroots).with_context(|| format!("cannot create {}", sysroots.display()))?;
+            let lock = File::create(sysroots.join(".lock")).context("cannot lock the folder of standard libraries")?;
+            lock.lock().context("cannot lock the folder of standard libraries")?;
+            if !sysroot.is_dir() {
+                say(&format!(
+                    "toolchain: building the standard library of rustc {rustc} for {TARGET}, once (1-2 minutes)"
+                ));
+                build_sysroot(&sysroot)?;
+            }
         }
-        println!("toolchain: Debian's rustc {rustc} with the standard library in {}", relative(&sysroot));
-        Ok(Toolchain::Debian { sysroot })
+        say(&format!("toolchain: Debian's rustc {rustc} with the standard library in {}", sysroot.display()));
+        Ok(Toolchain { sysroot: Some(sysroot) })
     }
 
     /// Returns a `cargo` for the workspace in `folder` whose builds for [`TARGET`] use this toolchain.
@@ -69,100 +86,37 @@ impl Toolchain {
     /// Debian's compiler then builds proc macros and build scripts too: these must come from the compiler that loads
     /// them, and it has a standard library for the machine itself.
     pub fn cargo(&self, folder: &Path) -> Command {
-        let mut cargo = guest_cargo(folder);
-        if let Toolchain::Debian { sysroot } = self {
-            cargo.args(debian_settings(&[format!("--sysroot={}", sysroot.display())]));
-        }
+        let mut cargo = bare_cargo(folder);
+        let flags = FLAGS.map(str::to_owned).to_vec();
+        match &self.sysroot {
+            None => cargo.args(["--config", &format!("target.{TARGET}.rustflags={flags:?}")]),
+            Some(sysroot) => {
+                cargo.args(debian_settings(&[&[format!("--sysroot={}", sysroot.display())], &*flags].concat()))
+            }
+        };
         cargo
     }
+}
+
+fn has_target(folder: &Path) -> Result<bool> {
+    Ok(target_libraries(Path::new(&ask("rustc", &["--print", "sysroot"], folder)?)).is_dir())
 }
 
 /// Downloads what [`Toolchain::find`] needs, with the arguments of `cargo fetch` for this machine.
 ///
 /// # Errors
 /// As [`Toolchain::find`].
-pub fn fetch(arguments: &[&str]) -> Result<()> {
-    let has_target = target_libraries(Path::new(&ask("rustc", &["--print", "sysroot"])?)).is_dir();
-    if has_target || !is_debian() {
+pub fn fetch(folder: &Path, arguments: &[&str], say: &dyn Fn(&str)) -> Result<()> {
+    if has_target(folder)? || !is_debian() {
         return Ok(());
     }
-    if !packages_ready() {
-        install_packages()?;
+    if !packages_ready(folder) {
+        install_packages(folder, say)?;
     }
-    let library = Path::new(&ask(DEBIAN_RUSTC, &["--print", "sysroot"])?).join("lib/rustlib/src/rust/library");
-    let mut fetch = guest_cargo(root());
+    let library = Path::new(&ask(DEBIAN_RUSTC, &["--print", "sysroot"], folder)?).join("lib/rustlib/src/rust/library");
+    let mut fetch = bare_cargo(folder);
     fetch.args(arguments).args(["--target", TARGET, "--manifest-path"]).arg(library.join("Cargo.toml"));
     run(fetch.env("RUSTC_BOOTSTRAP", "1"))
-}
-
-/// Returns a `cargo` in `folder`, free of what an outer cargo set for the package it runs.
-pub fn cargo(folder: &Path) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(folder).stdin(Stdio::null()).env(NO_DOWNLOADS.0, NO_DOWNLOADS.1);
-    // Build scripts watch some of these: left in, they would make the inner cargo build again.
-    for name in ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_MAKEFLAGS"] {
-        cargo.env_remove(name);
-    }
-    remove_variables(&mut cargo, |name| {
-        ["CARGO_PKG_", "CARGO_BIN_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix))
-    });
-    cargo
-}
-
-/// As [`cargo`], and free of settings meant for the main workspace: flags, profiles, compilers, target folders.
-pub fn guest_cargo(folder: &Path) -> Command {
-    let mut cargo = cargo(folder);
-    remove_variables(&mut cargo, |name| {
-        ["CARGO_TARGET_", "CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_ENCODED_", "RUSTC", "RUSTFLAGS", "RUSTDOC"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-    });
-    cargo
-}
-
-/// Runs a command to its end, with its output on the terminal.
-///
-/// # Errors
-/// When it cannot be started or ends with anything but success; names the program and its arguments.
-pub fn run(command: &mut Command) -> Result<()> {
-    let line = describe(command);
-    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
-    ensure!(status.success(), "`{line}` failed: {status}");
-    Ok(())
-}
-
-/// Runs a command to its end and returns what it wrote to standard output.
-///
-/// # Errors
-/// As [`run`].
-pub fn output(command: &mut Command) -> Result<String> {
-    let line = describe(command);
-    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{line}`"))?;
-    ensure!(output.status.success(), "`{line}` failed: {}", output.status);
-    String::from_utf8(output.stdout).with_context(|| format!("`{line}` wrote text that is not UTF-8"))
-}
-
-/// Returns a path as seen from the root of the repository.
-pub fn relative(path: &Path) -> std::path::Display<'_> {
-    path.strip_prefix(root()).unwrap_or(path).display()
-}
-
-fn describe(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let mut line = program.to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        line.push(' ');
-        line.push_str(&argument.to_string_lossy());
-    }
-    line
-}
-
-fn remove_variables(command: &mut Command, is_unwanted: impl Fn(&str) -> bool) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(&is_unwanted) {
-            command.env_remove(name);
-        }
-    }
 }
 
 /// Cargo settings for Debian's compiler. On the command line, they join those of `.cargo/config.toml`.
@@ -178,8 +132,8 @@ fn debian_settings(flags: &[String]) -> [String; 6] {
 }
 
 /// Returns a compiler's version and the start of its commit, like `1.96.0-ac68faa20`.
-fn version(rustc: &str) -> Result<String> {
-    let text = ask(rustc, &["--version"])?;
+fn version(rustc: &str, folder: &Path) -> Result<String> {
+    let text = ask(rustc, &["--version"], folder)?;
     let mut words = text.split_whitespace().skip(1);
     let number = words.next().with_context(|| format!("`{rustc} --version` names no version"))?;
     Ok(match words.next() {
@@ -188,9 +142,9 @@ fn version(rustc: &str) -> Result<String> {
     })
 }
 
-fn ask(rustc: &str, arguments: &[&str]) -> Result<String> {
+fn ask(rustc: &str, arguments: &[&str], folder: &Path) -> Result<String> {
     let mut command = Command::new(rustc);
-    command.args(arguments).current_dir(root()).env(NO_DOWNLOADS.0, NO_DOWNLOADS.1);
+    command.args(arguments).current_dir(folder).env(NO_DOWNLOADS.0, NO_DOWNLOADS.1);
     Ok(output(&mut command)?.trim_end().to_owned())
 }
 
@@ -202,7 +156,7 @@ fn is_debian() -> bool {
     fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
 }
 
-fn packages_ready() -> bool {
+fn packages_ready(folder: &Path) -> bool {
     let installed = |package: &&str| {
         Command::new("dpkg-query")
             .args(["-W", "-f=${db:Status-Status}", package])
@@ -211,7 +165,7 @@ fn packages_ready() -> bool {
     };
     PACKAGES.iter().all(installed)
         && Path::new(DEBIAN_LINKER).exists()
-        && version(DEBIAN_RUSTC).is_ok_and(|found| numbers(&found) >= numbers(OLDEST))
+        && version(DEBIAN_RUSTC, folder).is_ok_and(|found| numbers(&found) >= numbers(OLDEST))
 }
 
 /// Returns the leading numbers of a version: `1.96.0-ac68faa20` gives 1 and 96.
@@ -219,7 +173,7 @@ fn numbers(version: &str) -> Vec<u32> {
     version.split('.').take(2).map_while(|part| part.parse().ok()).collect()
 }
 
-fn install_packages() -> Result<()> {
+fn install_packages(folder: &Path, say: &dyn Fn(&str)) -> Result<()> {
     let by_hand = format!(
         "no Rust standard library for {TARGET}; run one of these:\n  rustup target add {TARGET}\n  \
          sudo apt-get update && sudo apt-get install --no-install-recommends {} lld-22",
@@ -227,21 +181,23 @@ fn install_packages() -> Result<()> {
     );
     let is_root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     ensure!(is_root, by_hand);
-    println!("toolchain: installing Debian's {} and their linker", PACKAGES.join(", "));
+    say(&format!("toolchain: installing Debian's {} and their linker", PACKAGES.join(", ")));
     let install = ["install", "-y", "--no-install-recommends"].as_slice();
     apt_get(&["update"]).with_context(|| by_hand.clone())?;
     apt_get(&[install, &PACKAGES].concat()).with_context(|| by_hand.clone())?;
     let linker = fs::read_link(DEBIAN_LINKER).with_context(|| format!("cannot read the link {DEBIAN_LINKER}"))?;
     let linker = linker.file_name().unwrap_or_default().to_string_lossy();
     apt_get(&[install, &[&*linker]].concat()).with_context(|| by_hand.clone())?;
-    ensure!(packages_ready(), "Debian's rustc is older than {OLDEST}; {by_hand}");
+    ensure!(packages_ready(folder), "Debian's rustc is older than {OLDEST}; {by_hand}");
     Ok(())
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(["-q", "-o", "Dpkg::Use-Pty=0"]).args(arguments);
-    run(apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))
+    // Standard output belongs to whoever asked for a charm.
+    apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
+    run(&mut apt)
 }
 
 /// Builds the standard library in a folder of its own; only a whole one gets the name `sysroot`.
@@ -264,7 +220,7 @@ fn build_sysroot(sysroot: &Path) -> Result<()> {
          [profile.release]\ncodegen-units = 1\npanic = \"abort\"\n",
     )?;
     // Bitcode beside the machine code, so that guests can optimise across crates.
-    let mut build = guest_cargo(&package);
+    let mut build = bare_cargo(&package);
     build
         .args(["build", "--release", "--quiet", "-Zbuild-std=std,panic_abort", "--target", TARGET])
         .arg("--target-dir")

@@ -266,7 +266,7 @@ fn prepare(folder: &Path, oauth: &str, mail: &str) -> Result<PathBuf> {
         fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/charms");
+    let built = Path::new("target/charms");
     for name in ["google-auth.wasm", "gmail-search.wasm"] {
         let copied = fs::copy(built.join(name), folder.join(name));
         copied.with_context(|| format!("target/charms/{name} is missing: run cargo xtask charms"))?;
