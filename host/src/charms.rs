@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     did::Did,
-    directory::{Directory, Entry, Rights},
+    directory::{Directory, Entry, Kept, Right, Rights},
     guest::Prepared,
-    tx::Committer,
+    http::HttpGrant,
+    tx::{Committer, Noted, Unavailable},
 };
 
 /// One installed charm.
@@ -39,11 +40,16 @@ impl Charms {
         Charms { inner: RwLock::default(), committer }
     }
 
-    fn change(&self, work: impl FnOnce(&mut Directory, &mut Inner)) {
+    /// Changes who may do what; `work` says about whom something else is kept in the store. Returns when that is durable.
+    fn change<E: From<Unavailable>>(
+        &self,
+        work: impl FnOnce(&mut Directory, &mut Inner) -> Result<BTreeSet<Did>, E>,
+    ) -> Result<Noted, E> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let mut directory = self.committer.directory().next();
-        work(&mut directory, &mut inner);
-        self.committer.swap_directory(directory);
+        let changed = work(&mut directory, &mut inner)?;
+        let kept = changed.into_iter().map(|did| (did, directory.kept(&did).to_bytes())).collect();
+        Ok(self.committer.swap_directory(directory, kept)?)
     }
 
     /// Returns a charm.
@@ -52,34 +58,117 @@ impl Charms {
     }
 
     /// Adds or replaces charms, all at once: no turn sees one without the other.
-    pub fn install(&self, charms: Vec<Installed>) {
-        self.change(|directory, inner| inner.install(directory, charms));
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn install(&self, charms: Vec<Installed>) -> Result<Noted, Unavailable> {
+        self.change(|directory, inner| Ok(inner.install(directory, charms)))
     }
 
     /// Adds or replaces the charms of a manifest, and the rights of those outside that it names; whom it no longer
-    /// names loses them.
-    pub fn install_all(&self, charms: Vec<Installed>, outside: Vec<(Did, Rights)>) {
+    /// names loses them, and everybody what was granted one by one.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn install_all(&self, charms: Vec<Installed>, outside: Vec<(Did, Rights)>) -> Result<Noted, Unavailable> {
         self.change(|directory, inner| {
             std::mem::take(&mut inner.outside).iter().for_each(|holder| directory.forget(holder));
             for (holder, rights) in outside {
                 directory.grant(holder, rights);
                 inner.outside.insert(holder);
             }
-            inner.install(directory, charms);
-        });
+            let mut changed: BTreeSet<Did> = directory.keeps().copied().collect();
+            for holder in &changed {
+                let is_gone = directory.kept(holder).is_gone;
+                directory.keep(*holder, Kept { is_gone, ..Kept::default() });
+            }
+            changed.extend(inner.install(directory, charms));
+            Ok(changed)
+        })
     }
 
-    /// Replaces the rights of a holder: a charm, or someone outside.
-    pub fn grant(&self, holder: Did, rights: Rights) {
-        self.change(|directory, _| directory.grant(holder, rights));
+    /// Removes a charm; none when it is not installed.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn uninstall(&self, charm: &Did) -> Result<Option<Noted>, Unavailable> {
+        if self.get(charm).is_none() {
+            return Ok(None);
+        }
+        let removed = self.change(|directory, inner| {
+            inner.installed.remove(charm);
+            directory.remove(charm);
+            Ok(BTreeSet::from([*charm]))
+        });
+        removed.map(Some)
+    }
+
+    /// Adds a right to what is kept of a holder.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn grant(&self, holder: Did, right: Right) -> Result<Noted, Unavailable> {
+        self.change(|directory, _| {
+            let mut kept = directory.kept(&holder);
+            right.add(&mut kept.rights, &mut kept.http);
+            directory.keep(holder, kept);
+            Ok(BTreeSet::from([holder]))
+        })
+    }
+
+    /// Takes a right from a holder, however it came to it.
+    ///
+    /// # Errors
+    /// That it cannot be taken alone, or that the host does not write any more.
+    pub fn revoke(&self, holder: Did, right: &Right) -> Result<Noted, Untaken> {
+        self.change(|directory, _| {
+            let mut kept = directory.kept(&holder);
+            right.take(&mut kept.rights, &mut kept.http).map_err(Untaken::Alone)?;
+            directory.take(&holder, right).map_err(Untaken::Alone)?;
+            directory.keep(holder, kept);
+            Ok(BTreeSet::from([holder]))
+        })
+    }
+
+    /// Replaces all rights of a holder, however they came to it.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn set_rights(&self, holder: Did, rights: Rights, http: Vec<HttpGrant>) -> Result<Noted, Unavailable> {
+        self.change(|directory, inner| {
+            directory.take_all(&holder);
+            inner.outside.remove(&holder);
+            let is_gone = directory.kept(&holder).is_gone;
+            directory.keep(holder, Kept { rights, http, is_gone });
+            Ok(BTreeSet::from([holder]))
+        })
+    }
+}
+
+/// Why a right is not taken.
+pub enum Untaken {
+    /// It was given together with others.
+    Alone(String),
+    /// The host does not write any more.
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for Untaken {
+    fn from(why: Unavailable) -> Untaken {
+        Untaken::Unavailable(why)
     }
 }
 
 impl Inner {
-    fn install(&mut self, directory: &mut Directory, charms: Vec<Installed>) {
+    /// Returns those about whom something else is kept now.
+    fn install(&mut self, directory: &mut Directory, charms: Vec<Installed>) -> BTreeSet<Did> {
+        let mut changed = BTreeSet::new();
         for charm in charms {
-            directory.insert(charm.entry.clone());
+            if directory.insert(charm.entry.clone()) {
+                changed.insert(charm.entry.did);
+            }
             self.installed.insert(charm.entry.did, Arc::new(charm));
         }
+        changed
     }
 }

@@ -1,11 +1,10 @@
 //! Who is installed, what they offer, and who may do what: one immutable picture that a turn holds.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    ops::Bound,
-    sync::Arc,
-};
+mod rights;
+
+use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
+
+pub use rights::{Kept, Names, Right, Rights};
 
 use crate::{
     cell::CellId,
@@ -21,76 +20,6 @@ use crate::{
     shape::Shape,
     text::clip,
 };
-
-/// Names of cells or streams that a grant covers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Names {
-    /// All of them.
-    All,
-    /// These.
-    Only(HashSet<String>),
-}
-
-impl Names {
-    fn covers(&self, name: &str) -> bool {
-        match self {
-            Names::All => true,
-            Names::Only(names) => names.contains(name),
-        }
-    }
-}
-
-/// What the operator lets one holder do with the charms of others. It holds for what they declare and is not private
-/// (A2).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rights {
-    /// Cells that may be read, by owner.
-    pub read: BTreeMap<Did, Names>,
-    /// Streams that may be sent to, by owner.
-    pub send: BTreeMap<Did, Names>,
-}
-
-impl Rights {
-    /// Returns what either allows.
-    pub fn with(mut self, more: &Rights) -> Rights {
-        for (mine, theirs) in [(&mut self.read, &more.read), (&mut self.send, &more.send)] {
-            for (owner, names) in theirs {
-                let mine = mine.entry(*owner).or_insert_with(|| Names::Only(HashSet::new()));
-                *mine = match (&*mine, names) {
-                    (Names::Only(a), Names::Only(b)) => Names::Only(a.union(b).cloned().collect()),
-                    _ => Names::All,
-                };
-            }
-        }
-        self
-    }
-
-    /// Checks that every name is one that its owner declares and that can be granted, as far as the owner is known;
-    /// the error names the first that is not.
-    pub fn check<'a>(&self, owner: impl Fn(&Did) -> Option<&'a Entry>) -> Result<(), String> {
-        for (map, kind) in [(&self.read, "cell"), (&self.send, "stream")] {
-            for (did, names) in map {
-                let (Some(owner), Names::Only(names)) = (owner(did), names) else { continue };
-                let Descriptor { cells, streams, .. } = &owner.descriptor;
-                let declared = if kind == "cell" { cells } else { streams };
-                let granted = |name: &&String| declared.get(*name).is_some_and(Declaration::is_grantable);
-                let Some(name) = names.iter().filter(|name| !granted(name)).min() else { continue };
-                let shown = clip(name, 128);
-                let why = match declared.get(name) {
-                    Some(declared) if declared.receipts => "takes receipts from the host only".to_owned(),
-                    Some(_) => "is private: nobody can be granted it".to_owned(),
-                    None => {
-                        let can = declared.iter().filter(|(_, declared)| declared.is_grantable());
-                        let can = can.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-                        format!("is not declared; what can be granted: {}", clip(&can, 256))
-                    }
-                };
-                return Err(format!("{kind} {shown} of {} ({did}) {why}", owner.name));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// One installed charm, as others see it.
 #[derive(Clone, Debug)]
@@ -126,16 +55,19 @@ pub struct Directory {
     entries: BTreeMap<Did, Arc<Entry>>,
     /// Charms of the store, installed or not: an event for one that is not yet installed waits for it.
     known: BTreeMap<Did, Arc<Meter>>,
-    /// Rights of those outside.
+    /// Rights of those outside, as a manifest gives them.
     outside: BTreeMap<Did, Arc<Rights>>,
+    /// What the operator decided about single DIDs: stands in the store.
+    kept: BTreeMap<Did, Arc<Kept>>,
     /// May read and send everything: the operator.
     operator: Option<Did>,
 }
 
 impl Directory {
-    /// Returns a directory with nobody in it but the operator; the store knows these charms.
-    pub fn new(operator: Did, known: BTreeMap<Did, Arc<Meter>>) -> Directory {
-        Directory { operator: Some(operator), known, ..Directory::default() }
+    /// Returns a directory with nobody in it but the operator; the store knows these charms, and keeps this of the operator's
+    /// decisions.
+    pub fn new(operator: Did, known: BTreeMap<Did, Arc<Meter>>, kept: BTreeMap<Did, Arc<Kept>>) -> Directory {
+        Directory { operator: Some(operator), known, kept, ..Directory::default() }
     }
 
     /// Returns its number: two pictures with one number are the same.
@@ -148,12 +80,66 @@ impl Directory {
         Directory { number: self.number + 1, ..self.clone() }
     }
 
-    /// Adds or replaces a charm. What was granted to it before anybody knew that it is a charm is its own too.
-    pub fn insert(&mut self, mut entry: Entry) {
+    /// Adds or replaces a charm. What was granted to it before anybody knew that it is a charm is its own too. Returns whether
+    /// it was uninstalled before.
+    pub fn insert(&mut self, mut entry: Entry) -> bool {
         if let Some(before) = self.outside.remove(&entry.did) {
             entry.rights = entry.rights.with(&before);
         }
-        self.entries.insert(entry.did, Arc::new(entry));
+        let (did, was_gone) = (entry.did, self.is_gone(&entry.did));
+        self.entries.insert(did, Arc::new(entry));
+        if was_gone {
+            self.keep(did, Kept { is_gone: false, ..self.kept(&did) });
+        }
+        was_gone
+    }
+
+    /// Lets a charm be there no more; a turn of its own that runs now finds it still.
+    pub fn remove(&mut self, charm: &Did) {
+        if let Some(entry) = self.entries.get_mut(charm) {
+            *entry = Arc::new(Entry { http: Arc::default(), ..entry.with_rights(Rights::default()) });
+        }
+        self.outside.remove(charm);
+        self.keep(*charm, Kept { is_gone: true, ..Kept::default() });
+    }
+
+    /// Returns what is kept of the operator's decisions about a DID.
+    pub fn kept(&self, did: &Did) -> Kept {
+        self.kept.get(did).map(|kept| Kept::clone(kept)).unwrap_or_default()
+    }
+
+    /// Returns those about whom something is kept.
+    pub fn keeps(&self) -> impl Iterator<Item = &Did> {
+        self.kept.keys()
+    }
+
+    /// Replaces what is kept of the operator's decisions about a DID.
+    pub fn keep(&mut self, did: Did, kept: Kept) {
+        if kept == Kept::default() {
+            self.kept.remove(&did);
+        } else {
+            self.kept.insert(did, Arc::new(kept));
+        }
+    }
+
+    /// Takes a right from what an install or a manifest gave; the error says that it cannot be taken alone.
+    pub fn take(&mut self, holder: &Did, right: &Right) -> Result<(), String> {
+        if let Some(entry) = self.entries.get_mut(holder) {
+            let (mut rights, mut http) = (entry.rights.clone(), entry.http.to_vec());
+            right.take(&mut rights, &mut http)?;
+            *entry = Arc::new(Entry { http: http.into(), ..entry.with_rights(rights) });
+        } else if let Some(outside) = self.outside.get_mut(holder) {
+            right.take(Arc::make_mut(outside), &mut Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Takes all that an install or a manifest gave.
+    pub fn take_all(&mut self, holder: &Did) {
+        self.outside.remove(holder);
+        if let Some(entry) = self.entries.get_mut(holder) {
+            *entry = Arc::new(Entry { http: Arc::default(), ..entry.with_rights(Rights::default()) });
+        }
     }
 
     /// Sets the rights of a holder: a charm, or someone outside.
@@ -169,43 +155,51 @@ impl Directory {
         self.outside.remove(holder);
     }
 
+    fn is_gone(&self, charm: &Did) -> bool {
+        self.kept.get(charm).is_some_and(|kept| kept.is_gone)
+    }
+
     /// Returns a charm.
     pub fn get(&self, did: &Did) -> Option<&Arc<Entry>> {
-        self.entries.get(did)
+        self.entries.get(did).filter(|_| !self.is_gone(did))
     }
 
     /// Returns what a charm may call outside.
     pub fn http(&self, charm: &Did) -> Arc<[HttpGrant]> {
-        self.entries.get(charm).map(|entry| entry.http.clone()).unwrap_or_default()
+        let given = self.entries.get(charm).map(|entry| entry.http.clone()).unwrap_or_default();
+        match self.kept.get(charm) {
+            Some(kept) if !kept.http.is_empty() => given.iter().chain(&kept.http).cloned().collect(),
+            _ => given,
+        }
     }
 
     /// Returns all charms in the order of their DIDs.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.values()
+        self.entries.values().filter(|entry| !self.is_gone(&entry.did))
     }
 
-    fn rights(&self, holder: &Did) -> Option<&Rights> {
-        self.entries.get(holder).map(|entry| &entry.rights).or_else(|| self.outside.get(holder).map(Arc::as_ref))
+    /// Returns the rights of a holder: what it was given, and what is kept.
+    pub fn rights(&self, holder: &Did) -> impl Iterator<Item = &Rights> {
+        let given = self.entries.get(holder).map(|entry| &entry.rights);
+        let given = given.or_else(|| self.outside.get(holder).map(Arc::as_ref));
+        given.into_iter().chain(self.kept.get(holder).map(|kept| &kept.rights))
     }
 
     /// Returns whether `holder` may read that cell.
     pub fn may_read(&self, holder: &Did, owner: &Did, cell: &str) -> bool {
-        let granted = || {
-            let declared = self.entries.get(owner)?.descriptor.cells.get(cell)?;
-            Some(declared.is_grantable() && self.rights(holder)?.read.get(owner)?.covers(cell))
-        };
-        holder == owner || self.is_operator(holder) || granted().unwrap_or(false)
+        let declared = || self.get(owner)?.descriptor.cells.get(cell);
+        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(cell));
+        let granted = || declared().is_some_and(Declaration::is_grantable) && self.rights(holder).any(covers);
+        holder == owner || self.is_operator(holder) || granted()
     }
 
     /// Returns whether `holder` may send to that stream.
     pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
-        let granted = || {
-            // What a charm that is not installed declares is looked at when it is: see `admits`.
-            let declared = self.entries.get(owner).and_then(|entry| entry.descriptor.streams.get(stream));
-            let grantable = declared.is_none_or(Declaration::is_grantable);
-            Some(grantable && self.rights(holder)?.send.get(owner)?.covers(stream))
-        };
-        holder == owner || self.is_operator(holder) || granted().unwrap_or(false)
+        // What a charm that is not installed declares is looked at when it is: see `admits`.
+        let declared = || self.get(owner)?.descriptor.streams.get(stream);
+        let covers = |rights: &Rights| rights.send.get(owner).is_some_and(|names| names.covers(stream));
+        let granted = || declared().is_none_or(Declaration::is_grantable) && self.rights(holder).any(covers);
+        holder == owner || self.is_operator(holder) || granted()
     }
 
     fn is_operator(&self, holder: &Did) -> bool {
@@ -244,13 +238,13 @@ impl Directory {
         if !self.may_send(sender, to, stream) {
             return Err(Outcome::Denied);
         }
-        match self.entries.get(to) {
+        match self.get(to) {
             Some(entry) => match entry.descriptor.streams.get(stream) {
                 Some(declared) if declared.receipts => Err(Outcome::Denied),
                 Some(declared) => Ok(Some(&declared.shape)),
                 None => Err(Outcome::NoSuchStream),
             },
-            None if self.known.contains_key(to) => Ok(None),
+            None if self.known.contains_key(to) && !self.is_gone(to) => Ok(None),
             None => Err(Outcome::NoSuchStream),
         }
     }
@@ -265,12 +259,9 @@ impl Directory {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let first =
             |granted: &BTreeMap<Did, Names>| granted.range((start, Bound::Unbounded)).next().map(|(did, _)| *did);
-        let rights = self.rights(holder);
         let own = after.is_none_or(|after| after < *holder).then_some(*holder);
-        [rights.and_then(|rights| first(&rights.read)), rights.and_then(|rights| first(&rights.send)), own]
-            .into_iter()
-            .flatten()
-            .min()
+        let granted = self.rights(holder).flat_map(|rights| [first(&rights.read), first(&rights.send)]);
+        granted.chain([own]).flatten().min()
     }
 
     /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7): by DID, at most
@@ -299,7 +290,7 @@ impl Directory {
             }
             last = Some(did);
             *cost += cost::OFFER;
-            let Some(entry) = self.entries.get(&did) else { continue };
+            let Some(entry) = self.get(&did) else { continue };
             let descriptor = &entry.descriptor;
             *cost += descriptor.tags.len() as u64 * cost::TAG;
             if !descriptor.tags.iter().any(|published| published == tag) {

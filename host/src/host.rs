@@ -6,14 +6,15 @@ mod end;
 mod error;
 mod held;
 mod request;
+mod rights;
 
 pub use builder::HostBuilder;
-pub use charm::{Charm, CharmInfo, NewEvent};
+pub use charm::{Charm, CharmInfo, NewEvent, Owner};
 use charm::{check_charm_name, check_http_grant};
 use end::End;
 pub use error::{InstallError, OpenError, SendError};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -25,7 +26,7 @@ use crate::{
     counters::Counters,
     descriptor::Descriptor,
     did::Did,
-    directory::{Directory, Entry, Names, Rights},
+    directory::{Directory, Entry, Rights},
     env::Env,
     event::{Event, EventId},
     guest::{LoadError, Prepared},
@@ -82,39 +83,79 @@ impl Host {
         self.operator
     }
 
-    /// Installs a charm, or replaces its component and grants. The same name keeps its DID and its cells.
-    /// Compiling takes a while for a component that the code cache does not have; dropping the call ends it.
+    /// Installs a charm, or replaces its component and the grants of its last install; what was granted to it one by one
+    /// ([`Host::grant`]) is its own still. The same name keeps its DID and its cells. Compiling takes a while for a component
+    /// that the code cache does not have; dropping the call ends it.
     ///
-    /// Events that waited for it run at once, with the rights of `charm`: a [`Host::grant`] after this comes too
-    /// late for them. [`Host::install_all`] and `Manifest::install` start charms that need each other together.
+    /// Events that waited for it run at once. [`Host::install_all`] and `Manifest::install` start charms that need each other
+    /// together.
     ///
     /// # Errors
     /// [`InstallError`]; what was installed before is untouched.
     pub async fn install(&self, charm: Charm) -> Result<Did, InstallError> {
-        let installed = self.prepare(charm).await?;
-        let did = installed.entry.did;
-        self.activate(vec![installed], None);
-        Ok(did)
+        let dids = self.install_all(vec![charm]).await?;
+        Ok(dids[0])
     }
 
-    /// Installs charms that need each other, all at once: the cells of a charm that is not installed cannot be read.
+    /// Installs charms that need each other, all at once: none has a turn before all are there. Their grants can name each
+    /// other before they have DIDs. Returns their DIDs in the same order.
     ///
     /// # Errors
     /// [`InstallError`]; none of them is installed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(host: charm_host::Host, mail: Vec<u8>, search: Vec<u8>) -> Result<(), charm_host::InstallError> {
+    /// use charm_host::{Charm, Names};
+    ///
+    /// let mail = Charm::new("mail", mail).may_send("search", Names::only(["add"]));
+    /// let search = Charm::new("search", search).may_read("mail", Names::only(["inbox"]));
+    /// let dids = host.install_all(vec![mail, search]).await?;
+    /// # drop(dids);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn install_all(&self, charms: Vec<Charm>) -> Result<Vec<Did>, InstallError> {
-        let mut prepared = Vec::with_capacity(charms.len());
-        for charm in charms {
+        let (mut prepared, mut wanted) = (Vec::with_capacity(charms.len()), Vec::with_capacity(charms.len()));
+        for mut charm in charms {
+            if prepared.iter().any(|before: &Installed| before.entry.name == charm.name) {
+                let why = "it stands twice among charms that are installed together".to_owned();
+                return Err(InstallError::Name { name: charm.name, why });
+            }
+            wanted.push(std::mem::take(&mut charm.grants));
             prepared.push(self.prepare(charm).await?);
         }
+        let directory = self.directory();
+        let by_name = |name: &str| prepared.iter().map(|charm| &charm.entry).find(|entry| entry.name == name);
+        let by_did = |did: &Did| prepared.iter().map(|charm| &charm.entry).find(|entry| entry.did == *did);
+        let owner = |did: &Did| by_did(did).or_else(|| directory.get(did).map(Arc::as_ref));
+        let mut granted = Vec::with_capacity(prepared.len());
+        for (charm, grants) in prepared.iter().zip(wanted) {
+            let refused = |why| InstallError::Grant { charm: charm.entry.name.clone(), why };
+            let mut rights = Rights::default();
+            for (to, right) in grants {
+                let did = match &to {
+                    Owner::Did(did) => Some(*did),
+                    Owner::Name(name) => by_name(name).map(|entry| entry.did).or_else(|| self.did_of(name)),
+                };
+                let unknown =
+                    || refused(format!("no charm {} is installed, or installed with it", clip(&to.to_string(), 64)));
+                right.of(did.ok_or_else(unknown)?).add(&mut rights, &mut Vec::new());
+            }
+            rights.check(owner).map_err(refused)?;
+            granted.push(rights);
+        }
         let dids = prepared.iter().map(|charm| charm.entry.did).collect();
-        self.activate(prepared, None);
+        let charms = prepared.into_iter().zip(granted);
+        let charms = charms.map(|(charm, rights)| Installed { entry: charm.entry.with_rights(rights), ..charm });
+        self.activate(charms.collect(), None).await?;
         Ok(dids)
     }
 
     /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
     pub(crate) async fn prepare(&self, charm: Charm) -> Result<Installed, InstallError> {
         self.check_open()?;
-        let Charm { name, component, did: pinned, sha256, rights, http } = charm;
+        let Charm { name, component, did: pinned, sha256, grants: _, http } = charm;
         check_charm_name(&name)?;
         let max = self.limits.component_bytes_max;
         if component.len() > max {
@@ -124,9 +165,6 @@ impl Host {
         for (index, grant) in http.iter().enumerate() {
             check_http_grant(index, grant).map_err(grant_error)?;
         }
-        let directory = self.directory();
-        let owner = |owner: &Did| directory.get(owner).map(Arc::as_ref).filter(|owner| owner.name != name);
-        rights.check(owner).map_err(grant_error)?;
         let hash: [u8; 32] = Sha256::digest(&component).into();
         if let Some(wanted) = sha256.filter(|wanted| *wanted != hash) {
             let (wanted, found) = (hex(&wanted), hex(&hash));
@@ -145,7 +183,8 @@ impl Host {
         self.stage.committer.health()?;
         let inbox = self.stage.committer.register(did, &name).await?;
         let log = self.stage.committer.log_share(&did);
-        let entry = Entry { did, name, descriptor, rights, http: http.into(), inbox, log };
+        let (rights, http) = (Rights::default(), http.into());
+        let entry = Entry { did, name, descriptor, rights, http, inbox, log };
         Ok(Installed { entry, prepared: Arc::new(prepared) })
     }
 
@@ -155,14 +194,19 @@ impl Host {
     }
 
     /// Lets prepared charms have turns from now on: none of them runs before all are there. With the rights of those
-    /// outside it is all of a manifest.
-    pub(crate) fn activate(&self, charms: Vec<Installed>, outside: Option<Vec<(Did, Rights)>>) {
+    /// outside it is all of a manifest. Completes when what that changes in the store is durable.
+    pub(crate) async fn activate(
+        &self,
+        charms: Vec<Installed>,
+        outside: Option<Vec<(Did, Rights)>>,
+    ) -> Result<(), Unavailable> {
         let dids: Vec<Did> = charms.iter().map(|charm| charm.entry.did).collect();
-        match outside {
-            Some(outside) => self.charms.install_all(charms, outside),
-            None => self.charms.install(charms),
-        }
+        let noted = match outside {
+            Some(outside) => self.charms.install_all(charms, outside)?,
+            None => self.charms.install(charms)?,
+        };
         dids.into_iter().for_each(|did| self.ready.install(did));
+        self.stage.committer.noted(noted).await
     }
 
     /// Returns the DID that the store has for a name, when that is what is pinned.
@@ -187,24 +231,6 @@ impl Host {
 
     pub(crate) fn directory(&self) -> Arc<Directory> {
         self.stage.committer.directory()
-    }
-
-    /// Replaces what a charm, or someone outside, may do with charms (A2). It holds from the next commit on, for turns
-    /// that run now too. What is granted to a charm before it is installed adds to what its install grants.
-    ///
-    /// # Errors
-    /// `Grant` names a cell or stream that its charm does not declare or that nobody can be granted; nothing is changed.
-    pub fn grant(
-        &self,
-        holder: Did,
-        read: BTreeMap<Did, Names>,
-        send: BTreeMap<Did, Names>,
-    ) -> Result<(), InstallError> {
-        let (rights, directory) = (Rights { read, send }, self.directory());
-        let checked = rights.check(|owner| directory.get(owner).map(Arc::as_ref));
-        checked.map_err(|why| InstallError::Grant { charm: holder.to_string(), why })?;
-        self.charms.grant(holder, rights);
-        Ok(())
     }
 
     /// Lets a charm begin no more turns, until [`Host::resume`], also when the host is opened again. The turn that runs

@@ -10,6 +10,7 @@ mod client;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use client::HttpClient;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     env::{BoxFuture, Env},
@@ -95,7 +96,7 @@ pub enum FetchError {
 }
 
 /// What the operator lets one charm call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpGrant {
     /// `scheme://host` or `scheme://host:port`, without a path. An IP address or `localhost` here allows that
     /// very address; a name must resolve to a public address unless `private` is set.
@@ -317,7 +318,7 @@ fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Res
         return invalid("url holds a fragment".to_owned());
     }
     let covers = |grant: &&HttpGrant| grant.origin == origin && grant.methods.contains(method);
-    grants.iter().find(covers).ok_or_else(|| {
+    grants.iter().filter(covers).max_by_key(|grant| grant.private).ok_or_else(|| {
         FetchError::Http(HttpError::Denied(crate::text::clip(&format!("{method} {origin}"), 256).into_owned()))
     })
 }

@@ -57,11 +57,11 @@ pub use cell::CellId;
 pub use counters::Counters;
 pub use descriptor::{Declaration, Descriptor};
 pub use did::{Did, DidError};
-pub use directory::Names;
+pub use directory::{Names, Right};
 pub use env::{BoxFuture, Env, SystemEnv};
 pub use event::{Event, EventId, EventIdError, OnCommit};
 pub use guest::{Compiler, compile_helper};
-pub use host::{Charm, CharmInfo, Host, HostBuilder, InstallError, NewEvent, OpenError, SendError};
+pub use host::{Charm, CharmInfo, Host, HostBuilder, InstallError, NewEvent, OpenError, Owner, SendError};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{

@@ -1,7 +1,7 @@
 //! `charms.toml`: which charms a host runs and what the operator allows each (D7, A3).
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
@@ -179,7 +179,8 @@ impl Manifest {
 
     /// Installs every charm of the manifest with its grants, all at once: events that waited find everyone there.
     /// Names in grants may stand in any order. A charm whose key is lost is left out: it holds up itself only (I1). Returns
-    /// the charms that are installed.
+    /// the charms that are installed. What it does not grant, nobody has any more: neither those outside nor who was granted
+    /// something one by one.
     ///
     /// # Errors
     /// `Io` for a component file, `Install`; none of the manifest is installed then.
@@ -239,7 +240,7 @@ impl Manifest {
         let charms = charms.map(|((charm, _), rights)| Installed { entry: charm.entry.with_rights(rights), ..charm });
         let charms: Vec<Installed> = charms.collect();
         dids.retain(|_, did| charms.iter().any(|charm| charm.entry.did == *did));
-        host.activate(charms, Some(outside));
+        host.activate(charms, Some(outside)).await.map_err(InstallError::from)?;
         Ok(dids)
     }
 }
@@ -268,7 +269,7 @@ fn rights(
             let names = if names.iter().any(|name| name == "*") {
                 Names::All
             } else {
-                Names::Only(names.iter().cloned().collect::<HashSet<_>>())
+                Names::Only(names.iter().cloned().collect::<BTreeSet<_>>())
             };
             if map.insert(owner, names).is_some() {
                 let why = format!("{} is named in two grants: merge them", clip(&grant.charm, 128));

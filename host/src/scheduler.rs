@@ -147,6 +147,8 @@ impl Scheduler {
         let charm = turn.charm();
         // The rights of this moment: what changed since an attempt before is seen by this one.
         let Some(installed) = self.charms.get(&charm) else {
+            // It was uninstalled: its event waits until it is there again.
+            self.stage.committer.put_back(turn.queued());
             self.begins_nothing(&charm);
             self.ready.done(charm, false);
             return 0;

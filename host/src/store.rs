@@ -187,6 +187,8 @@ pub struct Batch {
     pub spaces: Vec<SpaceRow>,
     /// Notes replaced.
     pub notes: Vec<(Did, Notes)>,
+    /// What the host keeps of the operator's decisions about a DID, replaced; none removes it. A later one counts.
+    pub kept: Vec<(Did, Option<Vec<u8>>)>,
     /// Appended to the log.
     pub log: Vec<LogEntry>,
     /// Spaces moved to a new head: number and hash of the last record.
@@ -222,6 +224,8 @@ pub struct Image {
     pub queued: Vec<Queued>,
     /// (charm, position) of every dead letter, in order.
     pub dead: Vec<(Did, u64)>,
+    /// What the host keeps of the operator's decisions, by DID.
+    pub kept: Vec<(Did, Vec<u8>)>,
 }
 
 /// Debug output is without the secret.

@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-pub use committer::{Accepted, Begun, Committer, Failure, Notice, Refused};
+pub use committer::{Accepted, Begun, Committer, Failure, Noted, Notice, Refused};
 pub use conflict::{Cause, Tries};
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;

@@ -24,8 +24,8 @@ async fn every_event_is_counted_once_when_it_is_sent_and_once_under_its_outcome(
     assert_eq!(counted(&host), Counters::default());
     let [a, b, c] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
     let d = probe(&host, "d").await;
-    host.grant(a, BTreeMap::new(), all_of(&[b, d])).unwrap();
-    host.grant(d, all_of(&[b]), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::new(), all_of(&[b, d])).await.unwrap();
+    grant(&host, d, all_of(&[b]), BTreeMap::new()).await.unwrap();
     let back = json!({"stream": "on-receipt", "tag": 1});
     let steps = json!([
         ["send", of(b, "note"), "fine", back],
@@ -101,7 +101,7 @@ async fn what_waited_when_the_host_was_opened_is_counted_as_found() {
     // Known to the store, and not installed: its events wait.
     let host = home.open().await;
     let b = probe(&host, "b").await;
-    host.grant(b, BTreeMap::new(), all_of(&[a])).unwrap();
+    grant(&host, b, BTreeMap::new(), all_of(&[a])).await.unwrap();
     let sends = json!([["repeat", 3, ["send", of(a, "note"), "later", {"stream": "on-receipt"}]]]);
     assert_eq!(run(&host, b, sends).await.outcome, Outcome::Committed);
     let before = counted(&host);

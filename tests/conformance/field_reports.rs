@@ -235,7 +235,7 @@ async fn a_handler_that_fails_leaves_nothing_but_its_receipt() {
 async fn an_event_for_a_charm_without_a_handler_settles() {
     let host = host().await;
     let (auth, search) = auth_and_search(&host).await;
-    host.grant(search, all_of(&[auth]), all_of(&[auth])).unwrap();
+    grant(&host, search, all_of(&[auth]), all_of(&[auth])).await.unwrap();
     let stranger = host.operator();
     let tagged = |tag: &str| json!({ "stream": "on-receipt", "tag": tag });
     let steps = json!([

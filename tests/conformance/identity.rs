@@ -176,7 +176,7 @@ async fn a_handler_sees_who_sent_the_event() {
     let visitor: Did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
     let event = || NewEvent::new(b, "run", value(asks.clone())).from(visitor);
     assert!(matches!(host.request(event()).await, Err(SendError::Denied { sender, .. }) if sender == visitor));
-    host.grant(visitor, BTreeMap::new(), [(b, only(&["run"]))].into()).unwrap();
+    grant(&host, visitor, BTreeMap::new(), [(b, only(&["run"]))].into()).await.unwrap();
     assert_eq!(host.request(event()).await.unwrap().outcome, Outcome::Committed);
     assert_eq!(sender(cell(&host, b, "out").await), visitor);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use charm_conformance::{
-    Hold, Ledger, WIRE, Wire, all_of, builder, cell, of, probe, probe_charm, results, run, send, settle, value,
+    Hold, Ledger, WIRE, Wire, all_of, builder, cell, grant, of, probe, probe_charm, results, run, send, settle, value,
 };
 use charm_host::{Archive, Did, EventId, Host, Limits, MemoryStore, NewEvent, Outcome, SendError};
 use serde_json::{Value as Json, json};
@@ -25,7 +25,9 @@ impl Small {
         for name in names {
             dids.push(host.install(probe_charm(name).may_call(Wire::grant())).await.unwrap());
         }
-        dids.iter().for_each(|did| host.grant(*did, all_of(&dids), all_of(&dids)).unwrap());
+        for did in &dids {
+            grant(&host, *did, all_of(&dids), all_of(&dids)).await.unwrap();
+        }
         (Small { host, store, wire }, dids.try_into().unwrap())
     }
 

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use charm_conformance::{
-    Hold, Ledger, WIRE, Wire, all_of, builder, cell, host, note, of, pair, probe, probe_charm, results, run, script,
-    send, settle, value, value_of,
+    Hold, Ledger, WIRE, Wire, all_of, builder, cell, grant, host, note, of, pair, probe, probe_charm, results, run,
+    script, send, settle, value, value_of,
 };
 use charm_host::{
     Archive, Did, EventId, Host, Limits, MemoryStore, NewEvent, Outcome, Path, Receipt, Segment, Status, Value,
@@ -33,8 +33,8 @@ async fn all_outcomes() -> (Host, MemoryStore, Did, BTreeMap<String, EventId>) {
     let [a, b, c, d] = ["a", "b", "c", "d"];
     let [a, b, c] = [probe(&host, a).await, probe(&host, b).await, probe(&host, c).await];
     let d = probe(&host, d).await;
-    host.grant(a, BTreeMap::new(), all_of(&[b, d])).unwrap();
-    host.grant(d, all_of(&[b]), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::new(), all_of(&[b, d])).await.unwrap();
+    grant(&host, d, all_of(&[b]), BTreeMap::new()).await.unwrap();
     let steps = json!([
         with_receipt(of(b, "note"), json!("fine"), "committed"),
         with_receipt(of(b, "run"), json!({"steps": [["set", "y", [], 1], ["reject", "no"]]}), "rejected"),
@@ -291,7 +291,7 @@ async fn the_same_id_for_another_event_is_refused_and_of_another_sender_is_anoth
     let host = host().await;
     let (a, b) = pair(&host).await;
     let other = MemoryKeyring::default().create(&zeroize::Zeroizing::new([3; 32])).unwrap();
-    host.grant(other, BTreeMap::new(), all_of(&[a])).unwrap();
+    grant(&host, other, BTreeMap::new(), all_of(&[a])).await.unwrap();
     let event = |to, stream: &str, n: u32| NewEvent::new(to, stream, value(json!(n))).id("x");
     let first = host.send(event(a, "note", 1)).await.unwrap();
     for reused in [event(a, "note", 2), event(a, "run", 1), event(b, "note", 1)] {
@@ -355,7 +355,7 @@ async fn a_failed_event_becomes_a_dead_letter_and_does_not_block_the_next() {
 async fn a_dead_letter_is_sent_again_under_a_new_id_from_the_same_sender() {
     let host = host().await;
     let [a, b] = [probe(&host, "a").await, probe(&host, "b").await];
-    host.grant(b, BTreeMap::new(), all_of(&[a])).unwrap();
+    grant(&host, b, BTreeMap::new(), all_of(&[a])).await.unwrap();
     // The event needs a grant that is not there yet.
     let inner = json!({"steps": [["get", of(b, "x"), []], ["context"]], "out": "out"});
     let sent = results(&host, b, json!([["send", of(a, "run"), inner, {"stream": "on-receipt", "tag": 1}]])).await;
@@ -363,7 +363,7 @@ async fn a_dead_letter_is_sent_again_under_a_new_id_from_the_same_sender() {
     let failed = host.receipt(&id(&sent[0])).await.unwrap().unwrap();
     assert_eq!(failed.outcome, Outcome::Rejected);
     let letter = host.dead_letters(&a).unwrap().pop().unwrap();
-    host.grant(a, all_of(&[b]), BTreeMap::new()).unwrap();
+    grant(&host, a, all_of(&[b]), BTreeMap::new()).await.unwrap();
     let again = host.resend(&letter.event.to, &letter.event.id).await.unwrap();
     assert_ne!(again, failed.id);
     assert_eq!(host.receipt(&again).await.unwrap().unwrap().outcome, Outcome::Committed);

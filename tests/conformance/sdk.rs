@@ -88,7 +88,7 @@ async fn the_real_host_does_what_the_table_says() {
             ["*"] => BTreeMap::from([(other, Names::All)]),
             names => BTreeMap::from([(other, only(names))]),
         };
-        host.grant(me, rights("read"), rights("send")).unwrap();
+        grant(&host, me, rights("read"), rights("send")).await.unwrap();
         let event = NewEvent::new(me, "try-out", value(case.steps(&other.to_string())));
         let receipt = host.request(event).await.unwrap();
         let told = value_of(&host, me, "told").await.map(|told| told.decode().unwrap());

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use charm_conformance::{
-    Hold, WIRE, Wire, all_of, builder, cell, commits, host, of, only, pair, probe, probe_charm, probes, results, run,
-    script, send, settle, value,
+    Hold, WIRE, Wire, all_of, builder, cell, commits, grant, host, of, only, pair, probe, probe_charm, probes, results,
+    run, script, send, settle, value,
 };
 use charm_host::{Did, EventId, Host, Keyring, Limits, MemoryKeyring, NewEvent, Outcome, SendError};
 use serde_json::{Value as Json, json};
@@ -17,7 +17,9 @@ async fn wired<const N: usize>(wire: &Wire, limits: Limits, names: [&str; N]) ->
     for name in names {
         dids.push(host.install(probe_charm(name).may_call(Wire::grant())).await.unwrap());
     }
-    dids.iter().for_each(|did| host.grant(*did, all_of(&dids), all_of(&dids)).unwrap());
+    for did in &dids {
+        grant(&host, *did, all_of(&dids), all_of(&dids)).await.unwrap();
+    }
     (host, dids.try_into().unwrap())
 }
 
@@ -290,7 +292,7 @@ async fn a_send_to_a_charm_or_stream_that_is_not_there_settles_as_no_such_stream
     let host = host().await;
     let (a, b) = pair(&host).await;
     let nobody = outsider();
-    host.grant(a, BTreeMap::new(), all_of(&[b, nobody])).unwrap();
+    grant(&host, a, BTreeMap::new(), all_of(&[b, nobody])).await.unwrap();
     let seen = results(&host, a, json!([["send", of(b, "nowhere"), 1], ["send", of(nobody, "note"), 1]])).await;
     for sent in seen.as_array().unwrap() {
         let receipt = host.receipt(&id(sent)).await.unwrap().unwrap();
@@ -314,9 +316,9 @@ async fn a_grant_covers_the_streams_it_names_and_its_loss_counts_from_the_next_t
         }
         outcomes
     };
-    host.grant(a, BTreeMap::new(), BTreeMap::from([(b, only(&["note"]))])).unwrap();
+    grant(&host, a, BTreeMap::new(), BTreeMap::from([(b, only(&["note"]))])).await.unwrap();
     assert_eq!(outcomes(&host).await, [Outcome::Committed, Outcome::Denied]);
-    host.grant(a, BTreeMap::new(), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::new(), BTreeMap::new()).await.unwrap();
     assert_eq!(outcomes(&host).await, [Outcome::Denied, Outcome::Denied]);
     host.shutdown().await.unwrap();
 }
@@ -350,13 +352,13 @@ async fn someone_outside_sends_what_a_grant_covers_and_is_seen_as_the_sender() {
     let denied = |stream: &str| SendError::Denied { sender: outsider(), to: a, stream: stream.to_owned() };
     assert_eq!(host.send(event("run")).await, Err(denied("run")));
     assert_eq!(host.send(event("nowhere")).await, Err(denied("nowhere")), "nobody learns what exists");
-    host.grant(outsider(), BTreeMap::new(), BTreeMap::from([(a, only(&["run"]))])).unwrap();
+    grant(&host, outsider(), BTreeMap::new(), BTreeMap::from([(a, only(&["run"]))])).await.unwrap();
     let seen = value(json!({"steps": [["context"]], "out": "seen"}));
     let receipt = host.request(NewEvent::new(a, "run", seen).from(outsider())).await.unwrap();
     assert_eq!(receipt.outcome, Outcome::Committed);
     assert_eq!(cell(&host, a, "seen").await[0]["sender"], outsider().to_string());
     assert_eq!(host.send(event("note")).await, Err(denied("note")));
-    host.grant(outsider(), BTreeMap::new(), BTreeMap::new()).unwrap();
+    grant(&host, outsider(), BTreeMap::new(), BTreeMap::new()).await.unwrap();
     assert_eq!(host.send(event("run")).await, Err(denied("run")));
     host.shutdown().await.unwrap();
 }

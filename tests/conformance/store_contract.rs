@@ -191,9 +191,9 @@ fn picture(store: &impl Store) -> String {
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, order, position, spaces, cells, queued, dead } = store.load(Some(SECRET)).unwrap();
+    let Image { secret, order, position, spaces, cells, queued, dead, kept } = store.load(Some(SECRET)).unwrap();
     assert_eq!((secret, order, position), (SECRET, 0, 0));
-    assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty());
+    assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty() && kept.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
     assert_eq!(store.entry(1), Ok(None));
     assert_eq!(store.log(None, 0, 10), Ok(vec![]));
@@ -219,6 +219,7 @@ fn whole_batch() -> Batch {
         position: Some(7),
         spaces: vec![space(3)],
         notes: vec![(did(1), NOTES), (did(3), NOTES)],
+        kept: vec![(did(1), Some(vec![1])), (did(2), Some(vec![2])), (did(2), None), (did(1), Some(vec![1, 2]))],
         log: vec![entry(1, 1, 1), signed],
         heads: vec![(did(1), 2, [6; 32])],
         cells: vec![cell(1, "token", 2, Some(json!({ "value": "abc" }))), cell(1, "gone", 1, None)],
@@ -243,6 +244,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!((image.order, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
     let notes = |n: u8| image.spaces.iter().find(|row| row.did == did(n)).unwrap().notes;
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
+    assert_eq!(image.kept, [(did(1), vec![1, 2])]);
     assert_eq!(image.queued, batch.queued);
     assert_eq!(image.dead, [(did(1), 4)]);
     assert_eq!(store.log(None, 0, 10).unwrap(), batch.log);

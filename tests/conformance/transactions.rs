@@ -27,7 +27,7 @@ async fn no_route_leads_into_the_cell_of_another_did() {
     let host = host().await;
     let (a, b) = pair(&host).await;
     let [c] = probes(&host, ["c"]).await;
-    host.grant(a, all_of(&[b]), all_of(&[b])).unwrap();
+    grant(&host, a, all_of(&[b]), all_of(&[b])).await.unwrap();
     for (owner, step) in [
         (b, json!(["set", of(b, "x"), [], 1])),
         (b, json!(["set", of(b, "x"), ["deep", 0], 1])),
@@ -43,7 +43,7 @@ async fn no_route_leads_into_the_cell_of_another_did() {
     assert_eq!((commits(&host, b), commits(&host, c)), (0, 0));
     // Now through a handle. A wish finds its own charm too, and lists by DID: the later one finds the other first.
     let (first, second) = (a.min(b), a.max(b));
-    host.grant(second, all_of(&[first]), all_of(&[])).unwrap();
+    grant(&host, second, all_of(&[first]), all_of(&[])).await.unwrap();
     let seen = results(&host, second, json!([["try", ["wish-set", "#probe", "shared", "any", 1]]])).await;
     let error = json!({ "kind": "write-isolation", "requested": first.to_string(), "open": second.to_string() });
     assert_eq!(seen, json!([{ "error": error }]), "a handle gives no right");
@@ -114,7 +114,7 @@ async fn all_reads_of_a_turn_see_one_moment() {
     let held = Held::new(Limits::default()).await;
     let Held { host, wire, writer, reader, .. } = &held;
     let [other] = probes(host, ["other"]).await;
-    host.grant(*reader, all_of(&[*writer, other]), all_of(&[])).unwrap();
+    grant(&host, *reader, all_of(&[*writer, other]), all_of(&[])).await.unwrap();
     let set = async |n: u64| {
         run(host, other, json!([["set", "z", [], n]])).await;
         held.write(json!([["set", "x", [], n], ["set", "y", [], n]])).await;
@@ -252,7 +252,7 @@ async fn two_turns_that_read_what_the_other_writes_do_not_both_win() {
     let (host, hold) = (host().await, Hold::new());
     let (a, b) = (probe(&host, "a").await, probe(&host, "b").await);
     for charm in [a, b] {
-        host.grant(charm, all_of(&[a, b]), all_of(&[a, b])).unwrap();
+        grant(&host, charm, all_of(&[a, b]), all_of(&[a, b])).await.unwrap();
         run(&host, charm, json!([["set", "on-call", [], true]])).await;
     }
     let mut sent = Vec::new();

@@ -5,7 +5,7 @@ mod by_hand;
 
 use std::collections::BTreeMap;
 
-use charm_conformance::{builder, host, of, only, probe, probes, results, run, value};
+use charm_conformance::{builder, grant, host, of, only, probe, probes, results, run, value};
 use charm_host::{Charm, Did, Limits, Outcome, SHAPE_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX};
 use serde_json::{Value as Json, json};
 
@@ -40,7 +40,7 @@ async fn a_wish_shows_only_what_the_operator_granted() {
     let both = json!({"cells": ["shared"], "streams": ["note"]});
     assert_eq!(found(both.clone()).await, dids(&[a]));
     let read = BTreeMap::from([(b, only(&["shared"])), (c, only(&["notes"]))]);
-    host.grant(a, read, BTreeMap::from([(c, only(&["note"]))])).unwrap();
+    grant(&host, a, read, BTreeMap::from([(c, only(&["note"]))])).await.unwrap();
     assert_eq!(found(cell).await, dids(&[a, b]));
     assert_eq!(found(stream).await, dids(&[a, c]));
     assert_eq!(found(both).await, dids(&[a]), "no other may be used for both");
@@ -73,10 +73,10 @@ async fn a_grant_that_is_taken_back_makes_what_was_found_denied() {
     let [a, b] = [probe(&host, "a").await, probe(&host, "b").await];
     run(&host, b, json!([["set", "shared", [], "secret"]])).await;
     let use_it = json!([["try", ["get", of(b, "shared"), []]], ["wish", "#probe", {"cells": ["shared"]}]]);
-    host.grant(a, BTreeMap::from([(b, only(&["shared"]))]), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::from([(b, only(&["shared"]))]), BTreeMap::new()).await.unwrap();
     let seen = results(&host, a, use_it.clone()).await;
     assert_eq!((&seen[0]["ok"], &seen[1]), (&json!("secret"), &dids(&[a, b])));
-    host.grant(a, BTreeMap::new(), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::new(), BTreeMap::new()).await.unwrap();
     let seen = results(&host, a, use_it).await;
     let denied = json!({"kind": "denied", "owner": b.to_string(), "name": "shared"});
     assert_eq!((&seen[0]["error"], &seen[1]), (&denied, &dids(&[a])));
@@ -92,7 +92,7 @@ async fn a_cell_found_by_a_wish_is_read_but_not_written() {
     // The asker finds itself too: let the other one come first.
     let [b, a] = both;
     run(&host, b, json!([["set", "shared", [], "theirs"]])).await;
-    host.grant(a, BTreeMap::from([(b, only(&["shared"]))]), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::from([(b, only(&["shared"]))]), BTreeMap::new()).await.unwrap();
     let steps = json!([["wish-get", "#probe", "shared", "any"], ["try", ["wish-set", "#probe", "shared", "any", 1]]]);
     let seen = results(&host, a, steps).await;
     assert_eq!(seen[0], "theirs");
@@ -150,7 +150,7 @@ async fn a_page_has_at_most_wish_page_max_charms() {
         all.insert(host.install(Charm::new(format!("n{n}"), small.clone())).await.unwrap(), only(&["run"]));
     }
     let a = probe(&host, "a").await;
-    host.grant(a, BTreeMap::new(), all).unwrap();
+    grant(&host, a, BTreeMap::new(), all).await.unwrap();
     let seen = results(&host, a, json!([["wish-page", "#small", {}, 1_000_000]])).await;
     assert_eq!(seen[0]["found"].as_array().unwrap().len(), WISH_PAGE_MAX);
     assert!(seen[0]["next"].is_string());
@@ -175,7 +175,7 @@ async fn a_greedy_shape_hides_nobody() {
     let modest = host.install(Charm::new("modest", charm("\"0\""))).await.unwrap();
     let a = probe(&host, "a").await;
     let all = greedy.iter().chain([&modest]).map(|did| (*did, only(&["c"]))).collect();
-    host.grant(a, all, BTreeMap::new()).unwrap();
+    grant(&host, a, all, BTreeMap::new()).await.unwrap();
     let (mut found, mut cursor) = (Vec::new(), Json::Null);
     loop {
         let wanted = json!({ "cells": [["c", shape]] });

@@ -27,7 +27,7 @@ use std::{
     },
 };
 
-use charm_conformance::{WIRE, Wire, all_of, builder, of, script, value};
+use charm_conformance::{WIRE, Wire, all_of, builder, grant, of, script, value};
 use charm_host::{Did, FileKeyring, Host, HostBuilder, Limits, Manifest, NewEvent, Outcome, SqliteStore};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -150,7 +150,7 @@ async fn queue(manifest: &Manifest, events: u64) -> Result<(), Failed> {
     }
     wire.arrived(dids.len()).await;
     for sender in OUTSIDERS {
-        host.grant(sender.parse()?, BTreeMap::new(), all_of(&dids)).unwrap();
+        grant(&host, sender.parse()?, BTreeMap::new(), all_of(&dids)).await.unwrap();
     }
     let senders = OUTSIDERS.len();
     let lanes = senders * dids.len();

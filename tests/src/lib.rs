@@ -15,7 +15,7 @@ mod seeds;
 mod stores;
 mod wire;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use charm_host::{Names, Value};
 
@@ -25,8 +25,8 @@ pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{
-    all_of, cell, cells_of, commits, counted, note, of, pair, probe, probe_charm, probes, receipt, results, revision,
-    run, script, send, settle, streams_of, until, value_of,
+    all_of, cell, cells_of, commits, counted, grant, note, of, pair, probe, probe_charm, probes, receipt, results,
+    revision, run, script, send, settle, streams_of, until, value_of,
 };
 pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore, Keys};
@@ -85,5 +85,5 @@ pub fn json(value: &Value) -> serde_json::Value {
 
 /// Returns the names that a grant covers.
 pub fn only(names: &[&str]) -> Names {
-    Names::Only(names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>())
+    Names::Only(names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>())
 }

@@ -50,7 +50,7 @@ const USES: &[(&str, &str)] = &[
         "guest",
         "cell cost descriptor did env event http limits log log_share meter path record shape store suspects text tx",
     ),
-    ("charms", "did directory guest tx"),
+    ("charms", "did directory guest http tx"),
     ("turn", "aging charms did env guest http log meter receipt store suspects text tx"),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use

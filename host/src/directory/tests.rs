@@ -53,7 +53,7 @@ fn rights(cells: &[&str], streams: &[&str]) -> Rights {
 
 /// Charm 1 is installed, charm 2 with these rights, charm 3 is known to the store only.
 fn directory(rights: Rights) -> Directory {
-    let mut directory = Directory::new(did(OPERATOR), [(did(3), Arc::default())].into());
+    let mut directory = Directory::new(did(OPERATOR), [(did(3), Arc::default())].into(), BTreeMap::new());
     directory.insert(entry(1, Rights::default()));
     directory.insert(entry(2, rights));
     directory

@@ -7,7 +7,7 @@ use crate::{
     aging::Aging,
     charms::Charms,
     did::Did,
-    directory::Directory,
+    directory::{Directory, Kept},
     env::{Env, SystemEnv},
     guest::{Compiler, Guests, Threads, open_code_cache},
     http::{HttpClient, Transport},
@@ -15,7 +15,7 @@ use crate::{
     limits::Limits,
     run_queue::RunQueue,
     scheduler::Scheduler,
-    store::{SpaceRow, Store},
+    store::{SpaceRow, Store, StoreError},
     suspects::Suspects,
     turn::Stage,
     tx::{Committer, Notice},
@@ -138,6 +138,9 @@ impl HostBuilder {
         let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
             .map_err(OpenError::Engine)?;
         let ready = Arc::new(RunQueue::default());
+        let kept = image.kept.iter().map(|(did, bytes)| Some((*did, Arc::new(Kept::from_bytes(bytes)?))));
+        let kept = kept.collect::<Option<_>>();
+        let kept = kept.ok_or_else(|| StoreError::Failed("what it keeps of grants is malformed".to_owned()))?;
         let paused = suspects.paused(&image);
         let line = ready.clone();
         let notify = Arc::new(move |notice| match notice {
@@ -157,7 +160,7 @@ impl HostBuilder {
         }
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);
-        committer.swap_directory(Directory::new(operator, known));
+        committer.swap_directory(Directory::new(operator, known, kept), Vec::new())?;
         let charms = Arc::new(Charms::new(committer.clone()));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
         let aging = Aging::new(env.clone(), ready.clone());

@@ -1,11 +1,13 @@
 //! Charms and events as an embedder gives them, and what is checked of them before anything else.
 
 use super::InstallError;
+use std::fmt;
+
 use crate::{
     cell::check_name,
     descriptor::Descriptor,
     did::Did,
-    directory::{Names, Rights},
+    directory::{Names, Right},
     http::HttpGrant,
     text::clip,
     value::{IntoValue, Invalid, Value},
@@ -18,14 +20,14 @@ pub struct Charm {
     pub(super) component: Vec<u8>,
     pub(super) did: Option<Did>,
     pub(super) sha256: Option<[u8; 32]>,
-    pub(super) rights: Rights,
+    pub(super) grants: Vec<(Owner, Wanted)>,
     pub(super) http: Vec<HttpGrant>,
 }
 
 impl Charm {
     /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`.
     pub fn new(name: impl Into<String>, component: Vec<u8>) -> Charm {
-        Charm { name: name.into(), component, did: None, sha256: None, rights: Rights::default(), http: Vec::new() }
+        Charm { name: name.into(), component, did: None, sha256: None, grants: Vec::new(), http: Vec::new() }
     }
 
     /// Refuses to install when the store has another DID for the name.
@@ -40,15 +42,16 @@ impl Charm {
         self
     }
 
-    /// Lets it read these cells of `owner`.
-    pub fn may_read(mut self, owner: Did, cells: Names) -> Charm {
-        self.rights.read.insert(owner, cells);
+    /// Lets it read these cells of another charm, by its DID or its name: of one that is installed together with it, or that
+    /// the store knows.
+    pub fn may_read(mut self, owner: impl Into<Owner>, cells: Names) -> Charm {
+        self.grants.push((owner.into(), Wanted::Read(cells)));
         self
     }
 
-    /// Lets it send to these streams of `owner`.
-    pub fn may_send(mut self, owner: Did, streams: Names) -> Charm {
-        self.rights.send.insert(owner, streams);
+    /// Lets it send to these streams of another charm, by its DID or its name.
+    pub fn may_send(mut self, owner: impl Into<Owner>, streams: Names) -> Charm {
+        self.grants.push((owner.into(), Wanted::Send(streams)));
         self
     }
 
@@ -56,6 +59,53 @@ impl Charm {
     pub fn may_call(mut self, grant: HttpGrant) -> Charm {
         self.http.push(grant);
         self
+    }
+}
+
+/// A charm as a grant names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// By its DID.
+    Did(Did),
+    /// By its name.
+    Name(String),
+}
+
+impl From<Did> for Owner {
+    fn from(did: Did) -> Owner {
+        Owner::Did(did)
+    }
+}
+
+impl From<&str> for Owner {
+    fn from(name: &str) -> Owner {
+        Owner::Name(name.to_owned())
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Did(did) => fmt::Display::fmt(did, f),
+            Owner::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What a charm is to get of another, whose DID may not be known yet.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    Read(Names),
+    Send(Names),
+}
+
+impl Wanted {
+    /// Returns the right to that of `owner`.
+    pub fn of(self, owner: Did) -> Right {
+        match self {
+            Wanted::Read(cells) => Right::Read { owner, cells },
+            Wanted::Send(streams) => Right::Send { owner, streams },
+        }
     }
 }
 

@@ -23,6 +23,7 @@ struct Tables {
     queued: BTreeMap<u64, Queued>,
     receipts: BTreeMap<EventId, ReceiptRow>,
     dead: BTreeMap<u64, DeadLetter>,
+    kept: BTreeMap<Did, Vec<u8>>,
 }
 
 impl MemoryStore {
@@ -48,6 +49,7 @@ impl Store for MemoryStore {
             cells: tables.cells.values().cloned().collect(),
             queued: tables.queued.values().cloned().collect(),
             dead: tables.dead.values().map(|dead| (dead.event.to, dead.position)).collect(),
+            kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
         })
     }
 
@@ -63,6 +65,12 @@ impl Store for MemoryStore {
         for (did, notes) in &batch.notes {
             if let Some(row) = tables.spaces.get_mut(did) {
                 row.notes = *notes;
+            }
+        }
+        for (did, kept) in &batch.kept {
+            match kept {
+                Some(kept) => drop(tables.kept.insert(*did, kept.clone())),
+                None => drop(tables.kept.remove(did)),
             }
         }
         tables.cells.extend(batch.cells.iter().map(|row| ((row.space, row.name.clone()), row.clone())));

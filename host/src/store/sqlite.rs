@@ -349,6 +349,7 @@ impl Store for SqliteStore {
                 dead: rows(connection, "SELECT receiver, position FROM dead ORDER BY position", [], |row| {
                     Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64))
                 })?,
+                kept: rows(connection, "SELECT did, kept FROM kept", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
             })
         })
     }
@@ -449,6 +450,13 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         transaction.prepare_cached("UPDATE space SET paused = ?2, chain = ?3, dropped = ?4 WHERE cid = ?1")?;
     for (did, Notes { paused, chain, dropped }) in &batch.notes {
         noted.execute(params![cid(did)?, paused, *chain as i64, *dropped as i64])?;
+    }
+    for (did, kept) in &batch.kept {
+        let sql = match kept {
+            Some(_) => "INSERT OR REPLACE INTO kept VALUES (?1, ?2)",
+            None => "DELETE FROM kept WHERE did = ?1 AND ?2 IS NULL",
+        };
+        transaction.prepare_cached(sql)?.execute(params![did.public_key(), kept])?;
     }
     let mut cell = transaction.prepare_cached("INSERT OR REPLACE INTO cell VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for row in &batch.cells {

@@ -92,6 +92,10 @@ pub enum Begun {
     Late,
 }
 
+/// A change beside the log that becomes durable: see [`Committer::noted`].
+#[derive(Debug)]
+pub struct Noted(watch::Receiver<bool>);
+
 /// Orders commits and keeps what they change.
 pub struct Committer {
     state: Mutex<State>,
@@ -117,7 +121,7 @@ impl Committer {
         image: Image,
         host: Did,
     ) -> Arc<Committer> {
-        let Image { secret, order, position, spaces, cells, queued, dead } = image;
+        let Image { secret, order, position, spaces, cells, queued, dead, kept: _ } = image;
         let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
         let counters = Counters { found: queued.len() as u64, ..Counters::default() };
         let mut state = State { order, position, counters, ..State::default() };
@@ -167,11 +171,38 @@ impl Committer {
     }
 
     /// Lets another directory hold from the next commit on (A2).
-    pub fn swap_directory(&self, directory: Directory) {
+    /// What is kept of it in the store becomes durable with or before any commit that it allows.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn swap_directory(
+        &self,
+        directory: Directory,
+        kept: Vec<(Did, Option<Vec<u8>>)>,
+    ) -> Result<Noted, Unavailable> {
         let directory = Arc::new(directory);
-        let before = std::mem::replace(&mut self.state().directory, directory);
+        let (done, durable) = watch::channel(kept.is_empty());
+        let mut state = self.open_state()?;
+        if !kept.is_empty() {
+            self.group.push(Item::Kept { kept, done });
+        }
+        let before = std::mem::replace(&mut state.directory, directory);
+        drop(state);
         // The picture before may be the last of its kind: it is given back outside the lock.
         drop(before);
+        Ok(Noted(durable))
+    }
+
+    /// Completes when what was noted is durable.
+    ///
+    /// # Errors
+    /// When the host stops first, or the disk is full.
+    pub async fn noted(&self, Noted(mut durable): Noted) -> Result<(), Unavailable> {
+        tokio::select! {
+            biased;
+            Ok(_) = durable.wait_for(|durable| *durable) => Ok(()),
+            ill = self.unhealthy() => Err(ill),
+        }
     }
 
     /// Returns all cells.

@@ -53,7 +53,7 @@ async fn granted(host: &Host, grant: Grant) -> (Did, Did) {
     };
     match grant {
         Grant::Nothing | Grant::AtInstall => {}
-        Grant::Later => host.grant(holder, all(), all()).unwrap(),
+        Grant::Later => charm_conformance::grant(host, holder, all(), all()).await.unwrap(),
         Grant::Manifest => {
             let part = "[{ charm = \"owner\", read = [\"*\"], send = [\"*\"] }]";
             let text = format!(
@@ -65,7 +65,7 @@ async fn granted(host: &Host, grant: Grant) -> (Did, Did) {
         }
     }
     if grant != Grant::Nothing && grant != Grant::Manifest {
-        host.grant(visitor(), all(), all()).unwrap();
+        charm_conformance::grant(host, visitor(), all(), all()).await.unwrap();
     }
     (owner, holder)
 }
@@ -179,7 +179,7 @@ async fn a_grant_of_what_cannot_be_granted_is_an_error() {
         let says = |error: String| {
             assert!(error.contains(&format!("{kind} {name} of owner")) && error.contains(why), "{name}: {error}");
         };
-        says(host.grant(holder, read, send).unwrap_err().to_string());
+        says(grant(&host, holder, read, send).await.unwrap_err().to_string());
         let charm = probe_charm("holder");
         let charm = match is_cell {
             true => charm.may_read(owner, only(&[name])),
@@ -206,7 +206,7 @@ async fn grants_come_and_go_with_what_says_them() {
     let (owner, holder) = (probe(&host, "owner").await, probe(&host, "holder").await);
     host.shutdown().await.unwrap();
     let host = open().await.unwrap();
-    host.grant(holder, [(owner, only(&["shared"]))].into(), BTreeMap::new()).unwrap();
+    grant(&host, holder, [(owner, only(&["shared"]))].into(), BTreeMap::new()).await.unwrap();
     probe(&host, "owner").await;
     host.install(probe_charm("holder").may_read(owner, only(&["x"]))).await.unwrap();
     for (cell, granted) in [("shared", true), ("x", true), ("y", false)] {
@@ -224,10 +224,12 @@ async fn grants_come_and_go_with_what_says_them() {
     assert!(reads().await);
     manifest(&host, charm).await.unwrap();
     assert!(!reads().await, "left out of the next manifest");
-    // What the embedder granted itself is not the manifest's.
-    host.grant(visitor(), [(owner, only(&["x"]))].into(), BTreeMap::new()).unwrap();
-    manifest(&host, charm).await.unwrap();
+    // What was granted one by one goes too when a manifest is run.
+    grant(&host, visitor(), [(owner, only(&["x"]))].into(), BTreeMap::new()).await.unwrap();
     assert!(reads().await);
+    manifest(&host, charm).await.unwrap();
+    assert!(!reads().await);
+    assert!(host.rights(&visitor()).is_empty());
 }
 
 /// A2, T4: a right that goes while a turn runs: the read is a conflict, the rerun is denied; a send is judged at the commit.
@@ -235,11 +237,11 @@ async fn grants_come_and_go_with_what_says_them() {
 async fn a_right_that_is_taken_back_does_not_outlive_the_commit() {
     let host = host().await;
     let (owner, holder) = granted(&host, Grant::Later).await;
-    let rights = |read: bool, send: bool| {
+    let rights = async |read: bool, send: bool| {
         let map = |granted: bool, name| if granted { [(owner, only(&[name]))].into() } else { BTreeMap::new() };
-        host.grant(holder, map(read, "x"), map(send, "note")).unwrap();
+        grant(&host, holder, map(read, "x"), map(send, "note")).await.unwrap();
     };
-    let turn = async |change: &dyn Fn()| {
+    let turn = async |change: BoxFuture<'_, ()>| {
         let (hold, before) = (Hold::new(), host.counters().conflicts);
         let steps = json!({ "steps": [
             ["try", ["get", of(owner, "x"), []]],
@@ -248,7 +250,7 @@ async fn a_right_that_is_taken_back_does_not_outlive_the_commit() {
         ], "out": "out" });
         let id = host.send(NewEvent::new(holder, "run", value(steps))).await.unwrap();
         hold.arrived(1).await;
-        change();
+        change.await;
         // The first attempt, and another one if there is any.
         hold.release(2);
         assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
@@ -257,15 +259,15 @@ async fn a_right_that_is_taken_back_does_not_outlive_the_commit() {
         let sent = receipt(&host, &out[1].as_str().unwrap().parse().unwrap()).await.outcome;
         (out[0]["ok"] == "of x", sent, host.counters().conflicts - before)
     };
-    rights(true, true);
+    rights(true, true).await;
     // The rights of others are none of its business, nor is a right that it has not used.
-    let unrelated = || host.grant(visitor(), [(owner, Names::All)].into(), BTreeMap::new()).unwrap();
-    assert_eq!(turn(&unrelated).await, (true, Outcome::Committed, 0));
-    assert_eq!(turn(&|| rights(false, true)).await, (false, Outcome::Committed, 1));
-    rights(true, true);
-    assert_eq!(turn(&|| rights(true, false)).await, (true, Outcome::Denied, 0));
-    rights(true, false);
-    assert_eq!(turn(&|| rights(true, true)).await, (true, Outcome::Committed, 0), "given in time for the commit");
+    let unrelated = async || grant(&host, visitor(), [(owner, Names::All)].into(), BTreeMap::new()).await.unwrap();
+    assert_eq!(turn(Box::pin(unrelated())).await, (true, Outcome::Committed, 0));
+    assert_eq!(turn(Box::pin(rights(false, true))).await, (false, Outcome::Committed, 1));
+    rights(true, true).await;
+    assert_eq!(turn(Box::pin(rights(true, false))).await, (true, Outcome::Denied, 0));
+    rights(true, false).await;
+    assert_eq!(turn(Box::pin(rights(true, true))).await, (true, Outcome::Committed, 0), "given in time for the commit");
 }
 
 /// A2, A4: an exchange that was made stays made; only what is new asks.

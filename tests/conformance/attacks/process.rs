@@ -243,7 +243,7 @@ async fn the_operator_drops_events_that_wait_and_no_others() {
     let host = builder().transport(wire.clone()).open().await.unwrap();
     let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
     let b = probe(&host, "b").await;
-    host.grant(b, Default::default(), all_of(&[a])).unwrap();
+    grant(&host, b, Default::default(), all_of(&[a])).await.unwrap();
     let running = host.send(NewEvent::new(a, "run", script(json!([["fetch", {"url": WIRE}]])))).await.unwrap();
     wire.arrived(1).await;
     // One of each sender; the charm's own asks for its receipt.

@@ -31,7 +31,7 @@ impl Inbox {
         let flooder = host.install(may_note("flooder")).await.unwrap();
         let quiet = host.install(may_note("quiet")).await.unwrap();
         let outside = did();
-        host.grant(outside, [].into(), [(victim, only(&["note"]))].into()).unwrap();
+        grant(&host, outside, [].into(), [(victim, only(&["note"]))].into()).await.unwrap();
         steps.insert(0, json!(["fetch", { "url": WIRE }]));
         send(&host, victim, Json::Array(steps)).await;
         wire.arrived(1).await;
@@ -138,7 +138,7 @@ async fn many_dids_outside_have_the_share_of_one_charm() {
     let mut taken = 0;
     for n in 0..60 {
         let sybil = did();
-        inbox.host.grant(sybil, [].into(), [(inbox.victim, only(&["note"]))].into()).unwrap();
+        grant(&inbox.host, sybil, [].into(), [(inbox.victim, only(&["note"]))].into()).await.unwrap();
         taken += inbox.notes_outside(sybil, &format!("flood {n}"), 1).await;
     }
     assert_eq!(taken, 30);
@@ -152,7 +152,7 @@ async fn many_dids_outside_have_the_share_of_one_charm() {
 async fn one_outside_that_floods_leaves_room_for_another() {
     let inbox = Inbox::open(Limits { inbox_events_max: 60, ..Limits::default() }, Vec::new()).await;
     let flooder = did();
-    inbox.host.grant(flooder, [].into(), [(inbox.victim, only(&["note"]))].into()).unwrap();
+    grant(&inbox.host, flooder, [].into(), [(inbox.victim, only(&["note"]))].into()).await.unwrap();
     assert_eq!(inbox.notes_outside(flooder, "flood", 60).await, 20);
     assert_eq!(inbox.notes_outside(inbox.outside, "outside", 5).await, 5);
     is_fair(&inbox.handled().await, 2);

@@ -101,7 +101,7 @@ async fn a_turn_that_waited_long_still_has_its_time_for_conflicts() {
     let host = builder().transport(wire.clone()).env(clock.clone()).limits(limits).open().await.unwrap();
     let writer = probe(&host, "writer").await;
     let reader = host.install(probe_charm("reader").may_call(Wire::grant())).await.unwrap();
-    host.grant(reader, all_of(&[writer]), BTreeMap::new()).unwrap();
+    grant(&host, reader, all_of(&[writer]), BTreeMap::new()).await.unwrap();
     let read = json!(["get", of(writer, "x"), []]);
     // Before the first conflict, and between the first and the second.
     let asked = json!(["fetch-with", { "url": WIRE }, of(writer, "asked"), []]);
@@ -148,7 +148,7 @@ async fn a_charm_that_waits_begins_no_other_turn() {
         let wire = Wire::gated();
         let host = builder().transport(wire.clone()).open().await.unwrap();
         let charm = host.install(probe_charm("waits").may_call(Wire::grant())).await.unwrap();
-        host.grant(outside, BTreeMap::new(), all_of(&[charm])).unwrap();
+        grant(&host, outside, BTreeMap::new(), all_of(&[charm])).await.unwrap();
         send(&host, charm, json!([fetch(WIRE), ["set", "notes", [0], "asked"]])).await;
         wire.arrived(1).await;
         for number in 1..4 {
@@ -188,7 +188,7 @@ impl Crowd {
         let first = host.install(may_send("first")).await.unwrap();
         let sender = host.install(may_send("sender")).await.unwrap();
         let outside = MemoryKeyring::default().create(&zeroize::Zeroizing::new([9; 32])).unwrap();
-        host.grant(outside, BTreeMap::new(), all_of(&[sender, receiver])).unwrap();
+        grant(&host, outside, BTreeMap::new(), all_of(&[sender, receiver])).await.unwrap();
         send(&host, receiver, json!([fetch(WIRE)])).await;
         wire.arrived(1).await;
         let notes = json!([["send", of(receiver, "note"), "a"], ["send", of(receiver, "note"), "b"]]);
@@ -253,7 +253,7 @@ async fn a_turn_waits_for_room_within_its_bound() {
 async fn nobody_waits_for_room_that_never_comes() {
     let crowd = Crowd::gather().await;
     let idle = probe(&crowd.host, "idle").await;
-    crowd.host.grant(crowd.sender, BTreeMap::new(), all_of(&[idle])).unwrap();
+    grant(&crowd.host, crowd.sender, BTreeMap::new(), all_of(&[idle])).await.unwrap();
     let receipt = run(&crowd.host, crowd.sender, json!([["repeat", 3, ["send", of(idle, "note"), "too many"]]])).await;
     assert_eq!(receipt.message, Some(format!("queue-full inbox={idle}")));
     let full = Some(format!("queue-full inbox={}", crowd.sender));

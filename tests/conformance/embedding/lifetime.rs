@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use charm_conformance::{Hold, Home, builder, cell, probe, probe_charm, receipt, run, script, send, until};
-use charm_host::{Did, EventId, InstallError, NewEvent, Outcome, ReadError, SendError, Status, Unavailable, Value};
+use charm_conformance::{Clock, Hold, Home, builder, cell, probe, probe_charm, receipt, run, script, send, until};
+use charm_host::{
+    Did, EventId, InstallError, NewEvent, Outcome, ReadError, SHUTDOWN_MS, SendError, Status, Unavailable, Value,
+};
 use futures_util::FutureExt;
 use serde_json::json;
 
@@ -93,6 +95,27 @@ async fn a_turn_that_outlasts_the_deadline_runs_in_the_next_host() {
     assert_eq!((cell(&next, charm, "x").await, cell(&next, charm, "y").await), (json!(1), json!(2)));
     next.verify_store().unwrap();
     next.shutdown().await.unwrap();
+}
+
+/// Without a time of one's own it is `SHUTDOWN_MS`, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn running_turns_have_a_minute_to_end() {
+    let clock = Clock::new();
+    let host = builder().env(clock.clone()).open().await.unwrap();
+    let charm = probe(&host, "a").await;
+    let hold = Hold::new();
+    send(&host, charm, json!([hold.step()])).await;
+    until("the turn runs", || hold.count() == 1).await;
+    let end = tokio::spawn({
+        let host = host.clone();
+        async move { host.shutdown().await }
+    });
+    until("intake is closed", || host.resume(&charm).now_or_never().is_some_and(is_closed)).await;
+    clock.pass(Duration::from_millis(SHUTDOWN_MS - 1));
+    assert!(!end.is_finished());
+    clock.pass(Duration::from_millis(1));
+    end.await.unwrap().unwrap();
+    hold.release(1);
 }
 
 /// A turn that ends in time is drained: its commit is durable when the host has ended.

@@ -3,6 +3,7 @@
 
 mod http;
 mod lifetime;
+mod rights;
 mod texts;
 
 use std::process::Command;

@@ -105,8 +105,8 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
     let host = builder().store(store.clone()).transport(wire.clone()).limits(limits).open().await.unwrap();
     let [a, b, c] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
     let d = host.install(probe_charm("d").may_call(Wire::grant())).await.unwrap();
-    host.grant(a, BTreeMap::new(), all_of(&[b, d])).unwrap();
-    host.grant(d, all_of(&[b]), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::new(), all_of(&[b, d])).await.unwrap();
+    grant(&host, d, all_of(&[b]), BTreeMap::new()).await.unwrap();
     fill(&host, b, "big", &secret).await;
     let hidden = &secret.text;
     let name = "\"\\".repeat(64);
@@ -193,7 +193,7 @@ async fn the_receipt_of_an_event_that_waited_for_a_stream_in_vain_tells_no_secre
     host.shutdown().await.unwrap();
     let host = home.open().await;
     let b = probe(&host, "b").await;
-    host.grant(b, BTreeMap::new(), all_of(&[a])).unwrap();
+    grant(&host, b, BTreeMap::new(), all_of(&[a])).await.unwrap();
     let steps = json!([["send", of(a, "not-any-more"), secret.text, { "stream": "on-receipt", "tag": secret.text }]]);
     let id: EventId = results(&host, b, steps).await[0].as_str().unwrap().parse().unwrap();
     probe(&host, "a").await;

@@ -32,7 +32,7 @@ async fn a_send_to_nobody_names_charm_and_stream() {
     let host = host().await;
     let [a, b] = probes(&host, ["a", "b"]).await;
     let all = |charms: &[Did]| all_of(charms);
-    host.grant(a, all(&[b]), all(&[b, stranger()])).unwrap();
+    grant(&host, a, all(&[b]), all(&[b, stranger()])).await.unwrap();
     for (to, stream, words) in [
         (b, "nowhere", &["no charm", "is installed that has a stream nowhere"][..]),
         (stranger(), "note", &["no charm", "is installed"]),
@@ -42,7 +42,7 @@ async fn a_send_to_nobody_names_charm_and_stream() {
         let heard = notes_of_receipts(&host, a).await;
         says(&heard, &[&[to.to_string().as_str()], words].concat());
     }
-    host.grant(a, BTreeMap::new(), BTreeMap::new()).unwrap();
+    grant(&host, a, BTreeMap::new(), BTreeMap::new()).await.unwrap();
     run(&host, a, json!([["send", of(b, "note"), 1, {"stream": "on-receipt", "tag": 7}]])).await;
     let heard = notes_of_receipts(&host, a).await;
     says(&heard, &["no grant lets", &a.to_string(), "send to note of", &b.to_string(), "ask the operator"]);

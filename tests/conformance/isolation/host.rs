@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use charm_conformance::{
-    Control, GatedStore, Keys, Random, Wire, all_of, builder, component,
+    Control, GatedStore, Keys, Random, Wire, all_of, builder, component, grant,
     isolation::{History, Kind, Seen, Step, Transaction, Workload, check, told},
 };
 use charm_host::{
@@ -158,7 +158,7 @@ async fn open(memory: &MemoryStore, keys: &Keys, spaces: usize, fault: Option<(F
     }
     let dids = host.install_all(charms).await.unwrap();
     for did in &dids {
-        host.grant(*did, all_of(&dids), all_of(&dids)).unwrap();
+        grant(&host, *did, all_of(&dids), all_of(&dids)).await.unwrap();
     }
     Life { host, spaces: dids, control, fault, ended: AtomicU32::new(0), gone: watch::Sender::new(false) }
 }

@@ -36,8 +36,8 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     let [a, b, _] = [probe(&host, "a").await, probe(&host, "b").await, probe(&host, "c").await];
     let d = host.install(probe_charm("d").may_call(Wire::grant())).await.unwrap();
     let c = host.did_of("c").unwrap();
-    host.grant(a, all_of(&[b]), all_of(&[b, d])).unwrap();
-    host.grant(d, all_of(&[b]), BTreeMap::new()).unwrap();
+    grant(&host, a, all_of(&[b]), all_of(&[b, d])).await.unwrap();
+    grant(&host, d, all_of(&[b]), BTreeMap::new()).await.unwrap();
     let tag = |tag: &str| json!({"stream": "on-receipt", "tag": tag});
     // Never run again: the conflict is final.
     let conflicting = json!({"steps": [["get", of(b, "x"), []], hold.step()]});
@@ -68,7 +68,7 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     host.resend(&letters[1].event.to, &letters[1].event.id).await.unwrap();
     settle(&host).await;
     let visitor: Did = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
-    host.grant(visitor, BTreeMap::new(), [(b, Names::All)].into()).unwrap();
+    grant(&host, visitor, BTreeMap::new(), [(b, Names::All)].into()).await.unwrap();
     for id in ["first", "second"] {
         host.request(NewEvent::new(b, "note", value(json!(id))).from(visitor).id(id)).await.unwrap();
     }

@@ -71,7 +71,7 @@ async fn many_paths_of_a_cell_become_one_dependency_on_the_whole() {
         let hold = Hold::new();
         let street = Street::with(small()).await;
         let reader = probe(&street.host, "reader").await;
-        street.host.grant(reader, all_of(&[street.greedy]), Default::default()).unwrap();
+        grant(&street.host, reader, all_of(&[street.greedy]), Default::default()).await.unwrap();
         let mut steps: Vec<Json> =
             (0..paths).map(|n| json!(["get", of(street.greedy, "table"), [format!("row-{n}")]])).collect();
         steps.push(hold.step());

@@ -7,7 +7,7 @@ async fn held(limits: Limits) -> (Street, Wire) {
     let wire = Wire::gated();
     let street = Street::on(builder().limits(limits).transport(wire.clone())).await;
     let greedy = street.host.install(probe_charm("greedy").may_call(Wire::grant())).await.unwrap();
-    street.host.grant(street.neighbour, all_of(&[greedy]), all_of(&[greedy])).unwrap();
+    grant(&street.host, street.neighbour, all_of(&[greedy]), all_of(&[greedy])).await.unwrap();
     send(&street.host, greedy, json!([["fetch", { "url": format!("{WIRE}/") }]])).await;
     wire.arrived(1).await;
     (street, wire)

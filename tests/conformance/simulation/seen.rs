@@ -32,7 +32,7 @@ impl Seen {
         let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, order, position, spaces, cells, queued, dead } = store.load(None).map_err(text)?;
+        let Image { secret, order, position, spaces, cells, queued, dead, kept: _ } = store.load(None).map_err(text)?;
         write!(dump, "{secret:?} {order} {position} {queued:?} {dead:?}").unwrap();
         for SpaceRow { did, seq, head, .. } in &spaces {
             // No law is about names.

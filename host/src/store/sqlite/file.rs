@@ -11,7 +11,7 @@ use crate::{
 };
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
@@ -25,6 +25,7 @@ const SCHEMA: &str = "
     CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
                           sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB) STRICT, WITHOUT ROWID;
     CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, letter BLOB NOT NULL) STRICT;
+    CREATE TABLE kept (did BLOB PRIMARY KEY, kept BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// Sets what every connection has: how long it waits for a lock of another program.

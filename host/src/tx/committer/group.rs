@@ -62,6 +62,8 @@ pub(super) enum Item {
     Space { row: SpaceRow, done: watch::Sender<bool> },
     /// Notes of a charm that changed, who waits for that, and what to tell the operator.
     Notes { charm: Did, notes: Notes, done: Option<watch::Sender<bool>>, told: Option<String> },
+    /// What is kept of the operator's decisions about DIDs, and who waits for it.
+    Kept { kept: Vec<(Did, Option<Vec<u8>>)>, done: watch::Sender<bool> },
     /// A commit, its place in the chain still open.
     Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64, at: Duration },
 }
@@ -333,6 +335,10 @@ impl Group {
                     work.batch.notes.push((charm, notes));
                     work.added.extend(done);
                     work.told.extend(told);
+                }
+                Item::Kept { kept, done } => {
+                    work.batch.kept.extend(kept);
+                    work.added.push(done);
                 }
                 Item::Commit { record, taken, position, .. } => {
                     work.batch.position = Some(position);

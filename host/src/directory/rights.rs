@@ -1,0 +1,198 @@
+//! What the operator lets one holder do: given with an install or a manifest, or one by one and kept in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+use crate::{
+    descriptor::{Declaration, Descriptor},
+    did::Did,
+    http::HttpGrant,
+    text::clip,
+};
+
+/// Names of cells or streams that a grant covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Names {
+    /// All of them.
+    All,
+    /// These.
+    Only(BTreeSet<String>),
+}
+
+impl Names {
+    /// Returns these names.
+    pub fn only<Name: Into<String>>(names: impl IntoIterator<Item = Name>) -> Names {
+        Names::Only(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Adds names.
+    fn add(&mut self, more: &Names) {
+        match (&mut *self, more) {
+            (Names::Only(mine), Names::Only(more)) => mine.extend(more.iter().cloned()),
+            _ => *self = Names::All,
+        }
+    }
+
+    pub(super) fn covers(&self, name: &str) -> bool {
+        match self {
+            Names::All => true,
+            Names::Only(names) => names.contains(name),
+        }
+    }
+}
+
+/// What the operator lets one holder do with the charms of others. It holds for what they declare and is not private
+/// (A2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// Cells that may be read, by owner.
+    pub read: BTreeMap<Did, Names>,
+    /// Streams that may be sent to, by owner.
+    pub send: BTreeMap<Did, Names>,
+}
+
+impl Rights {
+    /// Returns what either allows.
+    pub fn with(mut self, more: &Rights) -> Rights {
+        for (mine, theirs) in [(&mut self.read, &more.read), (&mut self.send, &more.send)] {
+            for (owner, names) in theirs {
+                mine.entry(*owner).or_insert_with(|| Names::Only(BTreeSet::new())).add(names);
+            }
+        }
+        self
+    }
+
+    /// Checks that every name is one that its owner declares and that can be granted, as far as the owner is known;
+    /// the error names the first that is not.
+    pub fn check<'a>(&self, owner: impl Fn(&Did) -> Option<&'a Entry>) -> Result<(), String> {
+        for (map, kind) in [(&self.read, "cell"), (&self.send, "stream")] {
+            for (did, names) in map {
+                let (Some(owner), Names::Only(names)) = (owner(did), names) else { continue };
+                let Descriptor { cells, streams, .. } = &owner.descriptor;
+                let declared = if kind == "cell" { cells } else { streams };
+                let granted = |name: &&String| declared.get(*name).is_some_and(Declaration::is_grantable);
+                let Some(name) = names.iter().filter(|name| !granted(name)).min() else { continue };
+                let shown = clip(name, 128);
+                let why = match declared.get(name) {
+                    Some(declared) if declared.receipts => "takes receipts from the host only".to_owned(),
+                    Some(_) => "is private: nobody can be granted it".to_owned(),
+                    None => {
+                        let can = declared.iter().filter(|(_, declared)| declared.is_grantable());
+                        let can = can.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+                        format!("is not declared; what can be granted: {}", clip(&can, 256))
+                    }
+                };
+                return Err(format!("{kind} {shown} of {} ({did}) {why}", owner.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One right that the operator gives: what `Host::grant` adds and `Host::revoke` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// To read cells of a charm.
+    Read {
+        /// The charm.
+        owner: Did,
+        /// Its cells.
+        cells: Names,
+    },
+    /// To send to streams of a charm.
+    Send {
+        /// The charm.
+        owner: Did,
+        /// Its streams.
+        streams: Names,
+    },
+    /// To make requests to an origin (A3).
+    Call(HttpGrant),
+}
+
+impl Right {
+    /// Adds it to what a holder has.
+    pub fn add(self, rights: &mut Rights, http: &mut Vec<HttpGrant>) {
+        let (map, owner, names) = match self {
+            Right::Read { owner, cells } => (&mut rights.read, owner, cells),
+            Right::Send { owner, streams } => (&mut rights.send, owner, streams),
+            Right::Call(grant) => {
+                let same = |had: &&mut HttpGrant| (&had.origin, had.private) == (&grant.origin, grant.private);
+                match http.iter_mut().find(same) {
+                    Some(had) => {
+                        had.methods.extend(grant.methods);
+                        had.methods.sort();
+                        had.methods.dedup();
+                    }
+                    None => http.push(grant),
+                }
+                return;
+            }
+        };
+        map.entry(owner).or_insert_with(|| Names::Only(BTreeSet::new())).add(&names);
+    }
+
+    /// Takes it from what a holder has; the error says why it cannot be taken alone.
+    pub fn take(&self, rights: &mut Rights, http: &mut Vec<HttpGrant>) -> Result<(), String> {
+        let (map, owner, names, kind) = match self {
+            Right::Read { owner, cells } => (&mut rights.read, owner, cells, "cells"),
+            Right::Send { owner, streams } => (&mut rights.send, owner, streams, "streams"),
+            Right::Call(grant) => {
+                for had in http.iter_mut().filter(|had| had.origin == grant.origin) {
+                    had.methods.retain(|method| !grant.methods.contains(method));
+                }
+                http.retain(|had| !had.methods.is_empty());
+                return Ok(());
+            }
+        };
+        match (map.get_mut(owner), names) {
+            (None, _) => {}
+            (Some(Names::All), Names::Only(_)) => {
+                return Err(format!(
+                    "all {kind} of {owner} are granted at once: revoke that, and grant what is to stay"
+                ));
+            }
+            (Some(Names::Only(had)), Names::Only(names)) => {
+                had.retain(|name| !names.contains(name));
+                if had.is_empty() {
+                    map.remove(owner);
+                }
+            }
+            (Some(_), Names::All) => drop(map.remove(owner)),
+        }
+        Ok(())
+    }
+
+    /// Returns a holder's rights one by one.
+    pub fn list(rights: Rights, http: Vec<HttpGrant>) -> Vec<Right> {
+        let read = rights.read.into_iter().map(|(owner, cells)| Right::Read { owner, cells });
+        let send = rights.send.into_iter().map(|(owner, streams)| Right::Send { owner, streams });
+        read.chain(send).chain(http.into_iter().map(Right::Call)).collect()
+    }
+}
+
+/// What the operator decided about one DID: stands in the store beside the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What it may do with charms.
+    pub rights: Rights,
+    /// What it may call.
+    pub http: Vec<HttpGrant>,
+    /// It is a charm that was uninstalled.
+    pub is_gone: bool,
+}
+
+impl Kept {
+    /// Returns the bytes that the store keeps; none for nothing.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let bytes = postcard::to_stdvec(self).expect("rights hold nothing that postcard refuses");
+        (*self != Kept::default()).then_some(bytes)
+    }
+
+    /// Reads what the store kept.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Kept> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
