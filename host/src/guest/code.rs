@@ -179,7 +179,7 @@ async fn block<T: Send + 'static>(
     receiver.await.unwrap_or_else(|_| Err(failed()))
 }
 
-/// Compiles a component, binary or text, into a folder that is laid out like a code cache.
+/// Compiles a component into a folder that is laid out like a code cache.
 ///
 /// # Errors
 /// `Malformed`; `Limit` when the code is too much.
@@ -200,7 +200,7 @@ pub fn compile_into(folder: &Path, limits: &Limits, bytes: &[u8], parallel: bool
 }
 
 /// Returns what the engine takes for a component: it is found in the cache by these bytes and never looked at. So a
-/// component is known by its hash, and text is not read again.
+/// component is known by its hash.
 fn stand_in(hash: &Hash) -> Vec<u8> {
     [&HEADER[..], hash].concat()
 }
@@ -236,8 +236,8 @@ fn unusable(error: &std::io::Error) -> LoadError {
     LoadError::Compiler(format!("code cache: {}", clip(&error.to_string(), 256)))
 }
 
-/// Says what bytes are that are clearly something else than a component, binary or text: the engine's words for that are
-/// those of its parser.
+/// Says what bytes are that are clearly something else than a component: the engine's words for that are those of its
+/// parser.
 fn no_component(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [] => Some("it is empty"),
@@ -245,8 +245,10 @@ fn no_component(bytes: &[u8]) -> Option<&'static str> {
             Some("it is a core module: make a component of it, as `charm build` does, or wasm-tools component new")
         }
         [0, b'a', b's', b'm', ..] => None,
-        text if std::str::from_utf8(text).is_ok_and(|text| text.contains('(')) => None,
-        _ => Some("it is no WebAssembly: neither a component nor its text"),
+        text if text.trim_ascii_start().starts_with(b"(") => {
+            Some("it is text: make a binary component of it, as wasm-tools parse does")
+        }
+        _ => Some("it is no WebAssembly"),
     }
 }
 

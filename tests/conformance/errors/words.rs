@@ -75,6 +75,7 @@ async fn a_file_that_is_no_component_says_what_it_is() {
     says(&install(Vec::new()).await, &["charm a", "it is empty"]);
     says(&install(vec![0x7f, b'E', b'L', b'F', 2]).await, &["charm a", "it is no WebAssembly"]);
     says(&install(b"hello".to_vec()).await, &["charm a", "it is no WebAssembly"]);
+    says(&install(b"\n(component)".to_vec()).await, &["charm a", "it is text", "make a binary component of it"]);
     host.shutdown().await.unwrap();
 }
 
