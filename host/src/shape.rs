@@ -42,9 +42,9 @@ pub enum Shape {
 /// Every integer of the data model.
 const INT: RangeInclusive<i128> = -(1 << 64)..=(1 << 64) - 1;
 
-/// The ranges that have a name.
+/// The ranges that have a name; the first of one range is the one that is shown.
 const WIDTHS: [(&str, RangeInclusive<i128>); 9] = [
-    ("int", INT),
+    ("int", i64::MIN as i128..=i64::MAX as i128),
     ("u8", 0..=u8::MAX as i128),
     ("u16", 0..=u16::MAX as i128),
     ("u32", 0..=u32::MAX as i128),

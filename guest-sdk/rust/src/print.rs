@@ -78,5 +78,5 @@ macro_rules! dbg {
     ($value:expr $(,)?) => {
         $crate::Dbg.show(::core::file!(), ::core::line!(), ::core::stringify!($value), $value)
     };
-    ($($value:expr),+ $(,)?) => { ($($crate::dbg!($value)),+,) };
+    ($($value:expr),+ $(,)?) => { ($($crate::dbg![$value]),+,) };
 }

@@ -159,7 +159,7 @@ plain! {
     "i8": i8;
     "i16": i16;
     "i32": i32, isize;
-    "i64": i64;
+    "int": i64;
     "int(1..255)": NonZeroU8;
     "int(1..65535)": NonZeroU16;
     "int(1..4294967295)": NonZeroU32, NonZeroUsize;

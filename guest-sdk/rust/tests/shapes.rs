@@ -48,11 +48,11 @@ fn shapes_follow_serde() {
         (Names::shape(), r#"{firstName: string, "last name"?: string?, visits?: u64}"#),
         (
             Choice::shape(),
-            r#""not-yet" | {one: u8, *: never} | {both: {left: i64, right: float}, *: never} | {pair: [string, bool], *: never}"#,
+            r#""not-yet" | {one: u8, *: never} | {both: {left: int, right: float}, *: never} | {pair: [string, bool], *: never}"#,
         ),
         (
             Option::<Choice>::shape(),
-            r#"("not-yet" | {one: u8, *: never} | {both: {left: i64, right: float}, *: never} | {pair: [string, bool], *: never})?"#,
+            r#"("not-yet" | {one: u8, *: never} | {both: {left: int, right: float}, *: never} | {pair: [string, bool], *: never})?"#,
         ),
         (Tree::shape(), "{label: string, children: [any]}"),
         (Wrapper::shape(), "bytes"),

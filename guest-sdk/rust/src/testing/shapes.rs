@@ -33,10 +33,8 @@ struct Field {
 
 const KINDS: [&str; 6] = ["null", "bool", "float", "string", "bytes", "link"];
 
-const INT: RangeInclusive<i128> = -(1 << 64)..=(1 << 64) - 1;
-
 const WIDTHS: [(&str, RangeInclusive<i128>); 9] = [
-    ("int", INT),
+    ("int", i64::MIN as i128..=i64::MAX as i128),
     ("u8", 0..=u8::MAX as i128),
     ("u16", 0..=u16::MAX as i128),
     ("u32", 0..=u32::MAX as i128),

@@ -143,7 +143,7 @@ impl Writer {
                 eprintln!("{words} {}", 2);
                 print!("{words} 3\n");
                 eprint!("{words} {}", 4);
-                dbg!(words)
+                dbg![words]
             }
         })
     }
