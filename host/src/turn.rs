@@ -114,7 +114,7 @@ impl Turn {
     fn span(&self, name: &str) -> tracing::Span {
         let event = &self.queued.event;
         span(
-            || tracing::info_span!("turn", charm = %event.to, name, event = %event.id, sender = %event.sender, stream = %clean(&event.stream)),
+            || tracing::info_span!("turn", charm = %event.to, charm_name = name, event = %event.id, sender = %event.sender, stream = %clean(&event.stream)),
         )
     }
 }

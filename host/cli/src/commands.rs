@@ -13,6 +13,7 @@ mod verify;
 
 use std::time::Duration;
 
+use charm_host::{Host, Manifest};
 use clap::Subcommand;
 
 use crate::{
@@ -20,8 +21,9 @@ use crate::{
     deed::{self, Deed, Fate},
     failure::{Exit, Failure},
     output::Output,
-    place,
-    socket::{self, Question},
+    place::{self, Patience},
+    signals::Signals,
+    socket::{self, Asked, Question},
 };
 
 /// What to do.
@@ -51,59 +53,94 @@ pub enum Command {
     Verify(verify::Verify),
 }
 
+/// What a command that changes something works with.
+type Context<'a> = (&'a Globals, &'a Output, &'a Signals);
+
 /// Runs a command.
 ///
 /// # Errors
 /// Why it gave nothing; the exit code is inside.
-pub async fn run(command: &Command, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, globals: &Globals, output: &Output, signals: &Signals) -> Result<Exit, Failure> {
+    let context = (globals, output, signals);
     match command {
-        Command::Run(command) => command.run(globals, output).await,
-        Command::Send(command) => command.run(globals, output).await,
+        Command::Run(command) => command.run(globals, output, signals).await,
+        Command::Send(command) => command.run(context).await,
         Command::Get(command) => command.run(globals, output),
         Command::Ls(command) => command.run(globals, output),
         Command::Receipt(command) => command.run(globals, output),
-        Command::Events(command) => command.run(globals, output).await,
-        Command::Pause(command) => command.run(globals, output).await,
-        Command::Resume(command) => command.run(globals, output).await,
-        Command::Release(command) => command.run(globals, output).await,
+        Command::Events(command) => command.run(context).await,
+        Command::Pause(command) => command.run(context).await,
+        Command::Resume(command) => command.run(context).await,
+        Command::Release(command) => command.run(context).await,
         Command::Did(command) => command.run(globals, output),
         Command::Verify(command) => command.run(globals, output),
     }
 }
 
 /// Has something done: by the host that runs on the store, or by one opened for it. None when it is no event.
-async fn perform(globals: &Globals, deed: Deed, wait: bool, settle_s: Option<u64>) -> Result<Option<Fate>, Failure> {
+async fn perform(
+    (globals, output, signals): Context<'_>,
+    deed: Deed,
+    wait: bool,
+    settle_s: Option<u64>,
+) -> Result<Option<Fate>, Failure> {
     let store = match &globals.store {
         Some(store) => store.clone(),
         None => place::manifest(globals)?.store,
     };
     let question = Question { deed, wait, settle_s: settle_s.unwrap_or(0) };
-    if let Some(fate) = socket::ask(&store, &question).await? {
-        return Ok(fate);
-    }
-    let manifest = place::manifest(globals)?;
-    let host = place::host(&manifest).await?;
-    if question.deed.needs_charms() {
-        manifest.install(&host).await?;
-    }
-    let fate = match question.deed.start(&host).await? {
-        None => None,
-        Some(id) if !wait => Some(Fate::waiting(id.to_string())),
-        Some(id) => {
-            if !question.deed.needs_charms() {
-                manifest.install(&host).await?;
+    let mut patience = Patience::new(globals, output);
+    let (manifest, host) = loop {
+        match socket::ask(&store, &question, &mut patience).await? {
+            Asked::Done(fate) => return Ok(fate),
+            Asked::Runs => return Ok(None),
+            Asked::Drains => patience.drains().await?,
+            Asked::Nobody => {
+                let manifest = place::manifest(globals)?;
+                match place::open(&manifest).await {
+                    Err(failure) if failure.exit == Exit::InUse => patience.others(failure).await?,
+                    host => break (manifest, host?),
+                }
             }
-            let settle = Duration::from_secs(settle_s.unwrap_or(deed::SETTLE_S));
-            Some(deed::finish(&host, &id, settle).await?)
         }
     };
-    host.shutdown().await?;
+    let settle = Duration::from_secs(settle_s.unwrap_or(deed::SETTLE_S));
+    let done = tokio::select! {
+        done = perform_alone(&manifest, &host, &question, settle) => done,
+        () = signals.asked() => Err(Failure::host("stopped by a signal; events that wait stay for the next run")),
+    };
+    let closed = host.shutdown().await;
+    let fate = done?;
+    closed.map_err(|error| {
+        let failure = Failure::from(error);
+        fate.as_ref().map_or(failure.clone(), |fate| failure.about(&fate.line()))
+    })?;
     Ok(fate)
+}
+
+/// Has something done by a host that was opened for it.
+async fn perform_alone(
+    manifest: &Manifest,
+    host: &Host,
+    question: &Question,
+    settle: Duration,
+) -> Result<Option<Fate>, Failure> {
+    if question.deed.needs_charms() {
+        manifest.install(host).await?;
+    }
+    let Some(id) = question.deed.start(host).await? else { return Ok(None) };
+    if !question.wait {
+        return Ok(Some(Fate::waiting(id.to_string())));
+    }
+    if !question.deed.needs_charms() {
+        manifest.install(host).await?;
+    }
+    Ok(Some(deed::finish(host, &id, settle).await?))
 }
 
 /// Prints what became of an event, and how to go on when it is not all well.
 fn print_fate(charm: &str, fate: &Fate, output: &Output) -> Result<Exit, Failure> {
-    output.print(fate, || vec![fate.line()])?;
+    output.print(fate, || vec![fate.line()]).map_err(|failure| failure.about(&fate.line()))?;
     if fate.exit() != Exit::Done {
         output.note(&format!("nothing changed but its receipt; charm events {charm} --dead lists the event"));
     }

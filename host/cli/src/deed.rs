@@ -64,6 +64,8 @@ pub enum Deed {
         /// The charm, by name or DID.
         charm: String,
     },
+    /// Nothing: say that a host is there.
+    Ping,
 }
 
 /// What became of an event, as it is printed.
@@ -169,6 +171,7 @@ impl Deed {
                 }
                 Ok(None)
             }
+            Deed::Ping => Ok(None),
             Deed::Pause { charm } => {
                 host.pause(&place::space(&host.spaces(), charm)?.did).await?;
                 Ok(None)

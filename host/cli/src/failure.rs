@@ -27,6 +27,8 @@ pub enum Exit {
     Unproven = 6,
     /// Another program has the store.
     InUse = 7,
+    /// It is done, but standard output did not take what is to be said of it.
+    Output = 8,
 }
 
 impl From<Exit> for u8 {
@@ -39,8 +41,8 @@ impl TryFrom<u8> for Exit {
     type Error = String;
 
     fn try_from(code: u8) -> Result<Exit, String> {
-        use Exit::{Done, Host, InUse, NotCommitted, NotFound, Refused, Unproven, Usage};
-        let all = [Done, Host, Usage, NotCommitted, NotFound, Refused, Unproven, InUse];
+        use Exit::{Done, Host, InUse, NotCommitted, NotFound, Output, Refused, Unproven, Usage};
+        let all = [Done, Host, Usage, NotCommitted, NotFound, Refused, Unproven, InUse, Output];
         all.into_iter().find(|exit| *exit as u8 == code).ok_or_else(|| format!("no exit code {code}"))
     }
 }
@@ -76,6 +78,25 @@ impl Failure {
         Failure::new(Exit::NotFound, "not-found", error)
     }
 
+    /// Another program has the store, or does not answer.
+    pub fn in_use(error: impl Into<String>) -> Failure {
+        Failure::new(Exit::InUse, "store-in-use", error)
+    }
+
+    /// The host ends.
+    pub fn drains() -> Failure {
+        Failure::new(
+            Exit::InUse,
+            crate::socket::DRAINS,
+            "the host drains: running turns end first; ask again when it has ended",
+        )
+    }
+
+    /// It is done, but cannot be told.
+    pub fn output(error: impl Into<String>) -> Failure {
+        Failure::new(Exit::Output, "output", error)
+    }
+
     /// The event cannot be sent.
     pub fn refused(kind: &'static str, error: impl Into<String>) -> Failure {
         Failure::new(Exit::Refused, kind, error)
@@ -91,7 +112,7 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         match error {
-            StoreError::InUse { .. } => Failure::new(Exit::InUse, "store-in-use", error.to_string()),
+            StoreError::InUse { .. } => Failure::in_use(error.to_string()),
             _ => Failure::host(error.to_string()),
         }
     }

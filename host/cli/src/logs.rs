@@ -4,19 +4,21 @@ use std::io::{self, IsTerminal, Write, stderr};
 
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{Globals, failure::Failure, output::clean};
+use crate::{Globals, failure::Failure, output::clean, stderr::Stderr};
 
 /// Starts logging as `--log` or `CHARM_LOG` says: lines for people, or with `--json` one object a line.
 ///
 /// # Errors
 /// `usage` for a filter that does not parse.
-pub fn start(globals: &Globals) -> Result<(), Failure> {
+pub fn start(globals: &Globals, to: &Stderr) -> Result<(), Failure> {
     let filter: Targets = globals
         .log
         .parse()
         .map_err(|_| Failure::usage("--log is not a filter: write a level like debug, or charm_host=debug,warn"))?;
     let colours = !globals.json && stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_writer(move || Lines { colours });
+    let to = to.clone();
+    let writer = move || Lines { colours, to: to.clone() };
+    let lines = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     if globals.json {
         registry.with(lines.json()).init();
@@ -26,10 +28,11 @@ pub fn start(globals: &Globals) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Standard error, a line at a time. The host cleans what guests say; libraries below it may quote them too.
+/// Lines on their way to standard error, which no thread that runs turns waits for. The host cleans what guests say; libraries below it may quote them too.
 struct Lines {
     /// The formatter's own escapes pass.
     colours: bool,
+    to: Stderr,
 }
 
 impl Write for Lines {
@@ -40,11 +43,11 @@ impl Write for Lines {
             true => text.split('\u{1b}').map(clean).collect::<Vec<_>>().join("\u{1b}"),
             false => clean(text),
         };
-        stderr().write_all((clean + "\n").as_bytes())?;
+        self.to.line(&clean);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        stderr().flush()
+        Ok(())
     }
 }

@@ -7,7 +7,10 @@ mod failure;
 mod logs;
 mod output;
 mod place;
+mod serve;
+mod signals;
 mod socket;
+mod stderr;
 
 use std::process::ExitCode;
 
@@ -15,6 +18,8 @@ use clap::{Args, Parser};
 
 use failure::{Exit, Failure};
 use output::Output;
+use signals::Signals;
+use stderr::Stderr;
 
 /// A host of charms: runs them, sends events to them, looks at their cells.
 #[derive(Parser)]
@@ -41,6 +46,9 @@ struct Globals {
     /// What to log on standard error, like `debug` or `charm_host=debug,warn`
     #[arg(long, global = true, value_name = "FILTER", env = "CHARM_LOG", default_value = "warn")]
     log: String,
+    /// How long to wait for others: a command that has the store, a host that starts, ends or says nothing
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
 }
 
 const AFTER_HELP: &str = "\
@@ -55,7 +63,8 @@ Exit codes:
   4  not found: store, charm, cell, value, receipt, ...
   5  the event was refused before it was sent: shape, denied, queue-full, ...
   6  a space does not prove itself
-  7  the store is in use by a program that does not answer
+  7  the store is in use by a program that does not answer, or not in time
+  8  done, but standard output did not take it: standard error says what
 
 Files beside the manifest: charm.db (the store), keys/, cache/. A running host listens on charm.db.sock.";
 
@@ -67,17 +76,25 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let output = Output::new(cli.globals.json);
+    let Ok(stderr) = Stderr::start(cli.globals.json) else { return ExitCode::from(Exit::Host as u8) };
+    let output = Output::new(cli.globals.json, stderr.clone());
+    let panics = stderr.clone();
+    std::panic::set_hook(Box::new(move |panic| panics.line(&output::clean(&panic.to_string()))));
     let run = || {
-        logs::start(&cli.globals)?;
+        let signals = Signals::start(output.clone())?;
+        logs::start(&cli.globals, &stderr)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::host(format!("cannot start threads: {error}")))?;
-        runtime.block_on(commands::run(&cli.command, &cli.globals, &output))
+        let end = runtime.block_on(commands::run(&cli.command, &cli.globals, &output, &signals));
+        // Whatever still blocks a thread of its own ends with the process.
+        runtime.shutdown_background();
+        end
     };
     let exit = run().unwrap_or_else(|failure| {
         output.failure(&failure);
         failure.exit
     });
+    output.finish();
     ExitCode::from(exit as u8)
 }
 
@@ -87,7 +104,11 @@ fn misused(error: &clap::Error) -> ExitCode {
         let text = error.to_string();
         let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
         let line = lines.join(" ").trim_start_matches("error: ").to_owned();
-        Output::new(true).failure(&Failure::usage(format!("{line}; see charm --help")));
+        if let Ok(stderr) = Stderr::start(true) {
+            let output = Output::new(true, stderr);
+            output.failure(&Failure::usage(format!("{line}; see charm --help")));
+            output.finish();
+        }
         return ExitCode::from(Exit::Usage as u8);
     }
     // Nothing is left to be said when the terminal is gone.

@@ -8,17 +8,19 @@ use std::{
 use charm_host::is_unprintable;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, stderr::Stderr};
 
 /// Where results go.
+#[derive(Clone)]
 pub struct Output {
     json: bool,
+    stderr: Stderr,
 }
 
 impl Output {
     /// Returns an output for people, or for programs.
-    pub fn new(json: bool) -> Output {
-        Output { json }
+    pub fn new(json: bool, stderr: Stderr) -> Output {
+        Output { json, stderr }
     }
 
     /// Prints `value` as JSON, or else the lines.
@@ -39,7 +41,7 @@ impl Output {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::host(format!("cannot write to standard output: {error}")))
+                Err(Failure::output(format!("standard output does not take it: {error}")))
             }
             _ => Ok(()),
         }
@@ -54,14 +56,18 @@ impl Output {
             let first = format!("error: {}", lines.next().unwrap_or_default());
             lines.fold(first, |text, line| text + "\n" + &line)
         };
-        // Nothing is left to be said when standard error is gone.
-        let _ = writeln!(io::stderr(), "{text}");
+        self.stderr.line(&text);
+    }
+
+    /// Waits until standard error has taken what was said, but not for long.
+    pub fn finish(&self) {
+        self.stderr.finish();
     }
 
     /// Tells people something on standard error that changes nothing about the result.
     pub fn note(&self, text: &str) {
         if !self.json {
-            let _ = writeln!(io::stderr(), "note: {}", clean(text));
+            self.stderr.line(&format!("note: {}", clean(text)));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use charm_host::{
@@ -10,9 +11,19 @@ use charm_host::{
     SqliteStore,
 };
 
-use crate::{Globals, failure::Failure};
+use tokio::time::Instant;
+
+use crate::{
+    Globals,
+    deed::Deed,
+    failure::{Exit, Failure},
+    output::Output,
+    socket::{self, Asked, Question},
+};
 
 const MANIFEST: &str = "charms.toml";
+/// How often a store is tried that another command has.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Largest file of certificates, in bytes: those of all public authorities are some 200 KiB.
 const CA_BYTES_MAX: u64 = 4 << 20;
 
@@ -43,11 +54,93 @@ pub fn manifest_in(file: &Path, globals: &Globals) -> Result<Manifest, Failure> 
     Ok(manifest)
 }
 
+/// How long a command waits for others that have what it needs.
+pub struct Patience<'a> {
+    output: &'a Output,
+    bound: Duration,
+    end: Instant,
+    said: Option<&'static str>,
+}
+
+impl<'a> Patience<'a> {
+    /// Begins to wait, for as long as `--timeout` says.
+    pub fn new(globals: &Globals, output: &'a Output) -> Patience<'a> {
+        let bound = Duration::from_secs(globals.timeout);
+        Patience { output, bound, end: Instant::now() + bound, said: None }
+    }
+
+    /// Returns how long it is all together.
+    pub fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// Returns whether it has come to its end.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// Says what is waited for, once.
+    pub fn say(&mut self, what: &'static str) {
+        if self.said != Some(what) {
+            self.said = Some(what);
+            self.output.note(what);
+        }
+    }
+
+    /// Waits a little before the next try.
+    ///
+    /// # Errors
+    /// `failure` at the end of all patience.
+    async fn pause(&mut self, what: &'static str, failure: Failure) -> Result<(), Failure> {
+        if self.is_over() {
+            return Err(Failure { error: format!("{} (after {} s)", failure.error, self.bound.as_secs()), ..failure });
+        }
+        self.say(what);
+        tokio::time::sleep(TRY_AGAIN).await;
+        Ok(())
+    }
+
+    /// Waits a little for the host that ends.
+    ///
+    /// # Errors
+    /// That it still does at the end of all patience.
+    pub async fn drains(&mut self) -> Result<(), Failure> {
+        self.pause("host drains: waiting for its end", Failure::drains()).await
+    }
+
+    /// Waits a little for a command that has the store.
+    ///
+    /// # Errors
+    /// `failure` at the end of all patience.
+    pub async fn others(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.pause("another command has the store: waiting for its end", failure).await
+    }
+}
+
+/// Opens the host of a manifest, without its charms, where no host runs: waits for one that ends, and for other commands.
+///
+/// # Errors
+/// `store-in-use` and whatever else keeps a host from opening.
+pub async fn host(manifest: &Manifest, patience: &mut Patience<'_>) -> Result<Host, Failure> {
+    loop {
+        let failure = match open(manifest).await {
+            Err(failure) if failure.exit == Exit::InUse => failure,
+            host => return host,
+        };
+        let ping = Question { deed: Deed::Ping, wait: false, settle_s: 0 };
+        match socket::ask(&manifest.store, &ping, patience).await? {
+            Asked::Nobody => patience.others(failure).await?,
+            Asked::Drains => patience.drains().await?,
+            Asked::Runs | Asked::Done(_) => return Err(failure),
+        }
+    }
+}
+
 /// Opens the host of a manifest, without its charms.
 ///
 /// # Errors
 /// `store-in-use` and whatever else keeps a host from opening.
-pub async fn host(manifest: &Manifest) -> Result<Host, Failure> {
+pub async fn open(manifest: &Manifest) -> Result<Host, Failure> {
     let store = SqliteStore::open(&manifest.store)?;
     let keyring = FileKeyring::open(&manifest.keys).map_err(|error| Failure::host(error.to_string()))?;
     // Components are compiled by this program again: see main.

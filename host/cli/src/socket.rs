@@ -1,47 +1,37 @@
 //! The socket of a running host: beside the store, for its user only. One JSON object a line, both ways:
-//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done` or `failed`.
+//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done` or `failed`. Meanwhile `starts` says that
+//! the host is not ready yet, and `alive` every second that it is there.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fs,
+    fs::File,
     io::{Error, ErrorKind},
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
     time::Duration,
 };
 
-use charm_host::{Host, Value};
+use charm_host::SqliteStore;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest},
-    net::{
-        UnixListener, UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::Notify,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    time::{Instant, timeout},
 };
 
 use crate::{
-    deed::{self, Deed, Fate},
+    deed::{Deed, Fate},
     failure::Failure,
+    place::Patience,
 };
 
 /// Longest line, in bytes: the largest event, written as JSON.
-const LINE_BYTES_MAX: u64 = 4 << 20;
-/// Clients at the same time, each with a file descriptor, of which a process often has 1,024.
-pub const CLIENTS_MAX: usize = 512;
-/// How long a client may take to ask.
-const QUESTION_MAX: Duration = Duration::from_secs(10);
-/// How long a client may take to read an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How often a client is looked after that has asked for more, or will ask no more, while its event is waited for.
-const GONE_AFTER: Duration = Duration::from_secs(1);
+pub const LINE_BYTES_MAX: u64 = 4 << 20;
+/// Longest address of a socket, in bytes.
+const ADDRESS_BYTES_MAX: usize = 107;
+/// Longest name of a socket in its folder, in bytes: with the way to an open folder it is an address.
+const NAME_BYTES_MAX: usize = 80;
+/// How often somebody is called who is too busy to answer.
+const CALL_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a client asks.
 #[derive(Serialize, Deserialize)]
@@ -67,230 +57,114 @@ pub enum Answer {
     Done,
     /// It could not be done.
     Failed(Failure),
+    /// The host is not ready yet: it is done when it is.
+    Starts,
+    /// Nothing else, but the host lives.
+    Alive,
 }
 
-/// Returns the socket's path: the store's with `.sock`.
-pub fn path(store: &Path) -> PathBuf {
-    let mut name = OsString::from(store);
-    name.push(".sock");
-    name.into()
-}
-
-/// The bound socket; removed when dropped.
-pub struct Listener {
-    listener: UnixListener,
-    path: PathBuf,
-    owner: u32,
-}
-
-impl Listener {
-    /// Binds the socket of a store that this process has open, so that one already there is a leftover.
-    ///
-    /// # Errors
-    /// When the path is too long for a socket, or there is something else.
-    pub fn bind(store: &Path) -> Result<Listener, Failure> {
-        let path = path(store);
-        let failed = |error: Error| Failure::host(format!("socket {}: {error}", path.display()));
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.file_type().is_socket() => fs::remove_file(&path).map_err(failed)?,
-            Ok(_) => return Err(Failure::host(format!("{} is not a socket: remove it", path.display()))),
-            Err(_) => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        let owner = fs::symlink_metadata(&path).map_err(failed)?.uid();
-        Ok(Listener { listener, path, owner })
-    }
-
-    /// Returns where it listens.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the next client. Others than the host's user and root are turned away: between the making of the
-    /// socket and its mode, a lax umask may have let them in.
-    ///
-    /// # Errors
-    /// When the socket fails.
-    pub async fn accept(&self) -> Result<UnixStream, Error> {
-        loop {
-            let (stream, _) = self.listener.accept().await?;
-            let user = stream.peer_cred()?.uid();
-            if user == self.owner || user == 0 {
-                return Ok(stream);
-            }
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // A leftover does no harm: the next host replaces it.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Clients that have not asked anything yet, longest first. They hold no place.
-#[derive(Default)]
-pub struct Idle {
-    waiting: Mutex<BTreeMap<u64, Arc<Notify>>>,
-    next: AtomicU64,
-}
-
-impl Idle {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Notify>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Turns the one away that has been idle longest; false when none is.
-    pub fn turn_away(&self) -> bool {
-        let longest = self.waiting().pop_first();
-        longest.map(|(_, client)| client.notify_one()).is_some()
-    }
-
-    /// Completes with what `read` gives; none when it takes too long, or when others need the place.
-    async fn during<T>(&self, read: impl Future<Output = T>) -> Option<T> {
-        let (number, away) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(Notify::new()));
-        self.waiting().insert(number, away.clone());
-        let end = tokio::select! {
-            biased;
-            end = read => Some(end),
-            () = away.notified() => None,
-            () = tokio::time::sleep(QUESTION_MAX) => None,
-        };
-        self.waiting().remove(&number);
-        end
-    }
-}
-
-/// Serves one client until it goes away, is idle, or does not take its answers.
-pub async fn serve(host: Host, stream: UnixStream, idle: Arc<Idle>) {
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    loop {
-        let mut line = Vec::new();
-        let mut limited = (&mut reader).take(LINE_BYTES_MAX);
-        match idle.during(limited.read_until(b'\n', &mut line)).await {
-            Some(Ok(length)) if length > 0 => {}
-            _ => return,
-        }
-        let answer = match question(&line) {
-            Ok(question) => work(&host, &question, reader.get_ref(), &mut writer).await,
-            Err(_) if !line.ends_with(b"\n") => {
-                let max = LINE_BYTES_MAX;
-                let failure = Failure::refused("limit", format!("a line is not whole, or over {max} bytes"));
-                let _ = tell(&mut writer, &Answer::Failed(failure)).await;
-                return;
-            }
-            Err(failure) => Some(Answer::Failed(failure)),
-        };
-        let Some(answer) = answer else { return };
-        if tell(&mut writer, &answer).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Tells a client that all places are taken. One that does not take the answer at once does without.
-pub fn refuse(client: UnixStream) {
-    let failure = Failure::host(format!("{CLIENTS_MAX} clients wait for this host: try again later"));
-    if let Ok(line) = line(&Answer::Failed(failure)) {
-        let _ = client.try_write(&line);
-    }
-}
-
-fn question(line: &[u8]) -> Result<Question, Failure> {
-    let no_question = |why: String| Failure::usage(format!("not a question to this host: {why}"));
-    let text = str::from_utf8(line).map_err(|error| no_question(error.to_string()))?;
-    let told = |error: serde_json::Error| no_question(error.to_string());
-    let Asked { event } = serde_json::from_str(text).map_err(told)?;
-    let event = event.map(|event| Value::from_json(event.get())).transpose()?;
-    let mut question: Question = serde_json::from_str(text).map_err(told)?;
-    if let (Deed::Send { event: read, .. }, Some(event)) = (&mut question.deed, event) {
-        *read = event;
-    }
-    Ok(question)
-}
-
-/// What an event carries, as it stands in the line: read with the rest of it, its numbers might change.
-#[derive(Deserialize)]
-struct Asked<'a> {
-    #[serde(borrow)]
-    event: Option<&'a RawValue>,
-}
-
-/// Does what is asked; none when the client went away meanwhile. Its event stays, nobody waits for it.
-async fn work(host: &Host, question: &Question, reader: &OwnedReadHalf, writer: &mut OwnedWriteHalf) -> Option<Answer> {
-    let id = match question.deed.start(host).await {
-        Ok(Some(id)) => id,
-        Ok(None) => return Some(Answer::Done),
-        Err(failure) => return Some(Answer::Failed(failure)),
-    };
-    let accepted = Answer::Accepted(id.to_string());
-    if !question.wait {
-        return Some(accepted);
-    }
-    tell(writer, &accepted).await.ok()?;
-    tokio::select! {
-        fate = deed::finish(host, &id, Duration::from_secs(question.settle_s)) => Some(match fate {
-            Ok(fate) => Answer::Settled(fate),
-            Err(failure) => Answer::Failed(failure),
-        }),
-        () = gone(reader, writer) => None,
-    }
-}
-
-/// Completes when the client has closed its end. One that only has nothing more to ask still listens.
-async fn gone(reader: &OwnedReadHalf, writer: &OwnedWriteHalf) {
-    loop {
-        let _ = reader.ready(Interest::READABLE).await;
-        if writer.ready(Interest::WRITABLE).await.is_ok_and(|ready| ready.is_write_closed()) {
-            return;
-        }
-        tokio::time::sleep(GONE_AFTER).await;
-    }
-}
-
-fn line(answer: &Answer) -> Result<Vec<u8>, Error> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-async fn tell(writer: &mut OwnedWriteHalf, answer: &Answer) -> Result<(), Error> {
-    tokio::time::timeout(ANSWER_MAX, writer.write_all(&line(answer)?)).await?
-}
-
-/// Asks the host that runs on this store; none when nobody listens. `None` inside is no event.
+/// Returns where the socket of a store is, however the store is spelled: beside its file, whose name has `.sock` added.
 ///
 /// # Errors
-/// What the host says, or that it went away.
-pub async fn ask(store: &Path, question: &Question) -> Result<Option<Option<Fate>>, Failure> {
-    let path = path(store);
-    let failed = |error: Error| Failure::host(format!("host at {}: {error}", path.display()));
-    let stream = match UnixStream::connect(&path).await {
-        Ok(stream) => stream,
-        // A path too long for a socket is `InvalidInput`: no host listens there either.
-        Err(error)
-            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::InvalidInput) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(failed(error)),
+/// When a folder on the way cannot be looked into.
+pub fn path(store: &Path) -> Result<PathBuf, Failure> {
+    let mut path = SqliteStore::locate(store)?.into_os_string();
+    path.push(".sock");
+    let path = PathBuf::from(path);
+    let is_long = path.file_name().is_some_and(|name| name.len() > NAME_BYTES_MAX);
+    // A name that no address has room for: the file's number names it as well.
+    Ok(match std::fs::metadata(SqliteStore::locate(store)?) {
+        Ok(file) if is_long => path.with_file_name(format!("charm-{:x}.sock", file.ino())),
+        _ => path,
+    })
+}
+
+/// The address of a socket. A path that is too long for one is reached through its folder, which is open meanwhile.
+pub struct Address {
+    pub path: PathBuf,
+    _folder: Option<File>,
+}
+
+impl Address {
+    /// Returns the address of a path.
+    ///
+    /// # Errors
+    /// When the folder of a long one cannot be opened.
+    pub fn of(path: &Path) -> Result<Address, Error> {
+        let (Some(folder), Some(name), true) =
+            (path.parent(), path.file_name(), path.as_os_str().len() > ADDRESS_BYTES_MAX)
+        else {
+            return Ok(Address { path: path.to_owned(), _folder: None });
+        };
+        let folder = File::open(folder)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        Ok(Address { path, _folder: Some(folder) })
+    }
+}
+
+/// What comes of asking.
+pub enum Asked {
+    /// Nobody listens.
+    Nobody,
+    /// A host that is ready, or will be.
+    Runs,
+    /// A host that ends.
+    Drains,
+    /// It is done; none is no event.
+    Done(Option<Fate>),
+}
+
+/// Asks the host that runs on this store, and waits while it starts.
+///
+/// # Errors
+/// What the host says; that it went away, says nothing, or does not come to an end with its start.
+pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>) -> Result<Asked, Failure> {
+    let path = path(store)?;
+    let at = path.display();
+    let failed = |error: Error| Failure::host(format!("host at {at}: {error}"));
+    let bound = patience.bound();
+    let silent = |accepted: &Option<String>| {
+        let of_event = match accepted {
+            Some(id) => format!("the event is kept: later ask charm receipt {id}"),
+            None => "what was asked of it may still be done: send an event again with --id".to_owned(),
+        };
+        let seconds = bound.as_secs();
+        Failure::in_use(format!(
+            "the host at {at} has said nothing for {seconds} s: its process is stopped or overloaded; {of_event}"
+        ))
     };
+    let Some(stream) = connect(&path, bound).await.map_err(failed)? else { return Ok(Asked::Nobody) };
+    let Some(stream) = stream else { return Err(silent(&None)) };
     let (reader, mut writer) = stream.into_split();
     let mut line = serde_json::to_vec(question).map_err(|error| Failure::host(error.to_string()))?;
     line.push(b'\n');
-    writer.write_all(&line).await.map_err(failed)?;
-    let mut lines = BufReader::new(reader.take(2 * LINE_BYTES_MAX)).lines();
-    let mut accepted = None;
-    while let Some(line) = lines.next_line().await.map_err(failed)? {
+    match timeout(bound, writer.write_all(&line)).await {
+        Ok(written) => written.map_err(failed)?,
+        Err(_) => return Err(silent(&None)),
+    }
+    let mut lines = BufReader::new(reader).lines();
+    let (mut accepted, mut starts) = (None, false);
+    loop {
+        let Ok(line) = timeout(bound, lines.next_line()).await else { return Err(silent(&accepted)) };
+        let Some(line) = line.map_err(failed)? else { break };
         match serde_json::from_str(&line) {
             Ok(Answer::Accepted(id)) if question.wait => accepted = Some(id),
-            Ok(Answer::Accepted(id)) => return Ok(Some(Some(Fate::waiting(id)))),
-            Ok(Answer::Settled(fate)) => return Ok(Some(Some(fate))),
-            Ok(Answer::Done) => return Ok(Some(None)),
+            Ok(Answer::Accepted(id)) => return Ok(Asked::Done(Some(Fate::waiting(id)))),
+            Ok(Answer::Settled(fate)) => return Ok(Asked::Done(Some(fate))),
+            Ok(Answer::Done | Answer::Starts) if matches!(question.deed, Deed::Ping) => return Ok(Asked::Runs),
+            Ok(Answer::Done) => return Ok(Asked::Done(None)),
+            Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Asked::Drains),
             Ok(Answer::Failed(failure)) => return Err(failure),
+            Ok(Answer::Starts) => {
+                starts = true;
+                patience.say("host starts: waiting until it is ready");
+            }
+            Ok(Answer::Alive) if starts && accepted.is_none() && patience.is_over() => {
+                let seconds = bound.as_secs();
+                let text = format!("the host at {at} still starts after {seconds} s: try again, or with --timeout");
+                return Err(Failure::in_use(text));
+            }
+            Ok(Answer::Alive) => {}
             Err(_) => return Err(Failure::host("the host there speaks another language: use the same version")),
         }
     }
@@ -298,4 +172,29 @@ pub async fn ask(store: &Path, question: &Question) -> Result<Option<Option<Fate
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
         None => Failure::host("the host stopped before it took the event: send it again with --id"),
     })
+}
+
+/// The word for a host that ends.
+pub const DRAINS: &str = "host-drains";
+
+/// Calls who listens at a path: none when nobody does, and none inside when nobody answers the call in time.
+async fn connect(path: &Path, bound: Duration) -> Result<Option<Option<UnixStream>>, Error> {
+    let end = Instant::now() + bound;
+    loop {
+        let address = match Address::of(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            address => address?,
+        };
+        match UnixStream::connect(&address.path).await {
+            Ok(stream) => return Ok(Some(Some(stream))),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            // More have called than it has places for callers.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Some(None)),
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(CALL_AGAIN).await;
+    }
 }

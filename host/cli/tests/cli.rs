@@ -254,8 +254,8 @@ fn a_store_that_another_program_has_open_is_exit_7_and_can_still_be_read() {
     folder.json(0, &["send", "counter/add", "1"]);
     let lock = fs::File::options().write(true).open(folder.path("charm.db.lock")).unwrap();
     lock.lock().unwrap();
-    assert_eq!(folder.json(7, &["send", "counter/add", "1"])["kind"], "store-in-use");
-    folder.json(7, &["run"]);
+    assert_eq!(folder.json(7, &["send", "counter/add", "1", "--timeout", "0"])["kind"], "store-in-use");
+    folder.json(7, &["run", "--timeout", "0"]);
     assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 1);
 }
 

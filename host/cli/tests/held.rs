@@ -267,7 +267,7 @@ fn a_component_that_hosts_died_under_is_held_until_it_is_released() {
 
     let lock = fs::File::options().write(true).open(folder.path("charm.db.lock")).unwrap();
     lock.lock().unwrap();
-    assert_eq!(folder.json(7, &["release", &sum])["kind"], "store-in-use");
+    assert_eq!(folder.json(7, &["release", &sum, "--timeout", "0"])["kind"], "store-in-use");
     drop(lock);
     for wrong in ["", "12", &sum[1..], &format!("{sum}00"), &"+f".repeat(32), &"\u{e9}".repeat(32)] {
         assert_eq!(folder.json(2, &["release", wrong])["kind"], "usage", "{wrong}");

@@ -4,6 +4,7 @@ use charm_host::{Event, Receipt, Value};
 use clap::Args;
 use serde::Serialize;
 
+use super::Context;
 use crate::{
     Globals,
     deed::Deed,
@@ -60,7 +61,7 @@ struct Discarded<'a> {
 }
 
 impl Events {
-    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+    pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let charm = self.charm.clone();
         let deed = match (&self.resend, &self.discard, &self.run) {
             (Some(id), ..) => Deed::Resend { charm, id: id.clone() },
@@ -68,7 +69,7 @@ impl Events {
             (.., Some(id)) => Deed::Release { charm, id: id.clone() },
             (None, None, None) => return self.list(globals, output),
         };
-        match super::perform(globals, deed, true, None).await? {
+        match super::perform(context, deed, true, None).await? {
             Some(fate) => super::print_fate(&self.charm, &fate, output),
             None => {
                 let discarded = self.discard.as_deref().unwrap_or_default();

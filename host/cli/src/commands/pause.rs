@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::Context;
 use crate::{
-    Globals,
     deed::Deed,
     failure::{Exit, Failure},
     output::Output,
@@ -32,15 +32,15 @@ struct State<'a> {
 }
 
 impl Pause {
-    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
-        super::perform(globals, Deed::Pause { charm: self.charm.clone() }, false, None).await?;
+    pub async fn run(&self, context @ (_, output, _): Context<'_>) -> Result<Exit, Failure> {
+        super::perform(context, Deed::Pause { charm: self.charm.clone() }, false, None).await?;
         print(&self.charm, true, output)
     }
 }
 
 impl Resume {
-    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
-        super::perform(globals, Deed::Resume { charm: self.charm.clone() }, false, None).await?;
+    pub async fn run(&self, context @ (_, output, _): Context<'_>) -> Result<Exit, Failure> {
+        super::perform(context, Deed::Resume { charm: self.charm.clone() }, false, None).await?;
         print(&self.charm, false, output)
     }
 }

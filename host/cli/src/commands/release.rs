@@ -3,11 +3,10 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::Context;
 use crate::{
-    Globals,
     failure::{Exit, Failure},
-    output::Output,
-    place,
+    place::{self, Patience},
 };
 
 /// A component is held when processes died while it was described, alone too. `charm events CHARM --run ID` does the
@@ -25,11 +24,11 @@ struct Released<'a> {
 }
 
 impl Release {
-    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+    pub async fn run(&self, (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let hash = sha256(&self.component);
         let hash = hash.ok_or_else(|| Failure::usage(format!("{} is no SHA-256: 64 digits", self.component)))?;
         let manifest = place::manifest(globals)?;
-        let host = place::host(&manifest).await?;
+        let host = place::host(&manifest, &mut Patience::new(globals, output)).await?;
         let held = host.release_component(hash).await?;
         host.shutdown().await?;
         if !held {

@@ -1,20 +1,18 @@
 //! `charm run`: the host itself.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, pin::Pin};
 
+use charm_host::{Host, Manifest};
 use clap::Args;
 use serde::Serialize;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
 
 use crate::{
     Globals,
     failure::{Exit, Failure},
     output::Output,
-    place,
-    socket::{self, CLIENTS_MAX, Idle, Listener},
+    place::{self, Patience},
+    serve::Door,
+    signals::Signals,
 };
 
 /// Opens the store, installs every charm of the manifest, and serves until Ctrl-C or SIGTERM: then running turns
@@ -41,66 +39,70 @@ struct Named {
 }
 
 impl Run {
-    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
-        let mut stop = signals()?;
+    pub async fn run(&self, globals: &Globals, output: &Output, signals: &Signals) -> Result<Exit, Failure> {
+        let stop = signals.asked();
+        tokio::pin!(stop);
         let manifest = match &self.file {
             None => place::manifest(globals)?,
             Some(file) => place::manifest_in(file, globals)?,
         };
-        let host = place::host(&manifest).await?;
+        let mut patience = Patience::new(globals, output);
+        let host = tokio::select! {
+            biased;
+            () = &mut stop => {
+                output.note("stopped before the store was opened");
+                return Ok(Exit::Done);
+            }
+            host = place::host(&manifest, &mut patience) => host?,
+        };
+        let end = self.serve(&manifest, &host, stop, output).await;
+        // Whatever it ended with: what is durable is put away.
+        let closed = host.shutdown().await;
+        end.and_then(|exit| closed.map(|()| exit).map_err(Failure::from))
+    }
+
+    /// Installs the charms and serves, until told to stop; then drains.
+    async fn serve(
+        &self,
+        manifest: &Manifest,
+        host: &Host,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        output: &Output,
+    ) -> Result<Exit, Failure> {
+        let mut door = Door::open(&manifest.store)?;
         let installed = tokio::select! {
-            installed = manifest.install(&host) => installed?,
-            _ = stop.recv() => {
+            installed = door.during(manifest.install(host)) => installed?,
+            () = &mut stop => {
                 output.note("stopped before all charms were installed");
-                return host.shutdown().await.map(|()| Exit::Done).map_err(Failure::from);
+                return Ok(Exit::Done);
             }
         };
-        let listener = Listener::bind(&manifest.store)?;
         let charms = installed.iter().map(|(name, did)| Named { name: name.clone(), did: did.to_string() }).collect();
-        let started = Started { charms, socket: listener.path().display().to_string() };
-        output.print(&started, || {
+        let started = Started { charms, socket: door.path().display().to_string() };
+        door.serve(host);
+        let printed = output.print(&started, || {
             let charms = started.charms.iter().map(|charm| format!("{} {}", charm.name, charm.did));
             charms.chain([format!("serving on {}; Ctrl-C ends it", started.socket)]).collect()
-        })?;
-
-        let (mut clients, idle) = (JoinSet::new(), Arc::new(Idle::default()));
-        let failed = loop {
-            tokio::select! {
-                _ = stop.recv() => break None,
-                why = host.stopped() => break Some(why),
-                Some(_) = clients.join_next() => {}
-                client = listener.accept() => match client {
-                    // One that asks nothing makes room; where all of them have asked, the newcomer is told so.
-                    Ok(client) if clients.len() < CLIENTS_MAX || idle.turn_away() => {
-                        clients.spawn(socket::serve(host.clone(), client, idle.clone()));
-                    }
-                    Ok(client) => socket::refuse(client),
-                    // Out of file descriptors, or the client is gone already.
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-                },
-            }
-        };
-        drop(listener);
-        clients.shutdown().await;
+        });
+        if let Err(failure) = printed {
+            // It serves all the same.
+            output.note(&failure.error);
+        }
+        let failed = door
+            .during(async {
+                tokio::select! {
+                    () = stop => None,
+                    why = host.stopped() => Some(why),
+                }
+            })
+            .await;
+        door.drain();
         if let Some(why) = failed {
             return Err(why.into());
         }
         output.note(&format!("until now: {}", host.counters()));
         output.note("stopping: running turns end first; the same again ends at once");
-        tokio::select! {
-            done = host.shutdown() => done.map(|()| Exit::Done).map_err(Failure::from),
-            _ = stop.recv() => Err(Failure::host("ended before running turns did; their events wait for the next run")),
-        }
+        door.during(host.shutdown()).await?;
+        Ok(Exit::Done)
     }
-}
-
-/// Returns where Ctrl-C and SIGTERM arrive.
-fn signals() -> Result<tokio::sync::mpsc::Receiver<()>, Failure> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(2);
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut signals = signal(kind).map_err(|error| Failure::host(format!("cannot wait for signals: {error}")))?;
-        let sender = sender.clone();
-        tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(()).await.is_ok() {} });
-    }
-    Ok(receiver)
 }

@@ -5,11 +5,10 @@ use std::io::Read;
 use charm_host::Value;
 use clap::Args;
 
+use super::Context;
 use crate::{
-    Globals,
     deed::Deed,
     failure::{Exit, Failure},
-    output::Output,
     place,
 };
 
@@ -40,12 +39,12 @@ pub struct Send {
 }
 
 impl Send {
-    pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+    pub async fn run(&self, context @ (_, output, _): Context<'_>) -> Result<Exit, Failure> {
         let (charm, stream) = place::stream(&self.to)?;
         let event = if self.event == "-" { Value::from_json(&read_input()?)? } else { Value::from_json(&self.event)? };
         let (id, sender) = (self.id.clone(), self.sender.clone());
         let deed = Deed::Send { charm: charm.to_owned(), stream: stream.to_owned(), event, id, sender };
-        match super::perform(globals, deed, !self.no_wait, self.settle).await? {
+        match super::perform(context, deed, !self.no_wait, self.settle).await? {
             Some(fate) => super::print_fate(charm, &fate, output),
             None => Err(Failure::host("the host gave no receipt")),
         }
