@@ -77,8 +77,8 @@ fn a_command_waits_for_a_host_that_starts_and_says_so() {
     folder.json(0, &["send", "counter/add", "1"]);
     // Compiles for a long time.
     let deep = format!("(component (core module (func {} {})))", "(block ".repeat(30_000), ")".repeat(30_000));
-    fs::write(folder.path("bomb.wat"), deep).unwrap();
-    folder.append("charms.toml", "[charm.bomb]\ncomponent = \"bomb.wat\"\n");
+    fs::write(folder.path("bomb.wasm"), wat::parse_str(deep).unwrap()).unwrap();
+    folder.append("charms.toml", "[charm.bomb]\ncomponent = \"bomb.wasm\"\n");
     let host = folder.command(&["run"]).spawn().unwrap();
     let mut host = Running { child: host, lines: Vec::new() };
     until("the socket is there", || folder.path("charm.db.sock").exists() || host.child.try_wait().unwrap().is_some());
