@@ -482,6 +482,7 @@ impl Host {
     /// # Errors
     /// When the store is damaged.
     pub fn dead_letters(&self, charm: &Did) -> Result<Vec<DeadLetter>, StoreError> {
+        self.check_readable().map_err(|why| StoreError::Failed(why.to_string()))?;
         let (_, dead) = self.stage.committer.waiting(charm);
         let letters = dead.into_iter().map(|position| self.store.dead_letter(position));
         letters.filter_map(Result::transpose).collect()
@@ -524,6 +525,7 @@ impl Host {
     /// # Errors
     /// [`VerifyError`] at the first thing that is wrong.
     pub fn verify(&self, space: &Did) -> Result<Verified, VerifyError> {
+        self.check_readable().map_err(|why| StoreError::Failed(why.to_string()))?;
         verify::verify(&*self.store, space)
     }
 
@@ -532,6 +534,7 @@ impl Host {
     /// # Errors
     /// [`VerifyError`] at the first thing that is wrong.
     pub fn verify_store(&self) -> Result<VerifiedStore, VerifyError> {
+        self.check_readable().map_err(|why| StoreError::Failed(why.to_string()))?;
         verify::verify_store(&*self.store)
     }
 

@@ -1,5 +1,9 @@
 //! Every bound the host enforces, with its unit and the reason (A5).
 
+mod check;
+
+pub use check::LimitError;
+
 /// Longest name of a cell, stream, tag or charm, in bytes: fits an index key and an error text.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest shape, in bytes: an error quotes a part of it, `wish` compares it.
@@ -64,6 +68,18 @@ pub const WISH_PAGE_MAX: usize = 256;
 pub const ROW_BYTES: usize = 256;
 
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
+///
+/// Name those that differ: limits may be added. [`Limits::check`] says whether a host can run with them.
+///
+/// # Examples
+/// ```
+/// use charm_host::Limits;
+///
+/// let limits = Limits { fuel_max: 50_000_000, turns_max: 8, ..Limits::default() };
+/// limits.check().unwrap();
+/// let error = Limits { turns_max: 0, ..limits }.check().unwrap_err();
+/// assert_eq!(error.to_string(), "limit turns-max is 0: give 1 to 4096");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of a turn, in bytes, all memories of the component together.
@@ -175,6 +191,9 @@ pub struct Limits {
     pub compiled_bytes_max: usize,
     /// Components that are compiled at the same time; others wait. Each takes a core. Set when the host is built.
     pub compiles_max: usize,
+    /// Limits may be added: write `..Limits::default()` at the end.
+    #[doc(hidden)]
+    pub more_may_come: (),
 }
 
 impl Default for Limits {
@@ -228,6 +247,7 @@ impl Default for Limits {
             compile_memory_bytes_max: 3 << 30,
             compiled_bytes_max: 256 << 20,
             compiles_max: 2,
+            more_may_come: (),
         }
     }
 }

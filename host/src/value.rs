@@ -63,7 +63,7 @@ impl Value {
     /// Reads DAG-JSON: JSON as it stands, bytes as `{"/": {"bytes": BASE64}}` without padding, links as `{"/": CID}`. A
     /// number with a point or an exponent is a float, any other an integer.
     ///
-    /// Nothing is changed on the way: integers beyond -2^64 to 2^64-1, floats that would become infinite or zero, keys
+    /// Nothing is changed on the way: integers over 64 bits, floats that would become infinite or zero, keys
     /// that stand twice and what looks like bytes or a link and is none are refused.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Value {
     /// Writes DAG-JSON in one line; [`Value::from_json`] reads the same value back.
     ///
     /// # Errors
-    /// [`JsonError`] for a map whose only key is `/`, with its place: JSON has no text for it.
+    /// [`JsonError`] for a map whose only key is `/` and an integer below -2^63, with its place: JSON has no text for them.
     pub fn to_json(&self) -> Result<String, JsonError> {
         let tree = self.tree();
         json::check(&tree)?;

@@ -67,7 +67,7 @@ impl Code {
         let cache = folder.map(CodeCache::open).transpose()?;
         let compiles = cache.is_none() && compiler == Some(Compiler::InProcess);
         let engine = Engine::new(&running(&limits, cache.as_ref().map(|cache| cache.inner.clone()), compiles)?)?;
-        let slots = Semaphore::new(limits.compiles_max.max(1));
+        let slots = Semaphore::new(limits.compiles_max);
         Ok(Code { engine, cache, compiler, limits, slots })
     }
 

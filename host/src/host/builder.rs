@@ -24,8 +24,6 @@ use crate::{
 /// Names of the host's own spaces; no charm can have them.
 const HOST: &str = SpaceRow::HOST;
 const OPERATOR: &str = SpaceRow::OPERATOR;
-/// Event ids number the sends of a turn in 16 bits; the last number is for events from outside.
-const SENDS_MAX: usize = 65_535;
 
 /// What a host is built from. Without further words: everything in memory, default limits, the real network.
 pub struct HostBuilder {
@@ -105,9 +103,7 @@ impl HostBuilder {
             Some(env) => env,
             None => SystemEnv::current(),
         };
-        if limits.sends_max > SENDS_MAX {
-            return Err(OpenError::Engine(format!("sends-max is at most {SENDS_MAX}")));
-        }
+        limits.check()?;
         let limits = Arc::new(limits);
         let mut secret = [0; 32];
         env.random(&mut secret);
@@ -162,7 +158,7 @@ impl HostBuilder {
         known.retain(|did, _| *did != host && *did != operator);
         committer.swap_directory(Directory::new(operator, known, kept), Vec::new())?;
         let charms = Arc::new(Charms::new(committer.clone()));
-        let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max.max(1)));
+        let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, suspects });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());

@@ -47,8 +47,8 @@ impl Host {
     }
 
     /// Ends, for all handles: takes no more events, charms or grants, begins no turn, lets running turns end for at most
-    /// that long, and makes everything durable that was committed. Then every call that can fail answers `Closed`, and
-    /// another host can open the store.
+    /// that long, and makes everything durable that was committed. Then every call that can fail answers `Closed` (`verify`
+    /// and `dead_letters` as a store that failed), and another host can open the store.
     ///
     /// A turn that has not ended by then commits nothing more: its event waits for the next host, with all the others.
     /// Further calls, at the same time or later, answer the same; each waits no longer than its own time.

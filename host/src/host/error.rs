@@ -4,6 +4,7 @@ use crate::{
     did::Did,
     event::EventId,
     keyring::KeyError,
+    limits::LimitError,
     store::StoreError,
     tx::Unavailable,
     value::{Invalid, Mismatch},
@@ -36,6 +37,9 @@ pub enum OpenError {
         /// What is wrong.
         why: String,
     },
+    /// A limit is out of the range in which a host runs.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The engine does not start with these limits.
     #[error("engine does not start: {0}")]
     Engine(String),

@@ -36,7 +36,7 @@ const RESERVED: &str = "a map whose only key is \"/\" stands for a link {\"/\": 
                         add a key or rename it";
 const TOO_DEEP: &str = "nested deeper than 64 levels";
 const TWICE: &str = "a key stands twice in the map";
-const INTEGER: &str = "an integer is from -2^64 to 2^64-1: write a float as 1.0 or 1e3";
+const INTEGER: &str = "an integer over 64 bits: it is from -2^63 to 2^64-1, and a float is written as 1.0 or 1e3";
 const FLOAT: &str = "a float of this size is not kept: it would become infinite or zero";
 const NEGATIVE_ZERO: &str = "there is no negative zero: write 0";
 const STRING: &str = "a string with half a surrogate pair";
@@ -63,11 +63,17 @@ pub fn check(value: &Ipld) -> Result<(), JsonError> {
             Ipld::Map(entries) if entries.len() == 1 && entries.contains_key("/") => {
                 Err(JsonError::NotInModel { at: at(path), why: RESERVED })
             }
+            Ipld::Integer(integer) if !has_text(*integer) => Err(JsonError::NotInModel { at: at(path), why: INTEGER }),
             Ipld::Map(entries) => entries.iter().try_for_each(|(key, item)| inside(Segment::Key(key.clone()), item)),
             _ => Ok(()),
         }
     }
     check(value, &mut Vec::new())
+}
+
+/// Returns whether an integer fits into 64 bits, with a sign or without: other readers of JSON take it for what it is.
+fn has_text(integer: i128) -> bool {
+    (i64::MIN.into()..=u64::MAX.into()).contains(&integer)
 }
 
 /// Reads a text that is known to be JSON, part by part: each as it stands there.
@@ -144,10 +150,9 @@ impl Reader {
 
     fn number(&self, text: &str) -> Result<Ipld, JsonError> {
         if !text.contains(['.', 'e', 'E']) {
-            let bounds = -(1i128 << 64)..1i128 << 64;
             return match text.parse() {
                 Ok(0) if text.starts_with('-') => self.refuse(NEGATIVE_ZERO),
-                Ok(integer) if bounds.contains(&integer) => Ok(Ipld::Integer(integer)),
+                Ok(integer) if has_text(integer) => Ok(Ipld::Integer(integer)),
                 _ => self.refuse(INTEGER),
             };
         }
@@ -210,9 +215,10 @@ impl Serialize for Json<&Ipld> {
         match self.0 {
             Ipld::Null => serializer.serialize_unit(),
             Ipld::Bool(value) => serializer.serialize_bool(*value),
-            Ipld::Integer(value) => match i64::try_from(*value) {
-                Ok(value) => serializer.serialize_i64(value),
-                Err(_) => serializer.serialize_i128(*value),
+            Ipld::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+                (Ok(value), _) => serializer.serialize_i64(value),
+                (_, Ok(value)) => serializer.serialize_u64(value),
+                _ => serializer.serialize_i128(*value),
             },
             Ipld::Float(value) => serializer.serialize_f64(*value),
             Ipld::String(text) => serializer.serialize_str(text),
@@ -280,8 +286,8 @@ impl<'de> Visitor<'de> for Any {
         Ok(Ipld::Integer(value.into()))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Ipld, E> {
-        Ok(Ipld::Integer(value))
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Ipld, E> {
+        if has_text(value) { Ok(Ipld::Integer(value)) } else { Err(E::custom(INTEGER)) }
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Ipld, E> {

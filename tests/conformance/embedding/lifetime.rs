@@ -62,6 +62,11 @@ async fn any_handle_ends_the_host_for_all_and_then_every_call_answers_closed() {
     assert_eq!(other.cells(&charm).await.unwrap_err(), Unavailable::Closed);
     assert_eq!(other.settled().await, Err(Unavailable::Closed));
     assert_eq!(other.stopped().await, Unavailable::Closed);
+    assert!(other.verify(&charm).is_err() && other.verify_store().is_err() && other.dead_letters(&charm).is_err());
+    let right = charm_host::Right::Read { owner: charm, cells: charm_host::Names::All };
+    assert!(is_not_installed(other.grant(charm, right.clone()).await));
+    assert!(is_not_installed(other.revoke(charm, right).await));
+    assert!(is_not_installed(other.set_rights(charm, vec![]).await) && is_closed(other.uninstall(&charm).await));
     // What it was can still be told.
     assert_eq!((other.counters().committed, other.charms().len()), (8, 1));
 }

@@ -1,8 +1,11 @@
 //! What an app that embeds the host relies on: compiled code on disk, panics contained, spans, the example.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../by_hand.rs"]
+mod by_hand;
 mod http;
 mod lifetime;
+mod limits;
 mod rights;
 mod texts;
 

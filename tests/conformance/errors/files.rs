@@ -176,7 +176,11 @@ async fn a_host_that_does_not_open_says_why_in_bounds() {
     disk.fail(Some(StoreError::Failed(ugly(1 << 20))));
     fails!(secret, opened(builder().store(store)).await, OpenError::Unavailable(Unavailable::Stopped { .. }));
     let limits = Limits { sends_max: 100_000, ..roomy() };
-    fails!(secret, opened(builder().limits(limits)).await, OpenError::Engine(_));
+    let refused = limits.check().unwrap_err();
+    fails!(secret, refused, LimitError { .. });
+    fails!(secret, opened(builder().limits(limits)).await, OpenError::Limit(_));
+    // Where the machine does not have what the limits reserve.
+    fails!(secret, OpenError::Engine("no memory".to_owned()), OpenError::Engine(_));
     let ca = secret.much(1 << 20).into_bytes();
     fails!(secret, opened(Host::builder().ca(ca)).await, OpenError::Ca { .. });
     let cache = far(File::new("/dev/null"));
