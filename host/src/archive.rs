@@ -61,10 +61,16 @@ pub enum ReadError {
     },
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The host is not running.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> ReadError {
+        ReadError::Store(error.bounded())
+    }
 }
 
 /// A picture of a store at the moment it was opened.
@@ -96,6 +102,7 @@ impl Archive {
             waiting: queued.iter().filter(|queued| queued.event.to == row.did).count(),
             held: queued.iter().filter(|queued| queued.event.to == row.did && held.contains(&queued.position)).count(),
             dead: dead.iter().filter(|(did, _)| *did == row.did).count(),
+            letters_dropped: row.letters_dropped,
             notes: row.notes,
         };
         spaces.iter().map(info).collect()
@@ -142,8 +149,9 @@ impl Archive {
         if let Some(row) = self.store.receipt(id)? {
             return Ok(Status::Settled(row.receipt));
         }
-        let waits = self.image.queued.iter().any(|queued| queued.event.id == *id);
-        Ok(if waits { Status::Waiting } else { Status::Unknown })
+        let queued = self.image.queued.iter().find(|queued| queued.event.id == *id);
+        let waits = |queued: &Queued| Status::Waiting { to: queued.event.to, is_held: self.is_held(queued) };
+        Ok(queued.map_or(Status::Unknown, waits))
     }
 
     /// Returns the events that wait for a charm, first first.
@@ -156,14 +164,24 @@ impl Archive {
         self.held.contains(&queued.position)
     }
 
-    /// Returns the dead letters of a charm, oldest first.
+    /// Returns up to `max` dead letters of a charm at positions after `after`, in the order in which the events were sent;
+    /// 0 starts at the first.
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn dead_letters(&self, space: &Did) -> Result<Vec<DeadLetter>, StoreError> {
-        let dead = self.image.dead.iter().filter(|(did, _)| did == space);
+    pub fn dead_letters(&self, space: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let dead = self.image.dead.iter().filter(|(did, position)| did == space && *position > after);
         let letters = dead.map(|(_, position)| self.store.dead_letter(*position));
-        letters.filter_map(Result::transpose).collect()
+        letters.filter_map(Result::transpose).take(max).collect()
+    }
+
+    /// Returns the dead letter of an event.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn dead_letter(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+        let letter = self.store.dead_letter_of(event)?;
+        Ok(letter.filter(|letter| self.image.dead.contains(&(letter.event.to, letter.position))))
     }
 
     /// Returns up to `max` commit records after host commit `order`, in order.

@@ -7,8 +7,7 @@ use crate::receipt::Outcome;
 /// Counts of events since the host was opened, as of one moment. At each moment
 /// `found + sent == settled() + waiting`.
 ///
-/// They count commits in memory, the order of the host: what is counted is durable a moment later (T8), and a crash
-/// may lose it. They start from zero with each host; the log of records has the whole past.
+/// They count what is durable (T8). They start from zero with each host; the log of records has the whole past.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -34,6 +33,8 @@ pub struct Counters {
     pub expired: u64,
     /// Events that were withdrawn.
     pub cancelled: u64,
+    /// Events that did not fit their stream any more.
+    pub misfit: u64,
     /// Events that wait for their turn or run now.
     pub waiting: u64,
     /// Attempts at turns that were thrown away at their commit, because a read had changed or an inbox had filled up
@@ -67,6 +68,7 @@ impl Counters {
             Outcome::NoSuchStream => &mut self.no_such_stream,
             Outcome::Expired => &mut self.expired,
             Outcome::Cancelled => &mut self.cancelled,
+            Outcome::Misfit => &mut self.misfit,
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Entry {
     pub name: String,
     /// What it offers.
     pub descriptor: Descriptor,
+    /// The number of its descriptor, from 1: what was checked against it needs no second check.
+    pub offer: u64,
     /// What it may do with others.
     pub rights: Rights,
     /// What it may call outside.
@@ -87,6 +89,7 @@ impl Directory {
             entry.rights = entry.rights.with(&before);
         }
         let (did, was_gone) = (entry.did, self.is_gone(&entry.did));
+        entry.offer = self.number + 1;
         self.entries.insert(did, Arc::new(entry));
         if was_gone {
             self.keep(did, Kept { is_gone: false, ..self.kept(&did) });
@@ -212,36 +215,51 @@ impl Directory {
     }
 
     /// Decides whether an event is handed over to its charm, whatever way it came: it may have waited for a charm that
-    /// was not installed, or for one that declared other streams.
+    /// was not installed, or for one that declared other streams and shapes (H2). One that `fits` this very descriptor was
+    /// checked before.
     ///
     /// # Errors
     /// The outcome, and why.
-    pub fn admits(&self, event: &Event) -> Result<(), (Outcome, &'static str)> {
-        let declared = self.entries.get(&event.to).and_then(|entry| entry.descriptor.streams.get(&*event.stream));
+    pub fn admits(&self, event: &Event, fits: u64) -> Result<(), (Outcome, String)> {
+        let entry = self.entries.get(&event.to);
+        let declared = entry.and_then(|entry| Some((entry.offer, entry.descriptor.streams.get(&*event.stream)?)));
+        let Some((offer, declared)) = declared else {
+            return Err((Outcome::NoSuchStream, "there is no such charm or stream".to_owned()));
+        };
         let own = event.sender == event.to || self.is_operator(&event.sender);
-        match declared {
-            None => Err((Outcome::NoSuchStream, "there is no such charm or stream")),
-            Some(declared) if declared.receipts && event.receipt_of.is_none() => {
-                Err((Outcome::Denied, "the stream takes receipts from the host only"))
-            }
-            Some(declared) if declared.private && !own => Err((Outcome::Denied, "the stream is private")),
-            Some(_) => Ok(()),
+        if declared.receipts && event.receipt_of.is_none() {
+            return Err((Outcome::Denied, "the stream takes receipts from the host only".to_owned()));
         }
+        if declared.private && !own {
+            return Err((Outcome::Denied, "the stream is private".to_owned()));
+        }
+        let misfit = |why: String| {
+            let stream = clip(&event.stream, 128);
+            (Outcome::Misfit, format!("{why} (stream {stream}): send it again when the charm takes it"))
+        };
+        if event.receipt_of.is_some() && !declared.receipts {
+            return Err(misfit("the stream takes no receipts any more".to_owned()));
+        }
+        if offer == fits {
+            return Ok(());
+        }
+        let checked = declared.shape.check(&event.payload);
+        checked.map_err(|mismatch| misfit(format!("the event does not fit the shape that holds now: {mismatch}")))
     }
 
-    /// Decides whether a charm's event goes out: with the stream's shape, or with none when the receiver is known
-    /// but not installed yet. Without a grant nobody learns what exists.
+    /// Decides whether a charm's event goes out: with the stream's shape and the number of the descriptor that it stands
+    /// in, or with none when the receiver is known but not installed yet. Without a grant nobody learns what exists.
     ///
     /// # Errors
     /// `Denied` or `NoSuchStream`, the outcome of the send.
-    pub fn deliver(&self, sender: &Did, to: &Did, stream: &str) -> Result<Option<&Shape>, Outcome> {
+    pub fn deliver(&self, sender: &Did, to: &Did, stream: &str) -> Result<Option<(&Shape, u64)>, Outcome> {
         if !self.may_send(sender, to, stream) {
             return Err(Outcome::Denied);
         }
         match self.get(to) {
             Some(entry) => match entry.descriptor.streams.get(stream) {
                 Some(declared) if declared.receipts => Err(Outcome::Denied),
-                Some(declared) => Ok(Some(&declared.shape)),
+                Some(declared) => Ok(Some((&declared.shape, entry.offer))),
                 None => Err(Outcome::NoSuchStream),
             },
             None if self.known.contains_key(to) && !self.is_gone(to) => Ok(None),

@@ -85,6 +85,8 @@ pub struct Event {
     pub receipt_of: Option<EventId>,
     /// Whether a sender outside chose the id (S9).
     pub supplied: bool,
+    /// Whether a sender outside asked for the receipt with the event (S11).
+    pub awaited: bool,
 }
 
 /// Where a receipt goes (S6).

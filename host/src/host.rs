@@ -5,6 +5,7 @@ mod charm;
 mod end;
 mod error;
 mod held;
+mod letters;
 mod request;
 mod rights;
 
@@ -28,15 +29,15 @@ use crate::{
     did::Did,
     directory::{Directory, Entry, Rights},
     env::Env,
-    event::{Event, EventId},
+    event::EventId,
     guest::{LoadError, Prepared},
     keyring::{KeyError, Keyring, MemoryKeyring},
-    limits::{Limits, SUPPLIED_ID_BYTES_MAX},
+    limits::Limits,
     listing::{CellInfo, SpaceInfo, Status},
     path::{Path, PathError},
     receipt::Receipt,
     run_queue::RunQueue,
-    store::{DeadLetter, MemoryStore, Store, StoreError, hex},
+    store::{MemoryStore, Queued, Store, StoreError, hex},
     text::clip,
     turn::Stage,
     tx::{Refused, Unavailable},
@@ -184,7 +185,7 @@ impl Host {
         let inbox = self.stage.committer.register(did, &name).await?;
         let log = self.stage.committer.log_share(&did);
         let (rights, http) = (Rights::default(), http.into());
-        let entry = Entry { did, name, descriptor, rights, http, inbox, log };
+        let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
         Ok(Installed { entry, prepared: Arc::new(prepared) })
     }
 
@@ -270,14 +271,14 @@ impl Host {
         directory.iter().map(info).collect()
     }
 
-    /// Returns every space of the store, with counts of this moment: some of it may not be durable yet.
+    /// Returns every space of the store, with counts of what is durable, by name.
     pub fn spaces(&self) -> Vec<SpaceInfo> {
         self.stage.committer.spaces()
     }
 
     /// Returns the DID of the charm with this name, installed or known to the store.
     pub fn did_of(&self, name: &str) -> Option<Did> {
-        self.stage.committer.did_of(name)
+        self.stage.committer.durable_did_of(name)
     }
 
     /// Returns how much was sent, settled and run again since the host was opened.
@@ -290,60 +291,9 @@ impl Host {
     /// # Errors
     /// [`SendError`]. `Unavailable` may leave the event in the inbox: give it an id to be able to send it again.
     pub async fn send(&self, event: NewEvent) -> Result<EventId, SendError> {
-        let accepted = self.accept(event).await?;
+        let accepted = self.accept(event, false).await?;
         self.stage.committer.durable(accepted.order).await?;
         Ok(accepted.id)
-    }
-
-    async fn accept(&self, event: NewEvent) -> Result<crate::tx::Accepted, SendError> {
-        self.check_open()?;
-        let NewEvent { to, stream, payload, sender, id } = event;
-        let payload = payload.map_err(SendError::Payload)?;
-        let sender = sender.unwrap_or(self.operator);
-        let directory = self.directory();
-        // An event in a charm's own name could pass for a receipt (S6).
-        if directory.inbox(&sender).is_some() {
-            return Err(SendError::Impersonation { sender });
-        }
-        if !directory.may_send(&sender, &to, &stream) {
-            let stream = clip(&stream, 128).into_owned();
-            return Err(SendError::Denied { sender, to, stream });
-        }
-        let Some(entry) = directory.get(&to) else {
-            // One that the store knows may lack nothing but its key.
-            self.check_key(&to)?;
-            return Err(SendError::NoSuchCharm { to });
-        };
-        let Some(declared) = entry.descriptor.streams.get(&stream) else {
-            let known = entry.descriptor.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let (stream, known) = (clip(&stream, 128).into_owned(), clip(&known, 512).into_owned());
-            return Err(SendError::NoSuchStream { to, stream, known });
-        };
-        if declared.receipts {
-            let stream = clip(&stream, 128).into_owned();
-            return Err(SendError::TakesReceipts { to, stream });
-        }
-        let max = self.limits.event_bytes_max;
-        if payload.as_bytes().len() > max {
-            return Err(SendError::Limit { name: "event-bytes-max", max: max as u64 });
-        }
-        declared.shape.check(&payload).map_err(|mismatch| SendError::Shape { stream: stream.clone(), mismatch })?;
-        if let Some(id) = &id
-            && !(1..=SUPPLIED_ID_BYTES_MAX).contains(&id.len())
-        {
-            return Err(SendError::Id(format!("give 1 to {SUPPLIED_ID_BYTES_MAX} bytes")));
-        }
-        let event = Event {
-            id: EventId([0; 16]),
-            sender,
-            to,
-            stream: stream.into(),
-            payload,
-            on_commit: None,
-            receipt_of: None,
-            supplied: false,
-        };
-        self.stage.committer.accept(event, id.as_deref()).await.map_err(|refused| send_error(refused, to))
     }
 
     /// Waits until an event is settled and returns its durable receipt; none when there is no such event.
@@ -364,14 +314,14 @@ impl Host {
         Ok(self.store.receipt(id)?.map(|row| row.receipt))
     }
 
-    /// Returns what is known of an event now.
+    /// Returns what is known of an event now, as far as it is durable.
     ///
     /// # Errors
     /// `Store`; `Unavailable` when the host has ended.
     pub fn status(&self, id: &EventId) -> Result<Status, ReadError> {
         self.check_readable()?;
-        if self.stage.committer.is_open(id) {
-            return Ok(Status::Waiting);
+        if let Some((to, is_held)) = self.stage.committer.waits_for(id) {
+            return Ok(Status::Waiting { to, is_held });
         }
         Ok(self.store.receipt(id)?.map_or(Status::Unknown, |row| Status::Settled(row.receipt)))
     }
@@ -430,7 +380,7 @@ impl Host {
         self.get(owner, cell, path).await
     }
 
-    /// As [`Host::get`], as the cell was after commit `seq` of its space (C6).
+    /// As [`Host::get`], as the cell was after durable commit `seq` of its space (C6).
     ///
     /// # Errors
     /// `NoSuchCommit`, `Store`, else as `get`.
@@ -458,7 +408,7 @@ impl Host {
         archive::part(verify::value_at(&*self.store, cell, order, seq)?.as_ref(), path)
     }
 
-    /// Returns the cells of a space that hold a value, by name. Completes when all of them are durable.
+    /// Returns the cells of a space that hold a value, by name. Completes when that is durable, removals too.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -466,58 +416,19 @@ impl Host {
         self.check_readable()?;
         let committer = &self.stage.committer;
         let cells = committer.versions().list(owner);
-        committer.durable(cells.iter().map(|(_, version)| version.order).max().unwrap_or(0)).await?;
+        committer.durable(committer.last_order(owner)).await?;
         let info = |(name, version): (_, crate::tx::Version)| CellInfo::new(name, version.seq, version.value.as_ref()?);
         Ok(cells.into_iter().filter_map(info).collect())
     }
 
-    /// Returns the events that wait for a charm, first first.
-    pub fn waiting(&self, charm: &Did) -> Vec<Event> {
-        let (events, _) = self.stage.committer.waiting(charm);
-        events.into_iter().map(|queued| queued.event.clone()).collect()
-    }
-
-    /// Returns the durable dead letters of a charm, oldest first (S11).
+    /// Returns up to `max` events that wait for a charm, at positions after `after`, in the order in which they were sent;
+    /// 0 starts at the first. Completes when that is durable.
     ///
     /// # Errors
-    /// When the store is damaged.
-    pub fn dead_letters(&self, charm: &Did) -> Result<Vec<DeadLetter>, StoreError> {
-        self.check_readable().map_err(|why| StoreError::Failed(why.to_string()))?;
-        let (_, dead) = self.stage.committer.waiting(charm);
-        let letters = dead.into_iter().map(|position| self.store.dead_letter(position));
-        letters.filter_map(Result::transpose).collect()
-    }
-
-    /// Sends the event of a dead letter of `charm` again, from the same sender under a new id, and drops the letter
-    /// (S11). Completes when that is durable.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub async fn resend(&self, charm: &Did, event: &EventId) -> Result<EventId, SendError> {
-        self.check_open()?;
-        let letter = self.letter(charm, event)?;
-        let buried = self.stage.committer.bury(charm, letter.position, Some(letter.event));
-        let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
-        self.stage.committer.durable(accepted.order).await?;
-        Ok(accepted.id)
-    }
-
-    /// Drops a dead letter of `charm`; its receipt stays. Completes when that is durable.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub async fn discard(&self, charm: &Did, event: &EventId) -> Result<(), SendError> {
-        self.check_open()?;
-        let letter = self.letter(charm, event)?;
-        let buried = self.stage.committer.bury(charm, letter.position, None);
-        let accepted = buried.map_err(|refused| send_error(refused, *charm))?;
-        Ok(self.stage.committer.durable(accepted.order).await?)
-    }
-
-    /// Returns what the store says of a dead letter, whatever the caller has.
-    fn letter(&self, charm: &Did, event: &EventId) -> Result<DeadLetter, SendError> {
-        let letters = self.dead_letters(charm).map_err(|error| Unavailable::stopped(&error))?;
-        letters.into_iter().find(|letter| letter.event.id == *event).ok_or(SendError::NoSuchLetter)
+    /// `Unavailable`.
+    pub async fn waiting(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<Queued>, Unavailable> {
+        self.check_readable()?;
+        self.stage.committer.waiting(charm, after, max).await
     }
 
     /// Proves a space from its first commit (I3), as far as it is durable.
@@ -577,10 +488,10 @@ fn load_error(charm: String, error: LoadError) -> InstallError {
 fn send_error(refused: Refused, to: Did) -> SendError {
     match refused {
         Refused::Full => SendError::QueueFull { to },
-        Refused::Reused(id) => SendError::IdReused { id },
+        Refused::Reused(accepted) => SendError::IdReused { id: accepted.id },
         Refused::Gone => SendError::NoSuchLetter,
         Refused::Running => SendError::Running,
         Refused::Unavailable(why) => SendError::Unavailable(why),
-        Refused::Store(error) => SendError::Unavailable(Unavailable::stopped(&error)),
+        Refused::Store(error) => error.into(),
     }
 }

@@ -57,6 +57,8 @@ pub const HTTP_IDLE_MAX: usize = 8;
 /// How long `Host::shutdown` lets running turns end, in milliseconds: more than any is on a thread, in line with others.
 pub const SHUTDOWN_MS: u64 = 60_000;
 
+/// Dead letters that one commit of the host drops: a record stays some kilobytes.
+pub const LETTERS_PER_COMMIT_MAX: usize = 1_000;
 /// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
 /// Steps of comparing what one charm offers with a wish: one whose shapes take more is not found, and hides no other.

@@ -24,6 +24,8 @@ pub struct SpaceInfo {
     pub held: usize,
     /// Its dead letters.
     pub dead: usize,
+    /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
+    pub letters_dropped: u64,
     /// Whether it is paused, and what else the operator is told of it.
     pub notes: Notes,
 }
@@ -53,7 +55,12 @@ pub enum Status {
     /// It is settled.
     Settled(Receipt),
     /// It waits for its turn, or runs.
-    Waiting,
+    Waiting {
+        /// The charm that it waits for.
+        to: Did,
+        /// Whether it is held: processes died while it ran.
+        is_held: bool,
+    },
     /// There never was one, or its receipt is not kept any more.
     Unknown,
 }

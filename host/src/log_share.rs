@@ -67,9 +67,15 @@ impl LogShare {
         Some(lines)
     }
 
-    /// Returns how many lines the log has told to be dropped, ever.
-    pub fn told(&self) -> u64 {
-        self.inner().told
+    /// Counts lines as dropped that a turn has told to be so.
+    pub fn cut(&self, lines: u64) {
+        let mut inner = self.inner();
+        (inner.dropped, inner.told) = (inner.dropped + lines, inner.told + lines);
+    }
+
+    /// Returns how many lines were dropped, ever.
+    pub fn dropped(&self) -> u64 {
+        self.inner().dropped
     }
 }
 

@@ -30,11 +30,13 @@ pub enum Outcome {
     Expired,
     /// The event was withdrawn before it was taken.
     Cancelled,
+    /// The event does not fit its stream any more; it was not handed over (H2).
+    Misfit,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Outcome; 8] = [
+    pub const ALL: [Outcome; 9] = [
         Outcome::Committed,
         Outcome::Rejected,
         Outcome::Faulted,
@@ -43,6 +45,7 @@ impl Outcome {
         Outcome::NoSuchStream,
         Outcome::Expired,
         Outcome::Cancelled,
+        Outcome::Misfit,
     ];
 
     /// Returns the name as it stands in receipts and on the command line.
@@ -56,6 +59,19 @@ impl Outcome {
             Outcome::NoSuchStream => "no-such-stream",
             Outcome::Expired => "expired",
             Outcome::Cancelled => "cancelled",
+            Outcome::Misfit => "misfit",
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns whether an event that ends so becomes a dead letter: every failure, but no rejection that the sender is
+    /// told of (S11). What was cancelled the operator has seen.
+    pub(crate) fn leaves_letter(self, event: &Event) -> bool {
+        match self {
+            Outcome::Committed | Outcome::Cancelled => false,
+            Outcome::Rejected => !event.awaited && event.on_commit.is_none(),
+            _ => true,
         }
     }
 }

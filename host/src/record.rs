@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Version of the record format; the first byte of every record.
-pub const VERSION: u8 = 2;
-const RECORD_TAG: &[u8] = b"charm commit v2\0";
+pub const VERSION: u8 = 3;
+const RECORD_TAG: &[u8] = b"charm commit v3\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 
 /// SHA-256 of a record.

@@ -122,13 +122,13 @@ impl Scheduler {
             return turn.map_or(Answer::Idle, Answer::Begins);
         }
         loop {
-            let queued = match committer.begin(charm, &parked, waited) {
-                Begun::Event(queued) => queued,
+            let (queued, fits) = match committer.begin(charm, &parked, waited) {
+                Begun::Event(queued, fits) => (queued, fits),
                 Begun::Nothing => return Answer::Idle,
                 Begun::Late => return Answer::Late,
             };
             if suspects.pause(&work_of(&queued)).is_zero() {
-                return Answer::Begins(self.stage.begin(queued));
+                return Answer::Begins(self.stage.begin(queued, fits));
             }
             // Its time comes later: the host wakes the charm then.
             committer.put_back(&queued);

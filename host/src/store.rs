@@ -22,6 +22,7 @@ use crate::{
     event::{Event, EventId},
     receipt::Receipt,
     record::Hash,
+    text::clip,
     value::Value,
 };
 
@@ -71,6 +72,16 @@ pub enum StoreError {
     /// Anything else. After a failed batch it is unknown what reached the disk: open again to find out.
     #[error("store failed: {0}")]
     Failed(String),
+}
+
+impl StoreError {
+    /// Returns it with a bounded text: that of a store of the embedder's may be any (T7).
+    pub(crate) fn bounded(self) -> StoreError {
+        match self {
+            StoreError::Failed(why) => StoreError::Failed(clip(&why, 640).into_owned()),
+            error => error,
+        }
+    }
 }
 
 /// One log entry.
@@ -156,6 +167,8 @@ pub struct SpaceRow {
     pub seq: u64,
     /// Hash of that record.
     pub head: Hash,
+    /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
+    pub letters_dropped: u64,
     /// What the operator did to it or is told of it.
     pub notes: Notes,
 }
@@ -205,6 +218,8 @@ pub struct Batch {
     pub dead: Vec<DeadLetter>,
     /// Positions of dead letters dropped.
     pub buried: Vec<u64>,
+    /// How many more dead letters of a space went because there were too many.
+    pub letters_dropped: Vec<(Did, u64)>,
 }
 
 /// What a host needs to start.
@@ -296,4 +311,16 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Returns the dead letter of an event.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Returns up to `max` dead letters of a charm at positions after `after`, in order.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError>;
 }

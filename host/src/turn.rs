@@ -63,6 +63,8 @@ pub struct Stage {
 /// A turn between two attempts: all that it keeps.
 pub struct Turn {
     queued: Arc<Queued>,
+    /// The descriptor that its event was checked against, 0 for none.
+    fits: u64,
     facts: Facts,
     outbound: Outbound,
     /// Lines of log told before it waited.
@@ -134,7 +136,7 @@ pub enum Wait {
 
 impl Stage {
     /// Begins the turn of an event: its time and seed are the same in every attempt.
-    pub fn begin(&self, queued: Arc<Queued>) -> Turn {
+    pub fn begin(&self, queued: Arc<Queued>, fits: u64) -> Turn {
         let event = &queued.event;
         let facts = Facts {
             charm: event.to,
@@ -146,6 +148,7 @@ impl Stage {
         let outbound = Outbound::new(self.committer.limits().clone());
         Turn {
             queued,
+            fits,
             facts,
             outbound,
             told: 0,
@@ -186,8 +189,8 @@ impl Stage {
             self.committer.settle(&queued, outcome, message).map(|()| None)
         };
         let directory = self.committer.directory();
-        if let Err((outcome, why)) = directory.admits(&queued.event) {
-            return settle(outcome, why);
+        if let Err((outcome, why)) = directory.admits(&queued.event, turn.fits) {
+            return settle(outcome, &why);
         }
         let mut outbound = std::mem::take(&mut turn.outbound);
         outbound.rewind(directory.http(&queued.event.to));

@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-pub use committer::{Accepted, Begun, Committer, Failure, Noted, Notice, Refused};
+pub use committer::{Accepted, Begun, Committer, Failure, Noted, Notice, Refused, Seen};
 pub use conflict::{Cause, Tries};
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;
@@ -51,7 +51,8 @@ pub struct Transaction {
     writes: BTreeMap<Arc<str>, Option<Value>>,
     writes_count: usize,
     write_bytes: usize,
-    sends: Vec<Event>,
+    /// Each with the descriptor that it was checked against.
+    sends: Vec<(Event, u64)>,
     send_bytes: usize,
     /// What is staged for each inbox, receipts to come included.
     staged: BTreeMap<Did, Amount>,
@@ -220,7 +221,8 @@ impl Transaction {
             return Err(Refusal::limit("send-bytes-max", self.limits.send_bytes_max));
         }
         let deliver = self.directory.deliver(&self.writer, &to, stream);
-        if let Ok(Some(shape)) = deliver {
+        let fits = deliver.ok().flatten().map_or(0, |(_, offer)| offer);
+        if let Ok(Some((shape, _))) = deliver {
             let mut steps = SHAPE_STEPS_MAX;
             let checked = shape.check_within(&payload, &mut steps);
             self.cost += u64::from(SHAPE_STEPS_MAX - steps) * cost::SHAPE_STEP;
@@ -249,8 +251,9 @@ impl Transaction {
             on_commit,
             receipt_of: None,
             supplied: false,
+            awaited: false,
         };
-        self.sends.push(event);
+        self.sends.push((event, fits));
         self.send_bytes = carried;
         Ok(id)
     }

@@ -272,14 +272,18 @@ async fn the_diagnosis_of_a_turn_that_gives_up_is_whole_in_the_worst_case() {
     let receipt = held.end(id).await;
     assert!(value_of(&held.host, held.writer, &name).await.unwrap().as_bytes().len() > 9 << 20);
     let message = message(&receipt);
-    let cell = format!("cell {name} of {} at /'\\u{{1b}}[2J\"''\\n\\u{{0}}\\u{{85}}", held.writer);
+    let cell = format!("cell {name} of {} at /'\\u{{1b}}[2J\"''\\u{{a}}\\u{{0}}\\u{{85}}", held.writer);
     assert!(message.starts_with(&cell), "{message}");
     let revisions = format!("… was read at revision {seen} and is at {} now; 1 attempts in ", seen + 1);
     assert!(message.contains(&revisions), "{message}");
     assert!(message.ends_with("; read less, or a narrower path, of cells that others write often"), "{message}");
     assert_eq!(tries(message)[1], 0, "no pause after the last attempt");
     assert!(!format!("{receipt:?}").contains(&secret));
-    assert_eq!(held.host.dead_letters(&held.reader).unwrap()[0].receipt, receipt, "and the dead letter says the same");
+    assert_eq!(
+        held.host.dead_letters(&held.reader, 0, usize::MAX).unwrap()[0].receipt,
+        receipt,
+        "and the dead letter says the same"
+    );
     assert_eq!(counted(&held.host).conflict_exhausted, 1);
 }
 

@@ -41,7 +41,7 @@ impl Disk {
 
     /// Waits until a charm's turn has committed in memory.
     async fn committed(&self, charm: Did, count: u64) {
-        until("the turn commits in memory", || commits(&self.host, charm) >= count).await;
+        until("the turn commits in memory", || decided(charm) >= count).await;
     }
 }
 
@@ -112,7 +112,7 @@ async fn a_slow_disk_holds_turns_back_and_loses_none() {
     disk.control.hold();
     let ask = |n| disk.request(disk.a, json!([["set", "list", [n], n]]));
     let mut tasks = vec![ask(0)];
-    until("the first turn commits", || commits(&disk.host, disk.a) >= 1).await;
+    until("the first turn commits", || decided(disk.a) >= 1).await;
     tasks.extend((1..100).map(ask));
     disk.control.release();
     for task in tasks {

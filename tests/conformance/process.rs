@@ -233,7 +233,7 @@ async fn a_lost_key_holds_up_its_own_charm_only() {
     let (a, lost) = (dids["a"], dids["lost"]);
     host.pause(&lost).await.unwrap();
     run(&host, a, json!([["send", of(lost, "note"), 1]])).await;
-    let waits = host.waiting(&lost).remove(0).id;
+    let waits = host.waiting(&lost, 0, 1).await.unwrap().remove(0).event.id;
     host.shutdown().await.unwrap();
 
     let file = home.keys().join(format!("{}.key", lost.to_string().trim_start_matches("did:key:")));

@@ -62,6 +62,14 @@ impl Store for Held {
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         self.0.dead_letter(position)
     }
+
+    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+        self.0.dead_letter_of(event)
+    }
+
+    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.0.dead_letters(charm, after, max)
+    }
 }
 
 struct Sqlite {
@@ -105,7 +113,7 @@ suite! {
     receipts_are_found_by_id,
     receipts_are_listed_in_pages_by_id,
     every_outcome_is_kept,
-    dead_letters_stay_until_they_are_buried,
+    dead_letters_are_found_and_listed_in_pages_until_they_are_buried,
     the_log_is_read_in_pages,
     the_log_is_read_by_space,
     only_signed_entries_have_a_signature,
@@ -128,7 +136,14 @@ fn value(json: serde_json::Value) -> Value {
 }
 
 fn space(n: u8) -> SpaceRow {
-    SpaceRow { did: did(n), name: format!("space-{n}"), seq: 0, head: [0; 32], notes: Notes::default() }
+    SpaceRow {
+        did: did(n),
+        name: format!("space-{n}"),
+        seq: 0,
+        head: [0; 32],
+        letters_dropped: 0,
+        notes: Notes::default(),
+    }
 }
 
 fn event(n: u8, to: u8) -> Event {
@@ -141,6 +156,7 @@ fn event(n: u8, to: u8) -> Event {
         on_commit: Some(OnCommit { stream: "done".into(), tag: value(json!([n])) }),
         receipt_of: n.is_multiple_of(3).then_some(id(n + 1)),
         supplied: n.is_multiple_of(2),
+        awaited: n.is_multiple_of(3),
     }
 }
 
@@ -228,6 +244,7 @@ fn whole_batch() -> Batch {
         receipts: vec![receipt(3, Outcome::Committed), receipt(4, Outcome::Rejected)],
         dead: vec![letter(4, 1)],
         buried: vec![],
+        letters_dropped: vec![(did(1), 2), (did(1), 1)],
     }
 }
 
@@ -247,6 +264,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!(image.kept, [(did(1), vec![1, 2])]);
     assert_eq!(image.queued, batch.queued);
     assert_eq!(image.dead, [(did(1), 4)]);
+    assert_eq!(image.spaces.iter().find(|row| row.did == did(1)).unwrap().letters_dropped, 3, "more is added");
     assert_eq!(store.log(None, 0, 10).unwrap(), batch.log);
     assert_eq!(store.entry(2).unwrap().as_ref(), batch.log.last());
     assert_eq!(store.receipt(&id(4)).unwrap().as_ref(), batch.receipts.last());
@@ -367,14 +385,20 @@ fn every_outcome_is_kept(kind: &impl Kind) {
 }
 
 /// S11
-fn dead_letters_stay_until_they_are_buried(kind: &impl Kind) {
+fn dead_letters_are_found_and_listed_in_pages_until_they_are_buried(kind: &impl Kind) {
     let store = with_spaces(kind);
-    store.commit(&Batch { dead: vec![letter(3, 1), letter(5, 2), letter(8, 1)], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(1), 3), (did(2), 5), (did(1), 8)]);
-    store.commit(&Batch { buried: vec![3, 99], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(2), 5), (did(1), 8)]);
-    assert_eq!(store.dead_letter(3), Ok(None));
-    assert_eq!(store.dead_letter(8), Ok(Some(letter(8, 1))));
+    let letters: Vec<DeadLetter> = (1..=20).map(|n| letter(n, 1 + (n % 2) as u8)).collect();
+    store.commit(&Batch { dead: letters.clone(), ..Batch::default() }).unwrap();
+    for n in [1, 2] {
+        let own: Vec<_> = letters.iter().filter(|letter| letter.event.to == did(n)).cloned().collect();
+        for page in own.chunks(3) {
+            assert_eq!(store.dead_letters(&did(n), page[0].position - 1, 3), Ok(page.to_vec()));
+            assert_eq!(store.dead_letter_of(&page[0].event.id), Ok(Some(page[0].clone())));
+        }
+    }
+    store.commit(&Batch { buried: (2..20).chain([99]).collect(), ..Batch::default() }).unwrap();
+    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(2), 1), (did(1), 20)]);
+    assert_eq!((store.dead_letter(2), store.dead_letter_of(&id(2))), (Ok(None), Ok(None)));
 }
 
 fn alternating(store: &impl Store, entries: u64) -> Vec<LogEntry> {

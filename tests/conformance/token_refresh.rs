@@ -219,7 +219,7 @@ async fn eight_consumers_whose_token_expires_cause_exactly_one_refresh(server: T
         assert_eq!(world.refreshes().await, refreshes + 1);
         for search in &world.searches {
             assert_eq!(world.searched(*search).await, query);
-            assert_eq!(world.host.dead_letters(search).unwrap(), []);
+            assert_eq!(world.host.dead_letters(search, 0, usize::MAX).unwrap(), []);
         }
     }
     world.assert_grant_lives().await;
@@ -239,7 +239,7 @@ async fn eight_consumers_that_ask_while_the_refresh_is_under_way_cause_no_second
     }
     server.wait_for_held(1).await;
     assert_eq!(world.mail.refused(), 8, "each met the stale token");
-    assert_eq!(world.host.waiting(&world.auth).len(), 8, "one runs, seven wait");
+    assert_eq!(waiting(&world.host, world.auth).await.len(), 8, "one runs, seven wait");
     server.release_answers();
     world.host.settled().await.unwrap();
     for search in &world.searches {
@@ -272,7 +272,7 @@ async fn two_owners_of_one_grant_lose_it(server: TokenServer) {
 /// Asserts that the search failed with this receipt, that nothing of it remains, and that the owner is as it was.
 async fn assert_search_failed(world: &World, before: (Json, Json), message: &str) {
     let search = world.searches[0];
-    let letter = world.host.dead_letters(&search).unwrap().pop().unwrap();
+    let letter = world.host.dead_letters(&search, 0, usize::MAX).unwrap().pop().unwrap();
     assert_eq!((&*letter.event.stream, letter.receipt.outcome), ("refreshed", Outcome::Rejected));
     let payload = json(&letter.event.payload);
     assert_eq!((&payload["receipt"]["outcome"], &payload["receipt"]["commit"]), (&json!("rejected"), &Json::Null));
@@ -371,7 +371,7 @@ async fn tokens_stand_in_no_receipt_no_dead_letter_no_event_and_no_log() {
         for event in world.sent(charm) {
             told += &json(&event.payload).to_string();
         }
-        for letter in world.host.dead_letters(&charm).unwrap() {
+        for letter in world.host.dead_letters(&charm, 0, usize::MAX).unwrap() {
             told += &format!("{letter:?} {}", json(&letter.event.payload));
         }
         for record in world.records(charm) {

@@ -222,8 +222,10 @@ async fn deadly(manifest: &Manifest) -> Result<(), Failed> {
     tracing_subscriber::registry().with(guests).with(tracing_subscriber::fmt::layer().with_writer(|| Deadly)).init();
     let host = home(manifest)?.transport(Wire::open()).open().await?;
     let dids = manifest.install(&host).await?;
-    for event in dids.values().flat_map(|did| host.held(did)) {
-        println!("held {}", event.id);
+    for did in dids.values() {
+        for event in host.held(did).await? {
+            println!("held {}", event.id);
+        }
     }
     host.settled().await?;
     println!("settled");

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
+mod decided;
 mod hold;
 mod hosts;
 pub mod isolation;
@@ -20,13 +21,14 @@ use std::{collections::BTreeSet, path::PathBuf};
 use charm_host::{Names, Value};
 
 pub use clock::Clock;
+pub use decided::decided;
 pub use hold::Hold;
 pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{
     all_of, cell, cells_of, commits, counted, grant, note, of, pair, probe, probe_charm, probes, receipt, results,
-    revision, run, script, send, settle, streams_of, until, value_of,
+    revision, run, run_unasked, script, send, settle, streams_of, until, value_of, waiting,
 };
 pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore, Keys};

@@ -16,7 +16,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::hold::Holder;
+use crate::{decided::Decider, hold::Holder};
 
 /// The finest level of all; but the compiler tells gigabytes of one component.
 const FILTER: &str =
@@ -44,7 +44,8 @@ impl Logs {
             let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(logs.clone());
             let format = format.with_filter(captures.and(FILTER.parse::<Targets>().unwrap()));
             let holder = Holder.with_filter(Targets::new().with_target("charm::guest", tracing::Level::TRACE));
-            tracing_subscriber::registry().with(format).with(holder).init();
+            let decider = Decider.with_filter(Targets::new().with_target("charm_host", tracing::Level::INFO));
+            tracing_subscriber::registry().with(format).with(holder).with(decider).init();
             logs
         });
         LOGS.clone()

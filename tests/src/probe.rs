@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use charm_host::{Charm, Counters, Did, EventId, Host, InstallError, Names, NewEvent, Path, Receipt, Right, Value};
+use charm_host::{
+    Charm, Counters, Did, Event, EventId, Host, InstallError, Names, NewEvent, Path, Receipt, Right, Value,
+};
 use serde_json::{Value as Json, json};
 
 use crate::{component, value};
@@ -82,6 +84,12 @@ pub fn script(steps: Json) -> Value {
 /// Runs steps in one turn of a probe and returns the receipt.
 pub async fn run(host: &Host, charm: Did, steps: Json) -> Receipt {
     send_and_wait(host, charm, "run", script(steps)).await
+}
+
+/// Runs steps in one turn of a probe whose sender does not ask for the receipt: a rejection leaves a dead letter (S11).
+pub async fn run_unasked(host: &Host, charm: Did, steps: Json) -> Receipt {
+    let id = send(host, charm, steps).await;
+    receipt(host, &id).await
 }
 
 /// Runs steps in one turn that must commit and returns their results.
@@ -169,7 +177,13 @@ pub fn counted(host: &Host) -> Counters {
     counters
 }
 
-/// Returns the number of the last commit in a charm's space, durable or not.
+/// Returns the events that wait for a charm.
+pub async fn waiting(host: &Host, charm: Did) -> Vec<Event> {
+    let waiting = host.waiting(&charm, 0, usize::MAX).await.unwrap();
+    waiting.into_iter().map(|queued| queued.event).collect()
+}
+
+/// Returns the number of the last durable commit in a charm's space.
 pub fn commits(host: &Host, charm: Did) -> u64 {
     host.spaces().iter().find(|space| space.did == charm).unwrap().commits
 }

@@ -38,15 +38,24 @@ struct State {
     errors: VecDeque<(StoreError, bool)>,
     /// Every commit fails so until it is taken away.
     failing: Option<StoreError>,
+    /// Every look-up fails so until it is taken away.
+    look_ups: Option<StoreError>,
     /// Looks at every batch that is written.
     look: Option<Look>,
 }
 
 type Look = Box<dyn FnMut(&Batch) + Send>;
 
+impl Inner {
+    fn looks_up(&self) -> Result<(), StoreError> {
+        self.state.lock().unwrap().look_ups.clone().map_or(Ok(()), Err)
+    }
+}
+
 impl GatedStore {
     /// Returns a store on top of this memory, and the test's side of it.
     pub fn new(memory: MemoryStore) -> (GatedStore, Control) {
+        crate::Logs::start();
         let (arrived, closed) = (watch::Sender::new(0), watch::Sender::new(false));
         let inner = Arc::new(Inner { state: Mutex::default(), changed: Condvar::new(), arrived, closed });
         (GatedStore { memory, inner: inner.clone() }, Control(inner))
@@ -78,6 +87,11 @@ impl Control {
     /// Makes every commit fail from now on, or none.
     pub fn fail(&self, error: Option<StoreError>) {
         self.0.state.lock().unwrap().failing = error;
+    }
+
+    /// Makes every look-up of a receipt or a dead letter fail from now on, or none.
+    pub fn fail_look_ups(&self, error: Option<StoreError>) {
+        self.0.state.lock().unwrap().look_ups = error;
     }
 
     /// Shows every batch from now on, before it is written.
@@ -147,6 +161,7 @@ impl Store for GatedStore {
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+        self.inner.looks_up()?;
         self.memory.receipt(id)
     }
 
@@ -163,7 +178,18 @@ impl Store for GatedStore {
     }
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.looks_up()?;
         self.memory.dead_letter(position)
+    }
+
+    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.looks_up()?;
+        self.memory.dead_letter_of(event)
+    }
+
+    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.looks_up()?;
+        self.memory.dead_letters(charm, after, max)
     }
 }
 

@@ -55,7 +55,7 @@ const USES: &[(&str, &str)] = &[
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
     ("verify", "did event limits receipt record store text value"),
-    ("archive", "did event listing path record store suspects tx value verify"),
+    ("archive", "did event listing path record store suspects text tx value verify"),
     (
         "host",
         "aging archive cell charms counters descriptor did directory env event guest http keyring limits listing meter path \

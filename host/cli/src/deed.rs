@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use charm_host::{DeadLetter, Did, Event, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status, Value};
+use charm_host::{Did, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,6 +46,11 @@ pub enum Deed {
         charm: String,
         /// The event.
         id: String,
+    },
+    /// Drop all dead letters of a charm.
+    DiscardDead {
+        /// The charm, by name or DID.
+        charm: String,
     },
     /// Let a held event run.
     Release {
@@ -100,7 +105,7 @@ impl Fate {
     pub fn of(id: &EventId, status: Status) -> Option<Fate> {
         match status {
             Status::Settled(receipt) => Some(receipt.into()),
-            Status::Waiting => Some(Fate::waiting(id.to_string())),
+            Status::Waiting { .. } => Some(Fate::waiting(id.to_string())),
             Status::Unknown => None,
         }
     }
@@ -137,6 +142,23 @@ impl Deed {
         matches!(self, Deed::Send { .. } | Deed::Resend { .. })
     }
 
+    /// Returns what became of an event that its sender has sent before under the same id (S9): for that no charm is needed,
+    /// nor does it matter what has changed since. None when it was not sent before, or is not settled.
+    ///
+    /// # Errors
+    /// When the id was used for another event.
+    pub async fn done_before(&self, host: &Host) -> Result<Option<EventId>, Failure> {
+        if !matches!(self, Deed::Send { id: Some(_), .. }) {
+            return Ok(None);
+        }
+        match self.start(host).await {
+            Ok(Some(id)) => Ok(matches!(host.status(&id)?, Status::Settled(_)).then_some(id)),
+            Err(failure) if failure.kind == "id-reused" => Err(failure),
+            // Without its charm nothing else can be said of it yet.
+            Ok(None) | Err(_) => Ok(None),
+        }
+    }
+
     /// Does it; completes when that is durable. Returns the new event, none where there is none.
     ///
     /// # Errors
@@ -156,22 +178,25 @@ impl Deed {
                 sent.map(Some).map_err(|error| Failure::from(error).about(&format!("{charm}/{stream}")))
             }
             Deed::Resend { charm, id } => {
-                let letter = letter(host, charm, id)?;
-                Ok(Some(host.resend(&letter.event.to, &letter.event.id).await?))
+                let (did, id) = event(host, charm, id)?;
+                let sent = host.resend(&did, &id).await;
+                sent.map(Some).map_err(|error| no_letter(error, charm, &id))
             }
             Deed::Discard { charm, id } => {
-                let space = place::space(&host.spaces(), charm)?;
-                let id: EventId = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
-                match host.cancel(&space.did, &id).await {
+                let (did, id) = event(host, charm, id)?;
+                match host.cancel(&did, &id).await {
                     Err(SendError::NoSuchEvent { .. }) => {
-                        let letter = letter(host, charm, &id.to_string())?;
-                        host.discard(&letter.event.to, &letter.event.id).await?;
+                        host.discard(&did, &id).await.map_err(|error| no_letter(error, charm, &id))?;
                     }
                     cancelled => cancelled?,
                 }
                 Ok(None)
             }
             Deed::Ping => Ok(None),
+            Deed::DiscardDead { charm } => {
+                host.discard_all(&place::space(&host.spaces(), charm)?.did).await?;
+                Ok(None)
+            }
             Deed::Pause { charm } => {
                 host.pause(&place::space(&host.spaces(), charm)?.did).await?;
                 Ok(None)
@@ -181,21 +206,28 @@ impl Deed {
                 Ok(None)
             }
             Deed::Release { charm, id } => {
-                let space = place::space(&host.spaces(), charm)?;
-                let id: EventId = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
-                host.release(&space.did, &id).await?;
+                let (did, id) = event(host, charm, id)?;
+                host.release(&did, &id).await?;
                 Ok(Some(id))
             }
         }
     }
 }
 
-fn letter(host: &Host, charm: &str, id: &str) -> Result<DeadLetter, Failure> {
+/// Reads a charm's name and an event's id.
+fn event(host: &Host, charm: &str, id: &str) -> Result<(Did, EventId), Failure> {
     let space = place::space(&host.spaces(), charm)?;
-    let letters = host.dead_letters(&space.did)?;
-    letters.into_iter().find(|letter| letter.event.id.to_string() == id).ok_or_else(|| {
-        Failure::not_found(format!("no dead letter {id} of {charm}: charm events {charm} --dead lists them"))
-    })
+    let id = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
+    Ok((space.did, id))
+}
+
+fn no_letter(error: SendError, charm: &str, id: &EventId) -> Failure {
+    match error {
+        SendError::NoSuchLetter => {
+            Failure::not_found(format!("no dead letter {id} of {charm}: charm events {charm} --dead lists them"))
+        }
+        error => error.into(),
+    }
 }
 
 /// How often it is asked whether an event waits for the operator, of whom nobody tells.
@@ -226,16 +258,17 @@ pub async fn finish(host: &Host, id: &EventId, settle: Duration) -> Result<Fate,
 /// Completes when an event waits for the operator, and says for what.
 async fn stands(host: &Host, id: &EventId) -> String {
     loop {
-        for space in host.spaces() {
-            let among = |events: Vec<Event>| events.iter().any(|event| event.id == *id);
+        if let Ok(Status::Waiting { to, is_held }) = host.status(id)
+            && let Some(space) = host.spaces().into_iter().find(|space| space.did == to)
+        {
             let charm = &space.name;
-            if space.held > 0 && among(host.held(&space.did)) {
+            if is_held {
                 return held(charm, id);
             }
-            if space.notes.paused && among(host.waiting(&space.did)) {
+            if space.notes.paused {
                 return paused(charm);
             }
-            if place::is_charm(charm) && !installed(host, &space.did) && among(host.waiting(&space.did)) {
+            if place::is_charm(charm) && !installed(host, &to) {
                 return format!("{charm} is not in the manifest; the event runs when it is");
             }
         }

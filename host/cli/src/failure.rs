@@ -173,6 +173,7 @@ impl From<SendError> for Failure {
             SendError::Denied { .. } | SendError::Impersonation { .. } => Failure::refused("denied", text),
             SendError::QueueFull { .. } => Failure::refused("queue-full", text),
             SendError::Key { .. } => Failure::refused("key", text),
+            SendError::Store(error) => error.into(),
             _ => Failure::host(text),
         }
     }

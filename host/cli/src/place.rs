@@ -226,15 +226,21 @@ pub fn cell(word: &str) -> Result<(&str, String, CellPath), Failure> {
     let wrong = || Failure::usage(format!("{word} names no cell: write CHARM/CELL or CHARM/CELL/items/0/name"));
     let slash = word.find('/').ok_or_else(wrong)?;
     let (charm, rest) = word.split_at(slash);
-    let CellPath(mut steps) = rest.parse().map_err(|_| wrong())?;
-    if charm.is_empty() || steps.is_empty() {
+    if charm.is_empty() {
         return Err(wrong());
     }
-    let cell = match steps.remove(0) {
-        Segment::Key(name) => name,
-        Segment::Index(index) => index.to_string(),
-    };
-    Ok((charm, cell, CellPath(steps)))
+    let name = &rest[1..];
+    if name.starts_with('\'') {
+        let CellPath(mut steps) = rest.parse().map_err(|_| wrong())?;
+        let Segment::Key(cell) = steps.remove(0) else { return Err(wrong()) };
+        return Ok((charm, cell, CellPath(steps)));
+    }
+    // A name of digits is that name, no index.
+    let (cell, path) = name.split_at(name.find('/').unwrap_or(name.len()));
+    if cell.is_empty() {
+        return Err(wrong());
+    }
+    Ok((charm, cell.to_owned(), path.parse().map_err(|_| wrong())?))
 }
 
 #[cfg(test)]
@@ -245,7 +251,11 @@ mod tests {
     fn a_word_names_charm_cell_and_path() {
         let (charm, name, path) = cell("did:key:z6Mk/'a/b'/items/0").expect("a cell");
         assert_eq!((charm, name.as_str(), path.to_string().as_str()), ("did:key:z6Mk", "a/b", "/items/0"));
-        for word in ["", "a", "a/", "/b", "a//b"] {
+        for name in ["007", "7", "+7", "00"] {
+            assert_eq!(cell(&format!("bag/{name}")).expect(name).1, name, "a name is that name");
+            assert_eq!(cell(&format!("bag/'{name}'")).expect(name).1, name);
+        }
+        for word in ["", "a", "a/", "/b", "a//b", "bag/list/007", "bag/list/00", "a/'b", "a/'b'c"] {
             assert!(cell(word).is_err(), "{word}");
         }
     }

@@ -287,3 +287,70 @@ fn help_documents_the_exit_codes() {
         assert!(out.contains(line), "{out}");
     }
 }
+
+/// S9: also when the charm is another, cannot be installed, or is not in the manifest any more.
+#[test]
+fn an_id_tells_its_first_receipt_whatever_has_changed() {
+    let folder = Folder::counter();
+    let first = folder.json(0, &["send", "counter/add", "1", "--id", "order-1"]);
+    let again = |what: &str| {
+        let same = folder.json(0, &["send", "counter/add", "1", "--id", "order-1"]);
+        assert_eq!((&same["id"], &same["commit"]), (&first["id"], &first["commit"]), "{what}");
+        let other = folder.json(5, &["send", "counter/add", "2", "--id", "order-1"]);
+        assert_eq!(other["kind"], "id-reused", "{what}");
+    };
+    fs::write(folder.path("counter.wasm"), "no component").unwrap();
+    assert_eq!(folder.json(2, &["send", "counter/add", "1", "--id", "order-2"])["kind"], "install");
+    again("the component is broken");
+    fs::remove_file(folder.path("counter.wasm")).unwrap();
+    again("the component is gone");
+    fs::write(folder.path("charms.toml"), "").unwrap();
+    assert_eq!(folder.json(4, &["send", "counter/add", "1", "--id", "order-2"])["kind"], "not-found");
+    again("the charm is not in the manifest");
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 1);
+}
+
+/// S11
+#[test]
+fn failed_events_are_listed_in_pages_and_dropped_together() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "9223372036854775807"]);
+    let ids: Vec<Value> = (0..3).map(|_| folder.json(3, &["send", "counter/add", "1"])["id"].clone()).collect();
+    let page = |after: &Value| {
+        let lines = folder.json(0, &["events", "counter", "--dead", "--max", "2", "--after", &after.to_string()]);
+        lines.as_array().unwrap().clone()
+    };
+    let first = page(&json!(0));
+    let second = page(&first[1]["position"]);
+    let listed: Vec<Value> = [first, second].concat().iter().map(|line| line["id"].clone()).collect();
+    assert_eq!(listed, ids);
+    let (_, note) = folder.text(0, &["events", "counter", "--dead", "--max", "2"]);
+    assert!(note.contains("there may be more: --after "), "{note}");
+    assert_eq!(folder.json(0, &["events", "counter", "--discard-dead"]), json!({"discarded_dead": "counter"}));
+    assert_eq!(folder.json(0, &["events", "counter", "--dead"]), json!([]));
+    assert_eq!(folder.json(3, &["receipt", ids[0].as_str().unwrap()])["outcome"], "rejected", "its receipt stays");
+    assert_eq!(folder.json(0, &["verify"])["store"]["dead"], 0);
+}
+
+/// C3: a name is that name, and a path has one meaning.
+#[test]
+fn digits_are_a_name_of_a_cell_and_an_index_only_in_a_path() {
+    let folder = Folder::new(&["probe"], "[charm.probe]\ncomponent = \"probe.wasm\"\n");
+    let steps = json!({ "steps": [
+        ["set", "7", [], "seven"], ["set", "007", [], "agent"], ["set", "list", [], [0, 1, 2, 3, 4, 5, 6, 7]],
+        ["set", "map", ["007"], "key"], ["set", "map", ["7"], "another"],
+    ] });
+    folder.json(0, &["send", "probe/run", &steps.to_string()]);
+    for (cell, value) in [
+        ("probe/7", json!("seven")),
+        ("probe/007", json!("agent")),
+        ("probe/list/7", json!(7)),
+        ("probe/map/007", json!("key")),
+        ("probe/map/'7'", json!("another")),
+    ] {
+        assert_eq!(folder.json(0, &["get", cell])["value"], value, "{cell}");
+    }
+    for cell in ["probe/07", "probe/list/007", "probe/list/+7", "probe/map/7"] {
+        assert_eq!(folder.json(4, &["get", cell])["kind"], "not-found", "{cell}");
+    }
+}

@@ -302,3 +302,26 @@ fn a_compiler_ends_with_its_host_and_inherits_nothing() {
         std::thread::yield_now();
     }
 }
+
+/// S11, A5: more failures than are kept; what goes is counted, and shown.
+#[test]
+fn ls_tells_how_many_dead_letters_went() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    folder.json(0, &["send", "counter/add", "9223372036854775807"]);
+    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
+    let question = json!({"op": "send", "charm": "counter", "stream": "add", "event": 1, "wait": false, "settle_s": 0});
+    for _ in 0..1_003 {
+        client.write_all(format!("{question}\n").as_bytes()).unwrap();
+        assert!(answers.next().unwrap().unwrap().contains("accepted"));
+    }
+    // The last of them is settled after all others.
+    assert_eq!(folder.json(3, &["send", "counter/add", "1"])["outcome"], "rejected");
+    let listed = &folder.json(0, &["ls"])[0];
+    assert_eq!((&listed["dead"], &listed["letters_dropped"]), (&json!(1_000), &json!(4)));
+    assert!(folder.text(0, &["ls"]).0.contains("4 dead letters dropped"));
+    assert_eq!(host.stop("TERM"), Some(0));
+    assert_eq!(folder.json(0, &["ls"])[0]["letters_dropped"], 4, "also when nobody runs");
+    folder.json(0, &["verify"]);
+}

@@ -35,6 +35,7 @@ fn entry(number: u8, rights: Rights) -> Entry {
         did: did(number),
         name: format!("charm-{number}"),
         descriptor,
+        offer: 0,
         rights,
         http: Arc::default(),
         inbox: Arc::default(),
@@ -138,14 +139,19 @@ async fn an_event_is_looked_at_again_when_it_is_handed_over() {
         on_commit: None,
         receipt_of,
         supplied: false,
+        awaited: false,
     };
-    let outcome = |event: Event| directory.admits(&event).map_err(|(outcome, _)| outcome);
+    let outcome = |event: Event| directory.admits(&event, 0).map_err(|(outcome, _)| outcome);
     assert_eq!(outcome(event(2, "own", None)), Err(Outcome::Denied), "private");
     assert_eq!(outcome(event(1, "own", None)), Ok(()));
     assert_eq!(outcome(event(OPERATOR, "own", None)), Ok(()));
     assert_eq!(outcome(event(1, "back", None)), Err(Outcome::Denied), "S6: receipts come from the host only");
     assert_eq!(outcome(event(1, "back", Some(EventId([2; 16])))), Ok(()));
     assert_eq!(outcome(event(2, "absent", None)), Err(Outcome::NoSuchStream));
+    assert_eq!(outcome(event(OPERATOR, "in", None)), Err(Outcome::Misfit), "H2: another shape than it has");
+    assert_eq!(outcome(event(1, "own", Some(EventId([2; 16])))), Err(Outcome::Misfit), "H2: it takes no receipts");
+    let offer = directory.get(&did(1)).unwrap().offer;
+    assert_eq!(directory.admits(&event(OPERATOR, "in", None), offer), Ok(()), "it was checked against this descriptor");
 }
 
 #[tokio::test]

@@ -143,6 +143,9 @@ impl Drop for Log {
         if lines + bytes > 0 {
             let text = format!("log-bytes-max reached: {lines} lines are cut or left out, {bytes} bytes of them");
             self.write(Level::WARN, &text);
+            if let Some(share) = &self.share {
+                share.cut(lines);
+            }
         }
     }
 }

@@ -303,7 +303,16 @@ pub enum SendError {
         /// The charm.
         to: Did,
     },
+    /// The store failed to look something up. The host runs on.
+    #[error(transparent)]
+    Store(StoreError),
     /// The host is not running, or not yet able to say that the event is durable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<StoreError> for SendError {
+    fn from(error: StoreError) -> SendError {
+        SendError::Store(error.bounded())
+    }
 }

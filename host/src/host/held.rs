@@ -1,6 +1,6 @@
 //! What the operator decides about single events and components: let it run, or drop it.
 
-use super::{Host, SendError, send_error};
+use super::{Host, SendError};
 use crate::{
     did::Did,
     event::{Event, EventId},
@@ -14,21 +14,25 @@ use crate::{
 impl Host {
     /// Returns the events of a charm that are held: processes have died while they ran, alone too. They wait outside the
     /// order of the others until they are released or cancelled.
-    pub fn held(&self, charm: &Did) -> Vec<Event> {
-        self.stage.committer.held(charm)
+    /// Completes when that is durable.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn held(&self, charm: &Did) -> Result<Vec<Event>, Unavailable> {
+        self.stage.committer.held(charm).await
     }
 
     /// Lets a held event run. Completes when that is durable; [`Host::receipt`] waits for its end.
     ///
     /// # Errors
-    /// `NoSuchEvent`, `NotHeld`, `Unavailable`.
+    /// `NoSuchEvent`, `NotHeld`, `Store`, `Unavailable`.
     pub async fn release(&self, charm: &Did, id: &EventId) -> Result<(), SendError> {
         self.check_open()?;
-        let queued = self.stage.committer.find(charm, id).ok_or(SendError::NoSuchEvent { id: *id })?;
+        let Some(queued) = self.stage.committer.find(charm, id) else { return self.no_such_event(id).await };
         if !self.change(move |suspects| suspects.release(&work_of(&queued))).await? {
             return Err(SendError::NotHeld { id: *id });
         }
-        let queued = self.stage.committer.find(charm, id).ok_or(SendError::NoSuchEvent { id: *id })?;
+        let Some(queued) = self.stage.committer.find(charm, id) else { return self.no_such_event(id).await };
         self.stage.committer.release(&queued);
         Ok(())
     }
@@ -37,8 +41,8 @@ impl Host {
     /// when that is durable; returns whether it was held.
     ///
     /// # Errors
-    /// `Unavailable`.
-    pub async fn release_component(&self, sha256: [u8; 32]) -> Result<bool, Unavailable> {
+    /// `Store`, `Unavailable`.
+    pub async fn release_component(&self, sha256: [u8; 32]) -> Result<bool, SendError> {
         self.check_open()?;
         self.change(move |suspects| suspects.release(&Work::Describe { component: sha256 })).await
     }
@@ -46,14 +50,14 @@ impl Host {
     async fn change(
         &self,
         change: impl FnOnce(&Suspects) -> Result<bool, StoreError> + Send + 'static,
-    ) -> Result<bool, Unavailable> {
+    ) -> Result<bool, SendError> {
         let (suspects, (sender, receiver)) = (self.stage.suspects.clone(), tokio::sync::oneshot::channel());
         self.stage.env.block(Box::new(move || drop(sender.send(change(&suspects))))).await;
         match receiver.await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(StoreError::Full)) => Err(Unavailable::DiskFull),
-            Ok(Err(error)) => Err(Unavailable::stopped(&error)),
-            Err(_) => Err(Unavailable::Closed),
+            Ok(Err(StoreError::Full)) => Err(Unavailable::DiskFull.into()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(Unavailable::Closed.into()),
         }
     }
 
@@ -74,10 +78,18 @@ impl Host {
     pub async fn cancel(&self, charm: &Did, id: &EventId) -> Result<(), SendError> {
         self.check_open()?;
         self.check_key(charm)?;
-        let accepted = self.stage.committer.cancel(charm, id).map_err(|refused| match refused {
-            Refused::Gone => SendError::NoSuchEvent { id: *id },
-            refused => send_error(refused, *charm),
-        })?;
-        Ok(self.stage.committer.durable(accepted.order).await?)
+        let committer = &self.stage.committer;
+        let accepted = match committer.cancel(charm, id) {
+            Ok(accepted) => accepted,
+            Err(Refused::Gone) => return self.no_such_event(id).await,
+            Err(refused) => return Err(self.refused(refused, *charm).await),
+        };
+        Ok(committer.durable(accepted.order).await?)
+    }
+
+    /// What is gone may not be so durably: then this waits for that (T8).
+    async fn no_such_event(&self, id: &EventId) -> Result<(), SendError> {
+        self.stage.committer.durable(self.stage.committer.order()).await?;
+        Err(SendError::NoSuchEvent { id: *id })
     }
 }

@@ -84,6 +84,11 @@ impl Store for MemoryStore {
         for position in &batch.buried {
             tables.dead.remove(position);
         }
+        for (did, more) in &batch.letters_dropped {
+            if let Some(row) = tables.spaces.get_mut(did) {
+                row.letters_dropped += more;
+            }
+        }
         Ok(())
     }
 
@@ -109,5 +114,15 @@ impl Store for MemoryStore {
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         Ok(self.tables().dead.get(&position).cloned())
+    }
+
+    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self.tables().dead.values().find(|letter| letter.event.id == *event).cloned())
+    }
+
+    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let tables = self.tables();
+        let letters = tables.dead.range(after.saturating_add(1)..).map(|(_, letter)| letter);
+        Ok(letters.filter(|letter| letter.event.to == *charm).take(max).cloned().collect())
     }
 }

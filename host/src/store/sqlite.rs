@@ -269,7 +269,14 @@ fn blob<T: serde::Serialize>(value: &T) -> Vec<u8> {
 fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
     let notes =
         Notes { paused: row.get(4)?, chain: row.get::<_, i64>(5)? as u64, dropped: row.get::<_, i64>(6)? as u64 };
-    Ok(SpaceRow { did: did(row, 0)?, name: row.get(1)?, seq: row.get::<_, i64>(2)? as u64, head: row.get(3)?, notes })
+    Ok(SpaceRow {
+        did: did(row, 0)?,
+        name: row.get(1)?,
+        seq: row.get::<_, i64>(2)? as u64,
+        head: row.get(3)?,
+        letters_dropped: row.get::<_, i64>(7)? as u64,
+        notes,
+    })
 }
 
 fn cell_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
@@ -335,7 +342,7 @@ impl Store for SqliteStore {
                 order: last_order(connection)?,
                 spaces: rows(
                     connection,
-                    "SELECT did, name, seq, head, paused, chain, dropped FROM space ORDER BY cid",
+                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped FROM space ORDER BY cid",
                     [],
                     space_row,
                 )?,
@@ -422,6 +429,17 @@ impl Store for SqliteStore {
             connection.prepare_cached(sql)?.query_row([position as i64], |row| frame(row, 0)).optional()
         })
     }
+
+    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+        let sql = "SELECT letter FROM dead WHERE id = ?1";
+        self.read(|connection| connection.prepare_cached(sql)?.query_row([event.0], |row| frame(row, 0)).optional())
+    }
+
+    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let sql = "SELECT letter FROM dead WHERE receiver = ?1 AND position > ?2 ORDER BY position LIMIT ?3";
+        let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
+        self.read(|connection| rows(connection, sql, params![charm.public_key(), after, max], |row| frame(row, 0)))
+    }
 }
 
 fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Batch) -> rusqlite::Result<()> {
@@ -478,13 +496,19 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         let (sender, to) = (row.sender.public_key(), row.to.public_key());
         receipt.execute(params![id.0, outcome.name(), seq, message, sender, to, row.digest])?;
     }
-    let mut dead = transaction.prepare_cached("INSERT INTO dead VALUES (?1, ?2, ?3)")?;
+    let mut dead = transaction.prepare_cached("INSERT INTO dead VALUES (?1, ?2, ?3, ?4)")?;
     for letter in &batch.dead {
-        dead.execute(params![letter.position as i64, letter.event.to.public_key(), blob(letter)])?;
+        let event = &letter.event;
+        dead.execute(params![letter.position as i64, event.to.public_key(), event.id.0, blob(letter)])?;
     }
     let mut bury = transaction.prepare_cached("DELETE FROM dead WHERE position = ?1")?;
     for position in &batch.buried {
         bury.execute([*position as i64])?;
+    }
+    let mut dropped =
+        transaction.prepare_cached("UPDATE space SET letters_dropped = letters_dropped + ?2 WHERE cid = ?1")?;
+    for (did, more) in &batch.letters_dropped {
+        dropped.execute(params![cid(did)?, *more as i64])?;
     }
     if let Some(position) = batch.position {
         transaction

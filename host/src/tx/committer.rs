@@ -8,6 +8,7 @@
 mod chain;
 mod commit;
 mod draft;
+mod figures;
 mod group;
 mod held;
 mod inbox;
@@ -18,32 +19,30 @@ mod waits;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::{oneshot, watch};
 
 use super::{Cause, Unavailable, Versions};
 use crate::{
-    counters::Counters,
     did::Did,
     directory::Directory,
     env::Env,
-    event::{Event, EventId, Mint, digest},
+    event::{self, Event, EventId, Mint, digest},
     keyring::Keyring,
-    limits::Limits,
-    listing::SpaceInfo,
+    limits::{LETTERS_PER_COMMIT_MAX, Limits},
     meter::Meter,
     receipt::{Outcome, Receipt},
     record,
     store::{Image, Notes, Queued, SpaceRow, Store, StoreError},
 };
 use chain::Chain;
-use commit::{After, Commit};
+use commit::Commit;
 use draft::Draft;
+use figures::Figures;
 use group::{Group, Item};
 use inbox::{Growth, Space};
-use state::{Open, State};
+use state::State;
 
 /// Receipts that are noted as durable under one hold of the lock.
 const SETTLED_STEP: usize = 256;
@@ -68,6 +67,22 @@ pub struct Accepted {
     pub order: u64,
 }
 
+/// What a look-up of a sender's own id has found (S9).
+pub enum Seen {
+    /// The event was accepted before.
+    Before(Accepted),
+    /// It is new.
+    Never(Unseen),
+}
+
+/// An id that was new when it was looked up.
+#[derive(Clone, Copy)]
+pub struct Unseen {
+    id: EventId,
+    /// What had settled until then: see [`State::may_be_settled_since`].
+    settled: u64,
+}
+
 /// What the committer tells whoever gives out turns. Never under its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -84,8 +99,8 @@ pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// What a charm begins.
 pub enum Begun {
-    /// The turn of this event.
-    Event(Arc<Queued>),
+    /// The turn of this event, which was checked against the descriptor with that number; 0 for none.
+    Event(Arc<Queued>, u64),
     /// Nothing: no event waits, or none may begin.
     Nothing,
     /// Nothing yet: its events come after everybody else's (A6).
@@ -121,10 +136,10 @@ impl Committer {
         image: Image,
         host: Did,
     ) -> Arc<Committer> {
+        let figures = Figures::load(&image);
         let Image { secret, order, position, spaces, cells, queued, dead, kept: _ } = image;
         let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
-        let counters = Counters { found: queued.len() as u64, ..Counters::default() };
-        let mut state = State { order, position, counters, ..State::default() };
+        let mut state = State { order, position, ..State::default() };
         let (_, durable) = watch::channel(true);
         for row in &spaces {
             state.spaces.insert(row.did, Space::new(row, durable.clone()));
@@ -137,7 +152,7 @@ impl Committer {
             }
         }
         for queued in queued {
-            state.enqueue(Arc::new(queued), Chain::default());
+            state.enqueue(Arc::new(queued), Chain::default(), 0);
         }
         for (did, position) in dead {
             if let Some(space) = state.spaces.get_mut(&did) {
@@ -145,7 +160,7 @@ impl Committer {
             }
         }
         let (progress, durable) = watch::channel(group::Progress { order, ..Default::default() });
-        let group = Group::new(store, keyring, env.clone(), limits.clone(), heads, progress);
+        let group = Group::new(store, keyring, env.clone(), limits.clone(), heads, figures, progress);
         let committer = Arc::new(Committer {
             state: Mutex::new(state),
             versions: Arc::new(Versions::load(order, cells, limits.old_versions_bytes_max)),
@@ -161,8 +176,13 @@ impl Committer {
         committer
     }
 
+    /// Locks the state. After a panic half-way through a commit memory and log may differ: the host stops.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.lock();
+        if state.is_err() || self.versions.is_poisoned() {
+            self.group.stop(Unavailable::Stopped { reason: "a commit panicked".to_owned() });
+        }
+        state.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns who may do what now.
@@ -237,7 +257,7 @@ impl Committer {
         let mut state = self.state();
         let space = state.spaces.entry(did).or_insert_with(|| {
             let (name, notes) = (name.to_owned(), Notes::default());
-            let row = SpaceRow { did, name, seq: 0, head: record::Hash::default(), notes };
+            let row = SpaceRow { did, name, seq: 0, head: record::Hash::default(), letters_dropped: 0, notes };
             let (done, durable) = watch::channel(false);
             let space = Space::new(&row, durable);
             self.group.push(Item::Space { row, done });
@@ -261,148 +281,150 @@ impl Committer {
         self.state().spaces.iter().map(|(did, space)| (*did, space.inbox.meter.clone())).collect()
     }
 
-    /// Returns every space, by name.
-    pub fn spaces(&self) -> Vec<SpaceInfo> {
-        let state = self.state();
-        let info = |(did, space): (&Did, &Space)| SpaceInfo {
-            did: *did,
-            name: space.name.clone(),
-            commits: space.seq,
-            waiting: space.inbox.len(),
-            held: space.inbox.held().count(),
-            dead: space.dead.len(),
-            notes: space.notes,
+    /// Returns the last commit of a space in the order of the host, durable or not; 0 for none since the host was opened.
+    pub fn last_order(&self, space: &Did) -> u64 {
+        self.state().spaces.get(space).map_or(0, |space| space.order)
+    }
+
+    /// Returns the last commit of all, durable or not.
+    pub fn order(&self) -> u64 {
+        self.state().order
+    }
+
+    /// Returns up to `max` events that wait for a charm after a position, in the order in which they were sent.
+    /// Completes when all that is durable.
+    ///
+    /// # Errors
+    /// When the host stops first, or the disk is full.
+    pub async fn waiting(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<Queued>, Unavailable> {
+        let (page, order) = {
+            let state = self.state();
+            (state.spaces.get(charm).map(|space| space.inbox.page(after, max)).unwrap_or_default(), state.order)
         };
-        let mut spaces: Vec<_> = state.spaces.iter().map(info).collect();
-        spaces.sort_by(|a, b| a.name.cmp(&b.name));
-        spaces
+        self.durable(order).await?;
+        Ok(page.iter().map(|queued| Queued::clone(queued)).collect())
     }
 
-    /// Returns what was counted so far.
-    pub fn counters(&self) -> Counters {
-        self.state().counters()
-    }
-
-    /// Returns the number of a space's last commit.
-    pub fn last_commit(&self, space: &Did) -> Option<u64> {
-        self.state().spaces.get(space).map(|space| space.seq)
-    }
-
-    /// Returns the events that wait for a charm, in the order in which they were sent, and the positions of its dead letters.
-    pub fn waiting(&self, charm: &Did) -> (Vec<Arc<Queued>>, Vec<u64>) {
-        let state = self.state();
-        let Some(space) = state.spaces.get(charm) else { return Default::default() };
-        (space.inbox.all(), space.dead.iter().copied().collect())
-    }
-
-    /// Settles an event without a transaction: a failure, or a stream that is not there (T6). It becomes a dead letter.
-    /// One that is settled already stays as it is: its turn may have panicked after its commit.
+    /// Settles an event without a transaction: a failure, or a stream that is not there (T6). It becomes a dead letter
+    /// unless its sender is told (S11). One that is settled already stays as it is: its turn may have panicked after its commit.
     ///
     /// # Errors
     /// When the host does not write any more.
     pub fn settle(&self, queued: &Arc<Queued>, outcome: Outcome, message: &str) -> Result<(), Unavailable> {
         let charm = queued.event.to;
-        let (now, at) = (self.env.now_ms(), self.env.monotonic());
+        let now = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state()?;
         if !state.spaces.get(&charm).is_some_and(|space| space.inbox.holds(queued)) {
             return Ok(());
         }
         let message = crate::text::clip_message(message).into_owned();
         let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
-        let usage = state.spaces.get(&charm).map(|space| space.usage).unwrap_or_default();
-        let seq = state.advance(&charm, usage);
-        self.versions.advance(state.order);
-        let buried = state.bury_oldest(&charm, queued.position, &self.limits);
-        let taken = Some((queued, receipt));
-        let commit = Commit { charm, seq, now, at, taken, writes: Vec::new(), sends: Vec::new(), buried };
-        let after = self.publish(&mut state, commit);
+        let after = self.publish(&mut state, Commit::new(charm, now, Some((queued, receipt))));
         drop(state);
         self.tell(after);
         Ok(())
     }
 
-    /// Accepts an event from outside. With an id of the sender's own, the same event again is the same (S9).
+    /// Looks up whether its sender has sent an event under this id before (S9), whatever has changed since.
     ///
     /// # Errors
-    /// `Refused::Full`, `Refused::Reused`, `Refused::Unavailable`.
-    pub async fn accept(&self, event: Event, supplied: Option<&str>) -> Result<Accepted, Refused> {
-        let id = supplied.map(|supplied| self.mint.supplied(&event.sender, supplied));
-        let digest = id.map(|_| digest(&event));
-        let same =
-            |id, order, found| if found == digest { Ok(Accepted { id, order }) } else { Err(Refused::Reused(id)) };
-        loop {
-            // Before the lock: the disk may be slow. Under it, `settled` tells whether the answer may be old.
-            let settled = self.open_state().map_err(Refused::Unavailable)?.settled;
-            if let Some(id) = id
-                && let Some(row) = self.group.receipt(id).await.map_err(Refused::Store)?
-            {
-                return same(id, 0, row.digest);
+    /// `Refused::Reused` when it was another event; `Refused::Store`.
+    pub async fn look_up(&self, event: &Event, supplied: &str) -> Result<Seen, Refused> {
+        let (id, digest) = (self.mint.supplied(&event.sender, supplied), digest(event));
+        let same = |found: Option<[u8; 16]>, order| {
+            let is_same = found == Some(digest);
+            let accepted = Accepted { id, order };
+            if is_same { Ok(Seen::Before(accepted)) } else { Err(Refused::Reused(accepted)) }
+        };
+        let settled = {
+            let state = self.state();
+            if let Some(open) = state.open.get(&id) {
+                return same(open.queued.as_ref().map(|queued| event::digest(&queued.event)), open.order);
             }
-            let now = (self.env.now_ms(), self.env.monotonic());
-            let mut state = self.open_state().map_err(Refused::Unavailable)?;
-            if let Some(why) = &self.durable.borrow().waits {
-                return Err(Refused::Unavailable(why.clone()));
-            }
-            if let Some(id) = id {
-                if let Some(open) = state.open.get(&id) {
-                    return same(id, state.order, open.digest);
-                }
-                if state.may_be_settled_since(settled, &id) {
-                    continue;
-                }
-            }
-            if !state.has_room(&event, &self.limits) {
-                return Err(Refused::Full);
-            }
-            let id = id.unwrap_or_else(|| self.mint.outside(state.position + 1));
-            let event = Event { id, supplied: supplied.is_some(), ..event };
-            if digest.is_some() {
-                state.open.insert(id, Open { digest, waiting: Vec::new() });
-            }
-            let after = self.commit_outside(&mut state, now, vec![Draft { event, refused: None }], Vec::new());
-            let accepted = Accepted { id, order: state.order };
-            drop(state);
-            self.tell(after);
-            return Ok(accepted);
+            state.settled
+        };
+        // Outside the lock: the disk may be slow. `accept` notices when the answer is old.
+        match self.group.receipt(id).await {
+            Ok(Some(row)) => same(row.digest, 0),
+            Ok(None) => Ok(Seen::Never(Unseen { id, settled })),
+            Err(error) => Err(self.health().err().map_or(Refused::Store(error), Refused::Unavailable)),
         }
+    }
+
+    /// Accepts an event from outside that fits the descriptor `fits`; one with an id of its sender's own after
+    /// [`Committer::look_up`]. None when that is to be asked again.
+    ///
+    /// # Errors
+    /// `Refused::Full`, `Refused::Unavailable`.
+    pub fn accept(&self, event: &Event, fits: u64, unseen: Option<Unseen>) -> Result<Option<Accepted>, Refused> {
+        let now = (self.env.now_ms(), self.env.monotonic());
+        let mut state = self.open_state().map_err(Refused::Unavailable)?;
+        if let Some(Unseen { id, settled }) = unseen
+            && (state.open.contains_key(&id) || state.may_be_settled_since(settled, &id))
+        {
+            return Ok(None);
+        }
+        if let Some(why) = &self.durable.borrow().waits {
+            return Err(Refused::Unavailable(why.clone()));
+        }
+        if !state.has_room(event, &self.limits) {
+            return Err(Refused::Full);
+        }
+        let supplied = unseen.is_some();
+        let id = unseen.map_or_else(|| self.mint.outside(state.position + 1), |unseen| unseen.id);
+        let draft = Draft { event: Event { id, supplied, ..event.clone() }, refused: None, fits };
+        let after = self.publish(&mut state, Commit { sends: vec![draft], ..Commit::new(self.host, now, None) });
+        let accepted = Accepted { id, order: state.order };
+        drop(state);
+        self.tell(after);
+        Ok(Some(accepted))
     }
 
     /// Drops a dead letter, or sends its event again under a new id from the same sender (S11).
     ///
     /// # Errors
     /// `Refused::Full`, `Refused::Gone`, `Refused::Unavailable`.
-    pub fn bury(&self, charm: &Did, position: u64, resend: Option<Event>) -> Result<Accepted, Refused> {
+    pub fn end_letter(&self, charm: &Did, position: u64, resend: Option<Event>) -> Result<Accepted, Refused> {
         let now = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state().map_err(Refused::Unavailable)?;
-        let next = state.position + 1;
         let full = resend.as_ref().is_some_and(|event| !state.has_room(event, &self.limits));
-        let space = state.spaces.get_mut(charm).ok_or(Refused::Gone)?;
-        let index = space.dead.iter().position(|dead| *dead == position).ok_or(Refused::Gone)?;
+        let dead = state.spaces.get_mut(charm).map(|space| &mut space.dead).ok_or(Refused::Gone)?;
+        let index = dead.iter().position(|dead| *dead == position).ok_or(Refused::Gone)?;
         if full {
             return Err(Refused::Full);
         }
-        space.dead.remove(index);
-        let id = self.mint.outside(next);
-        let sends =
-            resend.map(|event| Draft { event: Event { id, on_commit: None, supplied: false, ..event }, refused: None });
-        let after = self.commit_outside(&mut state, now, sends.into_iter().collect(), vec![position]);
+        dead.remove(index);
+        let id = self.mint.outside(state.position + 1);
+        let again = |event| Event { id, on_commit: None, supplied: false, awaited: false, ..event };
+        let draft = |event| Draft { event: again(event), refused: None, fits: 0 };
+        let (sends, buried) = (resend.map(draft).into_iter().collect(), vec![position]);
+        let commit = Commit { sends, buried, letters_of: *charm, ..Commit::new(self.host, now, None) };
+        let after = self.publish(&mut state, commit);
         let accepted = Accepted { id, order: state.order };
         drop(state);
         self.tell(after);
         Ok(accepted)
     }
 
-    fn commit_outside(
-        &self,
-        state: &mut State,
-        (now, at): (u64, Duration),
-        sends: Vec<Draft>,
-        buried: Vec<u64>,
-    ) -> After {
-        let seq = state.advance(&self.host, Default::default());
-        self.versions.advance(state.order);
-        let writes = Vec::new();
-        self.publish(state, Commit { charm: self.host, seq, now, at, taken: None, writes, sends, buried })
+    /// Drops up to `LETTERS_PER_COMMIT_MAX` dead letters of a charm, the first first; returns how many, and the commit.
+    ///
+    /// # Errors
+    /// `Refused::Gone` when there is no such charm, `Refused::Unavailable`.
+    pub fn drop_letters(&self, charm: &Did) -> Result<(usize, u64), Refused> {
+        let now = (self.env.now_ms(), self.env.monotonic());
+        let mut state = self.open_state().map_err(Refused::Unavailable)?;
+        let dead = state.spaces.get_mut(charm).map(|space| &mut space.dead).ok_or(Refused::Gone)?;
+        let buried: Vec<u64> = dead.drain(..dead.len().min(LETTERS_PER_COMMIT_MAX)).collect();
+        let count = buried.len();
+        if count == 0 {
+            return Ok((0, state.order));
+        }
+        let commit = Commit { buried, letters_of: *charm, ..Commit::new(self.host, now, None) };
+        let after = self.publish(&mut state, commit);
+        let order = state.order;
+        drop(state);
+        self.tell(after);
+        Ok((count, order))
     }
 
     /// Stops at once: what is not durable yet may be lost, and was not acknowledged.
@@ -411,9 +433,13 @@ impl Committer {
         self.group.close();
     }
 
-    /// Returns whether an event is accepted and its receipt not durable yet.
-    pub fn is_open(&self, id: &EventId) -> bool {
-        self.state().open.contains_key(id)
+    /// Returns for whom a durable event waits whose receipt is not durable yet, and whether it is held.
+    pub fn waits_for(&self, id: &EventId) -> Option<(Did, bool)> {
+        let state = self.state();
+        let open = state.open.get(id).filter(|open| open.order <= self.durable.borrow().order)?;
+        let queued = open.queued.as_ref()?;
+        let to = queued.event.to;
+        Some((to, state.spaces.get(&to).is_some_and(|space| space.inbox.is_held(queued))))
     }
 
     /// Returns whether the host still writes.
@@ -478,8 +504,8 @@ impl Committer {
 pub enum Refused {
     /// The inbox is full.
     Full,
-    /// The id was used for another event.
-    Reused(EventId),
+    /// The id was used for another event, which that commit holds.
+    Reused(Accepted),
     /// There is no such dead letter, or no such event waits.
     Gone,
     /// The event has begun.
@@ -489,3 +515,6 @@ pub enum Refused {
     /// The host does not write now.
     Unavailable(Unavailable),
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,6 +143,11 @@ impl Versions {
         Versions { inner: RwLock::new(inner), last: AtomicU64::new(order), old_bytes_max }
     }
 
+    /// Returns whether a panic has left them half-changed.
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.is_poisoned()
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -94,6 +94,8 @@ pub(super) struct Replay {
     pub events: HashMap<EventId, Known>,
     pub settled: u64,
     pub dead: BTreeMap<u64, Letter>,
+    /// Dead letters that went because there were too many, by charm.
+    pub letters_dropped: HashMap<Did, u64>,
     pub cells: BTreeMap<Did, HashMap<Arc<str>, Cell>>,
     /// Position of the last event taken, by sender and charm.
     taken: HashMap<(Did, Did), u64>,
@@ -111,6 +113,7 @@ impl Replay {
             events: HashMap::new(),
             settled: 0,
             dead: BTreeMap::new(),
+            letters_dropped: HashMap::new(),
             cells: BTreeMap::new(),
             taken: HashMap::new(),
         }
@@ -125,14 +128,17 @@ impl Replay {
         self.write(record.space, record.order, record.seq, record.writes)
     }
 
-    /// A commit of the host's own: it accepts an event, drops a dead letter, or sends one again.
+    /// A commit of the host's own: it accepts an event, drops dead letters, or sends one again.
     fn outside(&mut self, record: &Record) -> Verdict {
         let Record { sends, buried, order, .. } = record;
         must(self.host == Some(record.space), Law::Cause, "a commit that answers no event")?;
         must(record.writes.is_empty(), Law::Cause, "the host's own space is written")?;
-        let one = sends.len() <= 1 && buried.len() <= 1 && sends.len() + buried.len() > 0;
-        must(one, Law::Cause, "the host accepts one event or drops one dead letter")?;
-        let letter = buried.first().map(|position| self.bury(*position)).transpose()?;
+        let one = matches!((sends.len(), buried.len()), (1, 0 | 1) | (0, 1..));
+        must(one, Law::Cause, "the host accepts one event, sends one again, or drops dead letters")?;
+        let mut letter = None;
+        for position in buried {
+            letter = Some(self.bury(*position)?);
+        }
         let Some(sent) = sends.first() else { return Ok(()) };
         let Sent { event, refused, .. } = sent;
         // A receipt whose handler failed can be sent again.
@@ -141,7 +147,7 @@ impl Replay {
         must(plain, Law::Cause, "an event from outside is refused, a receipt, or asks for one")?;
         match letter {
             Some(letter) => {
-                let same = fingerprint(&again(event)) == letter.again && !event.supplied;
+                let same = fingerprint(&again(event)) == letter.again && !event.supplied && !event.awaited;
                 must(same, Law::Cause, "another event than that of the dead letter")?;
             }
             None => {
@@ -186,7 +192,9 @@ impl Replay {
         must(status, Law::Receipt, "a receipt names its commit, or says why there is none")?;
         let bounded = receipt.message.as_ref().is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX);
         must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
-        let failed = !committed && !cancelled;
+        // Whoever asked for the receipt is told of a rejection.
+        let asked = event.awaited || event.on_commit.is_some();
+        let failed = !committed && !cancelled && !(receipt.outcome == Outcome::Rejected && asked);
         if failed {
             let letter = DeadLetter {
                 position: *position,
@@ -206,6 +214,7 @@ impl Replay {
         for position in &record.buried {
             let letter = self.bury(*position)?;
             must(letter.to == record.space, Law::Cause, "a dead letter of another charm goes")?;
+            *self.letters_dropped.entry(record.space).or_default() += 1;
         }
         self.sends(record, taken, &event)?;
         self.settle(&event, receipt, record.order)
@@ -217,8 +226,9 @@ impl Replay {
         let plain = record.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
         let (plain, receipts) = record.sends.split_at(plain);
         for (number, sent) in plain.iter().enumerate() {
-            let Event { id, sender, supplied, on_commit, payload, .. } = &sent.event;
+            let Event { id, sender, supplied, awaited, on_commit, payload, .. } = &sent.event;
             must(*sender == record.space, Law::Cause, "an event goes out in the name of another")?;
+            must(!awaited, Law::Cause, "an event of a charm is marked as one from outside")?;
             let made = *id == self.mint.send(taken.position, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
             self.queue(sent, record.order)?;
@@ -243,12 +253,12 @@ impl Replay {
 
     /// One receipt event (S6).
     fn receipt(&self, sent: &Sent, due: &Due) -> Verdict {
-        let Event { id, sender, to, stream, payload, on_commit, receipt_of: _, supplied } = &sent.event;
+        let Event { id, sender, to, stream, payload, on_commit, receipt_of: _, supplied, awaited } = &sent.event;
         let home = (*sender, *to, stream) == (due.sender, due.sender, &due.on_commit.stream);
         must(home, Law::Receipt, "a receipt goes to another than asked for it")?;
         let carried = carried(&due.receipt, &due.on_commit.tag);
         must(carried.as_ref() == Some(payload), Law::Receipt, "a receipt carries other than status and tag")?;
-        must(on_commit.is_none() && !supplied, Law::Receipt, "a receipt asks for a receipt")?;
+        must(on_commit.is_none() && !supplied && !awaited, Law::Receipt, "a receipt asks for a receipt")?;
         must(*id == self.mint.receipt_of(&due.receipt.id), Law::Cause, "an event id that is not of this store's making")
     }
 
@@ -301,7 +311,7 @@ impl Replay {
 
 /// Returns an event as it would be sent again from a dead letter, without its id.
 fn again(event: &Event) -> Event {
-    Event { id: EventId([0; 16]), on_commit: None, supplied: false, ..event.clone() }
+    Event { id: EventId([0; 16]), on_commit: None, supplied: false, awaited: false, ..event.clone() }
 }
 
 /// Returns `{receipt: {id, outcome, commit, message}, tag}`, made here a second time: a proof does not take the

@@ -87,6 +87,10 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
         if let Some(chain) = chains.get(&row.did) {
             chain.end(row)?;
         }
+        if row.letters_dropped != replay.letters_dropped.get(&row.did).copied().unwrap_or(0) {
+            let why = "the count of dead letters that went is not the log's";
+            return Err(VerifyError::broken(Law::State, &row.did, row.seq, why));
+        }
         if !names.insert(&row.name) {
             return Err(VerifyError::broken(Law::State, &row.did, row.seq, "another space has the same name"));
         }

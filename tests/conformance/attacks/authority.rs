@@ -301,11 +301,11 @@ async fn a_dead_letter_is_sent_again_as_it_was_and_forges_nothing() {
     let tag = json!({ "steps": [["get", "switch", ["into", "nothing"]], ["reject", "not now"]] });
     run(&host, a, json!([["send", "note", 1, { "stream": "on-receipt", "tag": tag }]])).await;
     settle(&host).await;
-    let letter = host.dead_letters(&a).unwrap().remove(0);
+    let letter = host.dead_letters(&a, 0, usize::MAX).unwrap().remove(0);
     assert!(letter.event.receipt_of.is_some());
     let again = host.resend(&a, &letter.event.id).await.unwrap();
     assert_eq!(receipt(&host, &again).await.outcome, Outcome::Rejected, "it was handled, and failed again");
-    let letter = host.dead_letters(&a).unwrap().remove(0);
+    let letter = host.dead_letters(&a, 0, usize::MAX).unwrap().remove(0);
     assert_eq!((letter.event.id, letter.event.receipt_of.is_some()), (again, true));
     host.discard(&a, &again).await.unwrap();
     for id in [again, letter.receipt.id, EventId([7; 16])] {

@@ -78,6 +78,15 @@ async fn a_subscriber_that_panics_at_any_event_of_a_turn_forks_nothing() {
         is_served(&host, a).await;
         is_served(&host, b).await;
         host.verify_store().unwrap();
+        let cells = |host: &Host| host.spaces().into_iter().map(|space| (space.did, space.name)).collect::<Vec<_>>();
+        let (spaces, mut memory) = (cells(&host), Vec::new());
+        for (did, _) in &spaces {
+            memory.push(host.cells(did).await.unwrap());
+        }
+        // What a host finds that opens the store again is what this one had.
+        let archive = Archive::open(store).unwrap();
+        let log: Vec<_> = spaces.iter().map(|(did, _)| archive.cells(did).unwrap()).collect();
+        assert_eq!(memory, log, "{nth}");
         rounds = nth;
         if !has_gone_off {
             break;

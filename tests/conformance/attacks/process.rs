@@ -253,8 +253,8 @@ async fn the_operator_drops_events_that_wait_and_no_others() {
     for number in 1..=4 {
         ids.push(host.send(NewEvent::new(a, "note", value(json!(number)))).await.unwrap());
     }
-    assert_eq!(host.waiting(&a).len(), 6);
-    let from_b = host.waiting(&a).into_iter().find(|event| event.sender == b).unwrap().id;
+    assert_eq!(waiting(&host, a).await.len(), 6);
+    let from_b = waiting(&host, a).await.into_iter().find(|event| event.sender == b).unwrap().id;
     assert_eq!(host.cancel(&a, &running).await, Err(SendError::Running));
     assert_eq!(host.release(&a, &ids[0]).await, Err(SendError::NotHeld { id: ids[0] }));
     assert_eq!(host.cancel(&b, &ids[0]).await, Err(SendError::NoSuchEvent { id: ids[0] }));
@@ -268,7 +268,7 @@ async fn the_operator_drops_events_that_wait_and_no_others() {
     assert_eq!(cell(&host, a, "notes").await, json!([1, 3]));
     let told = cell(&host, b, "receipts").await;
     assert_eq!((&told[0]["receipt"]["outcome"], &told[0]["tag"]), (&json!("cancelled"), &json!(7)), "{told}");
-    assert!(host.dead_letters(&a).unwrap().is_empty());
+    assert!(host.dead_letters(&a, 0, usize::MAX).unwrap().is_empty());
     assert_eq!(host.counters().cancelled, 3);
     host.verify_store().unwrap();
 }

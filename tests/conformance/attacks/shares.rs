@@ -200,7 +200,7 @@ async fn a_chain_without_end_is_named_once_and_a_pause_stops_it() {
     assert_eq!(again, chain);
     is_served(&host, probe(&host, "neighbour").await).await;
     assert!(notes_on(&host, chain).paused);
-    let waiting = host.waiting(&chain).len() as u64;
+    let waiting = waiting(&host, chain).await.len() as u64;
     assert!(commits(&host, chain) <= before + 1, "at most the turn that ran then has ended");
     assert_eq!(waiting, 2, "the chain's event and the one that came");
     host.resume(&chain).await.unwrap();
@@ -239,7 +239,7 @@ impl Disk {
     }
 
     async fn commits(&self, charm: Did, count: u64) {
-        until("as many turns commit as may", || commits(&self.host, charm) >= count).await;
+        until("as many turns commit as may", || decided(charm) >= count).await;
     }
 }
 
@@ -257,10 +257,10 @@ async fn a_charm_that_writes_without_end_leaves_others_their_commits() {
     disk.commits(bulk, 2).await;
     disk.resume(second);
     disk.commits(second, 2).await;
-    assert_eq!(commits(&disk.host, bulk), 2, "it has its share, and is passed over");
+    assert_eq!(decided(bulk), 2, "it has its share, and is passed over");
     disk.control.release();
     settle(&disk.host).await;
-    assert_eq!(commits(&disk.host, bulk), 12);
+    assert_eq!(decided(bulk), 12);
 }
 
 /// A6: alone it may use all of it.
@@ -301,10 +301,10 @@ async fn a_charm_that_writes_much_leaves_others_their_bytes() {
     disk.commits(bulk, 6).await;
     disk.resume(second);
     disk.commits(second, 5).await;
-    assert_eq!(commits(&disk.host, bulk), 6, "it has its share, and is passed over");
+    assert_eq!(decided(bulk), 6, "it has its share, and is passed over");
     disk.control.release();
     settle(&disk.host).await;
-    assert_eq!(commits(&disk.host, bulk), 10);
+    assert_eq!(decided(bulk), 10);
 }
 
 /// A6: many charms that each have one large commit on its way leave room for small ones too.
@@ -332,7 +332,7 @@ async fn charms_that_write_much_together_leave_others_their_bytes() {
     disk.resume(first);
     disk.commits(first, 1).await;
     bulk.iter().for_each(|charm| disk.resume(*charm));
-    let large = || bulk.iter().map(|charm| commits(&disk.host, *charm) - 1).sum::<u64>();
+    let large = || bulk.iter().map(|charm| decided(*charm) - 1).sum::<u64>();
     until("as many large commits as may", || large() >= 5).await;
     disk.resume(second);
     disk.commits(second, 3).await;
@@ -353,7 +353,7 @@ async fn a_charm_over_its_rate_of_writing_waits_and_nobody_else_does() {
     for _ in 0..10 {
         is_served(&host, neighbour).await;
     }
-    assert_eq!((commits(&host, bulk), host.waiting(&bulk).len()), (1, 1));
+    assert_eq!((commits(&host, bulk), waiting(&host, bulk).await.len()), (1, 1));
 }
 
 /// A6: it goes on when its rate allows it. On one thread: nothing that the host did before wakes it by chance.

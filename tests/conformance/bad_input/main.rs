@@ -377,7 +377,7 @@ async fn events_that_do_not_fit_are_refused() {
     assert!(matches!(error, SendError::Denied { .. }), "{error:?}");
     assert!(bounded(&error).contains("charms.toml"), "it says who can help: {error}");
 
-    assert_eq!(host.waiting(&a), []);
+    assert_eq!(waiting(&host, a).await, []);
     assert_eq!(cell(&host, a, "notes").await, json!(null));
     assert_eq!(note(&host, a, json!("good")).await.outcome, Outcome::Committed);
 }

@@ -114,7 +114,10 @@ impl Place {
         tokio::time::timeout(PATIENCE, host.settled()).await.expect("all events settle in time").unwrap();
         let notes: Vec<u64> = serde_json::from_value(cell(&host, b, "notes").await).unwrap_or_default();
         let receipts = cell(&host, a, "receipts").await;
-        assert!(host.dead_letters(&a).unwrap().is_empty() && host.dead_letters(&b).unwrap().is_empty());
+        assert!(
+            host.dead_letters(&a, 0, usize::MAX).unwrap().is_empty()
+                && host.dead_letters(&b, 0, usize::MAX).unwrap().is_empty()
+        );
         host.shutdown().await.unwrap();
         self.check().all_settled();
         let archive = self.archive();

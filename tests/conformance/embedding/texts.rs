@@ -236,6 +236,7 @@ fn event(random: &mut Random) -> Event {
         on_commit: random.chance(500).then_some(on_commit),
         receipt_of: random.chance(500).then(|| id(random)),
         supplied: random.chance(500),
+        awaited: random.chance(500),
     }
 }
 

@@ -162,8 +162,9 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
     }
     settle(&host).await;
     let outcomes: BTreeSet<&str> = sent.iter().map(|(_, outcome)| outcome.name()).collect();
-    // Nothing expires or is cancelled in this version (S4).
-    let all = Outcome::ALL.into_iter().filter(|outcome| !matches!(outcome, Outcome::Expired | Outcome::Cancelled));
+    // Nothing expires in this version, and nothing is cancelled here (S4); for what does not fit any more see below.
+    let elsewhere = |outcome: &Outcome| matches!(outcome, Outcome::Expired | Outcome::Cancelled | Outcome::Misfit);
+    let all = Outcome::ALL.into_iter().filter(|outcome| !elsewhere(outcome));
     assert_eq!(outcomes, all.map(Outcome::name).collect());
     // What came back as events: the status without the tag, which the sender chose.
     let events = cell(&host, a, "receipts").await;
@@ -174,7 +175,7 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
     }
     for charm in [a, b, c, d] {
         secret.letters(&host, charm);
-        for event in host.waiting(&charm) {
+        for event in waiting(&host, charm).await {
             secret.absent(&format!("{event:?}"));
         }
     }
@@ -183,7 +184,7 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
     records.iter().for_each(|record| secret.absent(&format!("{record:?}")));
 }
 
-/// T7, S4: an event that finds at its turn that its stream is gone.
+/// T7, S4, H2: events that find at their turn that their stream is gone, or has another shape.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receipt_of_an_event_that_waited_for_a_stream_in_vain_tells_no_secret() {
     let secret = Secret::new("waited");
@@ -194,12 +195,16 @@ async fn the_receipt_of_an_event_that_waited_for_a_stream_in_vain_tells_no_secre
     let host = home.open().await;
     let b = probe(&host, "b").await;
     grant(&host, b, BTreeMap::new(), all_of(&[a])).await.unwrap();
-    let steps = json!([["send", of(a, "not-any-more"), secret.text, { "stream": "on-receipt", "tag": secret.text }]]);
-    let id: EventId = results(&host, b, steps).await[0].as_str().unwrap().parse().unwrap();
+    let tag = json!({ "stream": "on-receipt", "tag": secret.text });
+    let misfit = json!({ "n": secret.much(100_000) });
+    let steps = json!([["send", of(a, "not-any-more"), secret.text, tag], ["send", of(a, "shaped"), misfit, tag]]);
+    let sent = results(&host, b, steps).await;
     probe(&host, "a").await;
-    let receipt = receipt(&host, &id).await;
-    assert_eq!(receipt.outcome, Outcome::NoSuchStream);
-    secret.receipt(&receipt);
+    for (id, outcome) in sent.as_array().unwrap().iter().zip([Outcome::NoSuchStream, Outcome::Misfit]) {
+        let receipt = receipt(&host, &id.as_str().unwrap().parse().unwrap()).await;
+        assert_eq!(receipt.outcome, outcome);
+        secret.receipt(&receipt);
+    }
     secret.letters(&host, a);
     host.shutdown().await.unwrap();
 }

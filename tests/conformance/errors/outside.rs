@@ -80,7 +80,7 @@ async fn no_refused_event_is_told() {
     fails!(secret, send(event(a, "note").from(b)).await, SendError::Impersonation { .. });
     fails!(secret, send(event(a, &ugly(1 << 20)).from(stranger())).await, SendError::Denied { .. });
     run(&host, b, json!([["set", "x", [], hidden], ["trap"]])).await;
-    let letter = host.dead_letters(&b).unwrap().pop().unwrap();
+    let letter = host.dead_letters(&b, 0, usize::MAX).unwrap().pop().unwrap();
     secret.absent(&format!("{letter:?}"));
     host.discard(&letter.event.to, &letter.event.id).await.unwrap();
     fails!(secret, host.resend(&letter.event.to, &letter.event.id).await.unwrap_err(), SendError::NoSuchLetter);
@@ -90,7 +90,7 @@ async fn no_refused_event_is_told() {
     fails!(secret, host.release(&a, &none).await.unwrap_err(), SendError::NoSuchEvent { .. });
     send_stopped(&host, a).await;
     wire.arrived(1).await;
-    let running = host.waiting(&a).remove(0).id;
+    let running = waiting(&host, a).await.remove(0).id;
     fails!(secret, host.cancel(&a, &running).await.unwrap_err(), SendError::Running);
     fails!(secret, host.release(&a, &running).await.unwrap_err(), SendError::NotHeld { .. });
     for _ in 0..3 {
@@ -98,6 +98,17 @@ async fn no_refused_event_is_told() {
     }
     fails!(secret, send(event(a, "note")).await, SendError::QueueFull { .. });
     wire.release(1);
+    settle(&host).await;
+    // A look-up that fails is no stopped host.
+    let letter = host.send(NewEvent::new(b, "run", script(json!([["trap"]])))).await.unwrap();
+    receipt(&host, &letter).await;
+    disk.fail_look_ups(Some(StoreError::Failed(ugly(1 << 20))));
+    fails!(secret, send(event(a, "note").id("another")).await, SendError::Store(_));
+    fails!(secret, host.resend(&b, &letter).await.unwrap_err(), SendError::Store(_));
+    fails!(secret, host.receipt(&letter).await.unwrap_err(), ReadError::Store(_));
+    disk.fail_look_ups(None);
+    host.send(event(a, "note").id("another")).await.unwrap();
+    host.discard(&b, &letter).await.unwrap();
     settle(&host).await;
     disk.fail(Some(StoreError::Full));
     fails!(secret, send(event(a, "note")).await, SendError::Unavailable(Unavailable::DiskFull));

@@ -99,6 +99,15 @@ impl Store for Rows {
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         Ok(self.dead.get(&position).cloned())
     }
+
+    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self.dead.values().find(|letter| letter.event.id == *event).cloned())
+    }
+
+    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let letters = self.dead.range(after + 1..).map(|(_, letter)| letter);
+        Ok(letters.filter(|letter| letter.event.to == *charm).take(max).cloned().collect())
+    }
 }
 
 impl Forged {

@@ -55,6 +55,7 @@ async fn lively(home: &Home, rounds: u64) -> Host {
             ["send", of(b, "note"), n + 2, tag("fine")],
             ["send", of(b, "run"), {"steps": [["set", "y", [], n], ["reject", "no"]]}, tag("rejected")],
             ["send", of(b, "run"), {"steps": [["set", "y", [], n], ["trap"]]}],
+            ["send", of(b, "run"), {"steps": [["reject", "nobody is told"]]}],
             ["send", of(c, "note"), n, tag("denied")],
             ["send", of(c, "note"), n],
             ["send", of(b, "nowhere"), n, tag("nowhere")],
@@ -63,7 +64,7 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     }
     run(&host, a, json!([["remove", "x", []]])).await;
     settle(&host).await;
-    let letters = host.dead_letters(&b).unwrap();
+    let letters = host.dead_letters(&b, 0, usize::MAX).unwrap();
     host.discard(&letters[0].event.to, &letters[0].event.id).await.unwrap();
     host.resend(&letters[1].event.to, &letters[1].event.id).await.unwrap();
     settle(&host).await;
@@ -166,7 +167,7 @@ async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
     let (store, wire) = (MemoryStore::new(), Wire::gated());
     let host = builder().store(store.clone()).transport(wire.clone()).open().await.unwrap();
     let a = host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
-    run(&host, a, json!([["reject", "no"]])).await;
+    run_unasked(&host, a, json!([["reject", "no"]])).await;
     let waiting = send(&host, a, json!([wait(), ["set", "x", [], 1]])).await;
     wire.arrived(1).await;
     let before = store.load(None).unwrap();
@@ -176,7 +177,7 @@ async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
     receipt(&host, &waiting).await;
     run(&host, a, json!([["send", "note", "more"], ["send", "nowhere", "no"]])).await;
     settle(&host).await;
-    host.discard(&a, &host.dead_letters(&a).unwrap()[0].event.id).await.unwrap();
+    host.discard(&a, &host.dead_letters(&a, 0, usize::MAX).unwrap()[0].event.id).await.unwrap();
     let after = host.verify_store().unwrap();
     assert_eq!((after.waiting, after.dead, after.settled), (0, 0, 5));
     host.shutdown().await.unwrap();
@@ -200,7 +201,7 @@ async fn a_store_beside_a_running_host_proves_itself() {
         for _ in 0..20 {
             send(&host, a, steps.clone()).await;
         }
-        if let Some(letter) = host.dead_letters(&b).unwrap().first() {
+        if let Some(letter) = host.dead_letters(&b, 0, usize::MAX).unwrap().first() {
             host.discard(&letter.event.to, &letter.event.id).await.unwrap();
         }
         let proof = archive(&home).verify_store().unwrap();

@@ -32,7 +32,7 @@ async fn a_full_inbox_pushes_back() {
         assert_eq!(receipt.outcome, Outcome::Rejected);
         assert_eq!(receipt.message, Some(format!("queue-full inbox={}", street.greedy)));
     }
-    assert_eq!(street.host.waiting(&street.greedy).len(), 4);
+    assert_eq!(waiting(&street.host, street.greedy).await.len(), 4);
     assert_eq!(cell(&street.host, street.neighbour, "sent").await, Json::Null);
     wire.release(1);
     settle(&street.host).await;
@@ -157,9 +157,9 @@ async fn turns_wait_when_too_many_commits_wait_for_the_disk() {
     // The send itself is durable only after the disk goes on; the commits that pile up meanwhile are few. The fifth is
     // the one that let the event in.
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut sending).await.is_err());
-    until("as many turns commit as may", || commits(&host, a) >= 4).await;
+    until("as many turns commit as may", || decided(a) >= 4).await;
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut sending).await.is_err());
-    assert_eq!(commits(&host, a), 4, "commits wait for a disk that stands still");
+    assert_eq!(decided(a), 4, "commits wait for a disk that stands still");
     control.release();
     soon(sending).await;
     settle(&host).await;
@@ -173,7 +173,7 @@ async fn turns_wait_when_too_many_bytes_wait_for_the_disk() {
     let limits = Limits { commit_bytes_pending_max: 100_000, turns_max: 1, ..Limits::default() };
     let host = builder().limits(limits).store(store).open().await.unwrap();
     let a = probe(&host, "a").await;
-    let commits = || commits(&host, a);
+    let commits = || decided(a);
     control.hold();
     // Accepted, though not yet durable; without the bound each would have its turn at once.
     for n in 0..10 {

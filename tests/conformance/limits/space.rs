@@ -63,12 +63,13 @@ async fn no_more_dead_letters_are_kept_than_the_bound() {
     let a = probe(&host, "a").await;
     let mut ids = Vec::new();
     for n in 0..5 {
-        let receipt = run(&host, a, json!([["reject", format!("number {n}")]])).await;
+        let receipt = run_unasked(&host, a, json!([["reject", format!("number {n}")]])).await;
         assert_eq!(receipt.outcome, Outcome::Rejected);
         ids.push(receipt.id);
     }
-    let letters =
-        |host: &Host| -> Vec<EventId> { host.dead_letters(&a).unwrap().iter().map(|letter| letter.event.id).collect() };
+    let letters = |host: &Host| -> Vec<EventId> {
+        host.dead_letters(&a, 0, usize::MAX).unwrap().iter().map(|letter| letter.event.id).collect()
+    };
     assert_eq!(letters(&host), ids[2..]);
     assert_eq!(soon(host.receipt(&ids[0])).await.unwrap().message.as_deref(), Some("number 0"));
     host.shutdown().await.unwrap();

@@ -68,7 +68,7 @@ impl Seen {
         for (id, receipt) in sent {
             match (self.archive.status(id).map_err(text)?, receipt) {
                 (Status::Unknown, _) => return Err(format!("event {id} was acknowledged and is lost")),
-                (Status::Waiting, Some(_)) => return Err(format!("receipt {id} was handed out and is lost")),
+                (Status::Waiting { .. }, Some(_)) => return Err(format!("receipt {id} was handed out and is lost")),
                 (Status::Settled(now), Some(then)) if now != *then => {
                     return Err(format!("receipt {id} says something else now"));
                 }

@@ -24,20 +24,30 @@ pub struct Events {
     /// Those that failed, with the reason
     #[arg(long)]
     dead: bool,
+    /// List those at positions after this one: the last of the page before
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    after: u64,
+    /// List no more than so many
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    max: usize,
     /// Send a failed event again, under a new id, and wait until it is settled
     #[arg(long, value_name = "ID", conflicts_with_all = ["dead", "discard"])]
     resend: Option<String>,
     /// Drop a failed event, its receipt stays; or settle one that waits as cancelled
     #[arg(long, value_name = "ID", conflicts_with = "dead")]
     discard: Option<String>,
+    /// Drop all failed events; their receipts stay
+    #[arg(long, conflicts_with_all = ["dead", "resend", "discard"])]
+    discard_dead: bool,
     /// Let an event run that is held because processes died while it ran, and wait until it is settled
-    #[arg(long, value_name = "ID", conflicts_with_all = ["dead", "discard", "resend"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["dead", "discard", "discard_dead", "resend"])]
     run: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Line {
     id: String,
+    position: u64,
     sender: String,
     stream: String,
     bytes: usize,
@@ -60,6 +70,11 @@ struct Discarded<'a> {
     discarded: &'a str,
 }
 
+#[derive(Serialize)]
+struct DiscardedDead<'a> {
+    discarded_dead: &'a str,
+}
+
 impl Events {
     pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let charm = self.charm.clone();
@@ -67,10 +82,16 @@ impl Events {
             (Some(id), ..) => Deed::Resend { charm, id: id.clone() },
             (_, Some(id), _) => Deed::Discard { charm, id: id.clone() },
             (.., Some(id)) => Deed::Release { charm, id: id.clone() },
+            (None, None, None) if self.discard_dead => Deed::DiscardDead { charm },
             (None, None, None) => return self.list(globals, output),
         };
         match super::perform(context, deed, true, None).await? {
             Some(fate) => super::print_fate(&self.charm, &fate, output),
+            None if self.discard_dead => {
+                let discarded = DiscardedDead { discarded_dead: &self.charm };
+                output.print(&discarded, || vec![format!("all dead letters of {} discarded", self.charm)])?;
+                Ok(Exit::Done)
+            }
             None => {
                 let discarded = self.discard.as_deref().unwrap_or_default();
                 output.print(&Discarded { discarded }, || vec![format!("{discarded} discarded")])?;
@@ -83,13 +104,16 @@ impl Events {
         let archive = place::archive(globals)?;
         let space = place::space(&archive.spaces(), &self.charm)?;
         let lines: Vec<Line> = if self.dead {
-            let letters = archive.dead_letters(&space.did)?;
-            let line =
-                |letter: &charm_host::DeadLetter| line(&letter.event, false, Some((&letter.receipt, letter.time_ms)));
+            let letters = archive.dead_letters(&space.did, self.after, self.max)?;
+            let line = |letter: &charm_host::DeadLetter| {
+                line(letter.position, &letter.event, false, Some((&letter.receipt, letter.time_ms)))
+            };
             letters.iter().map(line).collect()
         } else {
-            let line = |queued: &charm_host::Queued| line(&queued.event, archive.is_held(queued), None);
-            archive.waiting(&space.did).map(line).collect()
+            let line =
+                |queued: &charm_host::Queued| line(queued.position, &queued.event, archive.is_held(queued), None);
+            let waiting = archive.waiting(&space.did).filter(|queued| queued.position > self.after);
+            waiting.take(self.max).map(line).collect()
         };
         output.print(&lines, || {
             let row = |line: &Line| {
@@ -108,13 +132,17 @@ impl Events {
             };
             table(["EVENT", "SENDER", "STREAM", "BYTES", "OUTCOME"], lines.iter().map(row).collect())
         })?;
+        if let Some(last) = lines.last().filter(|_| lines.len() == self.max) {
+            output.note(&format!("there may be more: --after {}", last.position));
+        }
         Ok(Exit::Done)
     }
 }
 
-fn line(event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Line {
+fn line(position: u64, event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Line {
     Line {
         held,
+        position,
         id: event.id.to_string(),
         sender: event.sender.to_string(),
         stream: event.stream.to_string(),

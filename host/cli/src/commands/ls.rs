@@ -32,6 +32,8 @@ struct Charm {
     chain: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    letters_dropped: Option<u64>,
 }
 
 fn is_none(count: &usize) -> bool {
@@ -44,7 +46,8 @@ impl Charm {
         let paused = self.paused.then(|| "paused".to_owned());
         let chain = self.chain.map(|chain| format!("chain of {chain} events"));
         let dropped = self.dropped.map(|dropped| format!("{dropped} log lines dropped"));
-        [paused, chain, dropped].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let letters = self.letters_dropped.map(|dropped| format!("{dropped} dead letters dropped"));
+        [paused, chain, dropped, letters].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -74,6 +77,7 @@ impl Ls {
                     paused: space.notes.paused,
                     chain: Some(space.notes.chain).filter(|chain| *chain > 0),
                     dropped: Some(space.notes.dropped).filter(|dropped| *dropped > 0),
+                    letters_dropped: Some(space.letters_dropped).filter(|dropped| *dropped > 0),
                 })
                 .collect();
             output.print(&charms, || {

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use charm_host::Status;
+
 use crate::{
     Globals,
     deed::{Fate, held},
@@ -23,11 +25,14 @@ impl Receipt {
         let archive = place::archive(globals)?;
         let missing =
             || Failure::not_found(format!("no event {id} in this store, or its receipt is not kept any more"));
-        let mut fate = Fate::of(&id, archive.status(&id)?).ok_or_else(missing)?;
-        for space in archive.spaces().into_iter().filter(|space| space.held > 0) {
-            if archive.waiting(&space.did).any(|queued| queued.event.id == id && archive.is_held(queued)) {
-                fate = fate.because(held(&space.name, &id));
-            }
+        let status = archive.status(&id)?;
+        let holder = match &status {
+            Status::Waiting { to, is_held: true } => archive.spaces().into_iter().find(|space| space.did == *to),
+            _ => None,
+        };
+        let mut fate = Fate::of(&id, status).ok_or_else(missing)?;
+        if let Some(space) = holder {
+            fate = fate.because(held(&space.name, &id));
         }
         output.print(&fate, || vec![fate.line()])?;
         Ok(fate.exit())

@@ -16,7 +16,8 @@ const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
                         seq INTEGER NOT NULL, head BLOB NOT NULL, paused INTEGER NOT NULL DEFAULT 0,
-                        chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0) STRICT;
+                        chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0,
+                        letters_dropped INTEGER NOT NULL DEFAULT 0) STRICT;
     CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
                       signature BLOB) STRICT;
     CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -24,7 +25,9 @@ const SCHEMA: &str = "
     CREATE TABLE queue (position INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
     CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
                           sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB) STRICT, WITHOUT ROWID;
-    CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, letter BLOB NOT NULL) STRICT;
+    CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, id BLOB NOT NULL UNIQUE,
+                       letter BLOB NOT NULL) STRICT;
+    CREATE INDEX dead_by_receiver ON dead (receiver, position);
     CREATE TABLE kept (did BLOB PRIMARY KEY, kept BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 

@@ -9,7 +9,7 @@ use super::{
     chain::Chain,
     draft::Draft,
     group::Item,
-    inbox::{Growth, Space},
+    inbox::{Growth, Space, Usage},
     state::{Open, State},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     tx::{
         Cause, Transaction,
         read_set::{Checked, Last},
-        versions::Released,
+        versions::{Released, Snapshot},
     },
     value::Value,
 };
@@ -69,7 +69,7 @@ impl Committer {
                 Err(cause) => Err(cause),
             };
             if let Err(cause) = held {
-                state.counters.conflicts += 1;
+                state.conflicts += 1;
                 return Err(Failure::Conflict(cause));
             }
             let usage = state.spaces.get(&tx.writer).map(|space| space.usage).unwrap_or_default();
@@ -77,22 +77,15 @@ impl Committer {
             usage.check(&self.limits).map_err(Failure::Limit)?;
 
             let charm = tx.writer;
-            let seq = state.advance(&charm, usage);
+            let seq = state.next_seq(&charm);
             let receipt =
                 Receipt { id: queued.event.id, outcome: Outcome::Committed, commit: Some(seq), message: None };
-            let cells = std::mem::take(&mut parcel.cells);
-            let released = if cells.is_empty() {
-                self.versions.advance(state.order);
-                Released::default()
-            } else {
-                self.versions.apply(&charm, state.order, seq, cells, tx.snapshot)
-            };
-            let Parcel { writes, mut sends, refusals, .. } = parcel;
+            let Parcel { writes, cells, mut sends, refusals, .. } = parcel;
+            let cells = if cells.is_empty() { None } else { Some((cells, tx.snapshot)) };
             sends.extend(refusals);
-            let taken = Some((queued, receipt));
-            let commit = Commit { charm, seq, now, at, taken, writes, sends, buried: Vec::new() };
-            let after = self.publish(&mut state, commit);
-            break (seq, After { released, ..after });
+            let (taken, usage) = (Some((queued, receipt)), Some(usage));
+            let commit = Commit { usage, cells, writes, sends, ..Commit::new(charm, (now, at), taken) };
+            break (seq, self.publish(&mut state, commit));
         };
         self.tell(after);
         Ok(seq)
@@ -100,7 +93,7 @@ impl Committer {
 
     /// Counts a turn whose snapshot was given back as a conflict.
     pub fn lost(&self) -> Failure {
-        self.state().counters.conflicts += 1;
+        self.state().conflicts += 1;
         Failure::Conflict(Cause::Lost { max: self.limits.old_versions_bytes_max })
     }
 
@@ -116,7 +109,7 @@ impl Committer {
         }
         let cells = std::mem::take(&mut tx.writes).into_iter().collect();
         let sends = std::mem::take(&mut tx.sends).into_iter();
-        let sends = sends.map(|event| Draft { event, refused: None }).collect();
+        let sends = sends.map(|(event, fits)| Draft { event, refused: None, fits }).collect();
         let mut parcel = Parcel { writes, cells, growth, sends, refusals: Vec::new() };
         self.judge(&mut parcel, &tx.directory);
         parcel
@@ -124,7 +117,7 @@ impl Committer {
 
     /// Decides which sends are delivered, and makes the receipts of those that are not.
     fn judge(&self, parcel: &mut Parcel, directory: &Directory) {
-        for Draft { event, refused } in &mut parcel.sends {
+        for Draft { event, refused, .. } in &mut parcel.sends {
             *refused = directory.deliver(&event.sender, &event.to, &event.stream).err();
         }
         parcel.refusals = parcel.sends.iter().filter_map(|draft| self.refusal_receipt(draft)).collect();
@@ -136,7 +129,7 @@ impl Committer {
         let directory = self.directory();
         if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells()) {
             let cause = Cause::Right { cell: cell.clone() };
-            self.state().counters.conflicts += 1;
+            self.state().conflicts += 1;
             return Err(Failure::Conflict(cause));
         }
         self.judge(parcel, &directory);
@@ -158,40 +151,56 @@ impl Committer {
         Ok(())
     }
 
-    /// The commit point in memory: queues what goes out, settles what is settled, hands the record to the group.
-    /// What it returns is for [`Committer::tell`], after the lock.
+    /// The commit point in memory: publishes the cells, queues what goes out, settles what is settled, hands the record to
+    /// the group. What it returns is for [`Committer::tell`], after the lock.
+    ///
+    /// What could fail is made first. Should the rest fail all the same, the lock is poisoned and the host stops: see
+    /// [`Committer::state`].
     pub(super) fn publish(&self, state: &mut State, commit: Commit<'_>) -> After {
-        let Commit { charm, seq, now, at, taken, writes, sends, buried } = commit;
-        let mut drafts = sends;
-        let mut chain = Chain::default();
+        let Commit { charm, usage, now, at, taken, cells, writes, sends: mut drafts, mut buried, letters_of } = commit;
+        let mut oldest = None;
+        if let Some((queued, receipt)) = &taken {
+            let event = &queued.event;
+            let receipt_to = |on_commit| Draft::receipt(&self.mint, event.sender, on_commit, receipt);
+            drafts.extend(event.on_commit.as_ref().map(receipt_to));
+            if receipt.outcome.leaves_letter(event) {
+                oldest = state.oldest_letter(&charm, queued.position, &self.limits);
+                buried.extend(oldest);
+            }
+        }
+        let seq = state.next_seq(&charm);
+
+        state.advance(&charm, usage);
+        let released = match cells {
+            Some((cells, snapshot)) => self.versions.apply(&charm, state.order, seq, cells, snapshot),
+            None => {
+                self.versions.advance(state.order);
+                Released::default()
+            }
+        };
+        let (mut chain, mut told) = (Chain::default(), None);
         if let Some((queued, receipt)) = &taken {
             chain = self.follow(state, queued, at);
-            state.counters.settle(receipt.outcome);
-            drafts.extend(
-                queued
-                    .event
-                    .on_commit
-                    .as_ref()
-                    .map(|on_commit| Draft::receipt(&self.mint, queued.event.sender, on_commit, receipt)),
-            );
+            if receipt.outcome.leaves_letter(&queued.event) {
+                let dropped = state.add_letter(&charm, queued.position, oldest, at);
+                told = dropped.map(|count| self.letters_dropped(state, &charm, count));
+            }
         }
-        state.counters.sent += drafts.len() as u64;
         let mut wakes = Vec::with_capacity(drafts.len());
         let mut sent = Vec::with_capacity(drafts.len());
         let null = Value::null();
-        for Draft { mut event, refused } in drafts {
+        for Draft { mut event, refused, fits } in drafts {
             let position = match refused {
-                Some(outcome) => {
+                Some(_) => {
                     // What is not delivered takes no room in the log.
                     event.payload = null.clone();
-                    state.counters.settle(outcome);
-                    state.open.insert(event.id, Open::default());
+                    state.open.insert(event.id, Open::new(None, state.order));
                     None
                 }
                 None => {
                     state.position += 1;
                     wakes.push(event.to);
-                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }), chain);
+                    state.enqueue(Arc::new(Queued { position: state.position, event: event.clone() }), chain, fits);
                     Some(state.position)
                 }
             };
@@ -220,15 +229,29 @@ impl Committer {
         let sends = record.sends.iter().filter(|_| detailed).map(said).collect();
         let said = Said { charm, seq, order: state.order, sends };
         let taken = taken.map(|(queued, _)| queued.clone());
-        self.group.push(Item::Commit { record: Box::new(record), taken, position: state.position, at });
-        After { wakes, said, released: Released::default() }
+        let position = state.position;
+        self.group.push(Item::Commit { record: Box::new(record), taken, position, at, letters_of });
+        After { wakes, said, told, released }
+    }
+
+    /// Returns what the operator is told of dead letters that went.
+    fn letters_dropped(&self, state: &State, charm: &Did, count: u64) -> String {
+        let name = state.spaces.get(charm).map_or("", |space| &space.name);
+        let max = self.limits.dead_letters_max;
+        format!(
+            "charm {name} ({charm}): more than dead-letters-max {max} dead letters: the oldest go, {count} so far: charm \
+             events {name} --dead lists those that are left"
+        )
     }
 
     /// Does what follows a commit and needs no lock: wakes, logs, gives memory back.
     pub(super) fn tell(&self, after: After) {
-        let After { wakes, said, released } = after;
+        let After { wakes, said, told, released } = after;
         wakes.into_iter().for_each(|did| (self.notify)(Notice::Work(did)));
         self.versions.release(released);
+        if let Some(told) = told {
+            say(|| tracing::warn!("{told}"));
+        }
         let commit = || tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order);
         within(commit, || {
             for (id, to, stream, refused) in &said.sends {
@@ -254,20 +277,36 @@ impl Committer {
 /// One commit on its way to [`Committer::publish`].
 pub(super) struct Commit<'a> {
     pub charm: Did,
-    pub seq: u64,
+    /// How full the space is after it; none when that stays.
+    pub usage: Option<Usage>,
     pub now: u64,
     /// The same moment on the clock that never goes back.
     pub at: Duration,
     pub taken: Option<(&'a Arc<Queued>, Receipt)>,
+    /// The cells that it writes, and the snapshot that they were read from; none when it writes nothing.
+    pub cells: Option<(Cells, Snapshot)>,
     pub writes: Vec<Write>,
     pub sends: Vec<Draft>,
+    /// Dead letters that go, and whose they are.
     pub buried: Vec<u64>,
+    pub letters_of: Did,
 }
+
+impl<'a> Commit<'a> {
+    /// Returns one that writes and sends nothing.
+    pub fn new(charm: Did, (now, at): (u64, Duration), taken: Option<(&'a Arc<Queued>, Receipt)>) -> Commit<'a> {
+        let (usage, cells, writes, sends, buried) = Default::default();
+        Commit { charm, usage, now, at, taken, cells, writes, sends, buried, letters_of: charm }
+    }
+}
+
+/// Cells as a commit leaves them; none is a removal.
+type Cells = Vec<(Arc<str>, Option<Value>)>;
 
 /// What a transaction brings to its commit.
 struct Parcel {
     writes: Vec<Write>,
-    cells: Vec<(Arc<str>, Option<Value>)>,
+    cells: Cells,
     growth: Growth,
     sends: Vec<Draft>,
     /// The receipts of those that are refused.
@@ -278,6 +317,8 @@ struct Parcel {
 pub(super) struct After {
     wakes: Vec<Did>,
     said: Said,
+    /// What the operator is told.
+    told: Option<String>,
     released: Released,
 }
 

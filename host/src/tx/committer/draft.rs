@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct Draft {
     pub event: Event,
     pub refused: Option<Outcome>,
+    /// The descriptor that it was checked against, 0 for none: see [`crate::directory::Entry`].
+    pub fits: u64,
 }
 
 impl Draft {
@@ -28,8 +30,9 @@ impl Draft {
             on_commit: None,
             receipt_of: Some(receipt.id),
             supplied: false,
+            awaited: false,
         };
-        Draft { event, refused: None }
+        Draft { event, refused: None, fits: 0 }
     }
 }
 

@@ -8,15 +8,20 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::{Committer, Notice, Unavailable, shares::Shares};
+use super::{
+    Committer, Notice, Unavailable,
+    figures::{Change, Figures, changes},
+    shares::Shares,
+};
 use crate::{
     did::Did,
     env::Env,
@@ -24,7 +29,7 @@ use crate::{
     keyring::Keyring,
     limits::{Limits, ROW_BYTES},
     log::say,
-    receipt::{self, Outcome, Receipt},
+    receipt::{self, Receipt},
     record::{self, Hash, Record},
     store::{Batch, CellRow, DeadLetter, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError},
 };
@@ -65,7 +70,8 @@ pub(super) enum Item {
     /// What is kept of the operator's decisions about DIDs, and who waits for it.
     Kept { kept: Vec<(Did, Option<Vec<u8>>)>, done: watch::Sender<bool> },
     /// A commit, its place in the chain still open.
-    Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64, at: Duration },
+    /// `letters_of` is whose dead letters it drops.
+    Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64, at: Duration, letters_of: Did },
 }
 
 impl Item {
@@ -99,6 +105,8 @@ pub(super) struct Group {
     limits: Arc<Limits>,
     /// Last hash of each space, with everything handed to the store. Locked while a batch is written.
     heads: Mutex<HashMap<Did, Hash>>,
+    /// Changed when a batch is durable, before anybody hears of it.
+    figures: Mutex<Figures>,
     progress: watch::Sender<Progress>,
     /// `finish` closes the store and is told how that went; else whoever comes last does.
     finishes: AtomicBool,
@@ -111,6 +119,7 @@ struct Work {
     receipts: Vec<Receipt>,
     added: Vec<watch::Sender<bool>>,
     told: Vec<String>,
+    changes: Vec<Change>,
 }
 
 impl Group {
@@ -120,6 +129,7 @@ impl Group {
         env: Arc<dyn Env>,
         limits: Arc<Limits>,
         heads: HashMap<Did, Hash>,
+        figures: Figures,
         progress: watch::Sender<Progress>,
     ) -> Arc<Group> {
         let (items, shares) = Default::default();
@@ -132,13 +142,18 @@ impl Group {
             keyring,
             env,
             heads: Mutex::new(heads),
+            figures: Mutex::new(figures),
             progress,
             finishes: AtomicBool::new(false),
         })
     }
 
-    fn items(&self) -> std::sync::MutexGuard<'_, Vec<Item>> {
+    fn items(&self) -> MutexGuard<'_, Vec<Item>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks a receipt up where blocking hurts nobody.
@@ -151,7 +166,7 @@ impl Group {
         receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("looking a receipt up panicked".to_owned())))
     }
 
-    pub fn shares(&self) -> std::sync::MutexGuard<'_, Shares> {
+    pub fn shares(&self) -> MutexGuard<'_, Shares> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,7 +179,6 @@ impl Group {
 
     pub fn close(&self) {
         self.stop(Unavailable::Closed);
-        self.wake.notify_one();
         if !matches!(self.heads.try_lock(), Err(TryLockError::WouldBlock)) {
             // Who drops a host is not told what is left beside the store.
             let _ = self.store.close();
@@ -200,16 +214,26 @@ impl Group {
         self.progress.borrow().stopped.is_some()
     }
 
-    fn stop(&self, why: Unavailable) {
-        self.progress.send_modify(|progress| {
+    /// Lets nothing more be written, for the first reason that is given.
+    pub fn stop(&self, why: Unavailable) {
+        self.progress.send_if_modified(|progress| {
+            let is_first = progress.stopped.is_none();
             progress.stopped.get_or_insert(why);
+            is_first
         });
+        self.wake.notify_one();
     }
 
     /// Runs until the host closes or a write fails. Then nothing more is written.
     pub async fn run(self: Arc<Group>, committer: Arc<Committer>) {
         let _end = End(self.clone(), committer.clone());
-        self.write_all(&committer).await;
+        if AssertUnwindSafe(self.write_all(&committer)).catch_unwind().await.is_err() {
+            self.stop(Unavailable::Stopped { reason: "writing batches panicked".to_owned() });
+        }
+        let stopped = self.progress.borrow().stopped.clone();
+        if let Some(why @ Unavailable::Stopped { .. }) = stopped {
+            say(|| tracing::error!(error = %why, "host stops writing"));
+        }
     }
 
     async fn write_all(self: &Arc<Group>, committer: &Committer) {
@@ -224,8 +248,8 @@ impl Group {
                 let mut shares = self.shares();
                 written.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
             }
+            self.figures().apply(&work.changes);
             committer.settled(&work.receipts);
-            work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
             for added in &work.added {
                 added.send_replace(true);
             }
@@ -233,6 +257,7 @@ impl Group {
                 progress.order = progress.order.max(work.order);
                 progress.waits = None;
             });
+            work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
             (committer.notify)(Notice::Room);
         }
     }
@@ -272,9 +297,7 @@ impl Group {
                 }
                 Err(_) if self.closed() => return None,
                 Err(error) => {
-                    let why = Unavailable::stopped(&error);
-                    say(|| tracing::error!(error = %why, "host stops writing"));
-                    self.stop(why);
+                    self.stop(Unavailable::stopped(&error));
                     return None;
                 }
             }
@@ -321,17 +344,25 @@ impl Group {
     }
 
     fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
-        let mut work =
-            Work { batch: Batch::default(), order: 0, receipts: Vec::new(), added: Vec::new(), told: Vec::new() };
+        let mut work = Work {
+            batch: Batch::default(),
+            order: 0,
+            receipts: Vec::new(),
+            added: Vec::new(),
+            told: Vec::new(),
+            changes: Vec::new(),
+        };
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved = BTreeMap::new();
         for item in items {
             match item {
                 Item::Space { row, done } => {
+                    work.changes.push(Change::Space(row.clone()));
                     work.batch.spaces.push(row);
                     work.added.push(done);
                 }
                 Item::Notes { charm, notes, done, told } => {
+                    work.changes.push(Change::Notes(charm, notes));
                     work.batch.notes.push((charm, notes));
                     work.added.extend(done);
                     work.told.extend(told);
@@ -340,10 +371,10 @@ impl Group {
                     work.batch.kept.extend(kept);
                     work.added.push(done);
                 }
-                Item::Commit { record, taken, position, .. } => {
+                Item::Commit { record, taken, position, letters_of, .. } => {
                     work.batch.position = Some(position);
                     moved.insert(record.space, record.seq);
-                    work.add(*record, taken, &mut heads);
+                    work.add(*record, taken, letters_of, &mut heads);
                 }
             }
         }
@@ -388,7 +419,11 @@ fn last_of_each(log: &[LogEntry]) -> Vec<(usize, Did)> {
 
 impl Work {
     /// Chains a record and derives from it every row that the batch changes.
-    fn add(&mut self, mut record: Record, taken: Option<Arc<Queued>>, heads: &mut HashMap<Did, Hash>) {
+    fn add(&mut self, mut record: Record, taken: Option<Arc<Queued>>, letters_of: Did, heads: &mut HashMap<Did, Hash>) {
+        let failed = |taken: &record::Taken, queued: &Queued| taken.receipt.outcome.leaves_letter(&queued.event);
+        let leaves_letter =
+            record.taken.as_ref().zip(taken.as_deref()).is_some_and(|(done, queued)| failed(done, queued));
+        changes(&record, letters_of, leaves_letter, &mut self.changes);
         let head = heads.entry(record.space).or_default();
         record.previous = *head;
         let bytes = record.to_bytes();
@@ -408,11 +443,14 @@ impl Work {
                 self.receipt(receipt, sent.event.sender, sent.event.to, None);
             }
         }
+        if record.taken.is_some() && !record.buried.is_empty() {
+            self.batch.letters_dropped.push((space, record.buried.len() as u64));
+        }
         self.batch.buried.extend(record.buried);
         if let (Some(done), Some(queued)) = (record.taken, taken) {
             let event = &queued.event;
             self.batch.taken.push(done.position);
-            if !matches!(done.receipt.outcome, Outcome::Committed | Outcome::Cancelled) {
+            if leaves_letter {
                 let (position, receipt) = (done.position, done.receipt.clone());
                 self.batch.dead.push(DeadLetter { position, time_ms, event: event.clone(), receipt });
             }
@@ -431,6 +469,7 @@ impl Work {
         let mut seen = HashSet::new();
         self.batch.cells.reverse();
         self.batch.cells.retain(|row| seen.insert((row.space, row.name.clone())));
+        self.batch.cells.reverse();
         let queued: HashSet<u64> = self.batch.queued.iter().map(|queued| queued.position).collect();
         let taken: HashSet<u64> = self.batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
         self.batch.queued.retain(|queued| !taken.contains(&queued.position));

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Accepted, Begun, Committer, Notice, Refused, commit::Commit};
+use super::{Accepted, Begun, Committer, Notice, Refused, Unavailable, commit::Commit};
 use crate::{
     did::Did,
     event::{Event, EventId},
@@ -21,9 +21,10 @@ impl Committer {
     /// back to their place in the log.
     pub fn hold(&self, held: &BTreeSet<u64>, late: BTreeSet<u64>) {
         let mut state = self.state();
-        for space in state.spaces.values_mut() {
-            let events = space.inbox.all();
-            events.iter().filter(|queued| held.contains(&queued.position)).for_each(|queued| space.inbox.hold(queued));
+        for (charm, space) in &mut state.spaces {
+            space.inbox.hold_all(held);
+            let mut figures = self.group.figures();
+            space.inbox.held().for_each(|queued| figures.hold(charm, queued.position));
         }
         state.late = late;
     }
@@ -34,6 +35,7 @@ impl Committer {
         if let Some(space) = self.state().spaces.get_mut(&charm) {
             space.inbox.release(queued.position);
         }
+        self.group.figures().release(&charm, queued.position);
         (self.notify)(Notice::Work(charm));
     }
 
@@ -46,7 +48,7 @@ impl Committer {
         if !waited && inbox.is_late() {
             return Begun::Late;
         }
-        inbox.begin(parked).map_or(Begun::Nothing, Begun::Event)
+        inbox.begin(parked).map_or(Begun::Nothing, |(queued, fits)| Begun::Event(queued, fits))
     }
 
     /// Lets an event wait whose turn has not begun after all.
@@ -72,7 +74,7 @@ impl Committer {
     /// # Errors
     /// `Refused::Gone`, `Refused::Running`, `Refused::Unavailable`.
     pub fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
-        let (now, at) = (self.env.now_ms(), self.env.monotonic());
+        let now = (self.env.now_ms(), self.env.monotonic());
         let mut state = self.open_state().map_err(Refused::Unavailable)?;
         let queued = state.waiting(charm, id).ok_or(Refused::Gone)?;
         if state.spaces.get(charm).is_some_and(|space| space.inbox.has_begun(&queued)) {
@@ -80,21 +82,24 @@ impl Committer {
         }
         let (outcome, message) = (Outcome::Cancelled, Some(CANCELLED.to_owned()));
         let receipt = Receipt { id: *id, outcome, commit: None, message };
-        let usage = state.spaces.get(charm).map(|space| space.usage).unwrap_or_default();
-        let seq = state.advance(charm, usage);
-        self.versions.advance(state.order);
-        let (order, taken) = (state.order, Some((&queued, receipt)));
-        let (writes, sends, buried) = Default::default();
-        let after = self.publish(&mut state, Commit { charm: *charm, seq, now, at, taken, writes, sends, buried });
+        let after = self.publish(&mut state, Commit::new(*charm, now, Some((&queued, receipt))));
+        let order = state.order;
         drop(state);
         self.tell(after);
         Ok(Accepted { id: *id, order })
     }
 
-    /// Returns the events of a charm that are held.
-    pub fn held(&self, charm: &Did) -> Vec<Event> {
-        let state = self.state();
-        let held = state.spaces.get(charm).into_iter().flat_map(|space| space.inbox.held());
-        held.map(|queued| queued.event.clone()).collect()
+    /// Returns the events of a charm that are held. Completes when that is durable.
+    ///
+    /// # Errors
+    /// When the host stops first, or the disk is full.
+    pub async fn held(&self, charm: &Did) -> Result<Vec<Event>, Unavailable> {
+        let (held, order) = {
+            let state = self.state();
+            let held = state.spaces.get(charm).into_iter().flat_map(|space| space.inbox.held());
+            (held.map(|queued| queued.event.clone()).collect(), state.order)
+        };
+        self.durable(order).await?;
+        Ok(held)
     }
 }

@@ -1,8 +1,10 @@
 //! What the committer keeps of one space: its inbox, its dead letters and how full it is (S12, A5).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::Entry},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -27,7 +29,13 @@ pub(super) struct Space {
     /// Positions of dead letters, oldest first.
     pub dead: VecDeque<u64>,
     pub usage: Usage,
+    /// The last commit of the space in the order of the host; 0 for none since the host was opened.
+    pub order: u64,
     pub notes: Notes,
+    /// Dead letters that went because there were too many.
+    pub letters_dropped: u64,
+    /// When that was last told.
+    pub letters_told: Option<Duration>,
     /// What the charm may log; none before it is installed.
     pub log: Option<Arc<LogShare>>,
 }
@@ -41,7 +49,10 @@ impl Space {
             inbox: Inbox::default(),
             dead: VecDeque::new(),
             usage: Usage::default(),
+            order: 0,
             notes: row.notes,
+            letters_dropped: row.letters_dropped,
+            letters_told: None,
             log: None,
         }
     }
@@ -71,6 +82,8 @@ struct Line {
 struct Waiting {
     queued: Arc<Queued>,
     chain: Chain,
+    /// The descriptor that it was checked against, 0 for none.
+    fits: u64,
     /// Whether its turn has begun.
     begun: bool,
 }
@@ -86,11 +99,6 @@ impl Line {
 }
 
 impl Inbox {
-    /// Returns how many events wait, held ones included.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// Returns whether an event has its turn or waits for it.
     pub fn is_busy(&self) -> bool {
         !self.lines.is_empty()
@@ -101,11 +109,12 @@ impl Inbox {
         self.order.next(parked).is_some()
     }
 
-    /// Begins the turn of the event that is next, leaving out senders whose turn is parked.
-    pub fn begin(&mut self, parked: &HashSet<Did>) -> Option<Arc<Queued>> {
+    /// Begins the turn of the event that is next, leaving out senders whose turn is parked; returns the descriptor too that
+    /// it was checked against.
+    pub fn begin(&mut self, parked: &HashSet<Did>) -> Option<(Arc<Queued>, u64)> {
         let first = self.lines.get_mut(self.order.next(parked)?)?.events.front_mut()?;
         first.begun = true;
-        Some(first.queued.clone())
+        Some((first.queued.clone(), first.fits))
     }
 
     /// The turn of an event has not begun after all.
@@ -128,13 +137,39 @@ impl Inbox {
         self.order.prompt.is_empty() && !self.order.late.is_empty()
     }
 
-    /// Returns all events, held ones too, in the order in which they were sent.
-    pub fn all(&self) -> Vec<Arc<Queued>> {
-        let waiting = self.lines.values().flat_map(|line| &line.events);
-        let all = waiting.chain(self.held.values().map(|(_, waiting)| waiting));
-        let mut all: Vec<_> = all.map(|waiting| waiting.queued.clone()).collect();
-        all.sort_unstable_by_key(|queued| queued.position);
-        all
+    /// Returns up to `max` events after a position, held ones too, in the order in which they were sent.
+    pub fn page(&self, after: u64, max: usize) -> Vec<Arc<Queued>> {
+        // The next of each line: what is looked at is what is returned and one more for each line.
+        let rest = |line: &'_ Line| line.events.partition_point(|waiting| waiting.queued.position <= after);
+        let lines = self.lines.values().map(|line| line.events.range(rest(line)..).map(|waiting| &waiting.queued));
+        let mut lines: Vec<_> = lines.map(Iterator::peekable).collect();
+        let mut held = self.held.range(after.saturating_add(1)..).map(|(_, (_, waiting))| &waiting.queued).peekable();
+        let first = |queued: Option<&&Arc<Queued>>| queued.map(|queued| queued.position);
+        let mut next: BinaryHeap<_> = lines
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, line)| Some(Reverse((first(line.peek())?, index))))
+            .collect();
+        let mut page = Vec::with_capacity(max.min(self.len));
+        while page.len() < max {
+            let in_line = next.peek().map(|Reverse((position, _))| *position);
+            let is_held = first(held.peek()).is_some_and(|held| in_line.is_none_or(|position| held < position));
+            if is_held {
+                page.extend(held.next().cloned());
+                continue;
+            }
+            let Some(Reverse((_, index))) = next.pop() else { break };
+            page.extend(lines[index].next().cloned());
+            next.extend(first(lines[index].peek()).map(|position| Reverse((position, index))));
+        }
+        page
+    }
+
+    /// Takes events out of their lines, all of those at these positions.
+    pub fn hold_all(&mut self, positions: &BTreeSet<u64>) {
+        let waiting = self.lines.values().flat_map(|line| &line.events).map(|waiting| &waiting.queued);
+        let held: Vec<_> = waiting.filter(|queued| positions.contains(&queued.position)).cloned().collect();
+        held.iter().for_each(|queued| self.hold(queued));
     }
 
     /// Returns the events that are held.
@@ -142,11 +177,16 @@ impl Inbox {
         self.held.values().map(|(_, waiting)| &waiting.queued)
     }
 
+    /// Returns whether an event is held.
+    pub fn is_held(&self, queued: &Queued) -> bool {
+        self.held.contains_key(&queued.position)
+    }
+
     /// Adds an event to its sender's line, at the place that its position gives it.
-    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain) {
+    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain, fits: u64) {
         self.meter.add(&sender, amount(&queued));
         self.len += 1;
-        self.line_up(sender, Waiting { queued, chain, begun: false });
+        self.line_up(sender, Waiting { queued, chain, fits, begun: false });
     }
 
     fn line_up(&mut self, sender: Sender, waiting: Waiting) {
@@ -185,7 +225,7 @@ impl Inbox {
     }
 
     /// Takes an event out of its line until it is released or taken; those after it go on.
-    pub fn hold(&mut self, queued: &Queued) {
+    fn hold(&mut self, queued: &Queued) {
         if let Some(held) = self.leave(queued) {
             self.held.insert(queued.position, held);
         }

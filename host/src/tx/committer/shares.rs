@@ -212,7 +212,7 @@ impl Committer {
         let (chain, names) = state.dequeue(queued).next(&self.limits, at);
         let charm = queued.event.to;
         let Some(space) = state.spaces.get_mut(&charm) else { return chain };
-        let dropped = space.log.as_ref().map_or(0, |log| log.told());
+        let dropped = space.log.as_ref().map_or(0, |log| log.dropped());
         if !names && dropped <= space.notes.dropped {
             return chain;
         }

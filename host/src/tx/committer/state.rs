@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -12,10 +13,9 @@ use super::{
     inbox::{Space, Usage},
 };
 use crate::{
-    counters::Counters,
     did::Did,
     directory::Directory,
-    event::{Event, EventId, digest},
+    event::{Event, EventId},
     limits::Limits,
     meter::{Amount, Sender},
     receipt::Receipt,
@@ -25,6 +25,8 @@ use crate::{
 /// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
 /// than that many take to settle.
 const SETTLED_MAX: usize = 1_024;
+/// Least time between two lines that tell how many dead letters of a charm went.
+const DROPS_TOLD: Duration = Duration::from_secs(60);
 
 /// Numbers, spaces, and the events whose outcome the world does not know yet.
 #[derive(Default)]
@@ -39,8 +41,8 @@ pub(super) struct State {
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     pub closed: bool,
-    /// All but `waiting`, which the inboxes know.
-    pub counters: Counters,
+    /// Attempts that were thrown away at their commit.
+    pub conflicts: u64,
     /// Who may do what from the next commit on: swapped under the lock, so that a change has its place in their order.
     pub directory: Arc<Directory>,
     /// How many events with ids of their senders' own have left `open`, and the last of them.
@@ -48,27 +50,35 @@ pub(super) struct State {
     pub settled_ids: VecDeque<EventId>,
 }
 
-#[derive(Default)]
+/// An event whose receipt is not durable yet.
 pub(super) struct Open {
-    /// Of an event whose id its sender chose.
-    pub digest: Option<[u8; 16]>,
+    /// The event; none when it was refused on the spot.
+    pub queued: Option<Arc<Queued>>,
+    /// The commit that sent it, in the order of the host.
+    pub order: u64,
+    /// Who waits for the receipt.
     pub waiting: Vec<oneshot::Sender<Receipt>>,
 }
 
+impl Open {
+    pub fn new(queued: Option<Arc<Queued>>, order: u64) -> Open {
+        Open { queued, order, waiting: Vec::new() }
+    }
+}
+
 impl State {
-    /// Returns the counters of this moment.
-    pub fn counters(&self) -> Counters {
-        let waiting = self.spaces.values().map(|space| space.inbox.len() as u64).sum();
-        Counters { waiting, ..self.counters }
+    /// Returns the number that the next commit of a space gets.
+    pub fn next_seq(&self, charm: &Did) -> u64 {
+        self.spaces.get(charm).map_or(0, |space| space.seq + 1)
     }
 
     /// Gives the next commit its numbers.
-    pub fn advance(&mut self, charm: &Did, usage: Usage) -> u64 {
+    pub fn advance(&mut self, charm: &Did, usage: Option<Usage>) {
         self.order += 1;
-        let Some(space) = self.spaces.get_mut(charm) else { return 0 };
-        space.usage = usage;
+        let Some(space) = self.spaces.get_mut(charm) else { return };
+        space.usage = usage.unwrap_or(space.usage);
         space.seq += 1;
-        space.seq
+        space.order = self.order;
     }
 
     /// Returns who sent an event, as its receiver's inbox sees it.
@@ -91,7 +101,7 @@ impl State {
     /// Takes an event whose receipt is durable out of `open`; returns who waits for it.
     pub fn settle(&mut self, id: &EventId) -> Vec<oneshot::Sender<Receipt>> {
         let Some(open) = self.open.remove(id) else { return Vec::new() };
-        if open.digest.is_some() {
+        if open.queued.is_some_and(|queued| queued.event.supplied) {
             self.settled += 1;
             self.settled_ids.push_back(*id);
             if self.settled_ids.len() > SETTLED_MAX {
@@ -107,11 +117,9 @@ impl State {
         since > self.settled_ids.len() || self.settled_ids.iter().rev().take(since).any(|settled| settled == id)
     }
 
-    pub fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain) {
+    pub fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain, fits: u64) {
         let event = &queued.event;
-        self.open
-            .entry(event.id)
-            .or_insert_with(|| Open { digest: event.supplied.then(|| digest(event)), waiting: Vec::new() });
+        self.open.insert(event.id, Open::new(Some(queued.clone()), self.order));
         if event.on_commit.is_some()
             && let Some(sender) = self.spaces.get_mut(&event.sender)
         {
@@ -119,14 +127,14 @@ impl State {
         }
         let sender = self.sender(event);
         if let Some(space) = self.spaces.get_mut(&event.to) {
-            space.inbox.push(sender, queued, chain);
+            space.inbox.push(sender, queued, chain, fits);
         }
     }
 
     /// Returns an event that waits for a charm, or runs.
     pub fn waiting(&self, charm: &Did, id: &EventId) -> Option<Arc<Queued>> {
-        let mut events = self.spaces.get(charm)?.inbox.all().into_iter();
-        events.find(|queued| queued.event.id == *id)
+        let queued = self.open.get(id)?.queued.as_ref().filter(|queued| queued.event.to == *charm)?;
+        self.spaces.get(charm)?.inbox.holds(queued).then(|| queued.clone())
     }
 
     /// Removes an event from its inbox; returns what led to it.
@@ -140,11 +148,22 @@ impl State {
         chain.unwrap_or_default()
     }
 
-    /// Makes room for one more dead letter; returns the one that goes.
-    pub fn bury_oldest(&mut self, charm: &Did, position: u64, limits: &Limits) -> Vec<u64> {
-        let Some(space) = self.spaces.get_mut(charm) else { return Vec::new() };
+    /// Returns the dead letter that goes when there is one more.
+    pub fn oldest_letter(&self, charm: &Did, position: u64, limits: &Limits) -> Option<u64> {
+        let dead = &self.spaces.get(charm)?.dead;
+        (dead.len() >= limits.dead_letters_max).then(|| dead.front().copied().unwrap_or(position))
+    }
+
+    /// Adds a dead letter; `oldest` goes. Returns how many have gone so, when that is to be told.
+    pub fn add_letter(&mut self, charm: &Did, position: u64, oldest: Option<u64>, now: Duration) -> Option<u64> {
+        let space = self.spaces.get_mut(charm)?;
         space.dead.push_back(position);
-        let over = space.dead.len() > limits.dead_letters_max;
-        over.then(|| space.dead.pop_front()).flatten().into_iter().collect()
+        oldest.and_then(|_| space.dead.pop_front())?;
+        space.letters_dropped += 1;
+        if space.letters_told.is_some_and(|told| now < told + DROPS_TOLD) {
+            return None;
+        }
+        space.letters_told = Some(now);
+        Some(space.letters_dropped)
     }
 }

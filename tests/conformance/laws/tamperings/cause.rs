@@ -77,6 +77,12 @@ pub const CAUSE: &[Case] = &[
     ),
     (
         Law::Cause,
+        "an event of a charm that says that somebody outside asked for its receipt",
+        "marked as one from outside",
+        Log(|f| f.find(sends).sends[0].event.awaited = true),
+    ),
+    (
+        Law::Cause,
         "the host's own space written",
         "own space is written",
         Log(|f| {
@@ -95,13 +101,13 @@ pub const CAUSE: &[Case] = &[
     (
         Law::Cause,
         "the host accepting nothing",
-        "accepts one event or drops one",
+        "accepts one event, sends one again",
         Log(|f| f.find(accepts).sends.clear()),
     ),
     (
         Law::Cause,
         "the host accepting two events",
-        "accepts one event or drops one",
+        "accepts one event, sends one again",
         Log(|f| {
             let record = f.find(accepts);
             record.sends.push(record.sends[0].clone());

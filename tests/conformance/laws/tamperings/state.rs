@@ -183,6 +183,12 @@ pub const STATE: &[Case] = &[
         }),
     ),
     (Law::State, "the last position", "last position", Shown(|r| r.image.position += 1)),
+    (
+        Law::State,
+        "dead letters that went and are not counted",
+        "dead letters that went",
+        Shown(|r| r.space_mut("b").letters_dropped -= 1),
+    ),
     (Law::State, "two spaces of one name", "same name", Shown(|r| r.space_mut("b").name = "a".to_owned())),
     (
         Law::State,

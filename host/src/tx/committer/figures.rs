@@ -1,0 +1,163 @@
+//! What is durable, in numbers: what the host tells of its spaces and events (T8).
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Committer;
+use crate::{
+    counters::Counters,
+    did::Did,
+    listing::SpaceInfo,
+    receipt::Outcome,
+    record::Record,
+    store::{Image, Notes, SpaceRow},
+};
+
+/// The numbers of all spaces, as of the last durable batch.
+#[derive(Default)]
+pub(super) struct Figures {
+    spaces: HashMap<Did, SpaceInfo>,
+    /// Positions of events that are held.
+    held: BTreeSet<u64>,
+    /// All but `waiting` and `conflicts`.
+    counters: Counters,
+}
+
+/// What one item of a batch changes in them.
+pub(super) enum Change {
+    /// There is one more space.
+    Space(SpaceRow),
+    /// A charm has other notes.
+    Notes(Did, Notes),
+    /// A space has that commit.
+    Commit(Did, u64),
+    /// An event went out, and waits for that charm unless it was refused.
+    Sent(Option<Did>),
+    /// An event ended so; it had waited for that charm at that position.
+    Settled(Outcome, Option<(Did, u64)>),
+    /// A charm has one dead letter more.
+    Letter(Did),
+    /// A charm has so many dead letters less; because there were too many, or somebody dropped them.
+    Buried { charm: Did, count: u64, too_many: bool },
+}
+
+/// Adds what a commit changes. `letters_of` is whose dead letters it drops.
+pub(super) fn changes(record: &Record, letters_of: Did, leaves_letter: bool, into: &mut Vec<Change>) {
+    into.push(Change::Commit(record.space, record.seq));
+    for sent in &record.sends {
+        into.push(Change::Sent(sent.position.map(|_| sent.event.to)));
+        into.extend(sent.refused.map(|outcome| Change::Settled(outcome, None)));
+    }
+    if let Some(taken) = &record.taken {
+        into.push(Change::Settled(taken.receipt.outcome, Some((record.space, taken.position))));
+        into.extend(leaves_letter.then_some(Change::Letter(record.space)));
+    }
+    let (count, too_many) = (record.buried.len() as u64, record.taken.is_some());
+    if count > 0 {
+        into.push(Change::Buried { charm: letters_of, count, too_many });
+    }
+}
+
+fn info(row: &SpaceRow) -> SpaceInfo {
+    SpaceInfo {
+        did: row.did,
+        name: row.name.clone(),
+        commits: row.seq,
+        waiting: 0,
+        held: 0,
+        dead: 0,
+        letters_dropped: row.letters_dropped,
+        notes: row.notes,
+    }
+}
+
+impl Figures {
+    /// Returns those of what a store holds.
+    pub fn load(image: &Image) -> Figures {
+        let spaces = image.spaces.iter().map(|row| (row.did, info(row))).collect();
+        let counters = Counters { found: image.queued.len() as u64, ..Counters::default() };
+        let mut figures = Figures { spaces, held: BTreeSet::new(), counters };
+        for queued in &image.queued {
+            figures.space(&queued.event.to, |space| space.waiting += 1);
+        }
+        for (charm, _) in &image.dead {
+            figures.space(charm, |space| space.dead += 1);
+        }
+        figures
+    }
+
+    fn space(&mut self, did: &Did, change: impl FnOnce(&mut SpaceInfo)) {
+        if let Some(space) = self.spaces.get_mut(did) {
+            change(space);
+        }
+    }
+
+    /// Takes in what is durable now.
+    pub fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match *change {
+                Change::Space(ref row) => drop(self.spaces.entry(row.did).or_insert_with(|| info(row))),
+                Change::Notes(charm, notes) => self.space(&charm, |space| space.notes = notes),
+                Change::Commit(did, seq) => self.space(&did, |space| space.commits = seq),
+                Change::Sent(to) => {
+                    self.counters.sent += 1;
+                    if let Some(to) = to {
+                        self.space(&to, |space| space.waiting += 1);
+                    }
+                }
+                Change::Settled(outcome, waited) => {
+                    self.counters.settle(outcome);
+                    if let Some((charm, position)) = waited {
+                        self.space(&charm, |space| space.waiting -= 1);
+                        self.release(&charm, position);
+                    }
+                }
+                Change::Letter(charm) => self.space(&charm, |space| space.dead += 1),
+                Change::Buried { charm, count, too_many } => self.space(&charm, |space| {
+                    space.dead -= count as usize;
+                    space.letters_dropped += if too_many { count } else { 0 };
+                }),
+            }
+        }
+    }
+
+    /// Counts an event as held.
+    pub fn hold(&mut self, charm: &Did, position: u64) {
+        if self.held.insert(position) {
+            self.space(charm, |space| space.held += 1);
+        }
+    }
+
+    /// Counts an event as held no more.
+    pub fn release(&mut self, charm: &Did, position: u64) {
+        if !self.held.is_empty() && self.held.remove(&position) {
+            self.space(charm, |space| space.held -= 1);
+        }
+    }
+}
+
+impl Committer {
+    /// Returns every space that is durable, by name.
+    pub fn spaces(&self) -> Vec<SpaceInfo> {
+        let mut spaces: Vec<SpaceInfo> = self.group.figures().spaces.values().cloned().collect();
+        spaces.sort_by(|a, b| a.name.cmp(&b.name));
+        spaces
+    }
+
+    /// Returns the DID of the space with this name, once it is durable.
+    pub fn durable_did_of(&self, name: &str) -> Option<Did> {
+        self.group.figures().spaces.values().find(|space| space.name == name).map(|space| space.did)
+    }
+
+    /// Returns the number of a space's last durable commit; none when there is no such space.
+    pub fn last_commit(&self, space: &Did) -> Option<u64> {
+        self.group.figures().spaces.get(space).map(|space| space.commits)
+    }
+
+    /// Returns what was counted so far.
+    pub fn counters(&self) -> Counters {
+        let conflicts = self.state().conflicts;
+        let counters = self.group.figures().counters;
+        let waiting = counters.found + counters.sent - counters.settled();
+        Counters { waiting, conflicts, ..counters }
+    }
+}
