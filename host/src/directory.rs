@@ -4,7 +4,7 @@ mod rights;
 
 use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
 
-pub use rights::{Kept, Names, Right, Rights};
+pub use rights::{Kept, Names, Right, Rights, ungrantable};
 
 use crate::{
     cell::CellId,

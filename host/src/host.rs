@@ -2,6 +2,7 @@
 
 mod builder;
 mod charm;
+mod describe;
 mod end;
 mod error;
 mod held;
@@ -12,13 +13,13 @@ mod rights;
 pub use builder::HostBuilder;
 pub use charm::{Charm, CharmInfo, NewEvent, Owner};
 use charm::{check_charm_name, check_http_grant};
+pub use describe::Description;
 use end::End;
 pub use error::{InstallError, OpenError, SendError};
 
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -37,7 +38,7 @@ use crate::{
     path::{Path, PathError},
     receipt::Receipt,
     run_queue::RunQueue,
-    store::{MemoryStore, Queued, Store, StoreError, hex},
+    store::{MemoryStore, Queued, Store, StoreError},
     text::clip,
     turn::Stage,
     tx::{Refused, Unavailable},
@@ -156,21 +157,8 @@ impl Host {
     /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
     pub(crate) async fn prepare(&self, charm: Charm) -> Result<Installed, InstallError> {
         self.check_open()?;
-        let Charm { name, component, did: pinned, sha256, grants: _, http } = charm;
-        check_charm_name(&name)?;
-        let max = self.limits.component_bytes_max;
-        if component.len() > max {
-            return Err(InstallError::TooLarge { charm: name, bytes: component.len(), max });
-        }
-        let grant_error = |why| InstallError::Grant { charm: name.clone(), why };
-        for (index, grant) in http.iter().enumerate() {
-            check_http_grant(index, grant).map_err(grant_error)?;
-        }
-        let hash: [u8; 32] = Sha256::digest(&component).into();
-        if let Some(wanted) = sha256.filter(|wanted| *wanted != hash) {
-            let (wanted, found) = (hex(&wanted), hex(&hash));
-            return Err(InstallError::OtherComponent { charm: name, wanted, found });
-        }
+        let hash = self.examine(&charm)?;
+        let Charm { name, component, did: pinned, http, .. } = charm;
         self.known(&name, pinned)?;
         let loaded = self.load(&name, component, hash).await;
         let (prepared, descriptor) = loaded.map_err(|error| load_error(name.clone(), error))?;

@@ -61,7 +61,7 @@ pub use directory::{Names, Right};
 pub use env::{BoxFuture, Env, SystemEnv};
 pub use event::{Event, EventId, EventIdError, OnCommit};
 pub use guest::{Compiler, compile_helper};
-pub use host::{Charm, CharmInfo, Host, HostBuilder, InstallError, NewEvent, OpenError, Owner, SendError};
+pub use host::{Charm, CharmInfo, Description, Host, HostBuilder, InstallError, NewEvent, OpenError, Owner, SendError};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
@@ -72,7 +72,7 @@ pub use limits::{
     WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
 pub use listing::{CellInfo, SpaceInfo, Status};
-pub use manifest::{CharmSpec, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
+pub use manifest::{CharmSpec, Finding, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};
 pub use receipt::{NotCommitted, Outcome, Receipt};
 pub use record::{Hash, Record, Sent, Taken, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message};

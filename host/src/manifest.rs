@@ -7,15 +7,20 @@ use std::{
     sync::Arc,
 };
 
+mod check;
+mod words;
+
+pub use check::Finding;
+
 use serde::Deserialize;
 
 use crate::{
     charms::Installed,
-    did::Did,
+    did::{Did, DidError},
     directory::{Names, Rights},
     host::{Charm, Host, InstallError},
     http::HttpGrant,
-    text::{clip, shown},
+    text::{clip, nearest, shown},
 };
 
 /// Largest manifest, in bytes.
@@ -67,7 +72,7 @@ pub struct Manifest {
 
 /// One charm of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: [charm.NAME] with component = \"FILE.wasm\" below it")]
 pub struct CharmSpec {
     /// The component's file.
     pub component: PathBuf,
@@ -85,7 +90,7 @@ pub struct CharmSpec {
 
 /// Rights of someone outside.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: [outside.\"DID\"] with a grant list below it")]
 pub struct OutsideSpec {
     /// What they may do with charms.
     #[serde(default)]
@@ -94,7 +99,7 @@ pub struct OutsideSpec {
 
 /// What a holder may do with one charm.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table like { charm = \"NAME\", read = [\"CELL\"], send = [\"STREAM\"] }")]
 pub struct GrantSpec {
     /// Whose cells and streams: a name of this manifest or a DID.
     pub charm: String,
@@ -108,7 +113,7 @@ pub struct GrantSpec {
 
 /// What a charm may call outside.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table like { origin = \"https://HOST\", methods = [\"GET\"] }")]
 pub struct HttpSpec {
     /// `scheme://host[:port]`.
     pub origin: String,
@@ -165,7 +170,11 @@ impl Manifest {
         let bytes = read(file, MANIFEST_BYTES_MAX)?
             .map_err(|_| malformed(file, &format!("larger than {MANIFEST_BYTES_MAX} bytes")))?;
         let text = String::from_utf8(bytes).map_err(|_| malformed(file, "not UTF-8"))?;
-        let mut manifest: Manifest = toml::from_str(&text).map_err(|error| malformed(file, &explain(&text, &error)))?;
+        if let Some(wrong) = words::no_table(&text) {
+            return Err(malformed(file, &wrong));
+        }
+        let mut manifest: Manifest =
+            toml::from_str(&text).map_err(|error| malformed(file, &words::explain(&text, &error)))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let paths = [&mut manifest.store, &mut manifest.keys, &mut manifest.cache];
         for path in paths.into_iter().chain(&mut manifest.ca) {
@@ -187,23 +196,7 @@ impl Manifest {
     pub async fn install(&self, host: &Host) -> Result<BTreeMap<String, Did>, ManifestError> {
         let (mut dids, mut charms) = (BTreeMap::new(), Vec::new());
         for (name, spec) in &self.charms {
-            let max = host.component_bytes_max();
-            let component = match read(&spec.component, max)? {
-                Ok(component) => component,
-                Err(bytes) => return Err(InstallError::TooLarge { charm: name_of(name), bytes, max }.into()),
-            };
-            let mut charm = Charm::new(name, component);
-            if let Some(hash) = &spec.sha256 {
-                charm = charm.sha256(parse_hash(name, hash)?);
-            }
-            if let Some(did) = &spec.did {
-                charm = charm.pinned(parse_did(name, did)?);
-            }
-            for HttpSpec { origin, methods, private } in &spec.http {
-                let (origin, methods) = (origin.clone(), methods.clone());
-                charm = charm.may_call(HttpGrant { origin, methods, private: *private });
-            }
-            let charm = match host.prepare(charm).await {
+            let charm = match host.prepare(spec.charm(name, host)?).await {
                 // Of one that the store knows others may hold grants; it holds up nobody but itself.
                 Err(error @ InstallError::Key { .. }) if let Some(did) = host.did_of(name) => {
                     tracing::error!("{error}; the charm is not installed, and its events wait");
@@ -245,6 +238,29 @@ impl Manifest {
     }
 }
 
+impl CharmSpec {
+    /// Reads the component and what the operator allows it, but for what it may do with others.
+    fn charm(&self, name: &str, host: &Host) -> Result<Charm, ManifestError> {
+        let max = host.component_bytes_max();
+        let component = match read(&self.component, max)? {
+            Ok(component) => component,
+            Err(bytes) => return Err(InstallError::TooLarge { charm: name_of(name), bytes, max }.into()),
+        };
+        let mut charm = Charm::new(name, component);
+        if let Some(hash) = &self.sha256 {
+            charm = charm.sha256(parse_hash(name, hash)?);
+        }
+        if let Some(did) = &self.did {
+            charm = charm.pinned(parse_did(name, did)?);
+        }
+        for HttpSpec { origin, methods, private } in &self.http {
+            let (origin, methods) = (origin.clone(), methods.clone());
+            charm = charm.may_call(HttpGrant { origin, methods, private: *private });
+        }
+        Ok(charm)
+    }
+}
+
 type RightsMap = BTreeMap<Did, Names>;
 
 fn rights(
@@ -256,10 +272,9 @@ fn rights(
     for (number, grant) in (1..).zip(grants) {
         let owner = match dids.get(&grant.charm) {
             Some(did) => *did,
-            // What else stands there may be a secret in the wrong place.
-            None => grant.charm.parse().map_err(|_| InstallError::Grant {
+            None => grant.charm.parse().map_err(|error| InstallError::Grant {
                 charm: clip(holder, 128).into_owned(),
-                why: format!("grant number {number} names neither a charm of this manifest nor a DID"),
+                why: format!("grant number {number} {}", nobody(&grant.charm, &error, dids.keys())),
             })?,
         };
         for (map, names) in [(&mut read, &grant.read), (&mut send, &grant.send)] {
@@ -280,10 +295,23 @@ fn rights(
     Ok((read, send))
 }
 
+/// Says that a grant names nobody. What has neither the form of a name nor of a DID may be a secret in the wrong place.
+fn nobody<'a>(word: &str, error: &DidError, names: impl Iterator<Item = &'a String>) -> String {
+    if word.starts_with("did:") {
+        return format!("names {}: {error}", clip(word, 128));
+    }
+    let is_name = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let shown = if is_name { format!(" {word},") } else { String::new() };
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    let meant = nearest(word, names.iter().copied()).map(|name| format!("; did you mean {}?", clip(name, 64)));
+    let (names, meant) = (names.join(", "), meant.unwrap_or_default());
+    format!("names{shown} neither a charm of this manifest nor a DID; its charms: {}{meant}", clip(&names, 256))
+}
+
 fn parse_did(charm: &str, text: &str) -> Result<Did, InstallError> {
     // What does not even begin like a DID may be a secret key in the wrong place.
     let is_public = text.starts_with("did:") || text.starts_with("z6Mk");
-    text.parse().map_err(|error: crate::did::DidError| InstallError::Grant {
+    text.parse().map_err(|error: DidError| InstallError::Grant {
         charm: clip(charm, 128).into_owned(),
         why: format!("did {}: {error}", if is_public { clip(text, 128) } else { "(not shown)".into() }),
     })
@@ -322,26 +350,4 @@ fn read(file: &Path, bytes_max: usize) -> Result<Result<Vec<u8>, usize>, Manifes
 
 fn malformed(file: &Path, text: &str) -> ManifestError {
     ManifestError::Malformed { file: shown(file), text: clip(text, 384).into_owned() }
-}
-
-/// Says where and why a text is not a manifest: keys and kinds, never a value, which may be a secret.
-fn explain(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
-    let (start, end) = error.span().map_or((0, 0), |span| (span.start.min(text.len()), span.end.min(text.len())));
-    let before = text.get(..start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-    let is_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
-    let why = if is_value {
-        // `invalid type: string "…", expected a sequence`
-        let kind = message.split(['"', '`']).next().unwrap_or_default().trim_end();
-        let expected = message.rsplit_once(", expected ").map_or("another", |(_, expected)| expected);
-        format!("{kind}, expected {expected}")
-    } else if message == "duplicate key" {
-        let key = text.get(start..end).unwrap_or_default();
-        format!("{message} {}", clip(key.lines().next().unwrap_or_default(), 64))
-    } else {
-        message.to_owned()
-    };
-    format!("line {line}, column {column}: {why}")
 }

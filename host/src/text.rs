@@ -55,6 +55,34 @@ pub(crate) fn clip(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &clean[..end]))
 }
 
+/// Returns which of these names someone may have meant who wrote `word`: the one that takes fewest letters to be added,
+/// dropped, changed or swapped with the next, if those are few for its length.
+pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A longer one is no name, and the work grows with the square.
+    const CHARS_MAX: usize = 64;
+    let word: Vec<char> = word.chars().take(CHARS_MAX + 1).collect();
+    let few = |name: &str| (name.chars().count().max(word.len()) / 3).max(1);
+    let distances = names.into_iter().filter(|name| name.len() <= CHARS_MAX && (1..=CHARS_MAX).contains(&word.len()));
+    let distances = distances.map(|name| (distance(&word, &name.chars().collect::<Vec<_>>()), name));
+    let near = distances.filter(|(distance, name)| *distance <= few(name)).min_by_key(|(distance, _)| *distance);
+    near.map(|(_, name)| name)
+}
+
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for (i, from) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, to) in b.iter().enumerate() {
+            let changed = rows[i][j] + usize::from(from != to);
+            let swapped = i > 0 && j > 0 && a[i - 1] == *to && b[j - 1] == *from;
+            let swapped = if swapped { rows[i - 1][j - 1] + 1 } else { usize::MAX };
+            row.push((rows[i][j + 1] + 1).min(row[j] + 1).min(changed).min(swapped));
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
 /// Returns a file's name for an error, cleaned; of a long one its end, which says most.
 pub(crate) fn shown(file: &Path) -> String {
     const FILE_BYTES_MAX: usize = 512;
@@ -104,6 +132,26 @@ mod tests {
         let hidden =
             "\u{61c}\u{200e}\u{200f}\u{202a}\u{2066}\u{2069}\u{2028}\u{2029}\u{200d}\u{2060}\u{feff}\u{ad}\u{fe0f}";
         assert!(hidden.chars().all(is_unprintable));
+    }
+
+    #[test]
+    fn the_nearest_name_is_what_was_meant_and_a_far_one_is_none() {
+        let names = ["token", "refresh-token", "connect", "a"];
+        for (word, meant) in [
+            ("tokn", Some("token")),
+            ("tokens", Some("token")),
+            ("Token", Some("token")),
+            ("otken", Some("token")),
+            ("refresh_token", Some("refresh-token")),
+            ("b", Some("a")),
+            ("conect", Some("connect")),
+            ("results", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, names), meant, "{word}");
+        }
+        assert_eq!(nearest("token", []), None);
+        assert_eq!(nearest(&"t".repeat(1 << 20), names), None);
     }
 
     #[test]

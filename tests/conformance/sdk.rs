@@ -143,7 +143,7 @@ async fn a_number_that_wraps_around_is_a_fault_with_the_words_of_the_panic() {
 #[test]
 fn the_workspaces_of_charms_are_built_with_overflow_checks() {
     for workspace in ["example-charms", "tests/guests"] {
-        let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(workspace).join("Cargo.toml");
+        let path = root().join(workspace).join("Cargo.toml");
         let manifest: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
         assert_eq!(manifest["profile"]["release"]["overflow-checks"], toml::Value::Boolean(true), "{workspace}");
     }

@@ -1,6 +1,8 @@
 //! What dependencies may come in: licences, sources and features, by the lists of `deny.toml`. Reads what cargo has
 //! downloaded for this machine; `cargo xtask soak deny` looks at every platform's.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use serde_json::Value as Json;
 
@@ -17,6 +19,44 @@ fn deny() -> toml::Table {
 
 fn strings(list: &toml::Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// What cargo would build with these arguments: packages with target, mode, level of optimisation and features.
+fn units(arguments: &str) -> BTreeSet<(String, String, String, String)> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--locked", "--unit-graph", "-Zunstable-options"]).args(arguments.split(' '));
+    let output = cargo.current_dir(root()).env("RUSTC_BOOTSTRAP", "1").output().unwrap();
+    assert!(output.status.success(), "cargo build {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    let graph: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let unit = |unit: &Json| {
+        // Of the form registry+URL#NAME@VERSION, path+file:///FOLDER#NAME@VERSION or path+file:///FOLDER/NAME#VERSION.
+        let package = text(unit, "pkg_id").rsplit(['/', '#']).next().unwrap().to_owned();
+        let what = format!("{} {} {}", unit["target"]["name"], unit["target"]["kind"], unit["mode"]);
+        (package, what, unit["profile"]["opt_level"].to_string(), unit["features"].to_string())
+    };
+    list(&graph, "units").iter().map(unit).collect()
+}
+
+/// Both commands of the README share one build of the engine, and whoever sees the demo first waits for nothing that only
+/// tests need.
+#[test]
+fn the_demo_builds_what_it_needs_and_all_of_that_serves_the_tests() {
+    let demo = units("--package charm --package charm-demo-servers --bin charm --example demo");
+    let tests = units("--workspace --exclude xtask --all-targets");
+    let again = demo.difference(&tests).map(|(package, what, level, on)| format!("{package} {what} {level} {on}"));
+    none(
+        again,
+        "built once for the demo and once more for the tests: turn the same features on in host/cli/Cargo.toml",
+    );
+    let is_of = |name: &str| demo.iter().any(|(package, ..)| package.split('@').next() == Some(name));
+    assert!(is_of("wasmtime") && is_of("axum"), "the packages are found");
+    let needless = ["adya", "proptest", "regex", "tempfile", "trybuild", "wasm-smith", "wast", "wat"];
+    none(needless.into_iter().filter(|name| is_of(name)).map(str::to_owned), "only tests need");
+    // What macros are made of runs once, when they run.
+    let slow = demo.iter().filter(|(package, _, level, _)| {
+        ["syn", "wit-parser", "serde_derive"].contains(&package.split('@').next().unwrap()) && level != "\"0\""
+    });
+    none(slow.map(|(package, _, level, _)| format!("{package}: {level}")), "optimised and used once");
 }
 
 fn cargo(arguments: &[&str], folder: &str) -> String {

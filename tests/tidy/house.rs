@@ -73,6 +73,23 @@ fn no_machine_and_no_registry_is_named() {
     none(found, "the repository works on any machine");
 }
 
+/// A copy of the folder, with what is built in it, is a repository of its own: cargo takes for fresh there what was built
+/// here, so what is compiled in must not say where.
+#[test]
+fn nothing_compiled_in_points_at_the_folder_it_was_compiled_in() {
+    let mut found = Vec::new();
+    for file in files().iter().filter(is_scanned).filter(|file| file.is_rust()) {
+        let text = file.text.replace(char::is_whitespace, "");
+        for rest in text.split("env!(\"").skip(1) {
+            let name = rest.split('"').next().unwrap_or_default();
+            if !name.starts_with("CARGO_PKG_") {
+                found.push(format!("{}: env!({name})", file.path));
+            }
+        }
+    }
+    none(found, "ask at run time: charm_demo_servers::root, std::env::var, std::env::current_exe");
+}
+
 fn members() -> Vec<String> {
     let manifest: toml::Table = file("Cargo.toml").text.parse().unwrap();
     let members = manifest["workspace"]["members"].as_array().unwrap();

@@ -61,7 +61,7 @@ const USES: &[(&str, &str)] = &[
         "aging archive cell charms counters descriptor did directory env event guest http keyring limits listing meter path \
          receipt run_queue scheduler store suspects text turn tx value verify",
     ),
-    ("manifest", "charms did directory host http text"),
+    ("manifest", "charms did directory host http listing text"),
 ];
 
 /// The module at the top that a file belongs to, and how deep below it the file stands.

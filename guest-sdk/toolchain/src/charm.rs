@@ -1,6 +1,6 @@
 //! The packages that build a charm, and the component of each.
 
-use crate::{TARGET, Toolchain, output, run};
+use crate::{TARGET, Toolchain, output};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
@@ -29,7 +29,6 @@ impl Toolchain {
     /// When there is no `Cargo.toml`, cargo does not understand it, or nothing in it builds a module.
     pub fn charms(&self, folder: &Path) -> Result<Vec<Charm>> {
         let manifest = folder.join("Cargo.toml");
-        ensure!(manifest.is_file(), "no Cargo.toml in {}: name the folder of a charm", folder.display());
         let manifest = fs::canonicalize(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
         let metadata = self.metadata(folder)?;
         let target = metadata["target_directory"].as_str().context("`cargo metadata` names no target folder")?;
@@ -75,19 +74,23 @@ impl Toolchain {
         let root = metadata["workspace_root"].as_str().context("`cargo metadata` names no workspace")?;
         let text = fs::read_to_string(Path::new(root).join("Cargo.toml")).context("cannot read the workspace")?;
         let mut build = self.cargo(folder);
-        build.args(["build", "--release", "--quiet", "--target", TARGET]);
+        // All settings before the subcommand: cargo forgets these for any that stand after it.
         if !text.lines().any(|line| line.trim_start().starts_with("[profile.release]")) {
             build
                 .args(PROFILE.iter().flat_map(|setting| ["--config".to_owned(), format!("profile.release.{setting}")]));
         }
+        build.args(["build", "--release", "--quiet", "--target", TARGET]);
         for charm in charms {
             build.args(["--package", &charm.name]);
         }
-        run(&mut build)
+        let status = build.status().context("cannot start cargo")?;
+        let names = charms.iter().map(|charm| charm.name.as_str()).collect::<Vec<_>>().join(", ");
+        ensure!(status.success(), "cargo does not build {names}: what it says stands above");
+        Ok(())
     }
 
     fn metadata(&self, folder: &Path) -> Result<Value> {
-        let text = output(self.cargo(folder).args(["metadata", "--no-deps", "--format-version=1"]))?;
+        let text = output(self.cargo(folder).args(["metadata", "--quiet", "--no-deps", "--format-version=1"]))?;
         serde_json::from_str(&text).context("cannot read the answer of `cargo metadata`")
     }
 }

@@ -1,5 +1,8 @@
 //! The commands: one file each.
 
+mod build;
+mod check;
+mod describe;
 mod did;
 mod events;
 mod get;
@@ -47,6 +50,12 @@ pub enum Command {
     Resume(pause::Resume),
     /// Let a component be installed though processes died while it was described
     Release(release::Release),
+    /// Build the charm in a folder to a component
+    Build(build::Build),
+    /// Show what a component or a charm offers, asks for and is given
+    Describe(describe::Describe),
+    /// Look at a manifest: what would be refused, and what looks wrong
+    Check(check::Check),
     /// Print DIDs: of one charm, or of all and of the host
     Did(did::Did),
     /// Prove the whole store, or one space, from the first commit
@@ -72,6 +81,9 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Pause(command) => command.run(context).await,
         Command::Resume(command) => command.run(context).await,
         Command::Release(command) => command.run(context).await,
+        Command::Build(command) => command.run(output).await,
+        Command::Describe(command) => command.run(globals, output).await,
+        Command::Check(command) => command.run(globals, output).await,
         Command::Did(command) => command.run(globals, output),
         Command::Verify(command) => command.run(globals, output),
     }

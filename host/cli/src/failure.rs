@@ -97,6 +97,11 @@ impl Failure {
         Failure::new(Exit::Output, "output", error)
     }
 
+    /// A charm cannot be built.
+    pub fn charm(error: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, "charm", error)
+    }
+
     /// The event cannot be sent.
     pub fn refused(kind: &'static str, error: impl Into<String>) -> Failure {
         Failure::new(Exit::Refused, kind, error)

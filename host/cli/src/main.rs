@@ -1,6 +1,7 @@
 //! `charm`: runs charms, sends events to them and looks at their cells. The first embedder of `charm-host`:
 //! it uses nothing but the library's public API.
 
+mod author;
 mod commands;
 mod deed;
 mod failure;

@@ -152,7 +152,10 @@ pub async fn open(manifest: &Manifest) -> Result<Host, Failure> {
 
 /// Reads the certificates of authorities that are trusted beside the public ones: those of the manifest, and those of the
 /// file that `SSL_CERT_FILE` names.
-fn authorities(manifest: &Manifest) -> Result<Vec<u8>, Failure> {
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn authorities(manifest: &Manifest) -> Result<Vec<u8>, Failure> {
     let file = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
     let mut pem = Vec::new();
     for (what, file) in [("ca", manifest.ca.clone()), ("SSL_CERT_FILE", file)] {
@@ -185,7 +188,15 @@ pub fn archive(globals: &Globals) -> Result<Archive, Failure> {
         let what = store.display();
         return Err(Failure::not_found(format!("no store {what}: charm run makes one, --store names another")));
     }
-    Ok(Archive::open(SqliteStore::open_read_only(&store)?)?)
+    archive_of(&store)
+}
+
+/// Opens this store for reading.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn archive_of(store: &Path) -> Result<Archive, Failure> {
+    Ok(Archive::open(SqliteStore::open_read_only(store)?)?)
 }
 
 /// Finds a space by name or DID.

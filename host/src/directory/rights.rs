@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Entry;
 use crate::{
-    descriptor::{Declaration, Descriptor},
+    descriptor::Descriptor,
     did::Did,
     http::HttpGrant,
-    text::clip,
+    text::{clip, nearest},
 };
 
 /// Names of cells or streams that a grant covers.
@@ -70,24 +70,29 @@ impl Rights {
         for (map, kind) in [(&self.read, "cell"), (&self.send, "stream")] {
             for (did, names) in map {
                 let (Some(owner), Names::Only(names)) = (owner(did), names) else { continue };
-                let Descriptor { cells, streams, .. } = &owner.descriptor;
-                let declared = if kind == "cell" { cells } else { streams };
-                let granted = |name: &&String| declared.get(*name).is_some_and(Declaration::is_grantable);
-                let Some(name) = names.iter().filter(|name| !granted(name)).min() else { continue };
-                let shown = clip(name, 128);
-                let why = match declared.get(name) {
-                    Some(declared) if declared.receipts => "takes receipts from the host only".to_owned(),
-                    Some(_) => "is private: nobody can be granted it".to_owned(),
-                    None => {
-                        let can = declared.iter().filter(|(_, declared)| declared.is_grantable());
-                        let can = can.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-                        format!("is not declared; what can be granted: {}", clip(&can, 256))
-                    }
-                };
-                return Err(format!("{kind} {shown} of {} ({did}) {why}", owner.name));
+                let refused = names.iter().filter_map(|name| Some((name, ungrantable(&owner.descriptor, kind, name)?)));
+                if let Some((name, why)) = refused.min() {
+                    return Err(format!("{kind} {} of {} ({did}) {why}", clip(name, 128), owner.name));
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// Says why nobody can be granted a `cell` or `stream` of this name; none when it can be.
+pub fn ungrantable(descriptor: &Descriptor, kind: &str, name: &str) -> Option<String> {
+    let declared = if kind == "cell" { &descriptor.cells } else { &descriptor.streams };
+    match declared.get(name) {
+        Some(declared) if declared.is_grantable() => None,
+        Some(declared) if declared.receipts => Some("takes receipts from the host only".to_owned()),
+        Some(_) => Some("is private: nobody can be granted it".to_owned()),
+        None => {
+            let can = || declared.iter().filter(|(_, can)| can.is_grantable()).map(|(name, _)| name.as_str());
+            let meant = nearest(name, can()).map(|meant| format!("; did you mean {}?", clip(meant, 128)));
+            let (can, meant) = (can().collect::<Vec<_>>().join(", "), meant.unwrap_or_default());
+            Some(format!("is not declared; what can be granted: {}{meant}", clip(&can, 256)))
+        }
     }
 }
 

@@ -75,6 +75,12 @@ impl Guests {
         self.code.component(&*self.env, bytes.into(), hash).await
     }
 
+    /// Returns the names of what a component imports.
+    pub fn imports(&self, component: &Component) -> Vec<String> {
+        let component = component.component_type();
+        component.imports(self.code.engine()).map(|(name, _)| clip(name, 256).into_owned()).collect()
+    }
+
     /// Checks and links the component of a charm of this name, and asks it what it is.
     ///
     /// # Errors

@@ -176,12 +176,39 @@ pub(super) fn check_http_grant(index: usize, grant: &HttpGrant) -> Result<(), St
     let shown = crate::http::shown(&grant.origin).unwrap_or_else(|| format!("number {}", index + 1));
     match crate::http::origin(&grant.origin) {
         Ok(origin) if origin == grant.origin => {}
-        Ok(origin) => return Err(format!("http origin {shown}: write it as {}", clip(&origin, 128))),
-        Err(why) => return Err(format!("http origin {shown}: {why}")),
+        Ok(origin) => {
+            let (what, origin) = (beyond_origin(&grant.origin), clip(&origin, 128));
+            return Err(format!("http origin {shown}: the text in the grant {what}: write it as {origin}"));
+        }
+        Err(why) => {
+            let form = "an origin is https://HOST or https://HOST:PORT";
+            return Err(format!("http origin {shown}: {why}: {form}"));
+        }
     }
     let upper = |method: &String| !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase());
-    if grant.methods.is_empty() || !grant.methods.iter().all(upper) {
-        return Err(format!("http origin {shown}: methods are upper-case, at least one"));
+    if grant.methods.is_empty() {
+        return Err(format!("http origin {shown}: no methods: name those it may use, like methods = [\"GET\"]"));
+    }
+    if !grant.methods.iter().all(upper) {
+        return Err(format!("http origin {shown}: methods are upper-case, like methods = [\"GET\", \"POST\"]"));
     }
     Ok(())
+}
+
+/// Says in what the text of a grant is more than its origin, or another spelling of it.
+fn beyond_origin(text: &str) -> &'static str {
+    let rest = text.trim().split_once("://").map_or("", |(_, rest)| rest);
+    let beyond = rest.find(['/', '\\', '?', '#']).map_or("", |at| &rest[at..]);
+    match (beyond.trim_start_matches(['/', '\\']).chars().next(), beyond.chars().next()) {
+        (Some('?'), _) => "has a query after its origin",
+        (Some('#'), _) => "has a fragment after its origin",
+        (Some(_), _) => "has a path after its origin, and a grant covers every path",
+        (None, Some(_)) => "ends with a slash",
+        (None, None) if text.trim() != text => "has spaces around its origin",
+        (None, None) if rest.to_ascii_lowercase() != rest => "has upper-case letters",
+        (None, None) if rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())) => {
+            "names the port that its scheme has anyway"
+        }
+        (None, None) => "is another spelling of its origin",
+    }
 }

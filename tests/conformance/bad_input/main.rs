@@ -4,6 +4,7 @@
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod manifest;
 mod world;
 
 use std::fmt::Display;
@@ -392,101 +393,4 @@ fn malformed_event_ids_are_refused() {
     {
         assert_eq!(bad.parse::<EventId>(), Err(EventIdError), "{bad}");
     }
-}
-
-// -- the manifest --
-
-/// Writes a manifest next to `hello.wasm`, a probe, and loads and installs it.
-async fn manifest(text: &str) -> Result<(), ManifestError> {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("hello.wasm"), component("probe")).unwrap();
-    std::fs::write(folder.path().join("broken.wasm"), b"not a component").unwrap();
-    let file = folder.path().join("charms.toml");
-    std::fs::write(&file, text).unwrap();
-    let host = small_host().await;
-    let manifest = Manifest::load(&file)?;
-    let result = manifest.install(&host).await;
-    if result.is_err() {
-        assert!(host.charms().is_empty(), "none of it is installed");
-        serves(&host).await;
-    }
-    result.map(drop)
-}
-
-/// Refuses a manifest and returns the error's text.
-async fn refused_manifest(text: &str) -> String {
-    let error = manifest(text).await.unwrap_err().to_string();
-    assert!(error.len() <= MESSAGE_BYTES_MAX, "{} bytes: {error}", error.len());
-    assert!(!error.chars().any(|c| c.is_control() && c != '\n'), "{error:?}");
-    error
-}
-
-/// D7: with the file, the line and the key.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_manifest_is_refused_with_its_line() {
-    let good = "[charm.hello]\ncomponent = \"hello.wasm\"\n";
-    manifest(good).await.unwrap();
-    for (text, line, words) in [
-        ("[charm.hello\n", 1, ""),
-        ("[charm.hello]\ncomponent = hello.wasm\n", 2, ""),
-        ("[charm.hello]\ncomponent = \"hello.wasm\"\nmemory = 5\n", 3, "memory"),
-        ("strore = \"x.db\"\n", 1, "strore"),
-        ("[charm.hello]\ncomponent = 5\n", 2, "string"),
-        ("[charm.hello]\n", 1, "component"),
-        ("[charm.hello]\ncomponent = \"hello.wasm\"\ngrant = [{ read = [\"a\"] }]\n", 3, "charm"),
-        ("[charm.hello]\ncomponent = \"hello.wasm\"\n[charm.hello]\n", 3, "hello"),
-        (
-            "[charm.hello]\ncomponent = \"hello.wasm\"\nhttp = [{ origin = \"https://a.example\", verbs = [\"GET\"] }]\n",
-            3,
-            "verbs",
-        ),
-    ] {
-        let error = refused_manifest(text).await;
-        assert!(error.contains("charms.toml"), "{error}");
-        assert!(error.contains(&format!("line {line}")), "{text}: {error}");
-        assert!(error.contains(words), "{text}: {error}");
-    }
-    let long = format!("[charm.hello]\ncomponent = \"hello.wasm\"\n{} = 1\n", "k".repeat(50_000));
-    assert!(refused_manifest(&long).await.contains("line 3"));
-    refused_manifest(&format!("# {}\n{good}", "x".repeat(2 << 20))).await;
-}
-
-/// D7: the file that is not there, and the component that is none, are named.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_whose_files_are_missing_or_broken_is_refused() {
-    let absent = Manifest::load(std::path::Path::new("no-such-folder/charms.toml")).unwrap_err();
-    assert!(matches!(absent, ManifestError::Io { .. }) && absent.to_string().contains("no-such-folder/charms.toml"));
-    let error = refused_manifest("[charm.hello]\ncomponent = \"absent.wasm\"\n").await;
-    assert!(error.contains("absent.wasm"), "{error}");
-    // The good one before the broken one is not installed either.
-    let text = "[charm.a]\ncomponent = \"hello.wasm\"\n[charm.b]\ncomponent = \"broken.wasm\"\n";
-    let error = refused_manifest(text).await;
-    assert!(error.contains("charm b: not a valid component"), "{error}");
-}
-
-/// A3, D7
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_with_senseless_grants_is_refused() {
-    let with = |line: &str| format!("[charm.hello]\ncomponent = \"hello.wasm\"\n{line}\n");
-    let twice = "grant = [{ charm = \"hello\", read = [\"a\"] }, { charm = \"hello\", read = [\"b\"] }]";
-    for (line, words) in [
-        (
-            "grant = [{ charm = \"helo\", read = [\"a\"] }]",
-            "grant number 1 names neither a charm of this manifest nor a DID",
-        ),
-        (twice, "hello is named in two grants: merge them"),
-        ("http = [{ origin = \"https://a.example/path\", methods = [\"GET\"] }]", "write it as https://a.example"),
-        ("http = [{ origin = \"a.example\", methods = [\"GET\"] }]", "http origin number 1: url does not parse"),
-        ("http = [{ origin = \"https://a.example\", methods = [\"get\"] }]", "methods are upper-case"),
-        ("did = \"did:key:zoom\"", "did:key:zoom"),
-        ("did = \"did:key:z6LSeu9HkTHSfLLeUs2nnzUSNedgDUevfNQgQjQC23ZCit6F\"", "not an Ed25519 did:key"),
-        ("did = \"did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp\"", "no key for did:key:z6MkiTBz1"),
-    ] {
-        let error = refused_manifest(&with(line)).await;
-        assert!(error.contains("charm hello") && error.contains(words), "{line}: {error}");
-    }
-    let outside = with("[outside.somebody]\ngrant = [{ charm = \"hello\", send = [\"note\"] }]");
-    assert!(refused_manifest(&outside).await.contains("somebody"));
-    let long = format!("grant = [{{ charm = \"{}\", read = [\"a\"] }}]", "n".repeat(10_000));
-    refused_manifest(&with(&long)).await;
 }

@@ -1,11 +1,8 @@
 //! The HTTP client that a host has of its own: lengths, connections, repeats, certificates, causes (A3, A4).
 
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use charm_conformance::until;
@@ -206,7 +203,7 @@ async fn connections_are_kept_for_a_while_and_are_few() {
 }
 
 fn pem(file: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/embedding/tls");
+    let folder = root().join("tests/conformance/embedding/tls");
     std::fs::read(folder.join(file)).unwrap()
 }
 

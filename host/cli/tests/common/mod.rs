@@ -1,6 +1,8 @@
 //! A folder with a manifest and components, the binary run in it, and a host that runs there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod page;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

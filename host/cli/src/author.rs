@@ -1,0 +1,70 @@
+//! What the commands for authors share: the user's caches, and a host that describes components and keeps nothing.
+
+use std::path::{Path, PathBuf};
+
+use charm_host::{Charm, Compiler, Declaration, Description, Host};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Returns the folder where things are kept that can be made again, as the environment says.
+pub fn cache() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let home = || named("HOME").map(|home| home.join(".cache"));
+    named("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("charm")
+}
+
+/// Opens a host in memory that trusts these authorities and compiles into this folder, in a process with limits.
+///
+/// # Errors
+/// When the folder is open to others, what is trusted is no certificate, or the machine fails.
+pub async fn host(code: &Path, ca: Vec<u8>) -> Result<Host, Failure> {
+    let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
+    Ok(Host::builder().compiler(Compiler::Helper(helper)).code_cache(code).ca(ca).open().await?)
+}
+
+/// Describes a component. Errors call it by the name.
+///
+/// # Errors
+/// Whatever an install would refuse it for.
+pub async fn describe(name: &str, component: Vec<u8>) -> Result<Description, Failure> {
+    let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
+    let name: String = name.to_ascii_lowercase().replace('_', "-").chars().filter(plain).take(64).collect();
+    let host = host(&cache().join("code"), Vec::new()).await?;
+    let name = if name.is_empty() { "charm".to_owned() } else { name };
+    let described = host.describe(Charm::new(name, component)).await;
+    host.shutdown().await?;
+    Ok(described.map_err(charm_host::ManifestError::from)?)
+}
+
+/// A cell or a stream, as it is listed.
+#[derive(Serialize)]
+pub struct Offer {
+    pub name: String,
+    pub shape: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub receipts: bool,
+}
+
+impl Offer {
+    pub fn new((name, declared): (&String, &Declaration)) -> Offer {
+        let Declaration { shape, private, receipts, .. } = declared;
+        Offer { name: name.clone(), shape: shape.to_string(), private: *private, receipts: *receipts }
+    }
+
+    /// Who may use it.
+    pub fn whose(&self) -> &'static str {
+        match (self.receipts, self.private) {
+            (true, _) => "receipts of its own sends",
+            (_, true) => "private",
+            _ => "can be granted",
+        }
+    }
+}
+
+/// Writes a hash in hexadecimal.
+pub fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
