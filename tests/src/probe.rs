@@ -55,7 +55,7 @@ pub async fn probes<const N: usize>(host: &Host, names: [&str; N]) -> [Did; N] {
         dids.push(probe(host, name).await);
     }
     for holder in &dids {
-        grant(&host, *holder, cells_of(&dids), streams_of(&dids)).await.unwrap();
+        grant(host, *holder, cells_of(&dids), streams_of(&dids)).await.unwrap();
     }
     dids.try_into().unwrap()
 }
