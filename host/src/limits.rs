@@ -47,6 +47,9 @@ pub const LONE_RUNS_MAX: u32 = 3;
 /// How long the store waits for a lock that another program holds on its file, in milliseconds, before it says so: a backup
 /// or a look with another tool is done by then.
 pub const STORE_LOCKED_MS: u64 = 5_000;
+/// Least time between two lines of log of one kind that every operator is told, in milliseconds: nobody reads more, and nobody
+/// has to look for one among thousands.
+pub const NOTICE_MS: u64 = 60_000;
 /// Components that are remembered because a process died while they were described; beyond it some are forgotten.
 pub const SUSPECTS_MAX: usize = 1_000;
 /// How long a connection to a server is kept to be used again, in milliseconds: less than the 5 s after which the most

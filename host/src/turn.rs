@@ -27,6 +27,7 @@ use crate::{
     http::{Outbound, Transport},
     log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
+    notices::Notices,
     receipt::Outcome,
     store::Queued,
     suspects::Suspects,
@@ -56,6 +57,8 @@ pub struct Stage {
     pub places: Arc<Semaphore>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
+    /// What the operator is told.
+    pub notices: Notices,
     /// What processes have died under.
     pub suspects: Arc<Suspects>,
 }
@@ -176,9 +179,14 @@ impl Stage {
         run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
 
+    /// Returns the name of a charm as the operator knows it.
+    fn name(&self, charm: &Did) -> String {
+        self.committer.name_of(charm).unwrap_or_else(|| charm.to_string())
+    }
+
     /// A bug of the host or of the embedder, not of the charm: the turn's transaction is gone, the host serves the next.
     fn panicked(&self, queued: &Arc<Queued>) -> Result<(), Unavailable> {
-        say(|| tracing::error!(charm = %queued.event.to, event = %queued.event.id, "host call panicked"));
+        self.notices.panicked(|| self.name(&queued.event.to), &queued.event);
         self.committer.settle(queued, Outcome::Faulted, "the host failed in this turn: see its log")
     }
 
@@ -186,7 +194,12 @@ impl Stage {
         let queued = turn.queued.clone();
         let settle = |outcome, message: &str| {
             say(|| tracing::info!(%outcome, why = %clip_message(message), "settled"));
-            self.committer.settle(&queued, outcome, message).map(|()| None)
+            self.committer.settle(&queued, outcome, message)?;
+            // Whoever asked for the receipt of a rejection knows it.
+            if outcome.leaves_letter(&queued.event) {
+                self.notices.dead(|| self.name(&queued.event.to), &queued.event, outcome, message);
+            }
+            Ok(None)
         };
         let directory = self.committer.directory();
         if let Err((outcome, why)) = directory.admits(&queued.event, turn.fits) {

@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-use charm_conformance::{Home, cell, component, of, pair, probe, probe_charm, run, script, settle, value};
+use charm_conformance::{
+    Clock, Home, Logs, builder, cell, component, of, pair, probe, probe_charm, run, script, settle, value,
+};
 use charm_host::{
-    Archive, FileKeyring, Host, InstallError, Manifest, NewEvent, Outcome, ReadError, SendError, SqliteStore,
-    StoreError, Unavailable,
+    Archive, FileKeyring, Host, InstallError, Manifest, NOTICE_MS, NewEvent, Outcome, ReadError, SendError,
+    SqliteStore, StoreError, Unavailable,
 };
 use serde_json::json;
 
@@ -266,5 +268,47 @@ async fn a_lost_key_holds_up_its_own_charm_only() {
     installed(&host).await;
     settle(&host).await;
     assert_eq!(cell(&host, lost, "notes").await, json!([1, 2]), "its events have waited");
+    host.shutdown().await.unwrap();
+}
+
+/// S11: at its default level the log tells of dead letters, each kind once in NOTICE_MS, and how many more there were.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_must_know_is_told_once_a_kind_and_minute() {
+    let (logs, clock) = (Logs::capture(), Clock::new());
+    let host = builder().env(clock.clone()).open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let told = || -> Vec<String> {
+        let both = [logs.lines(&a.to_string()), logs.lines(&b.to_string())].concat();
+        both.into_iter().filter(|line| line.contains(" WARN ") && line.contains("a dead letter")).collect()
+    };
+    let fail = async |charm, step: serde_json::Value| {
+        let id = host.send(NewEvent::new(charm, "run", script(json!([step])))).await.unwrap();
+        host.receipt(&id).await.unwrap().unwrap();
+        id
+    };
+    let first = fail(a, json!(["trap"])).await;
+    for n in 0..20 {
+        fail(if n % 2 == 0 { a } else { b }, json!(["trap"])).await;
+    }
+    let lines = told();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    for part in
+        [&format!("charm a: event {first} for run faulted"), &a.to_string(), "charm events a --dead", "--resend"]
+    {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
+    fail(b, json!(["reject", "no"])).await;
+    fail(b, json!(["reject", "no"])).await;
+    assert_eq!(told().len(), 2, "another kind");
+    // Who sends with a receipt of its own knows it.
+    run(&host, a, json!([["send", of(b, "run"), {"steps": [["reject", "no"]]}, {"stream": "on-receipt"}]])).await;
+    clock.pass(Duration::from_millis(NOTICE_MS / 2));
+    fail(b, json!(["trap"])).await;
+    assert_eq!(told().len(), 2);
+    clock.pass(Duration::from_millis(NOTICE_MS));
+    fail(b, json!(["trap"])).await;
+    let lines = told();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("charm b: ") && line.contains("(21 more like it")), "{lines:#?}");
     host.shutdown().await.unwrap();
 }

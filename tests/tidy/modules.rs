@@ -33,6 +33,7 @@ const USES: &[(&str, &str)] = &[
     ("slots", "did limits"),
     ("log_share", "env limits rate"),
     ("counters", "receipt"),
+    ("notices", "env event limits log receipt text"),
     ("run_queue", "did"),
     ("aging", "did env run_queue"),
     ("suspects", "did env limits log store"),
@@ -51,14 +52,14 @@ const USES: &[(&str, &str)] = &[
         "cell cost descriptor did env event http limits log log_share meter path record shape store suspects text tx",
     ),
     ("charms", "did directory guest http tx"),
-    ("turn", "aging charms did env guest http log meter receipt store suspects text tx"),
+    ("turn", "aging charms did env guest http log meter notices receipt store suspects text tx"),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
     ("verify", "did event limits receipt record store text value"),
     ("archive", "did event listing path record store suspects text tx value verify"),
     (
         "host",
-        "aging archive cell charms counters descriptor did directory env event guest http keyring limits listing meter path \
+        "aging archive cell charms counters descriptor did directory env event guest http keyring limits listing meter notices path \
          receipt run_queue scheduler store suspects text turn tx value verify",
     ),
     ("manifest", "charms did directory host http listing text"),

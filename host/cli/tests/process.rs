@@ -382,3 +382,29 @@ fn signals_are_attended_to() {
     let code = host.child.wait().unwrap().code();
     assert!([Some(143), Some(130), Some(0)].contains(&code), "{code:?}");
 }
+
+/// `charm run` tells at its default level what an operator must know, with the next step, and not a thousand times.
+#[test]
+fn a_host_tells_its_operator_of_dead_letters() {
+    let folder = Folder::new(&["probe"], PROBE);
+    let mut child = folder.command(&["run"]).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("serving") {
+        line.clear();
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0);
+    }
+    let failed = folder.json(3, &["send", "probe/run", "{\"steps\": [[\"trap\"]]}"]);
+    for _ in 0..10 {
+        folder.json(3, &["send", "probe/run", "{\"steps\": [[\"trap\"]]}"]);
+    }
+    signal(&child, "TERM");
+    let output = ended(child);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("a dead letter")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    let id = failed["id"].as_str().unwrap();
+    for part in ["WARN", "charm probe: event", id, "for run faulted", "charm events probe --dead", "--resend"] {
+        assert!(lines[0].contains(part), "{part}: {said}");
+    }
+}

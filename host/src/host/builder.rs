@@ -13,6 +13,7 @@ use crate::{
     http::{HttpClient, Transport},
     keyring::Keyring,
     limits::Limits,
+    notices::Notices,
     run_queue::RunQueue,
     scheduler::Scheduler,
     store::{SpaceRow, Store, StoreError},
@@ -160,7 +161,8 @@ impl HostBuilder {
         let charms = Arc::new(Charms::new(committer.clone()));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max));
         let aging = Aging::new(env.clone(), ready.clone());
-        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, suspects });
+        let notices = Notices::new(env.clone());
+        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, notices, suspects });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         for (charm, pause) in paused {
             let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));
