@@ -224,7 +224,10 @@ impl Directory {
         let entry = self.entries.get(&event.to);
         let declared = entry.and_then(|entry| Some((entry.offer, entry.descriptor.streams.get(&*event.stream)?)));
         let Some((offer, declared)) = declared else {
-            return Err((Outcome::NoSuchStream, "there is no such charm or stream".to_owned()));
+            let (stream, known) = (clip(&event.stream, 128), entry.map(|entry| entry.descriptor.streams.keys()));
+            let known = known.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let why = format!("charm {} has no stream {stream} any more; it has: {}", event.to, clip(&known, 256));
+            return Err((Outcome::NoSuchStream, why));
         };
         let own = event.sender == event.to || self.is_operator(&event.sender);
         if declared.receipts && event.receipt_of.is_none() {
