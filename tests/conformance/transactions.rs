@@ -114,7 +114,7 @@ async fn all_reads_of_a_turn_see_one_moment() {
     let held = Held::new(Limits::default()).await;
     let Held { host, wire, writer, reader, .. } = &held;
     let [other] = probes(host, ["other"]).await;
-    grant(&host, *reader, all_of(&[*writer, other]), all_of(&[])).await.unwrap();
+    grant(host, *reader, all_of(&[*writer, other]), all_of(&[])).await.unwrap();
     let set = async |n: u64| {
         run(host, other, json!([["set", "z", [], n]])).await;
         held.write(json!([["set", "x", [], n], ["set", "y", [], n]])).await;

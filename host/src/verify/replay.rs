@@ -194,7 +194,8 @@ impl Replay {
         must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
         // Whoever asked for the receipt is told of a rejection.
         let asked = event.awaited || event.on_commit.is_some();
-        let failed = !committed && !cancelled && !(receipt.outcome == Outcome::Rejected && asked);
+        let told = receipt.outcome == Outcome::Rejected && asked;
+        let failed = !(committed || cancelled || told);
         if failed {
             let letter = DeadLetter {
                 position: *position,
