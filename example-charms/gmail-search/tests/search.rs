@@ -153,5 +153,5 @@ fn without_a_grant_there_is_no_token_charm() {
     let world = world();
     world.host.revoke(&world.search, &world.auth);
     let message = world.search().message.unwrap();
-    assert_eq!(message, "no charm with #google-auth offers what is needed, or no grant lets this charm see it");
+    assert!(message.starts_with("no charm with #google-auth offers what is needed"), "{message}");
 }
