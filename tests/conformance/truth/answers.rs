@@ -33,7 +33,7 @@ macro_rules! ask {
 }
 
 /// Every method that tells something.
-const QUESTIONS: [(&str, Ask); 20] = [
+const QUESTIONS: [(&str, Ask); 21] = [
     ("operator", ask!(|host, known| host.operator())),
     ("rights", ask!(|host, known| host.rights(&known.a))),
     ("charms", ask!(|host, known| host.charms())),
@@ -53,6 +53,8 @@ const QUESTIONS: [(&str, Ask); 20] = [
     ("verify", ask!(|host, known| host.verify(&known.a))),
     ("verify_store", ask!(|host, known| host.verify_store())),
     ("settled", ask!(|host, known| host.settled().await)),
+    // Of a component, whatever the store holds.
+    ("describe", ask!(|host, known| host.describe(probe_charm("a")).await.map(|told| told.sha256))),
     // What is refused is an answer too.
     ("cancel", ask!(|host, known| host.cancel(&known.b, &known.cancelled).await)),
 ];
@@ -149,7 +151,7 @@ async fn every_answer_is_durable() {
         if let Some(waited) = waited.get(name).filter(|_| name != "charms") {
             assert_eq!(*waited, now, "{name} waited for what is durable now");
         }
-        let changes = !["operator", "rights", "receipt", "held", "settled"].contains(&name);
+        let changes = !["operator", "rights", "receipt", "held", "settled", "describe"].contains(&name);
         assert!(!changes || before.get(name) != Some(&now), "{name}: the test changes what it tells: {now}");
     }
 }
