@@ -11,21 +11,21 @@ use serde_json::json;
 
 /// A folder outside the repository and the surroundings of an author: the repository's crates are downloaded, its library for
 /// wasm is built.
-fn author() -> (Folder, Vec<(&'static str, String)>) {
-    let (folder, caches) = (Folder(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap().keep());
-    fs::create_dir_all(caches.join("charm")).unwrap();
-    symlink(root().unwrap().join("target/guest-sysroot"), caches.join("charm/sysroots")).unwrap();
+fn author() -> (Folder, tempfile::TempDir, Vec<(&'static str, String)>) {
+    let (folder, caches) = (Folder(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
+    fs::create_dir_all(caches.path().join("charm")).unwrap();
+    symlink(root().unwrap().join("target/guest-sysroot"), caches.path().join("charm/sysroots")).unwrap();
     let envs = vec![
         ("CHARM", root().unwrap().display().to_string()),
         ("CARGO_NET_OFFLINE", "true".to_owned()),
-        ("XDG_CACHE_HOME", caches.display().to_string()),
+        ("XDG_CACHE_HOME", caches.path().display().to_string()),
     ];
-    (folder, envs)
+    (folder, caches, envs)
 }
 
 #[test]
 fn a_charm_of_ones_own_from_an_empty_folder_to_its_first_receipt() {
-    let (folder, envs) = author();
+    let (folder, _caches, envs) = author();
     assert!(!folder.path("").starts_with(root().unwrap()), "outside the repository");
     let text = fs::read_to_string(root().unwrap().join("docs/authors.md")).unwrap();
     assert!(page::follow("docs/authors.md", &text, &folder.path(""), &envs) > 8);
