@@ -18,8 +18,11 @@ use charm_host::{Host, Value};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::{Notify, watch},
     task::JoinSet,
 };
@@ -32,6 +35,8 @@ use crate::{
 
 /// Clients at the same time, each with a file descriptor, of which a process often has 1,024.
 const CLIENTS_MAX: usize = 512;
+/// How often a client is looked at that has nothing more to ask: it may be gone.
+const GONE_AFTER: Duration = Duration::from_millis(50);
 /// How long a client may take to ask.
 const QUESTION_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take to read an answer.
@@ -205,7 +210,10 @@ async fn attend(mut phase: watch::Receiver<Phase>, stream: UnixStream, idle: Arc
             _ => return,
         }
         let answer = match question(&line) {
-            Ok(question) => work(&mut phase, &question, &mut writer).await,
+            Ok(question) => {
+                let mut client = Client { reader: reader.get_ref(), writer: &mut writer };
+                work(&mut phase, &question, &mut client).await
+            }
             Err(_) if !line.ends_with(b"\n") => {
                 let max = LINE_BYTES_MAX;
                 let failure = Failure::refused("limit", format!("a line is not whole, or over {max} bytes"));
@@ -217,6 +225,39 @@ async fn attend(mut phase: watch::Receiver<Phase>, stream: UnixStream, idle: Arc
         let Some(answer) = answer else { return };
         if tell(&mut writer, &answer).await.is_err() {
             return;
+        }
+    }
+}
+
+/// A client that waits for an answer.
+struct Client<'a> {
+    reader: &'a OwnedReadHalf,
+    writer: &'a mut OwnedWriteHalf,
+}
+
+impl Client<'_> {
+    /// Completes when it has closed its end. One that only has nothing more to ask still listens.
+    async fn gone(&self) {
+        loop {
+            let _ = self.reader.ready(Interest::READABLE).await;
+            if self.writer.ready(Interest::WRITABLE).await.is_ok_and(|ready| ready.is_write_closed()) {
+                return;
+            }
+            tokio::time::sleep(GONE_AFTER).await;
+        }
+    }
+
+    /// Completes with what `work` gives. Meanwhile it hears that the host is there; none when it is gone.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.gone() => return None,
+                () = tokio::time::sleep(ALIVE_EVERY) => {}
+            }
+            tell(self.writer, &Answer::Alive).await.ok()?;
         }
     }
 }
@@ -250,12 +291,12 @@ struct Asked<'a> {
 }
 
 /// Does what is asked; none when the client went away meanwhile, or the host ended first. Its event stays.
-async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, writer: &mut OwnedWriteHalf) -> Option<Answer> {
-    let host = match ready(phase, writer).await? {
+async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, client: &mut Client<'_>) -> Option<Answer> {
+    let host = match ready(phase, client).await? {
         Ok(host) => host,
         Err(failure) => return Some(Answer::Failed(failure)),
     };
-    let id = match beside(writer, question.deed.start(&host)).await? {
+    let id = match client.beside(question.deed.start(&host)).await? {
         Ok(Some(id)) => id,
         Ok(None) => return Some(Answer::Done),
         Err(failure) => return Some(Answer::Failed(failure)),
@@ -264,8 +305,8 @@ async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, writer: &
     if !question.wait {
         return Some(accepted);
     }
-    tell(writer, &accepted).await.ok()?;
-    let fate = beside(writer, deed::finish(&host, &id, Duration::from_secs(question.settle_s))).await?;
+    tell(client.writer, &accepted).await.ok()?;
+    let fate = client.beside(deed::finish(&host, &id, Duration::from_secs(question.settle_s))).await?;
     match fate {
         Ok(fate) => Some(Answer::Settled(fate)),
         Err(_) if matches!(*phase.borrow(), Phase::Drains) => None,
@@ -274,26 +315,15 @@ async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, writer: &
 }
 
 /// Returns the host when it serves; none when the client went away first.
-async fn ready(phase: &mut watch::Receiver<Phase>, writer: &mut OwnedWriteHalf) -> Option<Result<Host, Failure>> {
+async fn ready(phase: &mut watch::Receiver<Phase>, client: &mut Client<'_>) -> Option<Result<Host, Failure>> {
     loop {
         let now = phase.borrow_and_update().clone();
         match now {
             Phase::Serves(host) => return Some(Ok(host)),
             Phase::Drains => return Some(Err(Failure::drains())),
-            Phase::Starts => tell(writer, &Answer::Starts).await.ok()?,
+            Phase::Starts => tell(client.writer, &Answer::Starts).await.ok()?,
         }
-        beside(writer, phase.changed()).await?.ok()?;
-    }
-}
-
-/// Completes with what `work` gives. Meanwhile the client hears that the host is there; none when it is gone.
-async fn beside<T>(writer: &mut OwnedWriteHalf, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    loop {
-        match tokio::time::timeout(ALIVE_EVERY, &mut work).await {
-            Ok(done) => return Some(done),
-            Err(_) => tell(writer, &Answer::Alive).await.ok()?,
-        }
+        client.beside(phase.changed()).await?.ok()?;
     }
 }
 

@@ -260,12 +260,13 @@ fn a_store_that_another_program_has_open_is_exit_7_and_can_still_be_read() {
 }
 
 #[test]
-fn keys_that_others_can_read_and_files_that_are_no_store_are_exit_1() {
+fn keys_that_others_can_read_and_files_that_are_no_store_are_refused() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
     let key = fs::read_dir(folder.path("keys")).unwrap().next().unwrap().unwrap().path();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let failure = folder.json(1, &["send", "counter/add", "1"]);
+    let failure = folder.json(5, &["send", "counter/add", "1"]);
+    assert_eq!(failure["kind"], "key");
     assert!(failure["error"].as_str().unwrap().contains("chmod 600"), "{failure}");
     fs::write(folder.path("no.db"), "this is no database, but it is long enough to be looked at ............").unwrap();
     assert_eq!(folder.json(1, &["ls", "--store", "no.db"])["kind"], "host");
