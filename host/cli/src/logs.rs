@@ -6,13 +6,17 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 
 use crate::{Globals, failure::Failure, output::clean, stderr::Stderr};
 
-/// Starts logging as `--log` or `CHARM_LOG` says: lines for people, or with `--json` one object a line.
+/// Starts logging as `--log` or `CHARM_LOG` says: lines for people, or with `--json` one object a line. Without either,
+/// warnings; what became of an event is told to the operator of a host that `serves`, other commands print it themselves.
 ///
 /// # Errors
 /// `usage` for a filter that does not parse.
-pub fn start(globals: &Globals, to: &Stderr) -> Result<(), Failure> {
+pub fn start(globals: &Globals, serves: bool, to: &Stderr) -> Result<(), Failure> {
+    let default = if serves { "warn" } else { "warn,charm_host::notices=off" };
     let filter: Targets = globals
         .log
+        .as_deref()
+        .unwrap_or(default)
         .parse()
         .map_err(|_| Failure::usage("--log is not a filter: write a level like debug, or charm_host=debug,warn"))?;
     let colours = !globals.json && stderr().is_terminal();

@@ -44,9 +44,9 @@ struct Globals {
     /// Print JSON only: one object or array on standard output, errors as one object on standard error
     #[arg(long, global = true)]
     json: bool,
-    /// What to log on standard error, like `debug` or `charm_host=debug,warn`
-    #[arg(long, global = true, value_name = "FILTER", env = "CHARM_LOG", default_value = "warn")]
-    log: String,
+    /// What to log on standard error, like `debug` or `charm_host=debug,warn` [default: warn]
+    #[arg(long, global = true, value_name = "FILTER", env = "CHARM_LOG")]
+    log: Option<String>,
     /// How long to wait for others: a command that has the store, a host that starts, ends or says nothing
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(move |panic| panics.line(&output::clean(&panic.to_string()))));
     let run = || {
         let signals = Signals::start(output.clone())?;
-        logs::start(&cli.globals, &stderr)?;
+        logs::start(&cli.globals, matches!(cli.command, commands::Command::Run(_)), &stderr)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::host(format!("cannot start threads: {error}")))?;
         let end = runtime.block_on(commands::run(&cli.command, &cli.globals, &output, &signals));

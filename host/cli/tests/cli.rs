@@ -263,11 +263,17 @@ fn a_store_that_another_program_has_open_is_exit_7_and_can_still_be_read() {
 fn keys_that_others_can_read_and_files_that_are_no_store_are_refused() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
-    let key = fs::read_dir(folder.path("keys")).unwrap().next().unwrap().unwrap().path();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let failure = folder.json(5, &["send", "counter/add", "1"]);
-    assert_eq!(failure["kind"], "key");
-    assert!(failure["error"].as_str().unwrap().contains("chmod 600"), "{failure}");
+    let dids = folder.json(0, &["did"]);
+    for (name, exit, kind) in [("counter", 5, "key"), ("@host", 1, "host")] {
+        let did = dids.as_array().unwrap().iter().find(|did| did["name"] == name).unwrap()["did"].as_str().unwrap();
+        let key = folder.path("keys").join(format!("{}.key", did.trim_start_matches("did:key:")));
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let failure = folder.json(exit, &["send", "counter/add", "1"]);
+        assert_eq!(failure["kind"], kind);
+        assert!(failure["error"].as_str().unwrap().contains("chmod 600"), "{failure}");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    folder.json(0, &["send", "counter/add", "1"]);
     fs::write(folder.path("no.db"), "this is no database, but it is long enough to be looked at ............").unwrap();
     assert_eq!(folder.json(1, &["ls", "--store", "no.db"])["kind"], "host");
 }

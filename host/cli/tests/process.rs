@@ -76,7 +76,7 @@ fn a_command_waits_for_a_host_that_starts_and_says_so() {
     let folder = Folder::new(&["counter"], "[charm.counter]\ncomponent = \"counter.wasm\"\n");
     folder.json(0, &["send", "counter/add", "1"]);
     // Compiles for a long time.
-    let deep = format!("(component (core module (func {} {})))", "(block ".repeat(30_000), ")".repeat(30_000));
+    let deep = format!("(component (core module (func {} {})))", "(block ".repeat(90_000), ")".repeat(90_000));
     fs::write(folder.path("bomb.wasm"), wat::parse_str(deep).unwrap()).unwrap();
     folder.append("charms.toml", "[charm.bomb]\ncomponent = \"bomb.wasm\"\n");
     let host = folder.command(&["run"]).spawn().unwrap();

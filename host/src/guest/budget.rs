@@ -3,6 +3,9 @@
 //! The engine counts a guest's instructions. What a host call costs is added to that when it returns: the table is in
 //! `cost.rs`. The engine lets others run after a slice of fuel; setting its fuel begins a slice anew, so what is left of
 //! the present one is kept here, and set as a shorter slice.
+//!
+//! A guest keeps its fuel in a register, and has it in the store only around calls and where a slice ends. Setting it
+//! anywhere else (at a tick, when a memory grows) would lose or give fuel.
 
 use std::{
     future::{Future, poll_fn},
@@ -81,12 +84,21 @@ pub struct Account {
     polls: u64,
     /// Whether the engine's slice is shorter than a whole one.
     short: bool,
+    /// Calls into the guest that have not ended: more than one while the guest makes room for an answer.
+    calls: u32,
+    /// A tick has let others run since the guest was last left.
+    ticked: bool,
 }
 
 impl Account {
     /// Adds to what the present host call costs.
     pub fn charge(&mut self, cost: u64) {
         self.owed = self.owed.saturating_add(cost);
+    }
+
+    /// Notes that the guest is left because of a tick.
+    pub fn tick(&mut self) {
+        self.ticked = true;
     }
 
     /// Returns what is owed, and takes it as paid.
@@ -103,22 +115,45 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
     let slice = slice.max(1);
     store.set_fuel(fuel_max)?;
     store.fuel_async_yield_interval(Some(slice))?;
-    store.call_hook(move |store, hook| match hook {
+    store.call_hook(move |mut store, hook| match hook {
+        CallHook::CallingWasm => {
+            store.data_mut().account.calls += 1;
+            Ok(())
+        }
+        CallHook::ReturningFromWasm => {
+            store.data_mut().account.calls -= 1;
+            Ok(())
+        }
         CallHook::ReturningFromHost => settle(store, on_thread.polls(), slice),
-        CallHook::CallingHost | CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
+        CallHook::CallingHost => Ok(()),
     });
     Ok(())
 }
 
 /// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way back from
-/// the host to the guest, so also when the engine has yielded.
+/// the host to the guest: from a host call, and from what the engine does for the guest, yielding too.
 fn settle(mut store: StoreContextMut<'_, Ctx>, polls: u64, slice: u64) -> wasmtime::Result<()> {
     let ctx = store.data_mut();
-    let (owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);
+    if std::mem::take(&mut ctx.account.ticked) {
+        ctx.account.polls = polls;
+        return Ok(());
+    }
+    let (mut owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);
     if owed == 0 && !yielded {
         return Ok(());
     }
     let fuel = store.get_fuel()?;
+    if store.data().account.calls > 1 {
+        // Only the end of a slice brings the engine here with the fuel in the store: the host call above pays when it
+        // returns, for all that was called meanwhile, and ends here when that is more than there is.
+        if owed > fuel {
+            return Err(Trap::OutOfFuel.into());
+        }
+        store.data_mut().account.owed = std::mem::take(&mut owed);
+        if !yielded {
+            return Ok(());
+        }
+    }
     let account = &mut store.data_mut().account;
     if yielded {
         (account.began, account.polls) = (fuel, polls);

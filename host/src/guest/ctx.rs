@@ -107,6 +107,11 @@ impl Ctx {
         ctx
     }
 
+    /// Notes that the guest is left because of a tick.
+    pub fn tick(&mut self) {
+        self.account.tick();
+    }
+
     /// Adds to what the present host call costs.
     pub fn charge(&mut self, cost: u64) {
         self.account.charge(cost);

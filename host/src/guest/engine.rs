@@ -98,7 +98,8 @@ impl Guests {
         store.set_max_component_handles(limits.handles_max);
         let (time_max, time) = (Duration::from_millis(limits.compute_ms_max), on_thread.clone());
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
+        store.epoch_deadline_callback(move |mut store| {
+            store.data_mut().tick();
             if time.spent() > time_max { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         (store, on_thread)

@@ -267,6 +267,43 @@ async fn calls_of_wasi_cost_fuel() {
     }
 }
 
+/// The fuel of a turn is the same in every run, however often ticks and slices stop the guest, also while it makes room for
+/// an answer: a tick once took or gave what was left of a slice.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fuel_of_a_turn_is_the_same_in_every_run() {
+    let limits = Limits { fuel_max: 4_000_000, fuel_slice: 100_000, compute_ms_max: 600_000, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    // Asks for a text, and makes room for it at length; so many times as the event says, in tens.
+    let code = "
+        (local.set $n (i32.mul (i32.and (i32.load8_u (local.get $event)) (i32.const 31)) (i32.const 10)))
+        (loop $again (call $self-did (i32.const 512))
+          (br_if $again (i32.gt_s (local.tee $n (i32.sub (local.get $n) (i32.const 1))) (i32.const 0))))";
+    for grow in ["", "(drop (memory.grow (i32.const 0)))"] {
+        let room = format!(
+            "(local $i i32) (local.set $i (i32.const 6000))
+             (loop $again {grow} (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))"
+        );
+        let component = raw::charm(&[("in realloc", &room), ("in handle", code)]);
+        let charm = host.install(Charm::new("evil", component)).await.unwrap();
+        let commits = async |tens: u8| {
+            let receipt = host.request(NewEvent::new(charm, "run", value(json!(tens)))).await.unwrap();
+            if receipt.outcome != Outcome::Committed {
+                assert_eq!(receipt.message, Some(over_fuel(4_000_000)));
+            }
+            receipt.outcome == Outcome::Committed
+        };
+        let mut most = 0;
+        for tens in 1..24 {
+            most = if commits(tens).await { tens } else { most };
+        }
+        assert!((1..23).contains(&most), "the fuel ends at some time: {most}");
+        for run in 0..12 {
+            assert!(commits(most).await, "run {run}: {most} tens have once been paid for");
+            assert!(!commits(most + 1).await, "run {run}: {most} tens were all that there was fuel for");
+        }
+    }
+}
+
 /// A5: an event that misfits far down is refused at the price of looking at it once, and refusals are paid for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_cannot_have_misfits_explained_for_ever() {

@@ -163,7 +163,7 @@ async fn a_million_handles_are_a_fault_and_a_million_that_are_dropped_are_not() 
     };
     let (cells, streams) = (each("(drop (call $cell))"), each("(drop (call $stream))"));
     each_faults(&["handles-max"], &[&[("in handle", &cells)], &[("in handle", &streams)]]).await;
-    let limits = Limits { fuel_max: u64::MAX, compute_ms_max: 600_000, ..Limits::default() };
+    let limits = Limits { fuel_max: i64::MAX as u64, compute_ms_max: 600_000, ..Limits::default() };
     let host = builder().limits(limits).open().await.unwrap();
     let neighbours = Neighbours::install(&host).await;
     let dropped = each("(call $cell-drop (call $cell))").replace("1000000", "100000");
