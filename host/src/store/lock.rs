@@ -62,12 +62,19 @@ impl Lock {
             let _ = file.write_all_at(format!("{order:020} {order:020}\n").as_bytes(), 0);
         }
     }
+
+    /// Makes the last mark durable: whoever copies the store from here on copies it too.
+    ///
+    /// # Errors
+    /// `Failed`.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
+        synced.map_err(|error| StoreError::Failed(format!("the mark in the .lock file: {error}")))
+    }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Whoever copies the store from here on copies its last mark too.
-        let _ = self.file.as_ref().map(File::sync_data);
         // Closing the file is not enough: a process that is just being started may still hold a copy of it.
         let _ = self.file.take().map(|file| file.unlock());
     }

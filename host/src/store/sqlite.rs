@@ -393,7 +393,7 @@ impl Store for SqliteStore {
     fn close(&self) -> Result<(), StoreError> {
         let _closing = self.closing.lock();
         let lock = self.lock().take();
-        let end = if lock.is_some() { self.rest() } else { Ok(()) };
+        let end = lock.as_ref().map_or(Ok(()), |lock| self.rest().and(lock.sync()));
         drop(lock);
         end
     }

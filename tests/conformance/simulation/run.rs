@@ -457,7 +457,10 @@ async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number:
                 client.current = None;
                 client.sent.push(sent);
             }
-            Err(SendError::Unavailable(Unavailable::DiskFull)) => world.sleep(Duration::from_millis(20)).await,
+            // The id could not be looked up: the event was not taken, and can be sent again.
+            Err(SendError::Unavailable(Unavailable::DiskFull) | SendError::Store(_)) => {
+                world.sleep(Duration::from_millis(20)).await
+            }
             Err(SendError::Unavailable(_)) => return,
             Err(error) => panic!("an event is refused: {error}"),
         }
