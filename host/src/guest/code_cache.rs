@@ -14,6 +14,8 @@ use crate::{limits::CODE_CACHE_BYTES_MAX, text::shown};
 const ENTRIES: &str = "modules";
 /// How the names of folders begin that someone compiles into.
 const SCRATCH: &str = "compiling-";
+/// How often such a folder is removed when its compilation ends.
+const REMOVALS: usize = 50;
 /// Age after which such a folder is what a host that died has left, in seconds.
 const SCRATCH_S_MAX: i64 = 24 * 60 * 60;
 
@@ -154,8 +156,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is removed when it is old.
-        let _ = fs::remove_dir_all(&self.0);
+        // What cannot be removed is removed when it is old. A compiler that was killed a moment ago may be in the middle of
+        // its last call, which makes a file: looked after a few times.
+        for _ in 0..REMOVALS {
+            let _ = fs::remove_dir_all(&self.0);
+            std::thread::yield_now();
+        }
     }
 }
 
