@@ -210,7 +210,7 @@ async fn a_refusal_waits_for_what_it_tells() {
 /// A method that is in neither table may tell what is not durable.
 #[test]
 fn every_method_of_a_host_is_in_a_table() {
-    let source = charm_conformance::root().join("host/src");
+    let source = root().join("host/src");
     let mut files = vec![source.join("host.rs")];
     files.extend(std::fs::read_dir(source.join("host")).unwrap().map(|file| file.unwrap().path()));
     let mut missing = Vec::new();
