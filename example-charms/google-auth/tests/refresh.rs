@@ -76,7 +76,8 @@ fn an_answer_that_is_none_shows_nothing_of_it() {
     let (host, auth) = connected();
     host.on_http(|_| Ok(Response::new(200, r#"{"access_token": 12345, "refresh_token": "refresh-9"}"#)));
     let message = host.deliver(&auth, GoogleAuth::REFRESH_TOKEN, &Refresh { stale_version: 0 }).message.unwrap();
-    assert!(message.starts_with("the answer (status 200) is no JSON for Answer"), "{message}");
+    let told = "the answer (status 200) does not fit `Answer` at /access_token: needed a string, found integer";
+    assert_eq!(message, told);
     assert!(!message.contains("12345") && !message.contains("refresh-9"));
 }
 
