@@ -35,8 +35,9 @@ use crate::{
 
 /// Clients at the same time, each with a file descriptor, of which a process often has 1,024.
 const CLIENTS_MAX: usize = 512;
-/// How often a client is looked at that has nothing more to ask: it may be gone.
-const GONE_AFTER: Duration = Duration::from_millis(50);
+/// How often a client is looked after that has asked for more, or will ask no more, while its event is waited for. One that
+/// closes its end is noticed at once.
+const GONE_AFTER: Duration = Duration::from_secs(1);
 /// How long a client may take to ask.
 const QUESTION_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take to read an answer.
