@@ -3,15 +3,15 @@
 //! The log of signed records is the truth; cells, queue, receipts and dead letters are derived from it and
 //! written in the same batch, so that opening needs no replay.
 
+mod index;
 mod lock;
 mod marks;
 mod memory;
 mod place;
-mod sqlite;
 
+pub use index::SqliteStore;
 pub(crate) use marks::{List, Mark, Marks, Suspect, Work, hex};
 pub use memory::MemoryStore;
-pub use sqlite::SqliteStore;
 
 use std::{fmt, path::Path, sync::Arc};
 

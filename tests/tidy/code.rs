@@ -14,8 +14,8 @@ fn wasmtime_is_named_only_below_guest() {
 /// The engine of the store is behind one file.
 #[test]
 fn the_database_is_named_only_in_its_file() {
-    let others = host().filter(|file| !file.path.starts_with("host/src/store/sqlite"));
-    none(uses(others, &["rusqlite"]), "only store/sqlite names the database");
+    let others = host().filter(|file| !file.path.starts_with("host/src/store/index"));
+    none(uses(others, &["rusqlite"]), "only store/index names the database");
 }
 
 #[test]
