@@ -28,6 +28,7 @@ mod event;
 mod guest;
 mod host;
 mod http;
+mod journal;
 mod keyring;
 mod limits;
 mod listing;
@@ -64,6 +65,7 @@ pub use event::{Event, EventId, EventIdError, OnCommit};
 pub use guest::{Compiler, compile_helper};
 pub use host::{Charm, CharmInfo, Description, Host, HostBuilder, InstallError, NewEvent, OpenError, Owner, SendError};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
+pub use journal::{AppendError, Journal, JournalError, MemoryJournal};
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
     CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN, DESCRIPTION_BYTES_MAX, HTTP_IDLE_MAX, HTTP_IDLE_MS,

@@ -91,6 +91,7 @@ async fn no_error_of_a_keyring_tells_a_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_error_of_a_store_tells_what_it_holds() {
     let mut secret = Secret::new("stores");
+    journal::no_error_tells_what_it_holds(&mut secret);
     let home = Home::default();
     let host = home.open().await;
     let a = probe(&host, "a").await;

@@ -22,6 +22,7 @@ mod files;
 mod guest;
 mod http;
 mod installs;
+mod journal;
 mod outside;
 mod words;
 
