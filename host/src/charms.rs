@@ -8,17 +8,26 @@ use std::{
 use crate::{
     did::Did,
     directory::{Directory, Entry, Kept, Right, Rights},
-    guest::Prepared,
+    guest::Loaded,
     http::HttpGrant,
     tx::{Committer, Noted, Unavailable},
 };
 
-/// One installed charm.
+/// One installed charm, as its turns need it: the rest says the directory.
+#[derive(Clone)]
 pub struct Installed {
-    /// What others see of it, as it was installed; what holds now says the directory.
+    /// Its name in the manifest.
+    pub name: Arc<str>,
+    /// Its component, which other charms may run too.
+    pub loaded: Arc<Loaded>,
+}
+
+/// A charm that is ready to be installed.
+pub struct Candidate {
+    /// What others are to see of it.
     pub entry: Entry,
-    /// Its component, ready to run.
-    pub prepared: Arc<Prepared>,
+    /// Its component.
+    pub loaded: Arc<Loaded>,
 }
 
 /// All of them. Changes make a new directory, which takes its place in the order of commits (A2).
@@ -29,7 +38,7 @@ pub struct Charms {
 
 #[derive(Default)]
 struct Inner {
-    installed: HashMap<Did, Arc<Installed>>,
+    installed: HashMap<Did, Installed>,
     /// Those outside whose rights come from a manifest.
     outside: BTreeSet<Did>,
 }
@@ -53,7 +62,7 @@ impl Charms {
     }
 
     /// Returns a charm.
-    pub fn get(&self, did: &Did) -> Option<Arc<Installed>> {
+    pub fn get(&self, did: &Did) -> Option<Installed> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).installed.get(did).cloned()
     }
 
@@ -61,7 +70,7 @@ impl Charms {
     ///
     /// # Errors
     /// When the host does not write any more.
-    pub fn install(&self, charms: Vec<Installed>) -> Result<Noted, Unavailable> {
+    pub fn install(&self, charms: Vec<Candidate>) -> Result<Noted, Unavailable> {
         self.change(|directory, inner| Ok(inner.install(directory, charms)))
     }
 
@@ -70,7 +79,7 @@ impl Charms {
     ///
     /// # Errors
     /// When the host does not write any more.
-    pub fn install_all(&self, charms: Vec<Installed>, outside: Vec<(Did, Rights)>) -> Result<Noted, Unavailable> {
+    pub fn install_all(&self, charms: Vec<Candidate>, outside: Vec<(Did, Rights)>) -> Result<Noted, Unavailable> {
         self.change(|directory, inner| {
             std::mem::take(&mut inner.outside).iter().for_each(|holder| directory.forget(holder));
             for (holder, rights) in outside {
@@ -161,13 +170,14 @@ impl From<Unavailable> for Untaken {
 
 impl Inner {
     /// Returns those about whom something else is kept now.
-    fn install(&mut self, directory: &mut Directory, charms: Vec<Installed>) -> BTreeSet<Did> {
+    fn install(&mut self, directory: &mut Directory, charms: Vec<Candidate>) -> BTreeSet<Did> {
         let mut changed = BTreeSet::new();
-        for charm in charms {
-            if directory.insert(charm.entry.clone()) {
-                changed.insert(charm.entry.did);
+        for Candidate { entry, loaded } in charms {
+            let (did, name) = (entry.did, entry.name.clone());
+            if directory.insert(entry) {
+                changed.insert(did);
             }
-            self.installed.insert(charm.entry.did, Arc::new(charm));
+            self.installed.insert(did, Installed { name, loaded });
         }
         changed
     }

@@ -37,6 +37,11 @@ pub struct Counters {
     pub misfit: u64,
     /// Events that wait for their turn or run now.
     pub waiting: u64,
+    /// Components that installed charms run, each compiled, linked and described once for all charms of it. Those that are
+    /// being installed or have a turn count too.
+    pub components: u64,
+    /// How often a component was loaded since the host was opened: compiled or found in the code cache, linked, described.
+    pub loads: u64,
     /// Attempts at turns that were thrown away at their commit, because a read had changed or an inbox had filled up
     /// (T4). Each was run again, but the last of a turn that ended as `conflict-exhausted`.
     pub conflicts: u64,

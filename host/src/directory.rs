@@ -1,9 +1,11 @@
 //! Who is installed, what they offer, and who may do what: one immutable picture that a turn holds.
 
+mod parts;
 mod rights;
 
 use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
 
+use parts::Parts;
 pub use rights::{Kept, Names, Right, Rights, ungrantable};
 
 use crate::{
@@ -27,9 +29,9 @@ pub struct Entry {
     /// Its DID.
     pub did: Did,
     /// Its name in the manifest.
-    pub name: String,
-    /// What it offers.
-    pub descriptor: Descriptor,
+    pub name: Arc<str>,
+    /// What it offers; shared by all charms of its component.
+    pub descriptor: Arc<Descriptor>,
     /// The number of its descriptor, from 1: what was checked against it needs no second check.
     pub offer: u64,
     /// What it may do with others.
@@ -54,13 +56,13 @@ impl Entry {
 pub struct Directory {
     /// Counts the changes: two pictures with one number are the same.
     number: u64,
-    entries: BTreeMap<Did, Arc<Entry>>,
+    entries: Parts<Arc<Entry>>,
     /// Charms of the store, installed or not: an event for one that is not yet installed waits for it.
-    known: BTreeMap<Did, Arc<Meter>>,
+    known: Parts<Arc<Meter>>,
     /// Rights of those outside, as a manifest gives them.
     outside: BTreeMap<Did, Arc<Rights>>,
     /// What the operator decided about single DIDs: stands in the store.
-    kept: BTreeMap<Did, Arc<Kept>>,
+    kept: Parts<Arc<Kept>>,
     /// May read and send everything: the operator.
     operator: Option<Did>,
 }
@@ -69,6 +71,7 @@ impl Directory {
     /// Returns a directory with nobody in it but the operator; the store knows these charms, and keeps this of the operator's
     /// decisions.
     pub fn new(operator: Did, known: BTreeMap<Did, Arc<Meter>>, kept: BTreeMap<Did, Arc<Kept>>) -> Directory {
+        let (known, kept) = (known.into_iter().collect(), kept.into_iter().collect());
         Directory { operator: Some(operator), known, kept, ..Directory::default() }
     }
 
@@ -113,7 +116,7 @@ impl Directory {
 
     /// Returns those about whom something is kept.
     pub fn keeps(&self) -> impl Iterator<Item = &Did> {
-        self.kept.keys()
+        self.kept.iter().map(|(did, _)| did)
     }
 
     /// Replaces what is kept of the operator's decisions about a DID.
@@ -178,7 +181,7 @@ impl Directory {
 
     /// Returns all charms in the order of their DIDs.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.values().filter(|entry| !self.is_gone(&entry.did))
+        self.entries.iter().map(|(_, entry)| entry).filter(|entry| !self.is_gone(&entry.did))
     }
 
     /// Returns the rights of a holder: what it was given, and what is kept.
@@ -265,7 +268,7 @@ impl Directory {
                 Some(declared) => Ok(Some((&declared.shape, entry.offer))),
                 None => Err(Outcome::NoSuchStream),
             },
-            None if self.known.contains_key(to) && !self.is_gone(to) => Ok(None),
+            None if self.known.get(to).is_some() && !self.is_gone(to) => Ok(None),
             None => Err(Outcome::NoSuchStream),
         }
     }

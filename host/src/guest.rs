@@ -15,6 +15,7 @@ mod fault;
 mod helper;
 mod load;
 mod log;
+mod shelf;
 mod threads;
 mod wasi;
 
@@ -23,7 +24,8 @@ pub use ctx::Facts;
 pub use engine::Guests;
 pub use fault::Fault;
 pub use helper::{Compiler, compile_helper};
-pub use load::{LoadError, Prepared};
+pub use load::LoadError;
+pub use shelf::Loaded;
 pub use threads::Threads;
 
 use crate::{http::Outbound, meter::Room, tx::Transaction};

@@ -13,25 +13,29 @@ mod rights;
 pub use builder::HostBuilder;
 pub use charm::{Charm, CharmInfo, NewEvent, Owner};
 use charm::{check_charm_name, check_http_grant};
+pub(crate) use describe::Checked;
 pub use describe::Description;
 use end::End;
 pub use error::{InstallError, OpenError, SendError};
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::{
     archive::{self, ReadError},
-    charms::{Charms, Installed},
+    charms::{Candidate, Charms},
     counters::Counters,
-    descriptor::Descriptor,
     did::Did,
     directory::{Directory, Entry, Rights},
     env::Env,
     event::EventId,
-    guest::{LoadError, Prepared},
+    guest::LoadError,
     keyring::{KeyError, Keyring, MemoryKeyring},
     limits::Limits,
     listing::{CellInfo, SpaceInfo, Status},
@@ -118,27 +122,30 @@ impl Host {
     /// # }
     /// ```
     pub async fn install_all(&self, charms: Vec<Charm>) -> Result<Vec<Did>, InstallError> {
-        let (mut prepared, mut wanted) = (Vec::with_capacity(charms.len()), Vec::with_capacity(charms.len()));
+        let (mut checked, mut wanted) = (Vec::with_capacity(charms.len()), Vec::with_capacity(charms.len()));
+        let mut names = HashSet::with_capacity(charms.len());
         for mut charm in charms {
-            if prepared.iter().any(|before: &Installed| before.entry.name == charm.name) {
+            if !names.insert(charm.name.clone()) {
                 let why = "it stands twice among charms that are installed together".to_owned();
                 return Err(InstallError::Name { name: charm.name, why });
             }
             wanted.push(std::mem::take(&mut charm.grants));
-            prepared.push(self.prepare(charm).await?);
+            checked.push(self.check_charm(charm, None).await?);
         }
+        let candidates = self.admit(checked).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
         let directory = self.directory();
-        let by_name = |name: &str| prepared.iter().map(|charm| &charm.entry).find(|entry| entry.name == name);
-        let by_did = |did: &Did| prepared.iter().map(|charm| &charm.entry).find(|entry| entry.did == *did);
-        let owner = |did: &Did| by_did(did).or_else(|| directory.get(did).map(Arc::as_ref));
-        let mut granted = Vec::with_capacity(prepared.len());
-        for (charm, grants) in prepared.iter().zip(wanted) {
-            let refused = |why| InstallError::Grant { charm: charm.entry.name.clone(), why };
+        let entries = || candidates.iter().map(|charm| &charm.entry);
+        let by_name: HashMap<&str, Did> = entries().map(|entry| (&*entry.name, entry.did)).collect();
+        let by_did: HashMap<Did, &Entry> = entries().map(|entry| (entry.did, entry)).collect();
+        let owner = |did: &Did| by_did.get(did).copied().or_else(|| directory.get(did).map(Arc::as_ref));
+        let mut granted = Vec::with_capacity(candidates.len());
+        for (entry, grants) in entries().zip(wanted) {
+            let refused = |why| InstallError::Grant { charm: entry.name.to_string(), why };
             let mut rights = Rights::default();
             for (to, right) in grants {
                 let did = match &to {
                     Owner::Did(did) => Some(*did),
-                    Owner::Name(name) => by_name(name).map(|entry| entry.did).or_else(|| self.did_of(name)),
+                    Owner::Name(name) => by_name.get(&**name).copied().or_else(|| self.did_of(name)),
                 };
                 let unknown =
                     || refused(format!("no charm {} is installed, or installed with it", clip(&to.to_string(), 64)));
@@ -147,34 +154,71 @@ impl Host {
             rights.check(owner).map_err(refused)?;
             granted.push(rights);
         }
-        let dids = prepared.iter().map(|charm| charm.entry.did).collect();
-        let charms = prepared.into_iter().zip(granted);
-        let charms = charms.map(|(charm, rights)| Installed { entry: charm.entry.with_rights(rights), ..charm });
+        let dids = entries().map(|entry| entry.did).collect();
+        let charms = candidates.into_iter().zip(granted);
+        let charms = charms.map(|(charm, rights)| Candidate { entry: charm.entry.with_rights(rights), ..charm });
         self.activate(charms.collect(), None).await?;
         Ok(dids)
     }
 
-    /// Compiles and checks a charm and gives it a durable DID, but no turns yet.
-    pub(crate) async fn prepare(&self, charm: Charm) -> Result<Installed, InstallError> {
-        self.check_open()?;
-        let hash = self.examine(&charm)?;
-        let Charm { name, component, did: pinned, http, .. } = charm;
-        self.known(&name, pinned)?;
-        let loaded = self.load(&name, component, hash).await;
-        let (prepared, descriptor) = loaded.map_err(|error| load_error(name.clone(), error))?;
+    /// Gives checked charms durable DIDs, but no turns yet: all their keys are kept by one call to the keyring, all their
+    /// spaces by one batch. One whose key is lost has its own error.
+    pub(crate) async fn admit(
+        &self,
+        charms: Vec<Checked>,
+    ) -> Result<Vec<Result<Candidate, InstallError>>, InstallError> {
         let _installing = self.installing.lock().await;
-        let known = self.known(&name, pinned)?;
-        let key_error = |error| InstallError::Key { charm: name.clone(), error };
-        let did = match known.or(pinned) {
-            Some(did) => self.keyring.check(&did).map(|()| did).map_err(key_error)?,
-            None => fresh_key(&*self.keyring, &*self.stage.env).map_err(key_error)?,
-        };
+        let mut fresh = None;
+        let mut dids = Vec::with_capacity(charms.len());
+        for Checked { name, did, .. } in &charms {
+            let known = self.known(name, *did)?.or(*did);
+            fresh = fresh.or(known.is_none().then(|| name.clone()));
+            dids.push(known);
+        }
+        let count = dids.iter().filter(|did| did.is_none()).count();
+        let made = self.new_keys(count).await?;
+        let key_error = |name: &str, error| InstallError::Key { charm: name.to_owned(), error };
+        let mut made = made.map_err(|error| key_error(fresh.as_deref().unwrap_or_default(), error))?.into_iter();
+        let (mut usable, mut spaces) = (Vec::with_capacity(charms.len()), Vec::with_capacity(charms.len()));
+        let mut seen = HashMap::with_capacity(charms.len());
+        for (Checked { name, .. }, known) in charms.iter().zip(dids) {
+            let did = match known {
+                Some(did) => self.keyring.check(&did).map(|()| did),
+                None => made.next().ok_or_else(few),
+            };
+            let did = did.map_err(|error| key_error(name, error));
+            if let Ok(did) = did {
+                if let Some(other) = seen.insert(did, name) {
+                    return Err(InstallError::OtherName { charm: name.to_string(), did, name: other.to_string() });
+                }
+                spaces.push((did, name.clone()));
+            }
+            usable.push(did);
+        }
         self.stage.committer.health()?;
-        let inbox = self.stage.committer.register(did, &name).await?;
-        let log = self.stage.committer.log_share(&did);
-        let (rights, http) = (Rights::default(), http.into());
-        let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
-        Ok(Installed { entry, prepared: Arc::new(prepared) })
+        let mut meters = self.stage.committer.register(&spaces).await?.into_iter();
+        let candidate = |(charm, did): (Checked, Result<Did, InstallError>)| {
+            let did = did?;
+            let inbox = meters.next().unwrap_or_default();
+            let log = self.stage.committer.log_share(&did);
+            let Checked { name, http, loaded, .. } = charm;
+            let (descriptor, rights, http) = (loaded.descriptor.clone(), Rights::default(), http.into());
+            let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
+            Ok(Candidate { entry, loaded })
+        };
+        Ok(charms.into_iter().zip(usable).map(candidate).collect())
+    }
+
+    /// Makes so many keys, where blocking hurts nobody.
+    async fn new_keys(&self, count: usize) -> Result<Result<Vec<Did>, KeyError>, Unavailable> {
+        if count == 0 {
+            return Ok(Ok(Vec::new()));
+        }
+        let mut randomness: Vec<_> = (0..count).map(|_| Zeroizing::new([0; 32])).collect();
+        randomness.iter_mut().for_each(|randomness| self.stage.env.random(&mut **randomness));
+        let (keyring, (sender, receiver)) = (self.keyring.clone(), oneshot::channel());
+        self.stage.env.block(Box::new(move || drop(sender.send(keyring.create_all(&randomness))))).await;
+        receiver.await.map_err(|_| Unavailable::RuntimeEnded)
     }
 
     /// Returns how large a component may be.
@@ -186,7 +230,7 @@ impl Host {
     /// outside it is all of a manifest. Completes when what that changes in the store is durable.
     pub(crate) async fn activate(
         &self,
-        charms: Vec<Installed>,
+        charms: Vec<Candidate>,
         outside: Option<Vec<(Did, Rights)>>,
     ) -> Result<(), Unavailable> {
         let dids: Vec<Did> = charms.iter().map(|charm| charm.entry.did).collect();
@@ -211,11 +255,6 @@ impl Host {
             },
             _ => Ok(known),
         }
-    }
-
-    async fn load(&self, name: &str, bytes: Vec<u8>, hash: [u8; 32]) -> Result<(Prepared, Descriptor), LoadError> {
-        let component = self.stage.guests.compile(bytes, hash).await?;
-        self.stage.guests.load(name, &component, hash).await
     }
 
     pub(crate) fn directory(&self) -> Arc<Directory> {
@@ -253,7 +292,7 @@ impl Host {
         let directory = self.directory();
         let info = |entry: &Arc<Entry>| CharmInfo {
             did: entry.did,
-            name: entry.name.clone(),
+            name: entry.name.to_string(),
             descriptor: entry.descriptor.clone(),
         };
         directory.iter().map(info).collect()
@@ -271,7 +310,8 @@ impl Host {
 
     /// Returns how much was sent, settled and run again since the host was opened.
     pub fn counters(&self) -> Counters {
-        self.stage.committer.counters()
+        let (components, loads) = self.stage.guests.figures();
+        Counters { components, loads, ..self.stage.committer.counters() }
     }
 
     /// Sends an event; completes when it is durable in the receiver's inbox.
@@ -457,6 +497,12 @@ fn fresh_key(keyring: &dyn Keyring, env: &dyn Env) -> Result<Did, KeyError> {
     let mut randomness = Zeroizing::new([0; 32]);
     env.random(&mut *randomness);
     keyring.create(&randomness)
+}
+
+/// A keyring of the embedder's breaks its promise.
+fn few() -> KeyError {
+    let error = std::io::Error::other("the keyring made fewer keys than it was asked for");
+    KeyError::Io { file: "(new key)".to_owned(), error }
 }
 
 fn load_error(charm: String, error: LoadError) -> InstallError {

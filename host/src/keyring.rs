@@ -64,6 +64,15 @@ pub trait Keyring: Send + Sync + 'static {
     /// When the key cannot be kept.
     fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError>;
 
+    /// Makes a key from each of these, and keeps all of them before it returns their DIDs in the same order. What many keys
+    /// need only once is done once.
+    ///
+    /// # Errors
+    /// When one cannot be kept: those made before it are, and belong to nobody.
+    fn create_all(&self, randomness: &[Zeroizing<[u8; 32]>]) -> Result<Vec<Did>, KeyError> {
+        randomness.iter().map(|randomness| self.create(randomness)).collect()
+    }
+
     /// Returns whether there is a usable key for `did`.
     ///
     /// # Errors
@@ -85,18 +94,19 @@ fn did_of(key: &SigningKey) -> Result<Did, KeyError> {
 /// Keys in memory, gone with the process. For tests and throw-away hosts.
 #[derive(Default)]
 pub struct MemoryKeyring {
-    keys: Mutex<HashMap<Did, SigningKey>>,
+    /// Each at a place of its own: a map that grows moves what is in it, and leaves the bytes where they were.
+    keys: Mutex<HashMap<Did, Box<SigningKey>>>,
 }
 
 impl MemoryKeyring {
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<Did, SigningKey>> {
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<Did, Box<SigningKey>>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Keyring for MemoryKeyring {
     fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
-        let key = SigningKey::from_bytes(randomness);
+        let key = Box::new(SigningKey::from_bytes(randomness));
         let did = did_of(&key)?;
         self.keys().insert(did, key);
         Ok(did)
@@ -112,6 +122,9 @@ impl Keyring for MemoryKeyring {
         Ok(key.sign(message).to_bytes())
     }
 }
+
+/// Keys made together that are synced file by file; for more than that the whole file system is, once.
+const SYNCED_ALONE_MAX: usize = 16;
 
 /// One file per DID in a folder: `z6Mk….key`, mode 0600, 64 hexadecimal digits of seed and a newline.
 ///
@@ -161,18 +174,18 @@ impl FileKeyring {
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(|error| io(&path, error))?;
         let seed = unhex(text.trim_end()).ok_or_else(|| KeyError::Malformed { file: name.clone() })?;
-        let key = SigningKey::from_bytes(&seed);
+        let key = Box::new(SigningKey::from_bytes(&seed));
         if did_of(&key)? != *did {
             return Err(KeyError::Malformed { file: name });
         }
         self.loaded.keys().insert(*did, key);
         Ok(())
     }
-}
 
-impl Keyring for FileKeyring {
-    fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
-        let did = did_of(&SigningKey::from_bytes(randomness))?;
+    /// Writes the file of a new key, unsynced; the key is not used before it is synced.
+    fn write(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<NewKey, KeyError> {
+        let key = Box::new(SigningKey::from_bytes(randomness));
+        let did = did_of(&key)?;
         let path = self.file(&did);
         let mut text = Zeroizing::new(String::with_capacity(65));
         for byte in randomness.iter() {
@@ -180,16 +193,56 @@ impl Keyring for FileKeyring {
             text.extend([digit(byte >> 4), digit(byte & 15)]);
         }
         text.push('\n');
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::File::open(&self.folder)?.sync_all());
-        written.map_err(|error| io(&path, error))?;
-        self.load(&did)?;
-        Ok(did)
+        let open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        open.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| io(&path, error))?;
+        Ok(NewKey { did, key, path })
+    }
+
+    /// Syncs new keys and their folder.
+    fn sync(&self, new: &[NewKey]) -> Result<(), KeyError> {
+        let folder = fs::File::open(&self.folder).map_err(|error| io(&self.folder, error))?;
+        if new.len() <= SYNCED_ALONE_MAX || !sync_file_system(&folder).map_err(|error| io(&self.folder, error))? {
+            for NewKey { path, .. } in new {
+                // Opened again: more files than a process may have open may be new.
+                fs::File::open(path).and_then(|file| file.sync_all()).map_err(|error| io(path, error))?;
+            }
+        }
+        folder.sync_all().map_err(|error| io(&self.folder, error))
+    }
+}
+
+/// A key that is written and not yet synced.
+struct NewKey {
+    did: Did,
+    key: Box<SigningKey>,
+    path: PathBuf,
+}
+
+/// Syncs all files of the file system that a folder is on; returns whether this system can.
+#[cfg(target_os = "linux")]
+fn sync_file_system(folder: &fs::File) -> std::io::Result<bool> {
+    rustix::fs::syncfs(folder)?;
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_: &fs::File) -> std::io::Result<bool> {
+    Ok(false)
+}
+
+impl Keyring for FileKeyring {
+    fn create(&self, randomness: &Zeroizing<[u8; 32]>) -> Result<Did, KeyError> {
+        let dids = self.create_all(std::slice::from_ref(randomness))?;
+        dids.first().copied().ok_or_else(|| io(&self.folder, ErrorKind::NotFound.into()))
+    }
+
+    /// Syncs the folder once for all of them.
+    fn create_all(&self, randomness: &[Zeroizing<[u8; 32]>]) -> Result<Vec<Did>, KeyError> {
+        let new = randomness.iter().map(|randomness| self.write(randomness)).collect::<Result<Vec<_>, _>>()?;
+        self.sync(&new)?;
+        let dids = new.iter().map(|new| new.did).collect();
+        self.loaded.keys().extend(new.into_iter().map(|new| (new.did, new.key)));
+        Ok(dids)
     }
 
     fn check(&self, did: &Did) -> Result<(), KeyError> {

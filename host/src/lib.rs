@@ -18,6 +18,7 @@ mod aging;
 mod archive;
 mod cell;
 mod charms;
+mod component;
 mod cost;
 mod counters;
 mod descriptor;
@@ -56,6 +57,7 @@ mod verify;
 
 pub use archive::{Archive, ReadError};
 pub use cell::CellId;
+pub use component::Component;
 pub use counters::Counters;
 pub use descriptor::{Declaration, Descriptor};
 pub use did::{Did, DidError};
@@ -69,9 +71,9 @@ pub use journal::{AppendError, Journal, JournalError, MemoryJournal};
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
     CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN, DESCRIPTION_BYTES_MAX, HTTP_IDLE_MAX, HTTP_IDLE_MS,
-    LETTERS_PER_COMMIT_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MESSAGE_BYTES_MAX,
-    NAME_BYTES_MAX, NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX,
-    RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,
+    LETTERS_PER_COMMIT_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MANIFEST_BYTES_MAX,
+    MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX,
+    PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,
     SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
 pub use listing::{CellInfo, SpaceInfo, Status};

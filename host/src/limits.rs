@@ -64,6 +64,8 @@ pub const SHUTDOWN_MS: u64 = 60_000;
 pub const LETTERS_PER_COMMIT_MAX: usize = 1_000;
 /// Longest description of a charm, in bytes: the host keeps it while the charm is installed.
 pub const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
+/// Largest manifest, in bytes: a hundred thousand charms with their grants.
+pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
 /// Steps of comparing what one charm offers with a wish: one whose shapes take more is not found, and hides no other.
 pub const WISH_STEPS_MAX: u32 = 1 << 16;
 /// Most charms that one page of a `wish` holds: all of them stand in memory before the guest gets them.

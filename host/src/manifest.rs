@@ -1,7 +1,7 @@
 //! `charms.toml`: which charms a host runs and what the operator allows each (D7, A3).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,16 +15,16 @@ pub use check::Finding;
 use serde::Deserialize;
 
 use crate::{
-    charms::Installed,
+    charms::Candidate,
+    component::Component,
     did::{Did, DidError},
-    directory::{Names, Rights},
-    host::{Charm, Host, InstallError},
+    directory::{Entry, Names, Rights},
+    guest::Loaded,
+    host::{Charm, Checked, Description, Host, InstallError},
     http::HttpGrant,
+    limits::MANIFEST_BYTES_MAX,
     text::{clip, nearest, shown},
 };
-
-/// Largest manifest, in bytes.
-const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
 /// A manifest. Paths in it are relative to its folder. Unknown keys are errors.
 ///
@@ -194,23 +194,27 @@ impl Manifest {
     /// # Errors
     /// `Io` for a component file, `Install`; none of the manifest is installed then.
     pub async fn install(&self, host: &Host) -> Result<BTreeMap<String, Did>, ManifestError> {
-        let (mut dids, mut charms) = (BTreeMap::new(), Vec::new());
+        let (mut files, mut checked) = (Files::new(host), Vec::with_capacity(self.charms.len()));
         for (name, spec) in &self.charms {
-            let charm = match host.prepare(spec.charm(name, host)?).await {
+            checked.push(files.check(name, spec).await?);
+        }
+        let (mut dids, mut charms) = (BTreeMap::new(), Vec::with_capacity(checked.len()));
+        for (admitted, (name, spec)) in host.admit(checked).await?.into_iter().zip(&self.charms) {
+            let charm = match admitted {
                 // Of one that the store knows others may hold grants; it holds up nobody but itself.
                 Err(error @ InstallError::Key { .. }) if let Some(did) = host.did_of(name) => {
                     tracing::error!("{error}; the charm is not installed, and its events wait");
                     dids.insert(name.clone(), did);
                     continue;
                 }
-                prepared => prepared?,
+                admitted => admitted?,
             };
             dids.insert(name.clone(), charm.entry.did);
             charms.push((charm, &spec.grant));
         }
         let directory = host.directory();
-        let prepared = |did: &Did| charms.iter().map(|(charm, _)| &charm.entry).find(|entry| entry.did == *did);
-        let owner = |did: &Did| prepared(did).or_else(|| directory.get(did).map(Arc::as_ref));
+        let admitted: HashMap<Did, &Entry> = charms.iter().map(|(charm, _)| (charm.entry.did, &charm.entry)).collect();
+        let owner = |did: &Did| admitted.get(did).copied().or_else(|| directory.get(did).map(Arc::as_ref));
         let rights = |holder: &str, grants: &[GrantSpec]| -> Result<Rights, InstallError> {
             let (read, send) = rights(holder, grants, &dids)?;
             let rights = Rights { read, send };
@@ -230,22 +234,18 @@ impl Manifest {
             outside.push((did, rights(holder, &spec.grant)?));
         }
         let charms = charms.into_iter().zip(granted);
-        let charms = charms.map(|((charm, _), rights)| Installed { entry: charm.entry.with_rights(rights), ..charm });
-        let charms: Vec<Installed> = charms.collect();
-        dids.retain(|_, did| charms.iter().any(|charm| charm.entry.did == *did));
+        let charms = charms.map(|((charm, _), rights)| Candidate { entry: charm.entry.with_rights(rights), ..charm });
+        let charms: Vec<Candidate> = charms.collect();
+        let installed: HashSet<Did> = charms.iter().map(|charm| charm.entry.did).collect();
+        dids.retain(|_, did| installed.contains(did));
         host.activate(charms, Some(outside)).await.map_err(InstallError::from)?;
         Ok(dids)
     }
 }
 
 impl CharmSpec {
-    /// Reads the component and what the operator allows it, but for what it may do with others.
-    fn charm(&self, name: &str, host: &Host) -> Result<Charm, ManifestError> {
-        let max = host.component_bytes_max();
-        let component = match read(&self.component, max)? {
-            Ok(component) => component,
-            Err(bytes) => return Err(InstallError::TooLarge { charm: name_of(name), bytes, max }.into()),
-        };
+    /// Returns the charm with what the operator allows it, but for what it may do with others.
+    fn charm(&self, name: &str, component: Component) -> Result<Charm, ManifestError> {
         let mut charm = Charm::new(name, component);
         if let Some(hash) = &self.sha256 {
             charm = charm.sha256(parse_hash(name, hash)?);
@@ -258,6 +258,47 @@ impl CharmSpec {
             charm = charm.may_call(HttpGrant { origin, methods, private: *private });
         }
         Ok(charm)
+    }
+}
+
+/// The component files of a manifest: each is read once, and its bytes go when it is loaded.
+struct Files<'a> {
+    host: &'a Host,
+    loaded: HashMap<&'a Path, Arc<Loaded>>,
+}
+
+impl<'a> Files<'a> {
+    fn new(host: &'a Host) -> Files<'a> {
+        Files { host, loaded: HashMap::new() }
+    }
+
+    /// Checks a charm that is to be installed.
+    async fn check(&mut self, name: &str, spec: &'a CharmSpec) -> Result<Checked, ManifestError> {
+        let (charm, loaded) = self.charm(name, spec)?;
+        let checked = self.host.check_charm(charm, loaded).await?;
+        self.loaded.entry(&spec.component).or_insert_with(|| checked.loaded.clone());
+        Ok(checked)
+    }
+
+    /// Describes a charm, whatever DID the store has for it.
+    async fn describe(&mut self, name: &str, spec: &'a CharmSpec) -> Result<Description, ManifestError> {
+        let (charm, loaded) = self.charm(name, spec)?;
+        let checked = self.host.load(charm, loaded).await?;
+        let loaded = self.loaded.entry(&spec.component).or_insert(checked.loaded);
+        Ok(self.host.description(loaded))
+    }
+
+    /// Returns a charm with its component's bytes, or loaded.
+    fn charm(&self, name: &str, spec: &CharmSpec) -> Result<(Charm, Option<Arc<Loaded>>), ManifestError> {
+        let loaded = self.loaded.get(&*spec.component).cloned();
+        if loaded.is_some() {
+            return Ok((spec.charm(name, Component::default())?, loaded));
+        }
+        let max = self.host.component_bytes_max();
+        match read(&spec.component, max)? {
+            Ok(bytes) => Ok((spec.charm(name, bytes.into())?, None)),
+            Err(bytes) => Err(InstallError::TooLarge { charm: name_of(name), bytes, max }.into()),
+        }
     }
 }
 

@@ -172,7 +172,7 @@ impl Stage {
     /// # Errors
     /// When the host does not write any more; the event still waits then.
     pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
-        let (span, queued) = (turn.span(&charm.entry.name), turn.queued.clone());
+        let (span, queued) = (turn.span(&charm.name), turn.queued.clone());
         let start = self.env.monotonic();
         let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
@@ -210,7 +210,7 @@ impl Stage {
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room);
-        let handled = self.guests.handle(&charm.prepared, tx, outbound, turn.facts.clone(), turn.told, &queued);
+        let handled = self.guests.handle(&charm.loaded, tx, outbound, turn.facts.clone(), turn.told, &queued);
         let End { ended, outbound, told, fuel } = handled.await;
         (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);
         let next = turn.next.take();

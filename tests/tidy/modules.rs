@@ -18,6 +18,7 @@ const USES: &[(&str, &str)] = &[
     ("value", "limits path readable text"),
     ("shape", "limits path text value"),
     ("cell", "did limits"),
+    ("component", ""),
     ("cost", ""),
     ("descriptor", "cell limits shape value"),
     ("event", "did readable value"),
@@ -50,7 +51,8 @@ const USES: &[(&str, &str)] = &[
     ),
     (
         "guest",
-        "cell cost descriptor did env event http limits log log_share meter path record shape store suspects text tx",
+        "cell component cost descriptor did env event http limits log log_share meter path record shape store suspects text \
+         tx",
     ),
     ("charms", "did directory guest http tx"),
     ("turn", "aging charms did env guest http log meter notices receipt store suspects text tx"),
@@ -60,10 +62,10 @@ const USES: &[(&str, &str)] = &[
     ("archive", "did event listing path record store suspects text tx value verify"),
     (
         "host",
-        "aging archive cell charms counters descriptor did directory env event guest http keyring limits listing meter notices path \
+        "aging archive cell charms component counters descriptor did directory env event guest http keyring limits listing meter notices path \
          receipt run_queue scheduler store suspects text turn tx value verify",
     ),
-    ("manifest", "charms did directory host http listing text"),
+    ("manifest", "charms component did directory guest host http limits listing text"),
 ];
 
 /// The module at the top that a file belongs to, and how deep below it the file stands.

@@ -33,8 +33,8 @@ fn entry(number: u8, rights: Rights) -> Entry {
     };
     Entry {
         did: did(number),
-        name: format!("charm-{number}"),
-        descriptor,
+        name: format!("charm-{number}").into(),
+        descriptor: descriptor.into(),
         offer: 0,
         rights,
         http: Arc::default(),

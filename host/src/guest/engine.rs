@@ -14,6 +14,7 @@ use super::{
     code::Code,
     ctx::{Ctx, Facts},
     load::Prepared,
+    shelf::{Loaded, Shelf},
     threads::Threads,
     wasi,
 };
@@ -34,6 +35,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// Loads components and runs calls.
 pub struct Guests {
     pub(super) code: Arc<Code>,
+    /// Components in use.
+    pub(super) shelf: Arc<Shelf>,
     pub(super) plain: Linker<Ctx>,
     pub(super) with_wasi: Linker<Ctx>,
     pub(super) limits: Arc<Limits>,
@@ -64,7 +67,8 @@ impl Guests {
             let mut with_wasi = plain.clone();
             wasi::add_to_linker(&mut with_wasi)?;
             let (limits, env, threads) = (limits.clone(), env.clone(), threads.clone());
-            Ok(Guests { code, plain, with_wasi, limits, env, threads, describing: Default::default() })
+            let (shelf, describing) = Default::default();
+            Ok(Guests { code, shelf, plain, with_wasi, limits, env, threads, describing })
         };
         let guests = build().map_err(|error| clip(&format!("{error:#}"), 512).into_owned())?;
         let engine = guests.code.engine().weak();
@@ -109,7 +113,7 @@ impl Guests {
     /// dropping the call.
     pub async fn handle(
         &self,
-        prepared: &Prepared,
+        Loaded { prepared, .. }: &Loaded,
         tx: Transaction,
         outbound: Outbound,
         facts: Facts,

@@ -10,9 +10,11 @@ use super::{
     ctx::Ctx,
     engine::Guests,
     log::Speaker,
+    shelf::Loaded,
     wasi,
 };
 use crate::{
+    component,
     descriptor::Descriptor,
     limits::{DESCRIBE_FUEL_MIN, Limits},
     record::Hash,
@@ -67,30 +69,36 @@ fn interface(name: &str) -> Option<(&str, bool)> {
 }
 
 impl Guests {
-    /// Gets the code of a component whose SHA-256 is `hash`. Takes a while for one that the code cache does not have.
-    ///
-    /// # Errors
-    /// `NoCompiler`, `Compiler`, `Malformed`, `Limit`.
-    pub async fn compile(&self, bytes: Vec<u8>, hash: Hash) -> Result<Component, LoadError> {
-        self.code.component(&*self.env, bytes.into(), hash).await
-    }
-
-    /// Returns the names of what a component imports.
-    pub fn imports(&self, component: &Component) -> Vec<String> {
-        let component = component.component_type();
-        component.imports(self.code.engine()).map(|(name, _)| clip(name, 256).into_owned()).collect()
-    }
-
-    /// Checks and links the component of a charm of this name, and asks it what it is.
+    /// Returns the component of a charm of this name, ready to run: as others have it, or compiled, checked, linked and
+    /// asked what it is. Takes a while for one that the code cache does not have.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn load(
-        &self,
-        name: &str,
-        component: &Component,
-        hash: Hash,
-    ) -> Result<(Prepared, Descriptor), LoadError> {
+    pub async fn load(&self, name: &str, component: &component::Component) -> Result<Arc<Loaded>, LoadError> {
+        let hash = component.sha256();
+        let place = self.shelf.place(hash);
+        let empty = match place.look().await {
+            Ok(loaded) => return Ok(loaded),
+            Err(empty) => empty,
+        };
+        let prepared = self.prepare(&self.code.component(&*self.env, component.bytes().clone(), hash).await?)?;
+        let descriptor = self.ask(name, &prepared, hash).await?;
+        Ok(empty.keep(prepared, descriptor))
+    }
+
+    /// Returns the names of what a component imports.
+    pub fn imports(&self, loaded: &Loaded) -> Vec<String> {
+        let component = loaded.prepared.pre.instance_pre().component().component_type();
+        component.imports(self.code.engine()).map(|(name, _)| clip(name, 256).into_owned()).collect()
+    }
+
+    /// Returns how many components are held now, and how often one was loaded.
+    pub fn figures(&self) -> (u64, u64) {
+        self.shelf.figures()
+    }
+
+    /// Checks and links a component.
+    fn prepare(&self, component: &Component) -> Result<Prepared, LoadError> {
         let mut wasi = false;
         for (import, _) in component.component_type().imports(self.code.engine()) {
             match interface(import) {
@@ -107,7 +115,11 @@ impl Guests {
             LoadError::World(text(&error))
         })?;
         let pre = CharmPre::new(pre).map_err(|error| LoadError::World(text(&error)))?;
-        let prepared = Prepared { pre, wasi };
+        Ok(Prepared { pre, wasi })
+    }
+
+    /// Asks a component what it is, unless processes have died under that.
+    async fn ask(&self, name: &str, prepared: &Prepared, hash: Hash) -> Result<Descriptor, LoadError> {
         let work = Work::Describe { component: hash };
         if self.threads.suspects().is_held(&work) {
             return Err(LoadError::Deadly(hex(&hash)));
@@ -117,10 +129,9 @@ impl Guests {
             self.env.sleep(pause).await;
         }
         let _slot = self.describing.lock().await;
-        let told = self.threads.run(work, || Duration::ZERO, self.describe(name, &prepared)).await;
+        let told = self.threads.run(work, || Duration::ZERO, self.describe(name, prepared)).await;
         self.threads.suspects().clear(&work);
-        let descriptor = self.read(told?).await?;
-        Ok((prepared, descriptor))
+        self.read(told?).await
     }
 
     /// Checks that every interface of ours that the component exports is one that the host calls.

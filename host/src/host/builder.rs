@@ -148,12 +148,10 @@ impl HostBuilder {
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), notify, image, host);
         committer.hold(&suspects.held(), suspects.late());
-        for (did, name) in [(host, HOST), (operator, OPERATOR)] {
-            if let Err(why) = committer.register(did, name).await {
-                // Lets go of the store: it can be opened again.
-                committer.abandon();
-                return Err(why.into());
-            }
+        if let Err(why) = committer.register(&[(host, HOST.into()), (operator, OPERATOR.into())]).await {
+            // Lets go of the store: it can be opened again.
+            committer.abandon();
+            return Err(why.into());
         }
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);

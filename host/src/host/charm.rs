@@ -1,10 +1,11 @@
 //! Charms and events as an embedder gives them, and what is checked of them before anything else.
 
 use super::InstallError;
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     cell::check_name,
+    component::Component,
     descriptor::Descriptor,
     did::Did,
     directory::{Names, Right},
@@ -17,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Charm {
     pub(super) name: String,
-    pub(super) component: Vec<u8>,
+    pub(super) component: Component,
     pub(super) did: Option<Did>,
     pub(super) sha256: Option<[u8; 32]>,
     pub(super) grants: Vec<(Owner, Wanted)>,
@@ -25,9 +26,17 @@ pub struct Charm {
 }
 
 impl Charm {
-    /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`.
-    pub fn new(name: impl Into<String>, component: Vec<u8>) -> Charm {
-        Charm { name: name.into(), component, did: None, sha256: None, grants: Vec::new(), http: Vec::new() }
+    /// Returns a charm that may do nothing with others. The name is the operator's: 1 to 64 of `a-z 0-9 -`. The component is
+    /// its bytes, or a [`Component`] that many charms share.
+    pub fn new(name: impl Into<String>, component: impl Into<Component>) -> Charm {
+        Charm {
+            name: name.into(),
+            component: component.into(),
+            did: None,
+            sha256: None,
+            grants: Vec::new(),
+            http: Vec::new(),
+        }
     }
 
     /// Refuses to install when the store has another DID for the name.
@@ -156,8 +165,8 @@ pub struct CharmInfo {
     pub did: Did,
     /// Its name.
     pub name: String,
-    /// What it offers.
-    pub descriptor: Descriptor,
+    /// What it offers; shared by all charms of its component.
+    pub descriptor: Arc<Descriptor>,
 }
 
 pub(super) fn check_charm_name(name: &str) -> Result<(), InstallError> {

@@ -1,19 +1,28 @@
 //! What a component is, without installing it.
 
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 use super::{Charm, Host, InstallError, check_charm_name, check_http_grant, load_error};
-use crate::{descriptor::Descriptor, store::hex};
+use crate::{descriptor::Descriptor, did::Did, guest::Loaded, http::HttpGrant, store::hex};
 
 /// What a component tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// What it offers.
-    pub descriptor: Descriptor,
+    pub descriptor: Arc<Descriptor>,
     /// The interfaces that it imports, like `charm:host/http@0.2.0`: what it asks of a host.
     pub imports: Vec<String>,
     /// SHA-256 of the component.
     pub sha256: [u8; 32],
+}
+
+/// A charm that is as it should be, and has no DID yet.
+pub(crate) struct Checked {
+    pub name: Arc<str>,
+    /// The DID that it must have.
+    pub did: Option<Did>,
+    pub http: Vec<HttpGrant>,
+    pub loaded: Arc<Loaded>,
 }
 
 impl Host {
@@ -23,35 +32,54 @@ impl Host {
     /// # Errors
     /// [`InstallError`].
     pub async fn describe(&self, charm: Charm) -> Result<Description, InstallError> {
-        let sha256 = self.examine(&charm)?;
-        let Charm { name, component, .. } = charm;
-        let described = async {
-            let component = self.stage.guests.compile(component, sha256).await?;
-            let imports = self.stage.guests.imports(&component);
-            let (_, descriptor) = self.stage.guests.load(&name, &component, sha256).await?;
-            Ok(Description { descriptor, imports, sha256 })
-        };
-        described.await.map_err(|error| load_error(name.clone(), error))
+        Ok(self.description(&self.load(charm, None).await?.loaded))
     }
 
-    /// Checks what needs no look into the component; returns its SHA-256.
-    pub(super) fn examine(&self, charm: &Charm) -> Result<[u8; 32], InstallError> {
+    /// Returns what a component tells of itself.
+    pub(crate) fn description(&self, loaded: &Loaded) -> Description {
+        let (imports, descriptor) = (self.stage.guests.imports(loaded), loaded.descriptor.clone());
+        Description { descriptor, imports, sha256: loaded.hash }
+    }
+
+    /// Checks a charm that is to be installed, and loads its component unless that is given.
+    pub(crate) async fn check_charm(&self, charm: Charm, loaded: Option<Arc<Loaded>>) -> Result<Checked, InstallError> {
+        self.check_open()?;
+        self.known(&charm.name, charm.did)?;
+        self.load(charm, loaded).await
+    }
+
+    /// As `check_charm`, whatever DID the store has for it.
+    pub(crate) async fn load(&self, charm: Charm, loaded: Option<Arc<Loaded>>) -> Result<Checked, InstallError> {
+        self.examine(&charm, loaded.as_deref())?;
+        let Charm { name, component, did, http, .. } = charm;
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => {
+                let loaded = self.stage.guests.load(&name, &component).await;
+                loaded.map_err(|error| load_error(name.clone(), error))?
+            }
+        };
+        Ok(Checked { name: name.into(), did, http, loaded })
+    }
+
+    /// Checks what needs no look into the component, which may be loaded.
+    fn examine(&self, charm: &Charm, loaded: Option<&Loaded>) -> Result<(), InstallError> {
         let Charm { name, component, sha256, http, .. } = charm;
         check_charm_name(name)?;
-        let max = self.limits.component_bytes_max;
-        if component.len() > max {
-            return Err(InstallError::TooLarge { charm: name.clone(), bytes: component.len(), max });
+        let (max, bytes) = (self.limits.component_bytes_max, component.bytes().len());
+        if bytes > max {
+            return Err(InstallError::TooLarge { charm: name.clone(), bytes, max });
         }
         for (index, grant) in http.iter().enumerate() {
             check_http_grant(index, grant).map_err(|why| InstallError::Grant { charm: name.clone(), why })?;
         }
-        let hash: [u8; 32] = Sha256::digest(component).into();
+        let hash = loaded.map_or_else(|| component.sha256(), |loaded| loaded.hash);
         match sha256.filter(|wanted| *wanted != hash) {
             Some(wanted) => {
                 let (wanted, found) = (hex(&wanted), hex(&hash));
                 Err(InstallError::OtherComponent { charm: name.clone(), wanted, found })
             }
-            None => Ok(hash),
+            None => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CharmSpec, GrantSpec, Manifest, ManifestError, nobody, parse_did};
+use super::{CharmSpec, Files, GrantSpec, Manifest, ManifestError, nobody, parse_did};
 use crate::{
     did::Did,
     directory::ungrantable,
@@ -26,8 +26,9 @@ impl Manifest {
     /// one ([`crate::Archive::spaces`]). Keys are not looked at.
     pub async fn check(&self, host: &Host, spaces: &[SpaceInfo]) -> Vec<Finding> {
         let mut look = Look { manifest: self, spaces, described: BTreeMap::new(), found: Vec::new() };
+        let mut files = Files::new(host);
         for (name, spec) in &self.charms {
-            match look.describe(name, spec, host).await {
+            match look.describe(name, spec, &mut files).await {
                 Ok(description) => drop(look.described.insert(name, description)),
                 Err(error) => look.refused(error.to_string()),
             }
@@ -75,8 +76,13 @@ impl Look<'_> {
         self.found.push(Finding { is_refused: false, text });
     }
 
-    async fn describe(&self, name: &str, spec: &CharmSpec, host: &Host) -> Result<Description, ManifestError> {
-        let description = host.describe(spec.charm(name, host)?).await?;
+    async fn describe<'f>(
+        &self,
+        name: &str,
+        spec: &'f CharmSpec,
+        files: &mut Files<'f>,
+    ) -> Result<Description, ManifestError> {
+        let description = files.describe(name, spec).await?;
         if let Some(wanted) = spec.did.as_ref().map(|did| parse_did(name, did)).transpose()? {
             let charm = name.to_owned();
             let space = |is: &dyn Fn(&SpaceInfo) -> bool| self.spaces.iter().find(|space| is(space));

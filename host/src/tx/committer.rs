@@ -41,7 +41,7 @@ use commit::Commit;
 use draft::Draft;
 use figures::Figures;
 use group::{Group, Item};
-use inbox::{Growth, Space};
+use inbox::Growth;
 use state::State;
 
 /// Receipts that are noted as durable under one hold of the lock.
@@ -142,7 +142,7 @@ impl Committer {
         let mut state = State { order, position, ..State::default() };
         let (_, durable) = watch::channel(true);
         for row in &spaces {
-            state.spaces.insert(row.did, Space::new(row, durable.clone()));
+            state.add_space(row, &durable);
         }
         for cell in &cells {
             if let Some(space) = state.spaces.get_mut(&cell.space) {
@@ -240,40 +240,56 @@ impl Committer {
         &self.mint
     }
 
-    /// Adds a space unless it is there; completes when it is durable, whoever added it.
+    /// Adds those spaces that are not there, all in one batch; completes when all are durable, whoever added them. Returns how
+    /// full the inbox of each is.
     ///
     /// # Errors
     /// When the host stops first, or the disk is full.
-    pub async fn register(&self, did: Did, name: &str) -> Result<Arc<Meter>, Unavailable> {
-        let (meter, mut durable) = self.add_space(did, name);
-        tokio::select! {
-            biased;
-            Ok(_) = durable.wait_for(|durable| *durable) => Ok(meter),
-            ill = self.unhealthy() => Err(ill),
+    pub async fn register(&self, spaces: &[(Did, Arc<str>)]) -> Result<Vec<Arc<Meter>>, Unavailable> {
+        let (meters, pending) = self.add_spaces(spaces);
+        for mut durable in pending {
+            tokio::select! {
+                biased;
+                Ok(_) = durable.wait_for(|durable| *durable) => {}
+                ill = self.unhealthy() => return Err(ill),
+            }
         }
+        Ok(meters)
     }
 
-    fn add_space(&self, did: Did, name: &str) -> (Arc<Meter>, watch::Receiver<bool>) {
+    fn add_spaces(&self, spaces: &[(Did, Arc<str>)]) -> (Vec<Arc<Meter>>, Vec<watch::Receiver<bool>>) {
+        let (mut rows, mut meters, mut pending) = (Vec::new(), Vec::with_capacity(spaces.len()), Vec::new());
+        let (done, durable) = watch::channel(false);
         let mut state = self.state();
-        let space = state.spaces.entry(did).or_insert_with(|| {
-            let (name, notes) = (name.to_owned(), Notes::default());
-            let row = SpaceRow { did, name, seq: 0, head: record::Hash::default(), letters_dropped: 0, notes };
-            let (done, durable) = watch::channel(false);
-            let space = Space::new(&row, durable);
-            self.group.push(Item::Space { row, done });
-            space
-        });
-        (space.inbox.meter.clone(), space.durable.clone())
+        for (did, name) in spaces {
+            if !state.spaces.contains_key(did) {
+                let (name, notes) = (name.to_string(), Notes::default());
+                let row =
+                    SpaceRow { did: *did, name, seq: 0, head: record::Hash::default(), letters_dropped: 0, notes };
+                state.add_space(&row, &durable);
+                rows.push(row);
+            }
+            let Some(space) = state.spaces.get(did) else { continue };
+            meters.push(space.inbox.meter.clone());
+            if !*space.durable.borrow() && !space.durable.same_channel(&durable) {
+                pending.push(space.durable.clone());
+            }
+        }
+        if !rows.is_empty() {
+            pending.push(durable);
+            self.group.push(Item::Spaces { rows, done });
+        }
+        (meters, pending)
     }
 
     /// Returns the DID that the store has for a charm's name.
     pub fn did_of(&self, name: &str) -> Option<Did> {
-        self.state().spaces.iter().find(|(_, space)| space.name == name).map(|(did, _)| *did)
+        self.state().names.get(name).copied()
     }
 
     /// Returns the name that the store has for a DID.
     pub fn name_of(&self, did: &Did) -> Option<String> {
-        self.state().spaces.get(did).map(|space| space.name.clone())
+        self.state().spaces.get(did).map(|space| space.name.to_string())
     }
 
     /// Returns how full the inbox of every space is.

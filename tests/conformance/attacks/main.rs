@@ -24,6 +24,7 @@ mod shares;
 mod slots;
 mod text;
 mod time;
+mod twins;
 mod waits;
 
 use charm_conformance::*;

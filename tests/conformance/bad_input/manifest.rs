@@ -54,7 +54,9 @@ async fn a_malformed_manifest_is_refused_with_its_line() {
     }
     let long = format!("[charm.hello]\ncomponent = \"hello.wasm\"\n{} = 1\n", "k".repeat(50_000));
     assert!(refused_manifest(&long).await.contains("line 3"));
-    refused_manifest(&format!("# {}\n{good}", "x".repeat(2 << 20))).await;
+    manifest(&format!("# {}\n{good}", "x".repeat(2 << 20))).await.unwrap();
+    let error = refused_manifest(&format!("# {}\n{good}", "x".repeat(MANIFEST_BYTES_MAX))).await;
+    assert!(error.contains(&format!("larger than {MANIFEST_BYTES_MAX} bytes")), "{error}");
 }
 
 /// D7: the file that is not there, and the component that is none, are named.

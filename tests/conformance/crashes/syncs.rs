@@ -64,12 +64,13 @@ async fn whichever_sync_fails_the_host_stops_loudly_and_keeps_all_that_it_acknow
         Ok(shim) => shim,
         Err(why) => return skipped(&why),
     };
-    let (mut stopped, mut folders, mut acknowledged) = (0, 0, 0);
+    let (mut stopped, mut folders, mut keys, mut acknowledged) = (0, 0, 0, 0);
     for failing in 1.. {
         let folder = tempfile::tempdir().unwrap();
         let (said, acks) = shim.run(folder.path(), "SYNC_FAILS_AT", failing).await;
         acknowledged += acks;
         let failed = said.lines().find_map(|line| line.strip_prefix("sync "));
+        keys += usize::from(failed.is_some_and(|name| Path::new(name) == folder.path().join("keys")));
         match (failed, said.lines().last().unwrap_or_default()) {
             // Not as a full disk, which is waited out: nobody knows what a failed sync has left.
             (Some(_), last) if last.starts_with("failed ") && !last.contains("disk full") => stopped += 1,
@@ -81,6 +82,7 @@ async fn whichever_sync_fails_the_host_stops_loudly_and_keeps_all_that_it_acknow
     eprintln!("{} syncs, each failed once: {stopped} loud stops, {folders} of the store's folder", stopped + folders);
     eprintln!("{acknowledged} acknowledged, 0 lost");
     assert!(stopped > 10, "the syncs fail: {stopped}");
+    assert_eq!(keys, 3, "the folder of keys is synced for the host, for the operator, and once for all charms");
 }
 
 /// A host is killed at each sync of a run, in a run of its own, and the next one goes on with what it left. (T8, S9)

@@ -1,8 +1,9 @@
 //! What an app that embeds the host relies on: compiled code on disk, panics contained, spans, the example.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests, which print what they measure")]
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod density;
 mod http;
 mod lifetime;
 mod limits;

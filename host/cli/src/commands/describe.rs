@@ -79,7 +79,7 @@ impl Describe {
             file: file.display().to_string(),
             bytes,
             sha256: author::hex(&description.sha256),
-            tags: descriptor.tags,
+            tags: descriptor.tags.clone(),
             imports: description.imports,
             cells: descriptor.cells.iter().map(Offer::new).collect(),
             streams: descriptor.streams.iter().map(Offer::new).collect(),

@@ -145,7 +145,8 @@ impl Committer {
 
     /// Returns the DID of the space with this name, once it is durable.
     pub fn durable_did_of(&self, name: &str) -> Option<Did> {
-        self.group.figures().spaces.values().find(|space| space.name == name).map(|space| space.did)
+        let did = self.did_of(name)?;
+        self.group.figures().spaces.contains_key(&did).then_some(did)
     }
 
     /// Returns the number of a space's last durable commit; none when there is no such space.

@@ -63,8 +63,8 @@ impl Progress {
 
 /// What waits to become durable.
 pub(super) enum Item {
-    /// A space that is new, and who waits for it.
-    Space { row: SpaceRow, done: watch::Sender<bool> },
+    /// Spaces that are new, and who waits for them.
+    Spaces { rows: Vec<SpaceRow>, done: watch::Sender<bool> },
     /// Notes of a charm that changed, who waits for that, and what to tell the operator.
     Notes { charm: Did, notes: Notes, done: Option<watch::Sender<bool>>, told: Option<String> },
     /// What is kept of the operator's decisions about DIDs, and who waits for it.
@@ -77,7 +77,11 @@ pub(super) enum Item {
 impl Item {
     /// Returns what it takes on disk: rows, and the values and payloads that they carry.
     fn bytes(&self) -> usize {
-        let Item::Commit { record, .. } = self else { return ROW_BYTES };
+        let record = match self {
+            Item::Commit { record, .. } => record,
+            Item::Spaces { rows, .. } => return rows.len() * ROW_BYTES,
+            Item::Notes { .. } | Item::Kept { .. } => return ROW_BYTES,
+        };
         let writes = record.writes.iter().map(|write| write.value.as_ref().map_or(0, |value| value.as_bytes().len()));
         let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
         let sends = record.sends.iter().map(|sent| sent.event.payload.as_bytes().len() + tag(&sent.event));
@@ -356,9 +360,9 @@ impl Group {
         let mut moved = BTreeMap::new();
         for item in items {
             match item {
-                Item::Space { row, done } => {
-                    work.changes.push(Change::Space(row.clone()));
-                    work.batch.spaces.push(row);
+                Item::Spaces { rows, done } => {
+                    work.changes.extend(rows.iter().cloned().map(Change::Space));
+                    work.batch.spaces.extend(rows);
                     work.added.push(done);
                 }
                 Item::Notes { charm, notes, done, told } => {

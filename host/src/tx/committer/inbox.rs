@@ -21,7 +21,7 @@ use crate::{
 
 /// One space.
 pub(super) struct Space {
-    pub name: String,
+    pub name: Arc<str>,
     pub seq: u64,
     /// Whether the space itself is durable.
     pub durable: watch::Receiver<bool>,
@@ -43,7 +43,7 @@ pub(super) struct Space {
 impl Space {
     pub fn new(row: &SpaceRow, durable: watch::Receiver<bool>) -> Space {
         Space {
-            name: row.name.clone(),
+            name: row.name.as_str().into(),
             seq: row.seq,
             durable,
             inbox: Inbox::default(),

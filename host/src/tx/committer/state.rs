@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     chain::Chain,
@@ -36,6 +36,8 @@ pub(super) struct State {
     /// The last position given to an event.
     pub position: u64,
     pub spaces: HashMap<Did, Space>,
+    /// Their DIDs by name.
+    pub names: HashMap<Arc<str>, Did>,
     /// Events accepted whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
     /// Positions of events that were held: out of the order for good.
@@ -67,6 +69,13 @@ impl Open {
 }
 
 impl State {
+    /// Adds a space, and `durable` tells when it is.
+    pub fn add_space(&mut self, row: &SpaceRow, durable: &watch::Receiver<bool>) {
+        let space = Space::new(row, durable.clone());
+        self.names.entry(space.name.clone()).or_insert(row.did);
+        self.spaces.insert(row.did, space);
+    }
+
     /// Returns the number that the next commit of a space gets.
     pub fn next_seq(&self, charm: &Did) -> u64 {
         self.spaces.get(charm).map_or(0, |space| space.seq + 1)
@@ -85,7 +94,7 @@ impl State {
     fn sender(&self, event: &Event) -> Sender {
         match self.spaces.get(&event.sender) {
             Some(_) if event.sender == event.to => Sender::Own,
-            Some(space) if space.name == SpaceRow::OPERATOR => Sender::Operator,
+            Some(space) if *space.name == *SpaceRow::OPERATOR => Sender::Operator,
             Some(_) => Sender::Charm(event.sender),
             None => Sender::Outside(event.sender),
         }

@@ -17,7 +17,7 @@ async fn a_commit_that_panics_half_way_stops_the_host() {
     let image = store.load(Some([2; 32])).expect("an empty store");
     let (limits, notify): (_, Notify) = (Arc::default(), Arc::new(|_| {}));
     let committer = Committer::start(store.clone(), keyring, SystemEnv::current(), limits, notify, image, host);
-    committer.register(host, SpaceRow::HOST).await.expect("a store that writes");
+    committer.register(&[(host, SpaceRow::HOST.into())]).await.expect("a store that writes");
     assert_eq!(committer.health(), Ok(()));
     let half_way = catch_unwind(AssertUnwindSafe(|| {
         let mut state = committer.state();
