@@ -5,12 +5,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    cell::CellId,
+    core::Commit,
     did::Did,
+    entry::LogEntry,
     event::EventId,
     listing::{CellInfo, SpaceInfo, Status},
     path::{Path, PathError},
-    record::Record,
-    store::{CellRow, DeadLetter, Image, Queued, Store, StoreError},
+    rows::{CellRow, DeadLetter, Image, Queued, SpaceRow},
+    store::{Store, StoreError},
     suspects::held,
     text::clip,
     tx::Unavailable,
@@ -95,13 +98,13 @@ impl Archive {
     /// Returns the spaces in the order they were made.
     pub fn spaces(&self) -> Vec<SpaceInfo> {
         let (Image { spaces, queued, dead, .. }, held) = (&self.image, &self.held);
-        let info = |row: &crate::store::SpaceRow| SpaceInfo {
+        let info = |row: &SpaceRow| SpaceInfo {
             did: row.did,
             name: row.name.clone(),
             commits: row.seq,
             waiting: queued.iter().filter(|queued| queued.event.to == row.did).count(),
             held: queued.iter().filter(|queued| queued.event.to == row.did && held.contains(&queued.position)).count(),
-            dead: dead.iter().filter(|(did, _)| *did == row.did).count(),
+            dead: dead.iter().filter(|(did, ..)| *did == row.did).count(),
             letters_dropped: row.letters_dropped,
             notes: row.notes,
         };
@@ -135,7 +138,10 @@ impl Archive {
         let row = self.image.cells.iter().find(|row| row.space == *space && &*row.name == cell);
         let value = match at {
             Some(seq) if seq > last => return Err(ReadError::NoSuchCommit { space: *space, seq, last }),
-            Some(seq) => verify::value_at(&*self.store, cell, row.map_or(0, |row: &CellRow| row.order), seq)?,
+            Some(seq) => {
+                let id = CellId { owner: *space, name: cell.into() };
+                verify::value_at(&*self.store, &id, row.map_or(0, |row: &CellRow| row.seq), seq)?
+            }
             None => row.and_then(|row| row.value.clone()),
         };
         part(value.as_ref(), path)
@@ -170,8 +176,8 @@ impl Archive {
     /// # Errors
     /// When the store is damaged.
     pub fn dead_letters(&self, space: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        let dead = self.image.dead.iter().filter(|(did, position)| did == space && *position > after);
-        let letters = dead.map(|(_, position)| self.store.dead_letter(*position));
+        let dead = self.image.dead.iter().filter(|(did, position, _)| did == space && *position > after);
+        let letters = dead.map(|(_, position, _)| self.store.dead_letter(*position));
         letters.filter_map(Result::transpose).take(max).collect()
     }
 
@@ -181,17 +187,17 @@ impl Archive {
     /// When the store is damaged.
     pub fn dead_letter(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
         let letter = self.store.dead_letter_of(event)?;
-        Ok(letter.filter(|letter| self.image.dead.contains(&(letter.event.to, letter.position))))
+        Ok(letter.filter(|letter| self.image.dead.contains(&(letter.event.to, letter.position, *event))))
     }
 
-    /// Returns up to `max` commit records after host commit `order`, in order.
+    /// Returns up to `max` commits after host commit `order`, in order; of one space or of all.
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn records(&self, space: Option<&Did>, order: u64, max: usize) -> Result<Vec<Record>, StoreError> {
+    pub fn commits(&self, space: Option<&Did>, order: u64, max: usize) -> Result<Vec<Commit>, StoreError> {
         let entries = self.store.log(space, order, max)?;
-        let read = |entry: crate::store::LogEntry| {
-            Record::from_bytes(&entry.record)
+        let read = |entry: LogEntry| {
+            Commit::read(&entry)
                 .ok_or_else(|| StoreError::Failed(format!("log entry {} is malformed: run verify", entry.order)))
         };
         entries.into_iter().map(read).collect()

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     archive::{self, ReadError},
+    cell::CellId,
     charms::{Candidate, Charms},
     counters::Counters,
     did::Did,
@@ -42,7 +43,8 @@ use crate::{
     path::{Path, PathError},
     receipt::Receipt,
     run_queue::RunQueue,
-    store::{MemoryStore, Queued, Store, StoreError},
+    rows::Queued,
+    store::{MemoryStore, Store, StoreError},
     text::clip,
     turn::Stage,
     tx::{Refused, Unavailable},
@@ -431,9 +433,11 @@ impl Host {
         if seq > last {
             return Err(ReadError::NoSuchCommit { space: *owner, seq, last });
         }
-        let order = committer.versions().latest(owner, cell).map_or(0, |version| version.order);
+        let version = committer.versions().latest(owner, cell);
+        let (order, revision) = version.map_or((0, 0), |version| (version.order, version.seq));
         committer.durable(order).await?;
-        archive::part(verify::value_at(&*self.store, cell, order, seq)?.as_ref(), path)
+        let cell = CellId { owner: *owner, name: cell.into() };
+        archive::part(verify::value_at(&*self.store, &cell, revision, seq)?.as_ref(), path)
     }
 
     /// Returns the cells of a space that hold a value, by name. Completes when that is durable, removals too.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     did::Did,
     receipt::Receipt,
-    store::Notes,
+    rows::Notes,
     value::{Kind, Value},
 };
 

@@ -1,8 +1,9 @@
 //! Commit records: what one commit did, self-contained, hashed and chained (I2, I3).
 //!
-//! A record is postcard; its hash is SHA-256 over a domain tag and its bytes, and it names the hash of the
-//! record before it in the same space. The space's key signs the hash of a space's last record in each
-//! durable batch, so every record is covered by a signature over it or over a later one.
+//! A record is postcard; its hash is SHA-256 over a domain tag and its bytes, and it names the hash of the record before it
+//! in the same space. The space's key signs the hash of its last record, the *head*, which covers every record before it.
+//! Nothing in a record says where it stands among those of other spaces: that stands in the log's entry
+//! ([`crate::LogEntry`]), whose chain the host's own key signs. `docs/format.md` has the bytes.
 
 use std::sync::Arc;
 
@@ -11,17 +12,17 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     did::Did,
-    event::Event,
+    event::{Event, EventId},
     receipt::{Outcome, Receipt},
     value::Value,
 };
 
 /// Version of the record format; the first byte of every record.
-pub const VERSION: u8 = 3;
-const RECORD_TAG: &[u8] = b"charm commit v3\0";
+pub const VERSION: u8 = 4;
+const RECORD_TAG: &[u8] = b"charm commit v4\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 
-/// SHA-256 of a record.
+/// SHA-256 of a record, or of a log's entry.
 pub type Hash = [u8; 32];
 
 /// One commit in one space.
@@ -35,33 +36,86 @@ pub struct Record {
     pub seq: u64,
     /// Hash of the record before it in the space; zeros for the first.
     pub previous: Hash,
-    /// Number in the host, from 1, over all spaces: the order of commits.
-    pub order: u64,
     /// When, in milliseconds since 1970; for people, nothing is ordered by it.
     pub time_ms: u64,
-    /// The event that it acknowledges; none in the host's own space.
-    pub taken: Option<Taken>,
-    /// Cell writes.
-    pub writes: Vec<Write>,
-    /// Events that went out with it.
-    pub sends: Vec<Sent>,
-    /// Positions of dead letters that were dropped or sent again (S11).
-    pub buried: Vec<u64>,
+    /// What happened.
+    pub body: Body,
 }
 
-/// The acknowledgement of an event: the one place where its outcome is decided.
+/// What a commit does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
-    /// Position in the queue.
-    pub position: u64,
-    /// Who sent it.
+pub enum Body {
+    /// The space comes to be; always its first record.
+    Registered {
+        /// The charm's name in the manifest; `@host` and `@operator` are the host's own.
+        name: String,
+    },
+    /// A component is installed: it runs from here on (U1).
+    Installed(Box<Install>),
+    /// The charm is uninstalled.
+    Uninstalled,
+    /// What the operator decided about the rights of one DID changed (A2). It stands in the holder's own space, for those
+    /// outside in the host's.
+    Rights {
+        /// Whose.
+        holder: Did,
+        /// All that is decided now, as the host keeps it; none for nothing.
+        kept: Option<Vec<u8>>,
+    },
+    /// The charm begins no turns any more, or begins them again.
+    Paused(bool),
+    /// An event from outside waits for the charm.
+    Accepted(Event),
+    /// Dead letters of the charm are dropped, or one is sent again (S11).
+    Letters {
+        /// The events whose letters go.
+        dropped: Vec<EventId>,
+        /// The event that is sent again, under a new id.
+        again: Option<Event>,
+    },
+    /// An event that waited is settled.
+    Turn(Box<Turn>),
+}
+
+/// A component as it is installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    /// SHA-256 of the component.
+    pub component: Hash,
+    /// What it tells about itself, as it told it (`wit/README.md`).
+    pub description: Value,
+    /// What it may do by this install, as the host keeps it; none for nothing.
+    pub rights: Option<Vec<u8>>,
+}
+
+/// The end of a turn, or of an event that had none: the one place where an outcome is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who sent the event.
     pub sender: Did,
     /// The stream it came on.
     pub stream: Arc<str>,
     /// What became of it.
     pub receipt: Receipt,
-    /// Whether it was held: events that were sent after it were answered before.
-    pub late: bool,
+    /// Cell writes.
+    pub writes: Vec<Write>,
+    /// Events that went out with it.
+    pub sends: Vec<Sent>,
+    /// The event whose dead letter goes because there are too many.
+    pub dropped: Option<EventId>,
+    /// What ran; none when no guest did.
+    pub ran: Option<Ran>,
+}
+
+/// What it takes to run a turn again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// The time that the turn saw, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The fuel that it took.
+    pub fuel: u64,
+    /// Version of the table that says what a host call costs.
+    pub costs: u16,
 }
 
 /// One cell written.
@@ -69,8 +123,8 @@ pub struct Taken {
 pub struct Write {
     /// The cell's name in the record's space.
     pub name: Arc<str>,
-    /// `order` of the record that wrote the cell before, 0 for none: history walks along it (C6).
-    pub previous_order: u64,
+    /// Number of the record that wrote the cell before, 0 for none: history walks along it (C6).
+    pub previous: u64,
     /// The new value; none removes. In text a list of it or of nothing: null is a value.
     #[serde(with = "written")]
     pub value: Option<Value>,
@@ -101,13 +155,53 @@ mod written {
 pub struct Sent {
     /// The event.
     pub event: Event,
-    /// Position in the queue; none for an event that was refused on the spot.
-    pub position: Option<u64>,
-    /// Why it was refused.
+    /// Why it was refused on the spot; else it waits.
     pub refused: Option<Outcome>,
 }
 
 impl Record {
+    /// Returns the event that led to the commit; none for what the operator did.
+    pub fn cause(&self) -> Option<EventId> {
+        match &self.body {
+            Body::Turn(turn) => Some(turn.receipt.id),
+            Body::Accepted(event) => Some(event.id),
+            Body::Letters { dropped, again: Some(_) } => dropped.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// Returns the end of the event that the commit settles.
+    pub fn turn(&self) -> Option<&Turn> {
+        match &self.body {
+            Body::Turn(turn) => Some(turn),
+            _ => None,
+        }
+    }
+
+    /// Returns the cells that it writes.
+    pub fn writes(&self) -> &[Write] {
+        self.turn().map_or(&[], |turn| &turn.writes)
+    }
+
+    /// Returns the events that go out with it, each with why it was refused; in the order of their positions.
+    pub fn sends(&self) -> impl Iterator<Item = (&Event, Option<Outcome>)> {
+        let outside = match &self.body {
+            Body::Accepted(event) | Body::Letters { again: Some(event), .. } => Some(event),
+            _ => None,
+        };
+        let sent = self.turn().into_iter().flat_map(|turn| &turn.sends);
+        outside.into_iter().map(|event| (event, None)).chain(sent.map(|sent| (&sent.event, sent.refused)))
+    }
+
+    /// Returns the events whose dead letters go.
+    pub fn dropped(&self) -> &[EventId] {
+        match &self.body {
+            Body::Letters { dropped, .. } => dropped,
+            Body::Turn(turn) => turn.dropped.as_slice(),
+            _ => &[],
+        }
+    }
+
     /// Returns the bytes that are stored and hashed.
     pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("a record holds nothing that postcard refuses")

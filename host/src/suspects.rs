@@ -14,7 +14,8 @@ use crate::{
     env::Env,
     limits::{LONE_RUNS_MAX, SUSPECTS_MAX},
     log::say,
-    store::{Image, List, Marks, Store, StoreError, Suspect, Work, hex},
+    rows::{Image, Queued},
+    store::{List, Marks, Store, StoreError, Suspect, Work, hex},
 };
 
 /// How long after the start of the host a suspect runs, by the times that a process has died under it alone.
@@ -121,7 +122,7 @@ impl Suspects {
 
     /// Returns the charms and pauses of events that do not run at once.
     pub fn paused(&self, image: &Image) -> Vec<(Did, Duration)> {
-        let pause = |queued: &crate::store::Queued| self.pause(&work_of(queued));
+        let pause = |queued: &Queued| self.pause(&work_of(queued));
         let paused = image.queued.iter().map(|queued| (queued.event.to, pause(queued)));
         paused.filter(|(_, pause)| !pause.is_zero()).collect()
     }
@@ -190,7 +191,7 @@ pub fn held(store: &dyn Store) -> Result<BTreeSet<u64>, StoreError> {
 }
 
 /// Returns what an event's turn is marked with.
-pub fn work_of(queued: &crate::store::Queued) -> Work {
+pub fn work_of(queued: &Queued) -> Work {
     Work::Turn { position: queued.position, id: queued.event.id }
 }
 

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     aging::{Aging, Favour},
     charms::Installed,
+    cost,
     did::Did,
     env::Env,
     guest::{End, Ended, Facts, Guests},
@@ -29,7 +30,8 @@ use crate::{
     meter::{Amount, Next, Room, Sender},
     notices::Notices,
     receipt::Outcome,
-    store::Queued,
+    record::Ran,
+    rows::Queued,
     suspects::Suspects,
     text::{clean, clip_message},
     tx::{Cause, Committer, Failure, Transaction, Tries, Unavailable},
@@ -215,7 +217,10 @@ impl Stage {
         (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);
         let next = turn.next.take();
         let failure = match ended {
-            Ended::Done(tx) => self.committer.commit(*tx, &queued).await,
+            Ended::Done(tx) => {
+                let ran = Ran { time_ms: turn.facts.time_ms, fuel, costs: cost::VERSION };
+                self.committer.commit(*tx, &queued, ran).await
+            }
             Ended::Lost => Err(self.committer.lost()),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
             Ended::Fault(fault) => return settle(Outcome::Faulted, &fault.message),

@@ -34,7 +34,7 @@ use crate::{
     meter::{Amount, Room, Sender},
     path::{Path, Segment},
     shape::Shape,
-    store::Queued,
+    rows::Queued,
     value::Value,
 };
 use read_set::ReadSet;

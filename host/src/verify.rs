@@ -9,21 +9,23 @@ mod replay;
 mod state;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
 };
 
 pub use laws::Law;
 
 use crate::{
+    cell::CellId,
     did::Did,
     event::Mint,
     receipt::Outcome,
-    record::{Hash, Record},
-    store::{Image, SpaceRow, Store, StoreError},
+    record::{Hash, Record, Turn, Write},
+    rows::{Image, SpaceRow},
+    store::{Store, StoreError},
     value::Value,
 };
-use chain::Chain;
+use chain::{Chain, Seals};
 use replay::{Cell, Replay};
 
 /// Log entries read at once: a record may be tens of megabytes.
@@ -36,8 +38,9 @@ const RECEIPTS_PAGE: usize = 512;
 pub struct Verified {
     /// Commits in the space.
     pub commits: u64,
-    /// Signatures checked.
-    pub signatures: u64,
+    /// The last commit that the space's own key has signed; those after it are younger than a second, or their host was
+    /// killed.
+    pub signed: u64,
     /// Hash of the last commit; zeros before the first.
     pub head: Hash,
 }
@@ -47,6 +50,8 @@ pub struct Verified {
 pub struct VerifiedStore {
     /// Every space.
     pub spaces: BTreeMap<Did, Verified>,
+    /// Seals of the host's own key.
+    pub seals: u64,
     /// Events sent, those refused on the spot included.
     pub sent: u64,
     /// Events with their one receipt.
@@ -63,10 +68,6 @@ impl VerifiedStore {
         self.spaces.values().map(|space| space.commits).sum()
     }
 
-    /// Returns the signatures checked in all spaces.
-    pub fn signatures(&self) -> u64 {
-        self.spaces.values().map(|space| space.signatures).sum()
-    }
 }
 
 /// What a proof found wrong.
@@ -99,15 +100,15 @@ impl VerifyError {
     }
 }
 
-/// Reads a space's log from its start: numbers without gaps, unbroken hashes, every record for this DID,
-/// signatures by its key up to the last record, and cells equal to what the records write.
+/// Reads a space's log from its start: numbers without gaps, unbroken hashes, every record for this DID, the signature by
+/// its key over the last head that it signed, and cells equal to what the records write.
 ///
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.
 pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
     let image = store.load(None)?;
     let row = image.spaces.iter().find(|row| row.did == *space).ok_or(VerifyError::NoSuchSpace(*space))?;
-    let mut chain = Chain::new(*space);
+    let mut chain = Chain::new(row);
     let mut after = 0;
     let mut cells: BTreeMap<Arc<str>, Cell> = BTreeMap::new();
     // A host that runs meanwhile commits more: the picture above ends at its own head.
@@ -118,11 +119,12 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
         after = last.order;
         for entry in &page {
             let record = chain.next(entry)?;
-            if let Some(why) = effect_of_failure(&record) {
+            if let Some(why) = record.turn().and_then(effect_of_failure) {
                 return Err(VerifyError::broken(Law::Cause, space, record.seq, why));
             }
-            let (order, seq) = (record.order, record.seq);
-            cells.extend(record.writes.into_iter().map(|write| (write.name, Cell { order, seq, value: write.value })));
+            let (order, seq) = (entry.order, record.seq);
+            let cell = |write: &Write| (write.name.clone(), Cell { order, seq, value: write.value.clone() });
+            cells.extend(record.writes().iter().map(cell));
         }
     }
     chain.end(row)?;
@@ -141,10 +143,10 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
 /// [`VerifyError`] at the first thing that is wrong.
 pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
     let image = store.load(None)?;
-    let known: BTreeSet<Did> = image.spaces.iter().map(|row| row.did).collect();
     let host = image.spaces.iter().find(|row| row.name == SpaceRow::HOST).map(|row| row.did);
-    let mut chains: BTreeMap<Did, Chain> = known.iter().map(|did| (*did, Chain::new(*did))).collect();
-    let mut replay = Replay::new(host, known, Mint::new(image.secret));
+    let mut chains: BTreeMap<Did, Chain> = image.spaces.iter().map(|row| (row.did, Chain::new(row))).collect();
+    let mut replay = Replay::new(host, Mint::new(image.secret));
+    let mut seals = Seals::new(host);
     let mut order = 0;
     while order < image.order {
         let page = store.log(None, order, PAGE)?;
@@ -158,20 +160,22 @@ pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
             }
             let chain = chains.get_mut(&entry.space);
             let record = chain.ok_or_else(|| broken(Law::Chain, "the store does not know the space"))?.next(entry)?;
-            replay.apply(record).map_err(|wrong| broken(wrong.law, wrong.why))?;
+            seals.next(entry)?;
+            replay.apply(entry, record).map_err(|wrong| broken(wrong.law, wrong.why))?;
             order = entry.order;
         }
         if page.last().is_some_and(|last| last.order >= image.order) {
             break;
         }
     }
-    state::compare(store, &image, chains, replay, order)
+    seals.end(&image)?;
+    state::compare(store, &image, chains, replay, seals)
 }
 
 /// Returns what a failed event must not do and does (T6).
-fn effect_of_failure(record: &Record) -> Option<&'static str> {
-    let failed = record.taken.as_ref().is_some_and(|taken| taken.receipt.outcome != Outcome::Committed);
-    let clean = record.writes.is_empty() && record.sends.iter().all(|sent| sent.event.receipt_of.is_some());
+fn effect_of_failure(turn: &Turn) -> Option<&'static str> {
+    let failed = turn.receipt.outcome != Outcome::Committed;
+    let clean = turn.writes.is_empty() && turn.sends.iter().all(|sent| sent.event.receipt_of.is_some());
     (failed && !clean).then_some("a failed event has effects")
 }
 
@@ -180,22 +184,23 @@ fn last_commit(image: &Image, space: &Did) -> u64 {
     image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.seq)
 }
 
-/// Returns the value that a cell had after commit `seq` of its space. `order` is the commit that wrote its
-/// present value, 0 for none. Walks back one log entry per revision in between.
+/// Returns the value that a cell had after commit `seq` of its space. `last` is the commit that wrote its present value,
+/// 0 for none. Walks back one log entry per revision in between.
 ///
 /// # Errors
 /// When the store is damaged.
-pub fn value_at(store: &dyn Store, name: &str, mut order: u64, seq: u64) -> Result<Option<Value>, StoreError> {
-    while order != 0 {
-        let entry = store.entry(order)?;
+pub fn value_at(store: &dyn Store, cell: &CellId, mut last: u64, seq: u64) -> Result<Option<Value>, StoreError> {
+    while last != 0 {
+        let entry = store.entry(&cell.owner, last)?;
         let record = entry.and_then(|entry| Record::from_bytes(&entry.record));
-        let damaged = || StoreError::Failed(format!("log entry {order} is missing or malformed: run verify"));
+        let damaged =
+            || StoreError::Failed(format!("commit {last} of {} is missing or malformed: run verify", cell.owner));
         let record = record.ok_or_else(damaged)?;
-        let write = record.writes.into_iter().find(|write| *write.name == *name).ok_or_else(damaged)?;
+        let write = record.writes().iter().find(|write| write.name == cell.name).ok_or_else(damaged)?;
         if record.seq <= seq {
-            return Ok(write.value);
+            return Ok(write.value.clone());
         }
-        order = write.previous_order;
+        last = write.previous;
     }
     Ok(None)
 }

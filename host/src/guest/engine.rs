@@ -23,7 +23,7 @@ use crate::{
     env::{Env, breathe},
     http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
-    store::Queued,
+    rows::Queued,
     suspects::work_of,
     text::clip,
     tx::Transaction,

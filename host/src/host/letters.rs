@@ -6,7 +6,7 @@ use crate::{
     did::Did,
     event::{Event, EventId},
     limits::LETTERS_PER_COMMIT_MAX,
-    store::DeadLetter,
+    rows::DeadLetter,
     tx::Refused,
 };
 
@@ -38,7 +38,7 @@ impl Host {
     pub async fn resend(&self, charm: &Did, event: &EventId) -> Result<EventId, SendError> {
         self.check_open()?;
         let letter = self.letter(charm, event)?;
-        self.end_letter(charm, letter.position, Some(letter.event)).await
+        self.end_letter(charm, *event, Some(letter.event)).await
     }
 
     /// Drops a dead letter of `charm`; its receipt stays. Completes when that is durable.
@@ -47,8 +47,8 @@ impl Host {
     /// [`SendError`].
     pub async fn discard(&self, charm: &Did, event: &EventId) -> Result<(), SendError> {
         self.check_open()?;
-        let letter = self.letter(charm, event)?;
-        self.end_letter(charm, letter.position, None).await.map(drop)
+        self.letter(charm, event)?;
+        self.end_letter(charm, *event, None).await.map(drop)
     }
 
     /// Drops all dead letters that `charm` has now; their receipts stay. Returns how many. Completes when that is durable.
@@ -72,8 +72,8 @@ impl Host {
         }
     }
 
-    async fn end_letter(&self, charm: &Did, position: u64, resend: Option<Event>) -> Result<EventId, SendError> {
-        let accepted = match self.stage.committer.end_letter(charm, position, resend) {
+    async fn end_letter(&self, charm: &Did, letter: EventId, resend: Option<Event>) -> Result<EventId, SendError> {
+        let accepted = match self.stage.committer.end_letter(charm, letter, resend) {
             Ok(accepted) => accepted,
             Err(refused) => return Err(self.refused(refused, *charm).await),
         };

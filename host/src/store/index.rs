@@ -20,15 +20,17 @@ use file::{again, check_mode, check_version, equip, last_order, look, prepare, r
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
 
 use super::{
-    Batch, CellRow, DeadLetter, Image, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError,
+    Store, StoreError,
     lock::{self, Lock},
     place,
 };
 use crate::{
     did::Did,
+    entry::{LogEntry, Taken},
     event::EventId,
     limits::VALUE_DEPTH_MAX,
     receipt::{Outcome, Receipt},
+    rows::{Batch, CellRow, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow},
     text::shown,
     value::Value,
 };
@@ -274,6 +276,7 @@ fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
         name: row.get(1)?,
         seq: row.get::<_, i64>(2)? as u64,
         head: row.get(3)?,
+        signed: row.get::<_, Option<i64>>(8)?.zip(row.get(9)?).map(|(seq, signature)| (seq as u64, signature)),
         letters_dropped: row.get::<_, i64>(7)? as u64,
         notes,
     })
@@ -296,8 +299,10 @@ fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
         order: row.get::<_, i64>(0)? as u64,
         space: did(row, 1)?,
         seq: row.get::<_, i64>(2)? as u64,
+        position: row.get::<_, i64>(4)? as u64,
+        taken: row.get::<_, Option<i64>>(5)?.zip(row.get(6)?).map(|(at, late)| Taken { position: at as u64, late }),
         record: row.get::<_, Vec<u8>>(3)?.into(),
-        signature: row.get(4)?,
+        seal: row.get(7)?,
     })
 }
 
@@ -336,13 +341,15 @@ impl Store for SqliteStore {
             };
             let secret = meta("secret")?.unwrap_or_else(|| vec![0; 32]);
             let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
+            let end = meta("end")?.unwrap_or_else(|| vec![0; 32]);
             Ok(Image {
                 secret: secret.try_into().map_err(|_| bad(0))?,
                 position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
+                end: end.try_into().map_err(|_| bad(0))?,
                 order: last_order(connection)?,
                 spaces: rows(
                     connection,
-                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped FROM space ORDER BY cid",
+                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature FROM space ORDER BY cid",
                     [],
                     space_row,
                 )?,
@@ -353,10 +360,10 @@ impl Store for SqliteStore {
                     cell_row,
                 )?,
                 queued: rows(connection, "SELECT position, event FROM queue ORDER BY position", [], queued)?,
-                dead: rows(connection, "SELECT receiver, position FROM dead ORDER BY position", [], |row| {
-                    Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64))
+                dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
+                    Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
                 })?,
-                kept: rows(connection, "SELECT did, kept FROM kept", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
+                kept: rows(connection, "SELECT did, kept FROM kept ORDER BY did", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
             })
         })
     }
@@ -411,13 +418,15 @@ impl Store for SqliteStore {
         self.scan(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
     }
 
-    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
-        let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid) WHERE g = ?1";
-        self.read(|connection| connection.prepare_cached(sql)?.query_row([order as i64], log_entry).optional())
+    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
+                   WHERE did = ?1 AND log.seq = ?2";
+        let (space, seq) = (space.public_key(), i64::try_from(seq).unwrap_or(i64::MAX));
+        self.read(|connection| connection.prepare_cached(sql)?.query_row(params![space, seq], log_entry).optional())
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
-        let sql = "SELECT g, did, log.seq, record, signature FROM log JOIN space USING (cid)
+        let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
                    WHERE g > ?1 AND (?2 IS NULL OR did = ?2) ORDER BY g LIMIT ?3";
         let space = space.map(|space| space.public_key().to_vec());
         self.scan(|connection| rows(connection, sql, params![after as i64, space, max as i64], log_entry))
@@ -450,19 +459,26 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         cids.insert(row.did, transaction.last_insert_rowid());
     }
     let cid = |did: &Did| cids.get(did).copied().ok_or_else(|| bad(0));
-    let mut log = transaction.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut log = transaction.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
     for entry in &batch.log {
         log.execute(params![
             entry.order as i64,
             cid(&entry.space)?,
             entry.seq as i64,
             &entry.record[..],
-            entry.signature
+            entry.position as i64,
+            entry.taken.map(|taken| taken.position as i64),
+            entry.taken.map(|taken| taken.late),
+            entry.seal
         ])?;
     }
     let mut head = transaction.prepare_cached("UPDATE space SET seq = ?2, head = ?3 WHERE cid = ?1")?;
     for (did, seq, hash) in &batch.heads {
         head.execute(params![cid(did)?, *seq as i64, hash])?;
+    }
+    let mut signed = transaction.prepare_cached("UPDATE space SET signed = ?2, signature = ?3 WHERE cid = ?1")?;
+    for (did, seq, signature) in &batch.signed {
+        signed.execute(params![cid(did)?, *seq as i64, signature])?;
     }
     let mut noted =
         transaction.prepare_cached("UPDATE space SET paused = ?2, chain = ?3, dropped = ?4 WHERE cid = ?1")?;
@@ -509,6 +525,9 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         transaction.prepare_cached("UPDATE space SET letters_dropped = letters_dropped + ?2 WHERE cid = ?1")?;
     for (did, more) in &batch.letters_dropped {
         dropped.execute(params![cid(did)?, *more as i64])?;
+    }
+    if let Some(end) = &batch.end {
+        transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('end', ?1)")?.execute([end])?;
     }
     if let Some(position) = batch.position {
         transaction

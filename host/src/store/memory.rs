@@ -6,8 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Batch, CellRow, DeadLetter, Image, LogEntry, Queued, ReceiptRow, SpaceRow, Store, StoreError};
-use crate::{did::Did, event::EventId};
+use super::{Store, StoreError};
+use crate::{
+    did::Did,
+    entry::LogEntry,
+    event::EventId,
+    record::Hash,
+    rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, SpaceRow},
+};
 
 /// Keeps everything until it is dropped. Clones share the data, so a host can be "restarted" on it.
 #[derive(Clone, Default)]
@@ -17,7 +23,10 @@ pub struct MemoryStore(Arc<Mutex<Tables>>);
 struct Tables {
     secret: Option<[u8; 32]>,
     position: u64,
+    end: Hash,
     log: BTreeMap<u64, LogEntry>,
+    /// Entries of each space by their number there.
+    orders: BTreeMap<(Did, u64), u64>,
     spaces: BTreeMap<Did, SpaceRow>,
     cells: BTreeMap<(Did, Arc<str>), CellRow>,
     queued: BTreeMap<u64, Queued>,
@@ -45,21 +54,28 @@ impl Store for MemoryStore {
             secret: tables.secret.unwrap_or_default(),
             order: tables.log.keys().next_back().copied().unwrap_or(0),
             position: tables.position,
+            end: tables.end,
             spaces: tables.spaces.values().cloned().collect(),
             cells: tables.cells.values().cloned().collect(),
             queued: tables.queued.values().cloned().collect(),
-            dead: tables.dead.values().map(|dead| (dead.event.to, dead.position)).collect(),
+            dead: tables.dead.values().map(|dead| (dead.event.to, dead.position, dead.event.id)).collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
         })
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut tables = self.tables();
+        tables.orders.extend(batch.log.iter().map(|entry| ((entry.space, entry.seq), entry.order)));
         tables.log.extend(batch.log.iter().map(|entry| (entry.order, entry.clone())));
         tables.spaces.extend(batch.spaces.iter().map(|row| (row.did, row.clone())));
         for (did, seq, head) in &batch.heads {
             if let Some(row) = tables.spaces.get_mut(did) {
                 (row.seq, row.head) = (*seq, *head);
+            }
+        }
+        for (did, seq, signature) in &batch.signed {
+            if let Some(row) = tables.spaces.get_mut(did) {
+                row.signed = Some((*seq, *signature));
             }
         }
         for (did, notes) in &batch.notes {
@@ -75,6 +91,7 @@ impl Store for MemoryStore {
         }
         tables.cells.extend(batch.cells.iter().map(|row| ((row.space, row.name.clone()), row.clone())));
         tables.position = batch.position.unwrap_or(tables.position);
+        tables.end = batch.end.unwrap_or(tables.end);
         tables.queued.extend(batch.queued.iter().map(|queued| (queued.position, queued.clone())));
         for position in &batch.taken {
             tables.queued.remove(position);
@@ -102,8 +119,9 @@ impl Store for MemoryStore {
         Ok(tables.receipts.range((start, Bound::Unbounded)).take(max).map(|(_, row)| row.clone()).collect())
     }
 
-    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
-        Ok(self.tables().log.get(&order).cloned())
+    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.orders.get(&(*space, seq)).and_then(|order| tables.log.get(order)).cloned())
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {

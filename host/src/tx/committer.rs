@@ -5,46 +5,40 @@
 //!
 //! Nothing long happens under the lock: no disk, no log, no call into the embedder's code, no more than a bound of bytes.
 
-mod chain;
 mod commit;
-mod draft;
 mod figures;
 mod group;
 mod held;
-mod inbox;
 mod shares;
-mod state;
 mod waits;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::{oneshot, watch};
 
 use super::{Cause, Unavailable, Versions};
 use crate::{
+    core::{self, Act, Ending, State},
     did::Did,
     directory::Directory,
     env::Env,
     event::{self, Event, EventId, Mint, digest},
     keyring::Keyring,
-    limits::{LETTERS_PER_COMMIT_MAX, Limits},
+    limits::Limits,
+    log_share::LogShare,
     meter::Meter,
     receipt::{Outcome, Receipt},
-    record,
-    store::{Image, Notes, Queued, SpaceRow, Store, StoreError},
+    rows::{Image, Queued},
+    store::{Store, StoreError},
 };
-use chain::Chain;
-use commit::Commit;
-use draft::Draft;
 use figures::Figures;
-use group::{Group, Item};
-use inbox::Growth;
-use state::State;
+use group::Group;
 
-/// Receipts that are noted as durable under one hold of the lock.
+/// Receipts that are noted as durable, or spaces that are made, under one hold of the lock.
 const SETTLED_STEP: usize = 256;
 
 /// Why a commit did not take place. Nothing of the transaction remains.
@@ -79,7 +73,7 @@ pub enum Seen {
 #[derive(Clone, Copy)]
 pub struct Unseen {
     id: EventId,
-    /// What had settled until then: see [`State::may_be_settled_since`].
+    /// What had settled until then: see `State::may_be_settled_since`.
     settled: u64,
 }
 
@@ -107,22 +101,36 @@ pub enum Begun {
     Late,
 }
 
-/// A change beside the log that becomes durable: see [`Committer::noted`].
+/// A commit of the operator's that becomes durable: see [`Committer::noted`].
 #[derive(Debug)]
-pub struct Noted(watch::Receiver<bool>);
+pub struct Noted(u64);
 
 /// Orders commits and keeps what they change.
 pub struct Committer {
-    state: Mutex<State>,
+    locked: Mutex<Locked>,
     versions: Arc<Versions>,
     durable: watch::Receiver<group::Progress>,
     notify: Notify,
     env: Arc<dyn Env>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
-    /// The host's own space: events from outside enter the log there.
+    /// The host's own space.
     host: Did,
     group: Arc<Group>,
+}
+
+/// What the committer's one lock protects.
+struct Locked {
+    core: State,
+    /// Who may do what from the next commit on: swapped under the lock, so that a change has its place in their order.
+    directory: Arc<Directory>,
+    /// Who waits for the receipt of an event.
+    waiting: HashMap<EventId, Vec<oneshot::Sender<Receipt>>>,
+    /// What each charm may log; none before it is installed.
+    logs: HashMap<Did, Arc<LogShare>>,
+    /// Attempts that were thrown away at their commit.
+    conflicts: u64,
+    closed: bool,
 }
 
 impl Committer {
@@ -136,39 +144,19 @@ impl Committer {
         image: Image,
         host: Did,
     ) -> Arc<Committer> {
-        let figures = Figures::load(&image);
-        let Image { secret, order, position, spaces, cells, queued, dead, kept: _ } = image;
-        let heads = spaces.iter().map(|row| (row.did, row.head)).collect();
-        let mut state = State { order, position, ..State::default() };
-        let (_, durable) = watch::channel(true);
-        for row in &spaces {
-            state.add_space(row, &durable);
-        }
-        for cell in &cells {
-            if let Some(space) = state.spaces.get_mut(&cell.space) {
-                let mut growth = Growth::default();
-                growth.change(None, Some(cell.value.as_ref()));
-                space.usage = space.usage.grown(&growth);
-            }
-        }
-        for queued in queued {
-            state.enqueue(Arc::new(queued), Chain::default(), 0);
-        }
-        for (did, position) in dead {
-            if let Some(space) = state.spaces.get_mut(&did) {
-                space.dead.push_back(position);
-            }
-        }
+        let (figures, core) = (Figures::load(&image), State::load(&image, limits.clone()));
+        let (order, mint) = (image.order, core.mint.clone());
         let (progress, durable) = watch::channel(group::Progress { order, ..Default::default() });
-        let group = Group::new(store, keyring, env.clone(), limits.clone(), heads, figures, progress);
+        let group = Group::new(store, keyring, env.clone(), limits.clone(), &image, host, figures, progress);
+        let (directory, waiting, logs, conflicts, closed) = Default::default();
         let committer = Arc::new(Committer {
-            state: Mutex::new(state),
-            versions: Arc::new(Versions::load(order, cells, limits.old_versions_bytes_max)),
+            locked: Mutex::new(Locked { core, directory, waiting, logs, conflicts, closed }),
+            versions: Arc::new(Versions::load(order, image.cells, limits.old_versions_bytes_max)),
             durable,
             notify,
             env: env.clone(),
             limits,
-            mint: Arc::new(Mint::new(secret)),
+            mint,
             host,
             group: group.clone(),
         });
@@ -176,22 +164,47 @@ impl Committer {
         committer
     }
 
+    /// Returns the moment: in milliseconds since 1970, and on the clock that never goes back.
+    fn now(&self) -> (u64, Duration) {
+        (self.env.now_ms(), self.env.monotonic())
+    }
+
     /// Locks the state. After a panic half-way through a commit memory and log may differ: the host stops.
-    fn state(&self) -> MutexGuard<'_, State> {
-        let state = self.state.lock();
-        if state.is_err() || self.versions.is_poisoned() {
+    fn locked(&self) -> MutexGuard<'_, Locked> {
+        let locked = self.locked.lock();
+        if locked.is_err() || self.versions.is_poisoned() {
             self.group.stop(Unavailable::Stopped { reason: "a commit panicked".to_owned() });
         }
-        state.unwrap_or_else(PoisonError::into_inner)
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the state for something new.
+    fn open(&self) -> Result<MutexGuard<'_, Locked>, Unavailable> {
+        let locked = self.locked();
+        if let Some(stopped) = &self.durable.borrow().stopped {
+            return Err(stopped.clone());
+        }
+        if locked.closed { Err(Unavailable::Closed) } else { Ok(locked) }
+    }
+
+    /// Lets one thing happen that is no turn's; returns its commit.
+    fn act(&self, space: Did, act: Act<'_>) -> Result<u64, Refused> {
+        let now = self.now();
+        let mut locked = self.open().map_err(Refused::Unavailable)?;
+        let (_, after) = self.perform(&mut locked, space, now, act, None)?;
+        let order = locked.core.order;
+        drop(locked);
+        self.tell(after);
+        Ok(order)
     }
 
     /// Returns who may do what now.
     pub fn directory(&self) -> Arc<Directory> {
-        self.state().directory.clone()
+        self.locked().directory.clone()
     }
 
-    /// Lets another directory hold from the next commit on (A2).
-    /// What is kept of it in the store becomes durable with or before any commit that it allows.
+    /// Lets another directory hold from the next commit on (A2). What the operator decided so about single DIDs enters the
+    /// log.
     ///
     /// # Errors
     /// When the host does not write any more.
@@ -200,29 +213,30 @@ impl Committer {
         directory: Directory,
         kept: Vec<(Did, Option<Vec<u8>>)>,
     ) -> Result<Noted, Unavailable> {
-        let directory = Arc::new(directory);
-        let (done, durable) = watch::channel(kept.is_empty());
-        let mut state = self.open_state()?;
-        if !kept.is_empty() {
-            self.group.push(Item::Kept { kept, done });
+        let (directory, now) = (Arc::new(directory), self.now());
+        let mut afters = Vec::with_capacity(kept.len());
+        let mut locked = self.open()?;
+        for (holder, kept) in kept {
+            let space = if locked.core.spaces.contains_key(&holder) { holder } else { self.host };
+            // Nothing speaks against it.
+            let done = self.perform(&mut locked, space, now, Act::Rights(holder, kept), None);
+            afters.extend(done.into_iter().map(|(_, after)| after));
         }
-        let before = std::mem::replace(&mut state.directory, directory);
-        drop(state);
+        let before = std::mem::replace(&mut locked.directory, directory);
+        let order = locked.core.order;
+        drop(locked);
         // The picture before may be the last of its kind: it is given back outside the lock.
         drop(before);
-        Ok(Noted(durable))
+        afters.into_iter().for_each(|after| self.tell(after));
+        Ok(Noted(order))
     }
 
     /// Completes when what was noted is durable.
     ///
     /// # Errors
     /// When the host stops first, or the disk is full.
-    pub async fn noted(&self, Noted(mut durable): Noted) -> Result<(), Unavailable> {
-        tokio::select! {
-            biased;
-            Ok(_) = durable.wait_for(|durable| *durable) => Ok(()),
-            ill = self.unhealthy() => Err(ill),
-        }
+    pub async fn noted(&self, Noted(order): Noted) -> Result<(), Unavailable> {
+        self.durable(order).await
     }
 
     /// Returns all cells.
@@ -246,65 +260,49 @@ impl Committer {
     /// # Errors
     /// When the host stops first, or the disk is full.
     pub async fn register(&self, spaces: &[(Did, Arc<str>)]) -> Result<Vec<Arc<Meter>>, Unavailable> {
-        let (meters, pending) = self.add_spaces(spaces);
-        for mut durable in pending {
-            tokio::select! {
-                biased;
-                Ok(_) = durable.wait_for(|durable| *durable) => {}
-                ill = self.unhealthy() => return Err(ill),
+        let (mut meters, mut order) = (Vec::with_capacity(spaces.len()), 0);
+        for some in spaces.chunks(SETTLED_STEP) {
+            let (now, mut afters, mut locked) = (self.now(), Vec::new(), self.locked());
+            for (did, name) in some {
+                if !locked.core.spaces.contains_key(did) {
+                    // Nothing speaks against it.
+                    let made = self.perform(&mut locked, *did, now, Act::Register(name.to_string()), None);
+                    afters.extend(made.into_iter().map(|(_, after)| after));
+                }
+                let Some(space) = locked.core.spaces.get(did) else { continue };
+                order = order.max(space.made);
+                meters.push(space.inbox.meter.clone());
             }
+            drop(locked);
+            afters.into_iter().for_each(|after| self.tell(after));
         }
+        self.durable(order).await?;
         Ok(meters)
-    }
-
-    fn add_spaces(&self, spaces: &[(Did, Arc<str>)]) -> (Vec<Arc<Meter>>, Vec<watch::Receiver<bool>>) {
-        let (mut rows, mut meters, mut pending) = (Vec::new(), Vec::with_capacity(spaces.len()), Vec::new());
-        let (done, durable) = watch::channel(false);
-        let mut state = self.state();
-        for (did, name) in spaces {
-            if !state.spaces.contains_key(did) {
-                let (name, notes) = (name.to_string(), Notes::default());
-                let row =
-                    SpaceRow { did: *did, name, seq: 0, head: record::Hash::default(), letters_dropped: 0, notes };
-                state.add_space(&row, &durable);
-                rows.push(row);
-            }
-            let Some(space) = state.spaces.get(did) else { continue };
-            meters.push(space.inbox.meter.clone());
-            if !*space.durable.borrow() && !space.durable.same_channel(&durable) {
-                pending.push(space.durable.clone());
-            }
-        }
-        if !rows.is_empty() {
-            pending.push(durable);
-            self.group.push(Item::Spaces { rows, done });
-        }
-        (meters, pending)
     }
 
     /// Returns the DID that the store has for a charm's name.
     pub fn did_of(&self, name: &str) -> Option<Did> {
-        self.state().names.get(name).copied()
+        self.locked().core.names.get(name).copied()
     }
 
     /// Returns the name that the store has for a DID.
     pub fn name_of(&self, did: &Did) -> Option<String> {
-        self.state().spaces.get(did).map(|space| space.name.to_string())
+        self.locked().core.spaces.get(did).map(|space| space.name.to_string())
     }
 
     /// Returns how full the inbox of every space is.
     pub fn meters(&self) -> BTreeMap<Did, Arc<Meter>> {
-        self.state().spaces.iter().map(|(did, space)| (*did, space.inbox.meter.clone())).collect()
+        self.locked().core.spaces.iter().map(|(did, space)| (*did, space.inbox.meter.clone())).collect()
     }
 
     /// Returns the last commit of a space in the order of the host, durable or not; 0 for none since the host was opened.
     pub fn last_order(&self, space: &Did) -> u64 {
-        self.state().spaces.get(space).map_or(0, |space| space.order)
+        self.locked().core.spaces.get(space).map_or(0, |space| space.order)
     }
 
     /// Returns the last commit of all, durable or not.
     pub fn order(&self) -> u64 {
-        self.state().order
+        self.locked().core.order
     }
 
     /// Returns up to `max` events that wait for a charm after a position, in the order in which they were sent.
@@ -314,8 +312,8 @@ impl Committer {
     /// When the host stops first, or the disk is full.
     pub async fn waiting(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<Queued>, Unavailable> {
         let (page, order) = {
-            let state = self.state();
-            (state.spaces.get(charm).map(|space| space.inbox.page(after, max)).unwrap_or_default(), state.order)
+            let core = &self.locked().core;
+            (core.spaces.get(charm).map(|space| space.inbox.page(after, max)).unwrap_or_default(), core.order)
         };
         self.durable(order).await?;
         Ok(page.iter().map(|queued| Queued::clone(queued)).collect())
@@ -327,18 +325,12 @@ impl Committer {
     /// # Errors
     /// When the host does not write any more.
     pub fn settle(&self, queued: &Arc<Queued>, outcome: Outcome, message: &str) -> Result<(), Unavailable> {
-        let charm = queued.event.to;
-        let now = (self.env.now_ms(), self.env.monotonic());
-        let mut state = self.open_state()?;
-        if !state.spaces.get(&charm).is_some_and(|space| space.inbox.holds(queued)) {
-            return Ok(());
-        }
         let message = crate::text::clip_message(message).into_owned();
-        let receipt = Receipt { id: queued.event.id, outcome, commit: None, message: Some(message) };
-        let after = self.publish(&mut state, Commit::new(charm, now, Some((queued, receipt))));
-        drop(state);
-        self.tell(after);
-        Ok(())
+        let ending = Ending { failed: Some((outcome, message)), ..Ending::default() };
+        match self.act(queued.event.to, Act::Settle(queued, Box::new(ending))) {
+            Err(Refused::Unavailable(why)) => Err(why),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Looks up whether its sender has sent an event under this id before (S9), whatever has changed since.
@@ -353,11 +345,11 @@ impl Committer {
             if is_same { Ok(Seen::Before(accepted)) } else { Err(Refused::Reused(accepted)) }
         };
         let settled = {
-            let state = self.state();
-            if let Some(open) = state.open.get(&id) {
+            let core = &self.locked().core;
+            if let Some(open) = core.open.get(&id) {
                 return same(open.queued.as_ref().map(|queued| event::digest(&queued.event)), open.order);
             }
-            state.settled
+            core.settled
         };
         // Outside the lock: the disk may be slow. `accept` notices when the answer is old.
         match self.group.receipt(id).await {
@@ -373,25 +365,22 @@ impl Committer {
     /// # Errors
     /// `Refused::Full`, `Refused::Unavailable`.
     pub fn accept(&self, event: &Event, fits: u64, unseen: Option<Unseen>) -> Result<Option<Accepted>, Refused> {
-        let now = (self.env.now_ms(), self.env.monotonic());
-        let mut state = self.open_state().map_err(Refused::Unavailable)?;
+        let now = self.now();
+        let mut locked = self.open().map_err(Refused::Unavailable)?;
         if let Some(Unseen { id, settled }) = unseen
-            && (state.open.contains_key(&id) || state.may_be_settled_since(settled, &id))
+            && (locked.core.open.contains_key(&id) || locked.core.may_be_settled_since(settled, &id))
         {
             return Ok(None);
         }
         if let Some(why) = &self.durable.borrow().waits {
             return Err(Refused::Unavailable(why.clone()));
         }
-        if !state.has_room(event, &self.limits) {
-            return Err(Refused::Full);
-        }
-        let supplied = unseen.is_some();
-        let id = unseen.map_or_else(|| self.mint.outside(state.position + 1), |unseen| unseen.id);
-        let draft = Draft { event: Event { id, supplied, ..event.clone() }, refused: None, fits };
-        let after = self.publish(&mut state, Commit { sends: vec![draft], ..Commit::new(self.host, now, None) });
-        let accepted = Accepted { id, order: state.order };
-        drop(state);
+        let supplied = unseen.map(|unseen| unseen.id);
+        let id = supplied.unwrap_or_else(|| self.mint.outside(locked.core.position + 1));
+        let (_, after) =
+            self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None)?;
+        let accepted = Accepted { id, order: locked.core.order };
+        drop(locked);
         self.tell(after);
         Ok(Some(accepted))
     }
@@ -400,24 +389,14 @@ impl Committer {
     ///
     /// # Errors
     /// `Refused::Full`, `Refused::Gone`, `Refused::Unavailable`.
-    pub fn end_letter(&self, charm: &Did, position: u64, resend: Option<Event>) -> Result<Accepted, Refused> {
-        let now = (self.env.now_ms(), self.env.monotonic());
-        let mut state = self.open_state().map_err(Refused::Unavailable)?;
-        let full = resend.as_ref().is_some_and(|event| !state.has_room(event, &self.limits));
-        let dead = state.spaces.get_mut(charm).map(|space| &mut space.dead).ok_or(Refused::Gone)?;
-        let index = dead.iter().position(|dead| *dead == position).ok_or(Refused::Gone)?;
-        if full {
-            return Err(Refused::Full);
-        }
-        dead.remove(index);
-        let id = self.mint.outside(state.position + 1);
-        let again = |event| Event { id, on_commit: None, supplied: false, awaited: false, ..event };
-        let draft = |event| Draft { event: again(event), refused: None, fits: 0 };
-        let (sends, buried) = (resend.map(draft).into_iter().collect(), vec![position]);
-        let commit = Commit { sends, buried, letters_of: *charm, ..Commit::new(self.host, now, None) };
-        let after = self.publish(&mut state, commit);
-        let accepted = Accepted { id, order: state.order };
-        drop(state);
+    pub fn end_letter(&self, charm: &Did, letter: EventId, resend: Option<Event>) -> Result<Accepted, Refused> {
+        let now = self.now();
+        let mut locked = self.open().map_err(Refused::Unavailable)?;
+        let id = self.mint.outside(locked.core.position + 1);
+        let act = resend.map_or(Act::Drop(letter), |event| Act::Resend(letter, event));
+        let (_, after) = self.perform(&mut locked, *charm, now, act, None)?;
+        let accepted = Accepted { id, order: locked.core.order };
+        drop(locked);
         self.tell(after);
         Ok(accepted)
     }
@@ -427,35 +406,33 @@ impl Committer {
     /// # Errors
     /// `Refused::Gone` when there is no such charm, `Refused::Unavailable`.
     pub fn drop_letters(&self, charm: &Did) -> Result<(usize, u64), Refused> {
-        let now = (self.env.now_ms(), self.env.monotonic());
-        let mut state = self.open_state().map_err(Refused::Unavailable)?;
-        let dead = state.spaces.get_mut(charm).map(|space| &mut space.dead).ok_or(Refused::Gone)?;
-        let buried: Vec<u64> = dead.drain(..dead.len().min(LETTERS_PER_COMMIT_MAX)).collect();
-        let count = buried.len();
-        if count == 0 {
-            return Ok((0, state.order));
+        let now = self.now();
+        let mut locked = self.open().map_err(Refused::Unavailable)?;
+        let before = locked.core.spaces.get(charm).map(|space| space.dead.len()).ok_or(Refused::Gone)?;
+        if before == 0 {
+            return Ok((0, locked.core.order));
         }
-        let commit = Commit { buried, letters_of: *charm, ..Commit::new(self.host, now, None) };
-        let after = self.publish(&mut state, commit);
-        let order = state.order;
-        drop(state);
+        let (_, after) = self.perform(&mut locked, *charm, now, Act::DropAll, None)?;
+        let left = locked.core.spaces.get(charm).map_or(0, |space| space.dead.len());
+        let order = locked.core.order;
+        drop(locked);
         self.tell(after);
-        Ok((count, order))
+        Ok((before - left, order))
     }
 
     /// Stops at once: what is not durable yet may be lost, and was not acknowledged.
     pub fn abandon(&self) {
-        self.state().closed = true;
+        self.locked().closed = true;
         self.group.close();
     }
 
     /// Returns for whom a durable event waits whose receipt is not durable yet, and whether it is held.
     pub fn waits_for(&self, id: &EventId) -> Option<(Did, bool)> {
-        let state = self.state();
-        let open = state.open.get(id).filter(|open| open.order <= self.durable.borrow().order)?;
+        let core = &self.locked().core;
+        let open = core.open.get(id).filter(|open| open.order <= self.durable.borrow().order)?;
         let queued = open.queued.as_ref()?;
         let to = queued.event.to;
-        Some((to, state.spaces.get(&to).is_some_and(|space| space.inbox.is_held(queued))))
+        Some((to, core.spaces.get(&to).is_some_and(|space| space.inbox.is_held(queued))))
     }
 
     /// Returns whether the host still writes.
@@ -463,17 +440,18 @@ impl Committer {
     /// # Errors
     /// When it was shut down or stopped.
     pub fn health(&self) -> Result<(), Unavailable> {
-        self.open_state().map(drop)
+        self.open().map(drop)
     }
 
     /// Registers interest in a receipt: a channel when the event is open, none when it is settled or unknown.
     pub fn watch(&self, id: &EventId) -> Option<oneshot::Receiver<Receipt>> {
-        let mut state = self.state();
+        let mut locked = self.locked();
+        locked.core.open.get(id)?;
         let (sender, receiver) = oneshot::channel();
-        let open = state.open.get_mut(id)?;
+        let waiting = locked.waiting.entry(*id).or_default();
         // Waiters that gave up leave their place to this one.
-        open.waiting.retain(|waiting| !waiting.is_closed());
-        open.waiting.push(sender);
+        waiting.retain(|waiting| !waiting.is_closed());
+        waiting.push(sender);
         Some(receiver)
     }
 
@@ -483,30 +461,26 @@ impl Committer {
     /// When it cannot be made durable.
     pub async fn close(&self) -> Result<(), Unavailable> {
         let order = {
-            let mut state = self.state();
-            state.closed = true;
-            state.order
+            let mut locked = self.locked();
+            locked.closed = true;
+            locked.core.order
         };
         let flushed = self.durable(order).await;
         let closed = self.group.finish().await;
         flushed.and(closed.map_err(|error| Unavailable::stopped(&error)))
     }
 
-    fn open_state(&self) -> Result<MutexGuard<'_, State>, Unavailable> {
-        let state = self.state();
-        if let Some(stopped) = &self.durable.borrow().stopped {
-            return Err(stopped.clone());
-        }
-        if state.closed { Err(Unavailable::Closed) } else { Ok(state) }
-    }
-
     /// Called by the group when receipts are durable.
     fn settled(&self, receipts: &[Receipt]) {
         for some in receipts.chunks(SETTLED_STEP) {
-            let mut state = self.state();
-            let settled: Vec<_> = some.iter().map(|receipt| state.settle(&receipt.id)).collect();
-            drop(state);
-            for (receipt, waiting) in some.iter().zip(settled) {
+            let mut locked = self.locked();
+            let mut waiting = Vec::new();
+            for receipt in some {
+                locked.core.settle(&receipt.id);
+                waiting.extend(locked.waiting.remove(&receipt.id).map(|waiting| (receipt, waiting)));
+            }
+            drop(locked);
+            for (receipt, waiting) in waiting {
                 for waiting in waiting {
                     let _ = waiting.send(receipt.clone());
                 }
@@ -530,6 +504,15 @@ pub enum Refused {
     Store(StoreError),
     /// The host does not write now.
     Unavailable(Unavailable),
+}
+
+impl From<core::Refused> for Refused {
+    fn from(refused: core::Refused) -> Refused {
+        match refused {
+            core::Refused::Full | core::Refused::NoRoom { .. } => Refused::Full,
+            core::Refused::Gone | core::Refused::Limit(_) => Refused::Gone,
+        }
+    }
 }
 
 #[cfg(test)]

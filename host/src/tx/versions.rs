@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use crate::{cell::CellId, did::Did, store::CellRow, value::Value};
+use crate::{cell::CellId, did::Did, rows::CellRow, value::Value};
 
 /// Cells written by the latest commits that are remembered one by one; older changes are found by looking at each cell.
 const RECENT_ROWS_MAX: usize = 4_096;

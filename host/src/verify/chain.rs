@@ -1,23 +1,25 @@
-//! One space, commit by commit: numbers, hashes, signatures (I2, I3).
+//! One space, commit by commit: numbers, hashes, the signature by its own key; and the host's seals over all (I2, I3).
 
 use super::{Law, Verified, VerifyError};
 use crate::{
     did::Did,
+    entry::{LogEntry, seal_message},
     record::{self, Hash, Record},
-    store::{LogEntry, SpaceRow},
+    rows::{Image, SpaceRow},
 };
 
 /// A space as far as it is read.
 pub(super) struct Chain {
     space: Did,
+    /// What its own key has signed: the commit's number, and the signature.
+    signed: Option<(u64, [u8; 64])>,
     pub proof: Verified,
-    /// Whether the last commit is signed.
-    signed: bool,
 }
 
 impl Chain {
-    pub fn new(space: Did) -> Chain {
-        Chain { space, proof: Verified { commits: 0, signatures: 0, head: Hash::default() }, signed: true }
+    pub fn new(row: &SpaceRow) -> Chain {
+        let proof = Verified { commits: 0, signed: 0, head: Hash::default() };
+        Chain { space: row.did, signed: row.signed, proof }
     }
 
     /// Reads the next entry of the space.
@@ -28,20 +30,19 @@ impl Chain {
         if record.space != *space || entry.space != *space {
             return Err(broken(Law::Signer, "made for another DID"));
         }
-        if record.seq != proof.commits + 1 || record.seq != entry.seq || record.order != entry.order {
+        if record.seq != proof.commits + 1 || record.seq != entry.seq {
             return Err(broken(Law::Chain, "number out of sequence"));
         }
         if record.previous != proof.head {
             return Err(broken(Law::Chain, "does not continue the commit before it"));
         }
         let head = record::hash(&entry.record);
-        if let Some(signature) = &entry.signature {
-            if !space.verify(&record::head_message(space, record.seq, &head), signature) {
+        if let Some((_, signature)) = self.signed.filter(|(seq, _)| *seq == record.seq) {
+            if !space.verify(&record::head_message(space, record.seq, &head), &signature) {
                 return Err(broken(Law::Signer, "signature is not by this DID"));
             }
-            proof.signatures += 1;
+            proof.signed = record.seq;
         }
-        self.signed = entry.signature.is_some();
         (proof.commits, proof.head) = (record.seq, head);
         Ok(record)
     }
@@ -49,12 +50,55 @@ impl Chain {
     /// Compares the end of the chain with the head that the store keeps.
     pub fn end(&self, row: &SpaceRow) -> Result<(), VerifyError> {
         let broken = |law, why| Err(VerifyError::broken(law, &self.space, self.proof.commits, why));
-        if !self.signed {
-            return broken(Law::Signer, "last commit is not signed");
-        }
         if row.seq != self.proof.commits || row.head != self.proof.head {
             return broken(Law::Chain, "the space's head is not its last commit");
         }
+        if self.signed.is_some_and(|(seq, _)| seq != self.proof.signed) {
+            return broken(Law::Signer, "a commit was signed that is not there");
+        }
         Ok(())
+    }
+}
+
+/// The chain of all entries, as far as it is read.
+pub(super) struct Seals {
+    host: Option<Did>,
+    end: Hash,
+    /// The last entry, and whether it is sealed.
+    last: Option<(Did, u64, bool)>,
+    pub order: u64,
+    pub count: u64,
+}
+
+impl Seals {
+    pub fn new(host: Option<Did>) -> Seals {
+        Seals { host, end: Hash::default(), last: None, order: 0, count: 0 }
+    }
+
+    /// Reads the next entry.
+    pub fn next(&mut self, entry: &LogEntry) -> Result<(), VerifyError> {
+        self.end = entry.hash(&self.end);
+        self.order = entry.order;
+        self.last = Some((entry.space, entry.seq, entry.seal.is_some()));
+        let Some(seal) = &entry.seal else { return Ok(()) };
+        let holds = |host: &Did| host.verify(&seal_message(host, entry.order, &self.end), seal);
+        if !self.host.as_ref().is_some_and(holds) {
+            return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "the host's seal does not hold"));
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Compares the end of the log with what the store keeps.
+    pub fn end(&self, image: &Image) -> Result<(), VerifyError> {
+        match self.last {
+            Some((space, seq, false)) => {
+                Err(VerifyError::broken(Law::Chain, &space, seq, "the last commit is not sealed by the host"))
+            }
+            Some((space, seq, true)) if image.order == self.order && image.end != self.end => {
+                Err(VerifyError::broken(Law::State, &space, seq, "the hash of the log's end is not the log's"))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 use super::{Law, effect_of_failure};
 use crate::{
     did::Did,
+    entry::LogEntry,
     event::{Event, EventId, Mint, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Record, Sent, Taken, Write},
-    store::{DeadLetter, ReceiptRow},
+    record::{Body, Record, Sent, Turn, Write},
+    rows::{DeadLetter, ReceiptRow},
     value::Value,
 };
 
@@ -67,6 +68,7 @@ pub(super) struct Known {
 /// A failed event that is kept.
 pub(super) struct Letter {
     pub order: u64,
+    pub position: u64,
     pub to: Did,
     pub fingerprint: Fingerprint,
     /// The event as it would be sent again.
@@ -83,7 +85,12 @@ struct Due {
 /// What the log has made so far.
 pub(super) struct Replay {
     host: Option<Did>,
-    spaces: BTreeSet<Did>,
+    /// Spaces that the log has made so far, and their names.
+    pub made: BTreeMap<Did, String>,
+    /// Charms that are paused.
+    pub paused: BTreeSet<Did>,
+    /// What is decided about the rights of single DIDs.
+    pub kept: BTreeMap<Did, Vec<u8>>,
     mint: Mint,
     /// Charms that have committed.
     charms: BTreeSet<Did>,
@@ -93,7 +100,7 @@ pub(super) struct Replay {
     pub waiting: BTreeMap<u64, (u64, Event)>,
     pub events: HashMap<EventId, Known>,
     pub settled: u64,
-    pub dead: BTreeMap<u64, Letter>,
+    pub dead: BTreeMap<EventId, Letter>,
     /// Dead letters that went because there were too many, by charm.
     pub letters_dropped: HashMap<Did, u64>,
     pub cells: BTreeMap<Did, HashMap<Arc<str>, Cell>>,
@@ -102,10 +109,12 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub fn new(host: Option<Did>, spaces: BTreeSet<Did>, mint: Mint) -> Replay {
+    pub fn new(host: Option<Did>, mint: Mint) -> Replay {
         Replay {
             host,
-            spaces,
+            made: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            kept: BTreeMap::new(),
             mint,
             charms: BTreeSet::new(),
             position: 0,
@@ -119,67 +128,94 @@ impl Replay {
         }
     }
 
-    /// Applies the next record of the log.
-    pub fn apply(&mut self, record: Record) -> Verdict {
-        match &record.taken {
-            None => self.outside(&record),
-            Some(taken) => self.turn(&record, taken),
+    /// Applies the next entry of the log.
+    pub fn apply(&mut self, entry: &LogEntry, record: Record) -> Verdict {
+        let (order, space) = (entry.order, record.space);
+        let first = matches!(record.body, Body::Registered { .. });
+        must(first == (record.seq == 1), Law::Cause, "a space begins with its name, and has one")?;
+        let charm = self.host != Some(space);
+        must(entry.taken.is_some() == record.turn().is_some(), Law::Cause, "a place in the queue for no event")?;
+        match &record.body {
+            Body::Registered { name } => {
+                self.made.insert(space, name.clone());
+                Ok(())
+            }
+            Body::Rights { holder, kept } => {
+                match kept {
+                    Some(kept) => drop(self.kept.insert(*holder, kept.clone())),
+                    None => drop(self.kept.remove(holder)),
+                }
+                let own = *holder == space || (!charm && !self.made.contains_key(holder));
+                must(own, Law::Cause, "the rights of another stand in a space")
+            }
+            Body::Paused(paused) => {
+                if *paused { self.paused.insert(space) } else { self.paused.remove(&space) };
+                must(charm, Law::Cause, "the host's own space is no charm")
+            }
+            Body::Installed(_) | Body::Uninstalled => must(charm, Law::Cause, "the host's own space is no charm"),
+            Body::Accepted(event) => self.accepted(entry, event),
+            Body::Letters { dropped, again } => self.letters(entry, dropped, again.as_ref()),
+            Body::Turn(turn) => self.turn(entry, &record, turn),
         }?;
-        self.write(record.space, record.order, record.seq, record.writes)
+        must(entry.position == self.position, Law::Order, "positions are not in the order of sends")?;
+        let seq = record.seq;
+        match record.body {
+            Body::Turn(turn) => self.write(space, order, seq, turn.writes),
+            _ => Ok(()),
+        }
     }
 
-    /// A commit of the host's own: it accepts an event, drops dead letters, or sends one again.
-    fn outside(&mut self, record: &Record) -> Verdict {
-        let Record { sends, buried, order, .. } = record;
-        must(self.host == Some(record.space), Law::Cause, "a commit that answers no event")?;
-        must(record.writes.is_empty(), Law::Cause, "the host's own space is written")?;
-        let one = matches!((sends.len(), buried.len()), (1, 0 | 1) | (0, 1..));
-        must(one, Law::Cause, "the host accepts one event, sends one again, or drops dead letters")?;
-        let mut letter = None;
-        for position in buried {
-            letter = Some(self.bury(*position)?);
-        }
-        let Some(sent) = sends.first() else { return Ok(()) };
-        let Sent { event, refused, .. } = sent;
-        // A receipt whose handler failed can be sent again.
-        let receipt = event.receipt_of.is_some() && letter.is_none();
-        let plain = refused.is_none() && !receipt && event.on_commit.is_none();
-        must(plain, Law::Cause, "an event from outside is refused, a receipt, or asks for one")?;
-        match letter {
-            Some(letter) => {
-                let same = fingerprint(&again(event)) == letter.again && !event.supplied && !event.awaited;
-                must(same, Law::Cause, "another event than that of the dead letter")?;
-            }
-            None => {
-                let charm = self.charms.contains(&event.sender) || event.sender == event.to;
-                must(!charm, Law::Cause, "an event from outside in the name of a charm")?;
-            }
-        }
+    /// An event from outside.
+    fn accepted(&mut self, entry: &LogEntry, event: &Event) -> Verdict {
+        must(event.to == entry.space, Law::Cause, "an event from outside in another charm's space")?;
+        let plain = event.receipt_of.is_none() && event.on_commit.is_none();
+        must(plain, Law::Cause, "an event from outside is a receipt, or asks for one")?;
+        let charm = self.charms.contains(&event.sender) || event.sender == event.to;
+        must(!charm, Law::Cause, "an event from outside in the name of a charm")?;
         let made = event.supplied || event.id == self.mint.outside(self.position + 1);
         must(made, Law::Cause, "an event id that is not of this store's making")?;
-        self.queue(sent, *order)
+        self.queue(event, None, entry.order)
     }
 
-    /// A commit of a charm: it answers one event.
-    fn turn(&mut self, record: &Record, taken: &Taken) -> Verdict {
-        let Taken { position, receipt, .. } = taken;
+    /// Dead letters go, or one is sent again.
+    fn letters(&mut self, entry: &LogEntry, dropped: &[EventId], again: Option<&Event>) -> Verdict {
+        let one = if again.is_some() { dropped.len() == 1 } else { !dropped.is_empty() };
+        must(one, Law::Cause, "dead letters are dropped, or one is sent again")?;
+        let mut letter = None;
+        for event in dropped {
+            letter = Some(self.bury(&entry.space, event)?);
+        }
+        let (Some(event), Some(letter)) = (again, letter) else { return Ok(()) };
+        // A receipt whose handler failed can be sent again.
+        let same = fingerprint(&nameless(event)) == letter.again && !event.supplied && !event.awaited;
+        must(same, Law::Cause, "another event than that of the dead letter")?;
+        must(event.on_commit.is_none(), Law::Cause, "an event that is sent again asks for a receipt")?;
+        let made = event.id == self.mint.outside(self.position + 1);
+        must(made, Law::Cause, "an event id that is not of this store's making")?;
+        self.queue(event, None, entry.order)
+    }
+
+    /// The end of an event.
+    fn turn(&mut self, entry: &LogEntry, record: &Record, taken: &Turn) -> Verdict {
+        let receipt = &taken.receipt;
+        let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
         must(self.host != Some(record.space), Law::Cause, "the host's own space handles an event")?;
-        let Some((_, event)) = self.waiting.remove(position) else {
-            let before = *position <= self.position;
+        let Some((_, event)) = self.waiting.remove(&position) else {
+            let before = position <= self.position;
             must(!before, Law::Once, "answers an event that was answered before")?;
             return wrong(Law::Cause, "answers an event that never was sent");
         };
         must(event.to == record.space, Law::Cause, "answers an event of another charm")?;
         let same = (event.id, event.sender, &event.stream) == (receipt.id, taken.sender, &taken.stream);
         must(same, Law::Cause, "answers another event than was sent")?;
-        if let Some(why) = effect_of_failure(record) {
+        if let Some(why) = effect_of_failure(taken) {
             return wrong(Law::Cause, why);
         }
         let cancelled = receipt.outcome == Outcome::Cancelled;
-        if !cancelled && !taken.late {
+        if !cancelled && !late {
             let last = self.taken.entry((event.sender, event.to)).or_default();
-            must(*position > *last, Law::Order, "answers an event before one that was sent earlier")?;
-            *last = *position;
+            must(position > *last, Law::Order, "answers an event before one that was sent earlier")?;
+            *last = position;
         }
         self.charms.insert(record.space);
 
@@ -198,46 +234,46 @@ impl Replay {
         let failed = !(committed || cancelled || told);
         if failed {
             let letter = DeadLetter {
-                position: *position,
+                position,
                 time_ms: record.time_ms,
                 event: event.clone(),
                 receipt: receipt.clone(),
             };
             let letter = Letter {
-                order: record.order,
+                order: entry.order,
+                position,
                 to: event.to,
                 fingerprint: fingerprint(&letter),
-                again: fingerprint(&again(&event)),
+                again: fingerprint(&nameless(&event)),
             };
-            self.dead.insert(*position, letter);
+            self.dead.insert(event.id, letter);
         }
-        must(record.buried.len() <= usize::from(failed), Law::Cause, "a dead letter goes that need not")?;
-        for position in &record.buried {
-            let letter = self.bury(*position)?;
-            must(letter.to == record.space, Law::Cause, "a dead letter of another charm goes")?;
+        must(failed || taken.dropped.is_none(), Law::Cause, "a dead letter goes that need not")?;
+        if let Some(dropped) = &taken.dropped {
+            self.bury(&record.space, dropped)?;
             *self.letters_dropped.entry(record.space).or_default() += 1;
         }
-        self.sends(record, taken, &event)?;
-        self.settle(&event, receipt, record.order)
+        self.sends(entry, position, taken, &event)?;
+        self.settle(&event, receipt, entry.order)
     }
 
     /// What goes out with a charm's commit: its events, then the receipts that were asked for.
-    fn sends(&mut self, record: &Record, taken: &Taken, event: &Event) -> Verdict {
+    fn sends(&mut self, entry: &LogEntry, position: u64, taken: &Turn, event: &Event) -> Verdict {
         let mut due = VecDeque::new();
-        let plain = record.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
-        let (plain, receipts) = record.sends.split_at(plain);
+        let plain = taken.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
+        let (plain, receipts) = taken.sends.split_at(plain);
         for (number, sent) in plain.iter().enumerate() {
             let Event { id, sender, supplied, awaited, on_commit, payload, .. } = &sent.event;
-            must(*sender == record.space, Law::Cause, "an event goes out in the name of another")?;
+            must(*sender == entry.space, Law::Cause, "an event goes out in the name of another")?;
             must(!awaited, Law::Cause, "an event of a charm is marked as one from outside")?;
-            let made = *id == self.mint.send(taken.position, number) && !supplied;
+            let made = *id == self.mint.send(position, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
-            self.queue(sent, record.order)?;
+            self.queue(&sent.event, sent.refused, entry.order)?;
             if let Some(outcome) = sent.refused {
                 let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
                 must(known && *payload == Value::null(), Law::Once, "an event is refused as none can be")?;
                 let receipt = receipt::refused(&sent.event, outcome);
-                self.settle(&sent.event, &receipt, record.order)?;
+                self.settle(&sent.event, &receipt, entry.order)?;
                 due.extend(on_commit.clone().map(|on_commit| Due { sender: *sender, on_commit, receipt }));
             }
         }
@@ -247,7 +283,8 @@ impl Replay {
             let due = due.pop_front().filter(|due| sent.event.receipt_of == Some(due.receipt.id));
             let Some(due) = due else { return wrong(Law::Receipt, "a receipt goes out that nobody asked for") };
             self.receipt(sent, &due)?;
-            self.queue(sent, record.order)?;
+            must(sent.refused.is_none(), Law::Receipt, "a receipt that was asked for is refused")?;
+            self.queue(&sent.event, None, entry.order)?;
         }
         must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")
     }
@@ -264,22 +301,17 @@ impl Replay {
     }
 
     /// Gives an event its place in the queue, or none when it is refused.
-    fn queue(&mut self, sent: &Sent, order: u64) -> Verdict {
-        let Sent { event, position, refused, .. } = sent;
+    fn queue(&mut self, event: &Event, refused: Option<Outcome>, order: u64) -> Verdict {
         must(!self.events.contains_key(&event.id), Law::Once, "an event id goes out a second time")?;
         self.events.insert(event.id, Known { order, receipt: None });
-        match (position, refused) {
-            (Some(position), None) => {
-                must(*position == self.position + 1, Law::Order, "positions are not in the order of sends")?;
-                self.position = *position;
-                let charm = self.spaces.contains(&event.to) && self.host != Some(event.to);
-                must(charm, Law::Cause, "an event waits for a charm that is not there")?;
-                self.waiting.insert(*position, (order, event.clone()));
-                Ok(())
-            }
-            (None, Some(_)) => Ok(()),
-            _ => wrong(Law::Once, "an event waits or is refused, one of the two"),
+        if refused.is_some() {
+            return Ok(());
         }
+        self.position += 1;
+        let charm = self.made.contains_key(&event.to) && self.host != Some(event.to);
+        must(charm, Law::Cause, "an event waits for a charm that is not there")?;
+        self.waiting.insert(self.position, (order, event.clone()));
+        Ok(())
     }
 
     fn settle(&mut self, event: &Event, receipt: &Receipt, order: u64) -> Verdict {
@@ -291,16 +323,17 @@ impl Replay {
         Ok(())
     }
 
-    fn bury(&mut self, position: u64) -> Verdict<Letter> {
-        self.dead.remove(&position).ok_or(Wrong { law: Law::Cause, why: "a dead letter goes that is not there" })
+    fn bury(&mut self, charm: &Did, event: &EventId) -> Verdict<Letter> {
+        let letter = self.dead.remove(event).filter(|letter| letter.to == *charm);
+        letter.ok_or(Wrong { law: Law::Cause, why: "a dead letter goes that is not there" })
     }
 
     fn write(&mut self, space: Did, order: u64, seq: u64, writes: Vec<Write>) -> Verdict {
         must(writes.is_sorted_by(|a, b| a.name < b.name), Law::State, "a cell is written twice")?;
         let cells = self.cells.entry(space).or_default();
-        for Write { name, previous_order, value } in writes {
+        for Write { name, previous, value } in writes {
             let before = cells.get(&name);
-            let linked = before.map_or(0, |cell| cell.order) == previous_order;
+            let linked = before.map_or(0, |cell| cell.seq) == previous;
             must(linked, Law::State, "a write does not name the one before it")?;
             let changes = before.and_then(|cell| cell.value.as_ref()) != value.as_ref();
             must(changes, Law::State, "a write changes nothing")?;
@@ -311,7 +344,7 @@ impl Replay {
 }
 
 /// Returns an event as it would be sent again from a dead letter, without its id.
-fn again(event: &Event) -> Event {
+fn nameless(event: &Event) -> Event {
     Event { id: EventId([0; 16]), on_commit: None, supplied: false, awaited: false, ..event.clone() }
 }
 

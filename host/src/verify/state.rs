@@ -3,22 +3,23 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    Chain, Law, PAGE, RECEIPTS_PAGE, VerifiedStore, VerifyError, last_commit,
-    replay::{Cell, Replay, fingerprint},
+    Chain, Law, PAGE, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
+    replay::{Cell, Letter, Replay, fingerprint},
 };
 use crate::{
     did::Did,
     event::EventId,
     limits::NAME_BYTES_MAX,
     record::Record,
-    store::{CellRow, Image, ReceiptRow, Store},
+    rows::{CellRow, Image, ReceiptRow},
+    store::Store,
     text::clip,
 };
 
 /// What the store did after the picture, by its log: receipts that came, dead letters that went.
 struct Later {
     settled: HashSet<EventId>,
-    buried: HashSet<u64>,
+    buried: HashSet<EventId>,
 }
 
 impl Later {
@@ -32,10 +33,10 @@ impl Later {
                 let Some(record) = Record::from_bytes(&entry.record) else {
                     return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "record is malformed"));
                 };
-                later.settled.extend(record.taken.iter().map(|taken| taken.receipt.id));
-                let refused = record.sends.iter().filter(|sent| sent.refused.is_some());
-                later.settled.extend(refused.map(|sent| sent.event.id));
-                later.buried.extend(record.buried);
+                later.settled.extend(record.turn().map(|turn| turn.receipt.id));
+                let refused = record.sends().filter(|(_, refused)| refused.is_some());
+                later.settled.extend(refused.map(|(event, _)| event.id));
+                later.buried.extend(record.dropped());
             }
         }
     }
@@ -47,8 +48,9 @@ pub(super) fn compare(
     image: &Image,
     chains: BTreeMap<Did, Chain>,
     mut replay: Replay,
-    order: u64,
+    seals: Seals,
 ) -> Result<VerifiedStore, VerifyError> {
+    let order = seals.order;
     heads(image, &chains, &replay, order)?;
     cells(
         image.cells.iter(),
@@ -68,9 +70,8 @@ pub(super) fn compare(
     let new = receipts(store, &mut replay)?;
     if !gone.is_empty() || !new.is_empty() {
         let later = Later::read(store, order)?;
-        if let Some((position, letter)) = gone.iter().find(|(position, _)| !later.buried.contains(position)) {
-            let why = format!("dead letter at position {position} is missing");
-            return Err(at(store, letter, Law::State, why));
+        if let Some((event, order)) = gone.iter().find(|(event, _)| !later.buried.contains(event)) {
+            return Err(at(store, *order, Law::State, format!("dead letter of event {event} is missing")));
         }
         if let Some(row) = new.iter().find(|row| !later.settled.contains(&row.receipt.id)) {
             let why = format!("receipt {} of an event that is not settled", row.receipt.id);
@@ -78,7 +79,7 @@ pub(super) fn compare(
         }
     }
     let spaces = chains.into_iter().map(|(did, chain)| (did, chain.proof)).collect();
-    Ok(VerifiedStore { spaces, sent, settled, waiting, dead })
+    Ok(VerifiedStore { spaces, seals: seals.count, sent, settled, waiting, dead })
 }
 
 fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u64) -> Result<(), VerifyError> {
@@ -91,8 +92,15 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
             let why = "the count of dead letters that went is not the log's";
             return Err(VerifyError::broken(Law::State, &row.did, row.seq, why));
         }
+        let broken = |why: &str| Err(VerifyError::broken(Law::State, &row.did, row.seq, why));
         if !names.insert(&row.name) {
-            return Err(VerifyError::broken(Law::State, &row.did, row.seq, "another space has the same name"));
+            return broken("another space has the same name");
+        }
+        if replay.made.get(&row.did) != Some(&row.name) {
+            return broken("the name is not the log's");
+        }
+        if row.notes.paused != replay.paused.contains(&row.did) {
+            return broken("it is paused, or not, other than in the log");
         }
     }
     if let Some(row) = image.spaces.first() {
@@ -102,6 +110,9 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
         }
         if image.order != order {
             return broken(Law::Chain, "the log ends before the host's last commit");
+        }
+        if image.kept != replay.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect::<Vec<_>>() {
+            return broken(Law::State, "what is decided about rights is not the log's");
         }
         if image.position != replay.position {
             return broken(Law::State, "the last position is not the log's");
@@ -133,8 +144,8 @@ pub(super) fn cell(space: &Did, name: &str, seq: u64) -> VerifyError {
 }
 
 /// The error for what host commit `order` made.
-fn at(store: &dyn Store, order: &u64, law: Law, why: String) -> VerifyError {
-    match store.entry(*order) {
+fn at(store: &dyn Store, order: u64, law: Law, why: String) -> VerifyError {
+    match store.log(None, order.saturating_sub(1), 1).map(|page| page.into_iter().next()) {
         Ok(Some(entry)) => VerifyError::broken(law, &entry.space, entry.seq, why),
         Ok(None) => crate::store::StoreError::Failed(format!("log entry {order} is missing")).into(),
         Err(error) => error.into(),
@@ -149,22 +160,23 @@ fn queue(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<(), Ve
             return Err(VerifyError::broken(Law::State, to, last_commit(image, to), why));
         };
         if event != queued.event {
-            return Err(at(store, &order, Law::State, format!("event at position {position} differs from the log")));
+            return Err(at(store, order, Law::State, format!("event at position {position} differs from the log")));
         }
     }
     match replay.waiting.pop_first() {
         Some((position, (order, _))) => {
-            Err(at(store, &order, Law::State, format!("event at position {position} does not wait any more")))
+            Err(at(store, order, Law::State, format!("event at position {position} does not wait any more")))
         }
         None => Ok(()),
     }
 }
 
 /// Compares the dead letters; returns those that are not there, with the commits that made them.
-fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<(u64, u64)>, VerifyError> {
+fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<(EventId, u64)>, VerifyError> {
     let mut gone = Vec::new();
-    for (did, position) in &image.dead {
-        let Some(letter) = replay.dead.remove(position).filter(|letter| letter.to == *did) else {
+    for (did, position, event) in &image.dead {
+        let same = |letter: &Letter| letter.to == *did && letter.position == *position;
+        let Some(letter) = replay.dead.remove(event).filter(same) else {
             let why = format!("dead letter at position {position} is not there by the log");
             return Err(VerifyError::broken(Law::State, did, last_commit(image, did), why));
         };
@@ -172,14 +184,14 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
             Some(found) if fingerprint(&found) == letter.fingerprint => {}
             Some(_) => {
                 let why = format!("dead letter at position {position} differs from the log");
-                return Err(at(store, &letter.order, Law::State, why));
+                return Err(at(store, letter.order, Law::State, why));
             }
-            None => gone.push((*position, letter.order)),
+            None => gone.push((*event, letter.order)),
         }
     }
     match replay.dead.pop_first() {
-        Some((position, letter)) => {
-            Err(at(store, &letter.order, Law::State, format!("dead letter at position {position} is missing")))
+        Some((event, letter)) => {
+            Err(at(store, letter.order, Law::State, format!("dead letter of event {event} is missing")))
         }
         None => Ok(gone),
     }
@@ -203,7 +215,7 @@ fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, V
             match replay.events.get(&id).and_then(|known| Some((known.order, known.receipt?))) {
                 Some((_, receipt)) if receipt == fingerprint(&row) => drop(replay.events.remove(&id)),
                 Some((order, _)) => {
-                    return Err(at(store, &order, Law::State, format!("receipt {id} differs from the log")));
+                    return Err(at(store, order, Law::State, format!("receipt {id} differs from the log")));
                 }
                 None => new.push(row),
             }
@@ -211,7 +223,7 @@ fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, V
     }
     let missing = replay.events.iter().find(|(_, known)| known.receipt.is_some());
     match missing {
-        Some((id, known)) => Err(at(store, &known.order, Law::Once, format!("receipt {id} is missing"))),
+        Some((id, known)) => Err(at(store, known.order, Law::Once, format!("receipt {id} is missing"))),
         None => Ok(new),
     }
 }

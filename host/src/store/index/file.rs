@@ -11,15 +11,16 @@ use crate::{
 };
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
-                        seq INTEGER NOT NULL, head BLOB NOT NULL, paused INTEGER NOT NULL DEFAULT 0,
+                        seq INTEGER NOT NULL, head BLOB NOT NULL, signed INTEGER, signature BLOB, paused INTEGER NOT NULL DEFAULT 0,
                         chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0,
                         letters_dropped INTEGER NOT NULL DEFAULT 0) STRICT;
     CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
-                      signature BLOB) STRICT;
+                      position INTEGER NOT NULL, taken INTEGER, late INTEGER, seal BLOB) STRICT;
+    CREATE UNIQUE INDEX log_by_space ON log (cid, seq);
     CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
                        value BLOB, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
     CREATE TABLE queue (position INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;

@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Committer;
 use crate::{
+    core::{Commit, Effects},
     counters::Counters,
     did::Did,
     listing::SpaceInfo,
     receipt::Outcome,
-    record::Record,
-    store::{Image, Notes, SpaceRow},
+    record::Body,
+    rows::{Image, Notes, SpaceRow},
 };
 
 /// The numbers of all spaces, as of the last durable batch.
@@ -40,20 +41,25 @@ pub(super) enum Change {
     Buried { charm: Did, count: u64, too_many: bool },
 }
 
-/// Adds what a commit changes. `letters_of` is whose dead letters it drops.
-pub(super) fn changes(record: &Record, letters_of: Did, leaves_letter: bool, into: &mut Vec<Change>) {
+/// Adds what a commit changes.
+pub(super) fn changes(commit: &Commit, effects: &Effects, into: &mut Vec<Change>) {
+    let record = &commit.record;
+    if let Body::Registered { name } = &record.body {
+        into.push(Change::Space(SpaceRow::new(record.space, name.clone())));
+    }
     into.push(Change::Commit(record.space, record.seq));
-    for sent in &record.sends {
-        into.push(Change::Sent(sent.position.map(|_| sent.event.to)));
-        into.extend(sent.refused.map(|outcome| Change::Settled(outcome, None)));
+    into.extend(effects.notes.map(|notes| Change::Notes(record.space, notes)));
+    for (event, refused) in record.sends() {
+        into.push(Change::Sent(refused.is_none().then_some(event.to)));
+        into.extend(refused.map(|outcome| Change::Settled(outcome, None)));
     }
-    if let Some(taken) = &record.taken {
-        into.push(Change::Settled(taken.receipt.outcome, Some((record.space, taken.position))));
-        into.extend(leaves_letter.then_some(Change::Letter(record.space)));
+    if let (Some(turn), Some(queued)) = (record.turn(), &effects.taken) {
+        into.push(Change::Settled(turn.receipt.outcome, Some((record.space, queued.position))));
+        into.extend(effects.is_letter.then_some(Change::Letter(record.space)));
     }
-    let (count, too_many) = (record.buried.len() as u64, record.taken.is_some());
+    let (count, too_many) = (effects.buried.len() as u64, effects.taken.is_some());
     if count > 0 {
-        into.push(Change::Buried { charm: letters_of, count, too_many });
+        into.push(Change::Buried { charm: record.space, count, too_many });
     }
 }
 
@@ -79,7 +85,7 @@ impl Figures {
         for queued in &image.queued {
             figures.space(&queued.event.to, |space| space.waiting += 1);
         }
-        for (charm, _) in &image.dead {
+        for (charm, ..) in &image.dead {
             figures.space(charm, |space| space.dead += 1);
         }
         figures
@@ -156,7 +162,7 @@ impl Committer {
 
     /// Returns what was counted so far.
     pub fn counters(&self) -> Counters {
-        let conflicts = self.state().conflicts;
+        let conflicts = self.locked().conflicts;
         let counters = self.group.figures().counters;
         let waiting = counters.found + counters.sent - counters.settled();
         Counters { waiting, conflicts, ..counters }

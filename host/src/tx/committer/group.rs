@@ -1,11 +1,12 @@
 //! Group commit: makes whatever queued while the last sync ran durable with one sync (T8, I3).
 //!
-//! Encoding, hashing, chaining and signing happen here, off the path of turns. The only caller of [`Store::commit`].
+//! Encoding, hashing, chaining and signing happen here, off the path of turns. The host's key seals every batch; each space's
+//! own key signs its head at most [`SIGN_HEADS`] later, and at a clean end. The only caller of [`Store::commit`].
 //! A full disk and a lock of another program are waited out; after any other failure the host writes no more: what reached
 //! the disk is unknown, and only opening the store again tells.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -23,15 +24,18 @@ use super::{
     shares::Shares,
 };
 use crate::{
+    core::{Commit, Effects},
     did::Did,
+    entry::{LogEntry, entry_hash, seal_message},
     env::Env,
-    event::{Event, EventId, digest},
-    keyring::Keyring,
+    event::{Event, EventId},
+    keyring::{KeyError, Keyring},
     limits::{Limits, ROW_BYTES},
     log::say,
-    receipt::{self, Receipt},
-    record::{self, Hash, Record},
-    store::{Batch, CellRow, DeadLetter, LogEntry, Notes, Queued, ReceiptRow, SpaceRow, Store, StoreError},
+    receipt::Receipt,
+    record::{self, Hash},
+    rows::{Batch, Image, Notes, ReceiptRow},
+    store::{Store, StoreError},
 };
 
 /// Longest time between two tries on a full disk, or a locked file.
@@ -40,6 +44,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 const BATCH_COMMITS_MAX: usize = 1_024;
 /// Values and payloads in one batch, in bytes; the last commit may go over.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Longest time until a space's own key signs its head (I3).
+const SIGN_HEADS: Duration = Duration::from_secs(1);
 
 /// How far the disk is.
 #[derive(Clone, Debug, Default)]
@@ -63,38 +70,42 @@ impl Progress {
 
 /// What waits to become durable.
 pub(super) enum Item {
-    /// Spaces that are new, and who waits for them.
-    Spaces { rows: Vec<SpaceRow>, done: watch::Sender<bool> },
-    /// Notes of a charm that changed, who waits for that, and what to tell the operator.
-    Notes { charm: Did, notes: Notes, done: Option<watch::Sender<bool>>, told: Option<String> },
-    /// What is kept of the operator's decisions about DIDs, and who waits for it.
-    Kept { kept: Vec<(Did, Option<Vec<u8>>)>, done: watch::Sender<bool> },
-    /// A commit, its place in the chain still open.
-    /// `letters_of` is whose dead letters it drops.
-    Commit { record: Box<Record>, taken: Option<Arc<Queued>>, position: u64, at: Duration, letters_of: Did },
+    /// Notes of a charm that changed, and what to tell the operator.
+    Notes { charm: Did, notes: Notes, told: Option<String> },
+    /// A commit, its place in the chain still open, and what follows from it.
+    Commit { commit: Box<Commit>, effects: Box<Effects>, at: Duration },
 }
 
 impl Item {
     /// Returns what it takes on disk: rows, and the values and payloads that they carry.
     fn bytes(&self) -> usize {
-        let record = match self {
-            Item::Commit { record, .. } => record,
-            Item::Spaces { rows, .. } => return rows.len() * ROW_BYTES,
-            Item::Notes { .. } | Item::Kept { .. } => return ROW_BYTES,
-        };
-        let writes = record.writes.iter().map(|write| write.value.as_ref().map_or(0, |value| value.as_bytes().len()));
+        let Item::Commit { commit, .. } = self else { return ROW_BYTES };
+        let writes = commit.record.writes().iter();
+        let writes = writes.map(|write| write.value.as_ref().map_or(0, |value| value.as_bytes().len()));
         let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
-        let sends = record.sends.iter().map(|sent| sent.event.payload.as_bytes().len() + tag(&sent.event));
+        let sends = commit.record.sends().map(|(event, _)| event.payload.as_bytes().len() + tag(event));
         2 * ROW_BYTES + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
     }
 
-    /// Returns the charm whose commit it is; none for the host's own.
+    /// Returns the charm whose turn it is; none for what others did.
     fn charm(&self) -> Option<Did> {
         match self {
-            Item::Commit { record, taken: Some(_), .. } => Some(record.space),
+            Item::Commit { commit, .. } if commit.taken.is_some() => Some(commit.record.space),
             _ => None,
         }
     }
+}
+
+/// The chains as far as they are handed to the store.
+struct Chains {
+    /// Last record of each space: number and hash.
+    heads: HashMap<Did, (u64, Hash)>,
+    /// Hash of the log's last entry.
+    end: Hash,
+    /// Spaces whose head their own key has not signed.
+    unsigned: BTreeSet<Did>,
+    /// When heads were signed last.
+    signed: Duration,
 }
 
 /// The queue between the committer and the disk.
@@ -107,8 +118,10 @@ pub(super) struct Group {
     keyring: Arc<dyn Keyring>,
     env: Arc<dyn Env>,
     limits: Arc<Limits>,
-    /// Last hash of each space, with everything handed to the store. Locked while a batch is written.
-    heads: Mutex<HashMap<Did, Hash>>,
+    /// The host's own space, whose key seals each batch.
+    host: Did,
+    /// Locked while a batch is written.
+    chains: Mutex<Chains>,
     /// Changed when a batch is durable, before anybody hears of it.
     figures: Mutex<Figures>,
     progress: watch::Sender<Progress>,
@@ -117,25 +130,31 @@ pub(super) struct Group {
 }
 
 /// A batch and what it tells the world once it is durable.
+#[derive(Default)]
 struct Work {
     batch: Batch,
     order: u64,
     receipts: Vec<Receipt>,
-    added: Vec<watch::Sender<bool>>,
     told: Vec<String>,
     changes: Vec<Change>,
 }
 
 impl Group {
+    #[expect(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<dyn Keyring>,
         env: Arc<dyn Env>,
         limits: Arc<Limits>,
-        heads: HashMap<Did, Hash>,
+        image: &Image,
+        host: Did,
         figures: Figures,
         progress: watch::Sender<Progress>,
     ) -> Arc<Group> {
+        let is_open = |signed: Option<(u64, _)>, seq| signed.map_or(0, |(signed, _)| signed) < seq;
+        let unsigned = image.spaces.iter().filter(|row| is_open(row.signed, row.seq)).map(|row| row.did).collect();
+        let heads = image.spaces.iter().map(|row| (row.did, (row.seq, row.head))).collect();
+        let chains = Chains { heads, end: image.end, unsigned, signed: env.monotonic() };
         let (items, shares) = Default::default();
         Arc::new(Group {
             items,
@@ -145,7 +164,8 @@ impl Group {
             store,
             keyring,
             env,
-            heads: Mutex::new(heads),
+            host,
+            chains: Mutex::new(chains),
             figures: Mutex::new(figures),
             progress,
             finishes: AtomicBool::new(false),
@@ -183,7 +203,7 @@ impl Group {
 
     pub fn close(&self) {
         self.stop(Unavailable::Closed);
-        if !matches!(self.heads.try_lock(), Err(TryLockError::WouldBlock)) {
+        if !matches!(self.chains.try_lock(), Err(TryLockError::WouldBlock)) {
             // Who drops a host is not told what is left beside the store.
             let _ = self.store.close();
         }
@@ -195,8 +215,6 @@ impl Group {
     /// When the store does not close cleanly.
     pub async fn finish(self: &Arc<Group>) -> Result<(), StoreError> {
         self.finishes.store(true, Ordering::Relaxed);
-        self.stop(Unavailable::Closed);
-        self.wake.notify_one();
         let (group, (sender, receiver)) = (self.clone(), oneshot::channel());
         self.env.block(Box::new(move || drop(sender.send(group.close_store())))).await;
         // Nobody works where the runtime has ended.
@@ -204,8 +222,45 @@ impl Group {
     }
 
     fn close_store(&self) -> Result<(), StoreError> {
-        drop(self.heads.lock());
-        self.store.close()
+        let signed = self.sign_last();
+        self.stop(Unavailable::Closed);
+        self.wake.notify_one();
+        drop(self.chains.lock());
+        signed.and(self.store.close())
+    }
+
+    /// Signs every head at a clean end. Where the disk has no room now, the next host does.
+    fn sign_last(&self) -> Result<(), StoreError> {
+        if self.closed() {
+            return Ok(());
+        }
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = Batch { signed: self.sign_heads(&mut chains), ..Batch::default() };
+        match self.commit(&batch) {
+            Err(StoreError::Full | StoreError::Locked { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Signs the heads of all spaces that have moved.
+    fn sign_heads(&self, chains: &mut Chains) -> Vec<(Did, u64, [u8; 64])> {
+        chains.signed = self.env.monotonic();
+        let mut signed = Vec::with_capacity(chains.unsigned.len());
+        for space in std::mem::take(&mut chains.unsigned) {
+            let Some((seq, head)) = chains.heads.get(&space) else { continue };
+            match self.keyring.sign(&space, &record::head_message(&space, *seq, head)) {
+                Ok(signature) => signed.push((space, *seq, signature)),
+                // The host's seal covers it until then.
+                Err(error) => say(|| tracing::error!("{error}; {space} is signed when it commits again")),
+            }
+        }
+        signed
+    }
+
+    /// Returns when heads are to be signed next; none when all are.
+    fn heads_due(&self) -> Option<Duration> {
+        let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        (!chains.unsigned.is_empty()).then(|| (chains.signed + SIGN_HEADS).saturating_sub(self.env.monotonic()))
     }
 
     /// Completes when nothing is written any more.
@@ -244,8 +299,21 @@ impl Group {
         while !self.closed() {
             let (items, written) = self.next_batch();
             if items.is_empty() {
-                self.wake.notified().await;
-                continue;
+                match self.heads_due() {
+                    None => {
+                        self.wake.notified().await;
+                        continue;
+                    }
+                    Some(time) if !time.is_zero() => {
+                        tokio::select! {
+                            biased;
+                            () = self.wake.notified() => {}
+                            () = self.env.sleep(time) => {}
+                        }
+                        continue;
+                    }
+                    Some(_) => {}
+                }
             }
             let Some(work) = self.write(items).await else { return };
             {
@@ -254,9 +322,6 @@ impl Group {
             }
             self.figures().apply(&work.changes);
             committer.settled(&work.receipts);
-            for added in &work.added {
-                added.send_replace(true);
-            }
             self.progress.send_modify(|progress| {
                 progress.order = progress.order.max(work.order);
                 progress.waits = None;
@@ -307,7 +372,7 @@ impl Group {
             }
             let (group, again) = (self.clone(), work.clone());
             let commit = move || {
-                let _writing = group.heads.lock();
+                let _writing = group.chains.lock();
                 group.commit(&again.batch)
             };
             result = self.block(commit).await?;
@@ -339,7 +404,7 @@ impl Group {
         None
     }
 
-    /// Hands a batch to the store, with `heads` locked: after `close` there is none.
+    /// Hands a batch to the store, with `chains` locked: after `close` there is none.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         if self.closed() {
             return Err(StoreError::Failed("host is shut down".to_owned()));
@@ -348,54 +413,33 @@ impl Group {
     }
 
     fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
-        let mut work = Work {
-            batch: Batch::default(),
-            order: 0,
-            receipts: Vec::new(),
-            added: Vec::new(),
-            told: Vec::new(),
-            changes: Vec::new(),
-        };
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut moved = BTreeMap::new();
+        let mut work = Work::default();
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         for item in items {
             match item {
-                Item::Spaces { rows, done } => {
-                    work.changes.extend(rows.iter().cloned().map(Change::Space));
-                    work.batch.spaces.extend(rows);
-                    work.added.push(done);
-                }
-                Item::Notes { charm, notes, done, told } => {
+                Item::Notes { charm, notes, told } => {
                     work.changes.push(Change::Notes(charm, notes));
                     work.batch.notes.push((charm, notes));
-                    work.added.extend(done);
                     work.told.extend(told);
                 }
-                Item::Kept { kept, done } => {
-                    work.batch.kept.extend(kept);
-                    work.added.push(done);
-                }
-                Item::Commit { record, taken, position, letters_of, .. } => {
-                    work.batch.position = Some(position);
-                    moved.insert(record.space, record.seq);
-                    work.add(*record, taken, letters_of, &mut heads);
-                }
+                Item::Commit { commit, effects, .. } => work.add(*commit, &effects, &mut chains),
             }
         }
-        work.coalesce();
-        let mut result = Ok(());
-        for (index, space) in last_of_each(&work.batch.log) {
-            let entry = &mut work.batch.log[index];
-            let head = heads.get(&space).copied().unwrap_or_default();
-            match self.keyring.sign(&space, &record::head_message(&space, entry.seq, &head)) {
-                Ok(signature) => entry.signature = Some(signature),
-                Err(error) => result = Err(StoreError::Failed(error.to_string())),
-            }
+        coalesce(&mut work.batch);
+        let result = self.seal(&mut work.batch, &chains).map_err(|error| StoreError::Failed(error.to_string()));
+        if self.env.monotonic() >= chains.signed + SIGN_HEADS {
+            work.batch.signed = self.sign_heads(&mut chains);
         }
-        let head = |space| heads.get(space).copied().unwrap_or_default();
-        work.batch.heads = moved.iter().map(|(space, seq)| (*space, *seq, head(space))).collect();
         let result = result.and_then(|()| self.commit(&work.batch));
         (Arc::new(work), result)
+    }
+
+    /// Signs the chain of entries up to the last one of a batch.
+    fn seal(&self, batch: &mut Batch, chains: &Chains) -> Result<(), KeyError> {
+        let Some(last) = batch.log.last_mut() else { return Ok(()) };
+        last.seal = Some(self.keyring.sign(&self.host, &seal_message(&self.host, last.order, &chains.end))?);
+        batch.end = Some(chains.end);
+        Ok(())
     }
 }
 
@@ -414,73 +458,43 @@ impl Drop for End {
     }
 }
 
-/// Returns index and space of the last entry of each space.
-fn last_of_each(log: &[LogEntry]) -> Vec<(usize, Did)> {
-    let mut seen = HashSet::new();
-    let last = log.iter().enumerate().rev().filter(|(_, entry)| seen.insert(entry.space));
-    last.map(|(index, entry)| (index, entry.space)).collect()
+impl Work {
+    /// Gives a commit its place in the chains, and takes in every row that it changes.
+    fn add(&mut self, mut commit: Commit, effects: &Effects, chains: &mut Chains) {
+        changes(&commit, effects, &mut self.changes);
+        let space = commit.record.space;
+        let (seq, head) = chains.heads.entry(space).or_default();
+        commit.record.previous = *head;
+        let bytes = commit.record.to_bytes();
+        (*seq, *head) = (commit.record.seq, record::hash(&bytes));
+        let Commit { order, position, taken, ref record } = commit;
+        chains.end = entry_hash(&chains.end, order, position, taken, head);
+        self.order = order;
+        let entry =
+            LogEntry { order, space, seq: record.seq, position, taken, record: bytes.into(), seal: None };
+        self.receipts.extend(effects.rows(&commit, entry, *head, &mut self.batch));
+        chains.unsigned.insert(space);
+    }
 }
 
-impl Work {
-    /// Chains a record and derives from it every row that the batch changes.
-    fn add(&mut self, mut record: Record, taken: Option<Arc<Queued>>, letters_of: Did, heads: &mut HashMap<Did, Hash>) {
-        let failed = |taken: &record::Taken, queued: &Queued| taken.receipt.outcome.leaves_letter(&queued.event);
-        let leaves_letter =
-            record.taken.as_ref().zip(taken.as_deref()).is_some_and(|(done, queued)| failed(done, queued));
-        changes(&record, letters_of, leaves_letter, &mut self.changes);
-        let head = heads.entry(record.space).or_default();
-        record.previous = *head;
-        let bytes = record.to_bytes();
-        *head = record::hash(&bytes);
-        let Record { space, seq, order, time_ms, .. } = record;
-        self.order = order;
-        self.batch.log.push(LogEntry { order, space, seq, record: bytes.into(), signature: None });
-        for write in record.writes {
-            let (name, value) = (write.name, write.value);
-            self.batch.cells.push(CellRow { space, name, order, seq, value });
-        }
-        for sent in record.sends {
-            if let Some(position) = sent.position {
-                self.batch.queued.push(Queued { position, event: sent.event });
-            } else if let Some(outcome) = sent.refused {
-                let receipt = receipt::refused(&sent.event, outcome);
-                self.receipt(receipt, sent.event.sender, sent.event.to, None);
-            }
-        }
-        if record.taken.is_some() && !record.buried.is_empty() {
-            self.batch.letters_dropped.push((space, record.buried.len() as u64));
-        }
-        self.batch.buried.extend(record.buried);
-        if let (Some(done), Some(queued)) = (record.taken, taken) {
-            let event = &queued.event;
-            self.batch.taken.push(done.position);
-            if leaves_letter {
-                let (position, receipt) = (done.position, done.receipt.clone());
-                self.batch.dead.push(DeadLetter { position, time_ms, event: event.clone(), receipt });
-            }
-            let digest = event.supplied.then(|| digest(event));
-            self.receipt(done.receipt, event.sender, event.to, digest);
-        }
-    }
+/// Drops what this very batch makes void: older values of a cell and heads of a space, events queued and taken.
+fn coalesce(batch: &mut Batch) {
+    last_of_each(&mut batch.cells, |row| (row.space, row.name.clone()));
+    last_of_each(&mut batch.heads, |(space, ..)| *space);
+    let queued: HashSet<u64> = batch.queued.iter().map(|queued| queued.position).collect();
+    let taken: HashSet<u64> = batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
+    batch.queued.retain(|queued| !taken.contains(&queued.position));
+    batch.taken.retain(|position| !taken.contains(position));
+    let dead: HashSet<u64> = batch.dead.iter().map(|letter| letter.position).collect();
+    let buried: HashSet<u64> = batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
+    batch.dead.retain(|letter| !buried.contains(&letter.position));
+    batch.buried.retain(|position| !buried.contains(position));
+}
 
-    fn receipt(&mut self, receipt: Receipt, sender: Did, to: Did, digest: Option<[u8; 16]>) {
-        self.receipts.push(receipt.clone());
-        self.batch.receipts.push(ReceiptRow { receipt, sender, to, digest });
-    }
-
-    /// Drops what this very batch makes void: older values of a cell, events queued and taken.
-    fn coalesce(&mut self) {
-        let mut seen = HashSet::new();
-        self.batch.cells.reverse();
-        self.batch.cells.retain(|row| seen.insert((row.space, row.name.clone())));
-        self.batch.cells.reverse();
-        let queued: HashSet<u64> = self.batch.queued.iter().map(|queued| queued.position).collect();
-        let taken: HashSet<u64> = self.batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
-        self.batch.queued.retain(|queued| !taken.contains(&queued.position));
-        self.batch.taken.retain(|position| !taken.contains(position));
-        let dead: HashSet<u64> = self.batch.dead.iter().map(|letter| letter.position).collect();
-        let buried: HashSet<u64> = self.batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
-        self.batch.dead.retain(|letter| !buried.contains(&letter.position));
-        self.batch.buried.retain(|position| !buried.contains(position));
-    }
+/// Keeps the last row of each key, in order.
+fn last_of_each<T, K: Eq + std::hash::Hash>(rows: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut seen = HashSet::new();
+    rows.reverse();
+    rows.retain(|row| seen.insert(key(row)));
+    rows.reverse();
 }

@@ -5,12 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{Accepted, Begun, Committer, Notice, Refused, Unavailable, commit::Commit};
+use super::{Accepted, Begun, Committer, Notice, Refused, Unavailable};
 use crate::{
+    core::{Act, Ending},
     did::Did,
     event::{Event, EventId},
-    receipt::{Outcome, Receipt},
-    store::Queued,
+    receipt::Outcome,
+    rows::Queued,
 };
 
 /// What the receipt of a cancelled event says.
@@ -20,19 +21,19 @@ impl Committer {
     /// Takes the events at the positions `held` out of the order; those of `late` were out of it before, and never come
     /// back to their place in the log.
     pub fn hold(&self, held: &BTreeSet<u64>, late: BTreeSet<u64>) {
-        let mut state = self.state();
-        for (charm, space) in &mut state.spaces {
+        let core = &mut self.locked().core;
+        for (charm, space) in &mut core.spaces {
             space.inbox.hold_all(held);
             let mut figures = self.group.figures();
             space.inbox.held().for_each(|queued| figures.hold(charm, queued.position));
         }
-        state.late = late;
+        core.late = late;
     }
 
     /// Puts a held event back in line.
     pub fn release(&self, queued: &Queued) {
         let charm = queued.event.to;
-        if let Some(space) = self.state().spaces.get_mut(&charm) {
+        if let Some(space) = self.locked().core.spaces.get_mut(&charm) {
             space.inbox.release(queued.position);
         }
         self.group.figures().release(&charm, queued.position);
@@ -42,8 +43,8 @@ impl Committer {
     /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked: from now on it is
     /// not cancelled. One that comes after everybody else's must have `waited`.
     pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool) -> Begun {
-        let mut state = self.state();
-        let space = state.spaces.get_mut(charm).filter(|space| !space.notes.paused);
+        let core = &mut self.locked().core;
+        let space = core.spaces.get_mut(charm).filter(|space| !space.notes.paused);
         let Some(inbox) = space.map(|space| &mut space.inbox) else { return Begun::Nothing };
         if !waited && inbox.is_late() {
             return Begun::Late;
@@ -53,20 +54,20 @@ impl Committer {
 
     /// Lets an event wait whose turn has not begun after all.
     pub fn put_back(&self, queued: &Queued) {
-        if let Some(space) = self.state().spaces.get_mut(&queued.event.to) {
+        if let Some(space) = self.locked().core.spaces.get_mut(&queued.event.to) {
             space.inbox.put_back(queued);
         }
     }
 
     /// Returns whether an event waits for a charm whose turn could begin.
     pub fn has_next(&self, charm: &Did, parked: &HashSet<Did>) -> bool {
-        let state = self.state();
-        state.spaces.get(charm).is_some_and(|space| !space.notes.paused && space.inbox.has_next(parked))
+        let core = &self.locked().core;
+        core.spaces.get(charm).is_some_and(|space| !space.notes.paused && space.inbox.has_next(parked))
     }
 
     /// Returns an event that waits for a charm, or runs.
     pub fn find(&self, charm: &Did, id: &EventId) -> Option<Arc<Queued>> {
-        self.state().waiting(charm, id)
+        self.locked().core.waiting(charm, id)
     }
 
     /// Settles an event that waits as `cancelled`. The operator has seen it: it becomes no dead letter.
@@ -74,17 +75,16 @@ impl Committer {
     /// # Errors
     /// `Refused::Gone`, `Refused::Running`, `Refused::Unavailable`.
     pub fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
-        let now = (self.env.now_ms(), self.env.monotonic());
-        let mut state = self.open_state().map_err(Refused::Unavailable)?;
-        let queued = state.waiting(charm, id).ok_or(Refused::Gone)?;
-        if state.spaces.get(charm).is_some_and(|space| space.inbox.has_begun(&queued)) {
+        let now = self.now();
+        let mut locked = self.open().map_err(Refused::Unavailable)?;
+        let queued = locked.core.waiting(charm, id).ok_or(Refused::Gone)?;
+        if locked.core.spaces.get(charm).is_some_and(|space| space.inbox.has_begun(&queued)) {
             return Err(Refused::Running);
         }
-        let (outcome, message) = (Outcome::Cancelled, Some(CANCELLED.to_owned()));
-        let receipt = Receipt { id: *id, outcome, commit: None, message };
-        let after = self.publish(&mut state, Commit::new(*charm, now, Some((&queued, receipt))));
-        let order = state.order;
-        drop(state);
+        let ending = Ending { failed: Some((Outcome::Cancelled, CANCELLED.to_owned())), ..Ending::default() };
+        let (_, after) = self.perform(&mut locked, *charm, now, Act::Settle(&queued, Box::new(ending)), None)?;
+        let order = locked.core.order;
+        drop(locked);
         self.tell(after);
         Ok(Accepted { id: *id, order })
     }
@@ -95,9 +95,9 @@ impl Committer {
     /// When the host stops first, or the disk is full.
     pub async fn held(&self, charm: &Did) -> Result<Vec<Event>, Unavailable> {
         let (held, order) = {
-            let state = self.state();
-            let held = state.spaces.get(charm).into_iter().flat_map(|space| space.inbox.held());
-            (held.map(|queued| queued.event.clone()).collect(), state.order)
+            let core = &self.locked().core;
+            let held = core.spaces.get(charm).into_iter().flat_map(|space| space.inbox.held());
+            (held.map(|queued| queued.event.clone()).collect(), core.order)
         };
         self.durable(order).await?;
         Ok(held)

@@ -3,15 +3,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
-use super::{Committer, Notice, Refused, chain::Chain, group::Item, state::State};
+use super::{Committer, Notice, Refused};
 use crate::{
+    core::Act,
     did::Did,
     limits::Limits,
+    log::say,
     log_share::LogShare,
     rate::{Bucket, Rate},
-    store::Queued,
 };
 
 /// Beside others a charm has at most this part of the commits that wait for the disk, and of their bytes.
@@ -180,7 +179,7 @@ impl Committer {
 
     /// Returns whether a charm's next turn is to come after everybody else's.
     pub fn is_late(&self, charm: &Did) -> bool {
-        self.state().spaces.get(charm).is_some_and(|space| space.inbox.is_late())
+        self.locked().core.spaces.get(charm).is_some_and(|space| space.inbox.is_late())
     }
 
     /// Lets a charm begin no more turns, or lets it again; completes when that is durable.
@@ -188,55 +187,21 @@ impl Committer {
     /// # Errors
     /// `Refused::Gone` when the store does not know the charm, `Refused::Unavailable`.
     pub async fn pause(&self, charm: &Did, paused: bool) -> Result<(), Refused> {
-        let (done, mut durable) = watch::channel(false);
-        {
-            let mut state = self.open_state().map_err(Refused::Unavailable)?;
-            let space = state.spaces.get_mut(charm).ok_or(Refused::Gone)?;
-            space.notes.paused = paused;
-            space.notes.chain = 0;
-            let told = format!("charm {} ({charm}) is {}", space.name, if paused { "paused" } else { "resumed" });
-            self.group.push(Item::Notes { charm: *charm, notes: space.notes, done: Some(done), told: Some(told) });
-        }
+        let name = self.name_of(charm).ok_or(Refused::Gone)?;
+        let order = self.act(*charm, Act::Pause(paused))?;
         if !paused {
             (self.notify)(Notice::Work(*charm));
         }
-        tokio::select! {
-            biased;
-            Ok(_) = durable.wait_for(|durable| *durable) => Ok(()),
-            ill = self.unhealthy() => Err(Refused::Unavailable(ill)),
-        }
-    }
-
-    /// Takes an event out of its inbox; returns what leads to all that its turn sends.
-    pub(super) fn follow(&self, state: &mut State, queued: &Queued, at: Duration) -> Chain {
-        let (chain, names) = state.dequeue(queued).next(&self.limits, at);
-        let charm = queued.event.to;
-        let Some(space) = state.spaces.get_mut(&charm) else { return chain };
-        let dropped = space.log.as_ref().map_or(0, |log| log.dropped());
-        if !names && dropped <= space.notes.dropped {
-            return chain;
-        }
-        space.notes.dropped = space.notes.dropped.max(dropped);
-        let told = names.then(|| {
-            space.notes.chain = chain.depth;
-            format!(
-                "charm {name} ({charm}): a chain of {} events, faster than {} a second, is served after everybody else: \
-                 charm pause {name} stops it",
-                chain.depth,
-                self.limits.chain_events_per_second,
-                name = space.name,
-            )
-        });
-        self.group.push(Item::Notes { charm, notes: space.notes, done: None, told });
-        chain
+        self.durable(order).await.map_err(Refused::Unavailable)?;
+        say(|| tracing::warn!("charm {name} ({charm}) is {}", if paused { "paused" } else { "resumed" }));
+        Ok(())
     }
 
     /// Returns what a charm may log.
     pub fn log_share(&self, charm: &Did) -> Arc<LogShare> {
-        let mut state = self.state();
-        let space = state.spaces.get_mut(charm);
-        let dropped = space.as_ref().map_or(0, |space| space.notes.dropped);
+        let mut locked = self.locked();
+        let dropped = locked.core.spaces.get(charm).map_or(0, |space| space.notes.dropped);
         let fresh = || Arc::new(LogShare::new(self.env.clone(), &self.limits, dropped));
-        space.map_or_else(fresh, |space| space.log.get_or_insert_with(fresh).clone())
+        locked.logs.entry(*charm).or_insert_with(fresh).clone()
     }
 }

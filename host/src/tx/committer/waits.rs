@@ -46,10 +46,10 @@ impl Committer {
                 progress.stopped.clone().map_or(Ok(progress.order), Err)?
             };
             let (order, busy) = {
-                let state = self.state();
+                let core = &self.locked().core;
                 let busy =
-                    state.spaces.iter().any(|(did, space)| space.inbox.is_busy() && !space.notes.paused && charms(did));
-                (state.order, busy)
+                    core.spaces.iter().any(|(did, space)| space.inbox.is_busy() && !space.notes.paused && charms(did));
+                (core.order, busy)
             };
             if !busy && reached >= order {
                 return Ok(());

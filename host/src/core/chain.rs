@@ -10,7 +10,7 @@ use crate::{
 
 /// What led to an event.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chain {
+pub struct Chain {
     /// Events before it.
     pub depth: u64,
     pace: Bucket,

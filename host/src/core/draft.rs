@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// An event that goes out with a commit.
-pub(super) struct Draft {
+pub struct Draft {
     pub event: Event,
     pub refused: Option<Outcome>,
-    /// The descriptor that it was checked against, 0 for none: see [`crate::directory::Entry`].
+    /// The descriptor that it was checked against, 0 for none: see `directory::Entry`.
     pub fits: u64,
 }
 

@@ -1,67 +1,24 @@
-//! What the committer keeps of one space: its inbox, its dead letters and how full it is (S12, A5).
+//! Events that wait for one charm, and how full its space is (S12, A5).
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
-    time::Duration,
 };
-
-use tokio::sync::watch;
 
 use super::chain::Chain;
 use crate::{
     did::Did,
     limits::Limits,
-    log_share::LogShare,
     meter::{Amount, Meter, Sender},
-    store::{Notes, Queued, SpaceRow},
+    rows::Queued,
     value::Value,
 };
-
-/// One space.
-pub(super) struct Space {
-    pub name: Arc<str>,
-    pub seq: u64,
-    /// Whether the space itself is durable.
-    pub durable: watch::Receiver<bool>,
-    pub inbox: Inbox,
-    /// Positions of dead letters, oldest first.
-    pub dead: VecDeque<u64>,
-    pub usage: Usage,
-    /// The last commit of the space in the order of the host; 0 for none since the host was opened.
-    pub order: u64,
-    pub notes: Notes,
-    /// Dead letters that went because there were too many.
-    pub letters_dropped: u64,
-    /// When that was last told.
-    pub letters_told: Option<Duration>,
-    /// What the charm may log; none before it is installed.
-    pub log: Option<Arc<LogShare>>,
-}
-
-impl Space {
-    pub fn new(row: &SpaceRow, durable: watch::Receiver<bool>) -> Space {
-        Space {
-            name: row.name.as_str().into(),
-            seq: row.seq,
-            durable,
-            inbox: Inbox::default(),
-            dead: VecDeque::new(),
-            usage: Usage::default(),
-            order: 0,
-            notes: row.notes,
-            letters_dropped: row.letters_dropped,
-            letters_told: None,
-            log: None,
-        }
-    }
-}
 
 /// Events that wait for one charm. Each sender has a line of its own, in the order of sending (S3); senders are served
 /// in turn, those outside together as one (A6).
 #[derive(Default)]
-pub(super) struct Inbox {
+pub struct Inbox {
     lines: HashMap<Did, Line>,
     order: Order,
     /// Events that are out of their line, until somebody decides. They keep their room.
@@ -339,14 +296,14 @@ impl Order {
 
 /// How full a space is.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Usage {
+pub struct Usage {
     cells: usize,
     bytes: usize,
 }
 
 /// What one commit adds to a space, or takes.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Growth {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Growth {
     cells: isize,
     bytes: isize,
 }
@@ -361,6 +318,13 @@ impl Growth {
 }
 
 impl Usage {
+    /// Returns it with one cell more; none is one that was removed.
+    pub fn with_cell(self, value: Option<&Value>) -> Usage {
+        let mut growth = Growth::default();
+        growth.change(None, Some(value));
+        self.grown(&growth)
+    }
+
     pub fn grown(self, growth: &Growth) -> Usage {
         let Growth { cells, bytes } = *growth;
         Usage { cells: self.cells.saturating_add_signed(cells), bytes: self.bytes.saturating_add_signed(bytes) }

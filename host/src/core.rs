@@ -1,0 +1,48 @@
+//! What happens in a host, and nothing else: no disk, no clock, no lock, nobody who waits.
+//!
+//! [`State`] is all that decides what may happen next. [`State::decide`] says whether something may, as it is now, and makes
+//! the commit of it: a record and its place. [`State::apply`] lets a commit happen, and cannot fail; what follows from it
+//! for the world are [`Effects`]. The same `apply` serves live commits, the end of a log that is read again, and tests.
+
+mod apply;
+mod chain;
+mod decide;
+mod draft;
+mod effects;
+mod inbox;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use apply::Live;
+pub use decide::{Act, Ending, Refused};
+pub use draft::Draft;
+pub use effects::Effects;
+pub use inbox::Growth;
+pub use state::{Open, Space, State};
+
+use crate::{
+    entry::{LogEntry, Taken},
+    record::Record,
+};
+
+/// One commit: a record, and its place in the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Number in the host.
+    pub order: u64,
+    /// The last position given to an event, after it.
+    pub position: u64,
+    /// The event that it answers.
+    pub taken: Option<Taken>,
+    /// What it did. Until it has its place in the chain of its space it names no record before it.
+    pub record: Record,
+}
+
+impl Commit {
+    /// Reads an entry of the log; none when its record is malformed.
+    pub(crate) fn read(entry: &LogEntry) -> Option<Commit> {
+        let LogEntry { order, position, taken, .. } = *entry;
+        Some(Commit { order, position, taken, record: Record::from_bytes(&entry.record)? })
+    }
+}

@@ -1,0 +1,117 @@
+//! Lets a commit happen.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Commit, Effects, Open, State,
+    chain::Chain,
+    inbox::Growth,
+};
+use crate::{
+    record::{Body, Turn},
+    rows::{Queued, SpaceRow},
+};
+
+/// What only the living host knows of a commit. Nothing that lasts depends on it.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// The moment, on the clock that never goes back.
+    pub at: Duration,
+    /// For each event that will wait, the descriptor that it was checked against, 0 for none.
+    pub fits: Vec<u64>,
+    /// What the commit adds to its space.
+    pub growth: Growth,
+}
+
+impl State {
+    /// Returns why a commit of the log cannot be the next one; `apply` is for those that can. What was decided here can.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn follows(&self, commit: &Commit) -> Result<(), &'static str> {
+        let record = &commit.record;
+        let space = self.spaces.get(&record.space);
+        let new = matches!(record.body, Body::Registered { .. });
+        if commit.order != self.order + 1 {
+            return Err("is out of its order");
+        }
+        if new == space.is_some() {
+            return Err(if new { "makes a space that is there" } else { "is of a space that is not there" });
+        }
+        if record.seq != space.map_or(0, |space| space.seq) + 1 {
+            return Err("is out of its order in its space");
+        }
+        let waits = record.sends().filter(|(_, refused)| refused.is_none()).count() as u64;
+        if commit.position != self.position + waits {
+            return Err("gives other positions than the next ones");
+        }
+        let answered = record.turn().map(|turn| self.waiting(&record.space, &turn.receipt.id).map(|at| at.position));
+        if answered != commit.taken.map(|taken| Some(taken.position)) {
+            return Err("answers an event that does not wait");
+        }
+        Ok(())
+    }
+
+    /// Lets a commit happen, and returns what follows from it.
+    pub fn apply(&mut self, commit: &Commit, live: Live) -> Effects {
+        let (record, mut effects) = (&commit.record, Effects::default());
+        let charm = record.space;
+        self.order = commit.order;
+        let order = self.order;
+        match &record.body {
+            Body::Registered { name } => self.add_space(&SpaceRow::new(charm, name.clone()), order),
+            Body::Paused(paused) => {
+                if let Some(space) = self.spaces.get_mut(&charm) {
+                    (space.notes.paused, space.notes.chain) = (*paused, 0);
+                    effects.notes = Some(space.notes);
+                }
+            }
+            _ => {}
+        }
+        if let Some(space) = self.spaces.get_mut(&charm) {
+            (space.seq, space.order) = (record.seq, order);
+            space.usage = space.usage.grown(&live.growth);
+        }
+        let mut chain = Chain::default();
+        match record.turn() {
+            Some(turn) => chain = self.take(turn, commit, live.at, &mut effects),
+            None => effects.buried = self.bury(&charm, record.dropped()),
+        }
+        let mut fits = live.fits.into_iter();
+        let mut position = self.position;
+        for (event, refused) in record.sends() {
+            if refused.is_some() {
+                self.open.insert(event.id, Open { queued: None, order });
+                continue;
+            }
+            position += 1;
+            let queued = Arc::new(Queued { position, event: event.clone() });
+            effects.queued.push(queued.clone());
+            self.enqueue(queued, chain, fits.next().unwrap_or(0));
+        }
+        self.position = position;
+        effects
+    }
+
+    /// Takes the event that a commit answers out of its inbox; returns what leads to all that the commit sends.
+    fn take(&mut self, turn: &Turn, commit: &Commit, at: Duration, effects: &mut Effects) -> Chain {
+        let charm = commit.record.space;
+        let Some(queued) = self.waiting(&charm, &turn.receipt.id) else { return Chain::default() };
+        let (chain, is_new) = self.dequeue(&queued).next(&self.limits, at);
+        if is_new {
+            effects.deep = Some(chain.depth);
+        }
+        effects.is_letter = turn.receipt.outcome.leaves_letter(&queued.event);
+        if effects.is_letter
+            && let Some(space) = self.spaces.get_mut(&charm)
+        {
+            space.dead.push_back((queued.position, queued.event.id));
+        }
+        if let Some(dropped) = turn.dropped {
+            effects.buried = self.bury(&charm, &[dropped]);
+            effects.letters_gone = self.count_gone(&charm, at);
+        }
+        effects.taken = Some(queued);
+        chain
+    }
+}

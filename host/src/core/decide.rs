@@ -1,0 +1,184 @@
+//! Whether something may happen now, and the commit that it makes then.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Commit, Draft, Space, State, inbox::Growth};
+use crate::{
+    did::Did,
+    entry::Taken,
+    event::{Event, EventId},
+    limits::LETTERS_PER_COMMIT_MAX,
+    meter::{Amount, Sender},
+    receipt::{Outcome, Receipt},
+    record::{self, Body, Ran, Record, Sent, Turn, Write},
+    rows::Queued,
+    value::Value,
+};
+
+/// What somebody wants to happen in a space.
+pub enum Act<'a> {
+    /// The space comes to be.
+    Register(String),
+    /// This is decided about the rights of a DID.
+    Rights(Did, Option<Vec<u8>>),
+    /// The charm begins no turns, or begins them again.
+    Pause(bool),
+    /// An event from outside, with the id that its sender chose, if it did, and the descriptor that it was checked against.
+    Accept(Event, Option<EventId>, u64),
+    /// A dead letter is sent again.
+    Resend(EventId, Event),
+    /// A dead letter is dropped.
+    Drop(EventId),
+    /// The oldest dead letters are dropped, up to a bound.
+    DropAll,
+    /// An event that waits is settled.
+    Settle(&'a Arc<Queued>, Box<Ending>),
+}
+
+/// How an event is settled, and what goes with it.
+#[derive(Default)]
+pub struct Ending {
+    /// The outcome, and why; none when it is committed.
+    pub failed: Option<(Outcome, String)>,
+    /// What ran.
+    pub ran: Option<Ran>,
+    /// Cell writes.
+    pub writes: Vec<Write>,
+    /// What they add to the space.
+    pub growth: Growth,
+    /// Events that go out, then the receipts of those that are refused.
+    pub sends: Vec<Draft>,
+    /// What they take in each inbox.
+    pub staged: BTreeMap<Did, Amount>,
+}
+
+/// A commit that may happen, and what only the living host knows of it.
+pub struct Decided {
+    /// The commit.
+    pub commit: Commit,
+    /// For each event that will wait, the descriptor that it was checked against, 0 for none.
+    pub fits: Vec<u64>,
+    /// What it adds to the space.
+    pub growth: Growth,
+}
+
+/// Why something may not happen.
+#[derive(Debug)]
+pub enum Refused {
+    /// There is no such space, event or dead letter.
+    Gone,
+    /// There is no room for the event.
+    Full,
+    /// An inbox that the turn sends to has filled up.
+    NoRoom {
+        /// Whose.
+        inbox: Did,
+        /// What the sender has there.
+        used: Amount,
+    },
+    /// The space would pass a bound.
+    Limit(String),
+}
+
+impl State {
+    /// Returns whether something may happen now, as the commit that it makes. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn decide(&self, space: Did, time_ms: u64, act: Act<'_>) -> Result<Decided, Refused> {
+        let (mut fits, mut growth, mut taken) = (Vec::new(), Growth::default(), None);
+        let mut position = self.position;
+        let body = match act {
+            Act::Register(name) => Body::Registered { name },
+            Act::Rights(holder, kept) => Body::Rights { holder, kept },
+            Act::Pause(paused) => Body::Paused(paused),
+            Act::Accept(event, supplied, of) => {
+                let event = self.outside(event, supplied)?;
+                (position, fits) = (position + 1, vec![of]);
+                Body::Accepted(event)
+            }
+            Act::Resend(letter, event) => {
+                self.letter(&space, &letter)?;
+                let event = self.outside(Event { on_commit: None, awaited: false, ..event }, None)?;
+                (position, fits) = (position + 1, vec![0]);
+                Body::Letters { dropped: vec![letter], again: Some(event) }
+            }
+            Act::Drop(letter) => {
+                self.letter(&space, &letter)?;
+                Body::Letters { dropped: vec![letter], again: None }
+            }
+            Act::DropAll => {
+                let dead = &self.spaces.get(&space).ok_or(Refused::Gone)?.dead;
+                let dropped = dead.iter().take(LETTERS_PER_COMMIT_MAX).map(|(_, event)| *event).collect();
+                Body::Letters { dropped, again: None }
+            }
+            Act::Settle(queued, ending) => {
+                self.check(&space, queued, &ending)?;
+                taken = Some(Taken { position: queued.position, late: self.late.contains(&queued.position) });
+                growth = ending.growth;
+                let turn = self.end(space, queued, *ending, &mut fits);
+                position += fits.len() as u64;
+                Body::Turn(Box::new(turn))
+            }
+        };
+        let seq = self.spaces.get(&space).map_or(1, |space| space.seq + 1);
+        let previous = record::Hash::default();
+        let record = Record { version: record::VERSION, space, seq, previous, time_ms, body };
+        Ok(Decided { commit: Commit { order: self.order + 1, position, taken, record }, fits, growth })
+    }
+
+    /// Returns an event from outside as it enters the log.
+    fn outside(&self, event: Event, supplied: Option<EventId>) -> Result<Event, Refused> {
+        if !self.has_room(&event) {
+            return Err(Refused::Full);
+        }
+        let id = supplied.unwrap_or_else(|| self.mint.outside(self.position + 1));
+        Ok(Event { id, supplied: supplied.is_some(), ..event })
+    }
+
+    fn letter(&self, charm: &Did, letter: &EventId) -> Result<(), Refused> {
+        let dead = self.spaces.get(charm).map(|space| &space.dead).ok_or(Refused::Gone)?;
+        if dead.iter().any(|(_, event)| event == letter) { Ok(()) } else { Err(Refused::Gone) }
+    }
+
+    /// Checks that the event still waits, and that there is room for all that its turn leaves.
+    fn check(&self, charm: &Did, queued: &Queued, ending: &Ending) -> Result<(), Refused> {
+        let space = self.spaces.get(charm).filter(|space| space.inbox.holds(queued)).ok_or(Refused::Gone)?;
+        if ending.failed.is_some() {
+            return Ok(());
+        }
+        for (did, staged) in &ending.staged {
+            let sender = if did == charm { Sender::Own } else { Sender::Charm(*charm) };
+            if let Some(Space { inbox, .. }) = self.spaces.get(did)
+                && !inbox.meter.has_room(&sender, *staged, &self.limits)
+            {
+                return Err(Refused::NoRoom { inbox: *did, used: inbox.meter.used(&sender) });
+            }
+        }
+        space.usage.grown(&ending.growth).check(&self.limits).map_err(Refused::Limit)
+    }
+
+    /// Returns the end of an event: the receipt is made here, and goes to whom asked for it (S6).
+    fn end(&self, charm: Did, queued: &Queued, ending: Ending, fits: &mut Vec<u64>) -> Turn {
+        let event = &queued.event;
+        let Ending { failed, ran, writes, sends: mut drafts, .. } = ending;
+        let (outcome, message) = failed.map_or((Outcome::Committed, None), |(outcome, why)| (outcome, Some(why)));
+        let committed = outcome == Outcome::Committed;
+        let commit = self.spaces.get(&charm).filter(|_| committed).map(|space| space.seq + 1);
+        let receipt = Receipt { id: event.id, outcome, commit, message };
+        let receipt_to = |on_commit| Draft::receipt(&self.mint, event.sender, on_commit, &receipt);
+        drafts.extend(event.on_commit.as_ref().map(receipt_to));
+        let dropped = outcome.leaves_letter(event).then(|| self.oldest_letter(&charm, event.id)).flatten();
+        let sends = drafts.into_iter().map(|Draft { mut event, refused, fits: of }| {
+            if refused.is_some() {
+                // What is not delivered takes no room in the log.
+                event.payload = Value::null();
+            } else {
+                fits.push(of);
+            }
+            Sent { event, refused }
+        });
+        let sends = sends.collect();
+        Turn { sender: event.sender, stream: event.stream.clone(), receipt, writes, sends, dropped, ran }
+    }
+}

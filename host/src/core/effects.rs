@@ -1,0 +1,90 @@
+//! What follows from a commit, as data: rows for the store, receipts to settle, charms to wake.
+
+use std::sync::Arc;
+
+use super::Commit;
+use crate::{
+    did::Did,
+    entry::LogEntry,
+    event::digest,
+    receipt::{self, Receipt},
+    record::{Body, Hash},
+    rows::{Batch, CellRow, DeadLetter, Notes, Queued, ReceiptRow, SpaceRow},
+};
+
+/// What one commit brings about.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Events that wait from now on.
+    pub queued: Vec<Arc<Queued>>,
+    /// The event that it answers: it waits no more.
+    pub taken: Option<Arc<Queued>>,
+    /// It becomes a dead letter.
+    pub is_letter: bool,
+    /// Positions of dead letters that go.
+    pub buried: Vec<u64>,
+    /// What the operator did to the charm, or is told of it, as it is now; none when that stays.
+    pub notes: Option<Notes>,
+    /// A chain of events that is deep and fast at once, to be named: how deep it is (A6).
+    pub deep: Option<u64>,
+    /// How many dead letters of the charm went because there were too many, when that is to be told.
+    pub letters_gone: Option<u64>,
+}
+
+impl Effects {
+    /// Returns the charms that have something to do.
+    pub fn wakes(&self) -> impl Iterator<Item = Did> {
+        self.queued.iter().map(|queued| queued.event.to)
+    }
+
+    /// Returns the receipts that it settles, in order.
+    pub fn receipts(&self, commit: &Commit) -> Vec<ReceiptRow> {
+        let refused = commit.record.sends().filter_map(|(event, refused)| {
+            let receipt = receipt::refused(event, refused?);
+            Some(ReceiptRow { receipt, sender: event.sender, to: event.to, digest: None })
+        });
+        let own = self.taken.iter().zip(commit.record.turn()).map(|(queued, turn)| {
+            let event = &queued.event;
+            let digest = event.supplied.then(|| digest(event));
+            ReceiptRow { receipt: turn.receipt.clone(), sender: event.sender, to: event.to, digest }
+        });
+        refused.chain(own).collect()
+    }
+
+    /// Adds to a batch every row that the commit changes; `head` is the hash of its record.
+    pub fn rows(&self, commit: &Commit, entry: LogEntry, head: Hash, batch: &mut Batch) -> Vec<Receipt> {
+        let (record, order) = (&commit.record, commit.order);
+        let (space, seq) = (record.space, record.seq);
+        batch.position = Some(commit.position);
+        batch.log.push(entry);
+        match &record.body {
+            Body::Registered { name } => batch.spaces.push(SpaceRow::new(space, name.clone())),
+            Body::Rights { holder, kept } => batch.kept.push((*holder, kept.clone())),
+            _ => {}
+        }
+
+        
+        batch.heads.push((space, seq, head));
+        batch.notes.extend(self.notes.map(|notes| (space, notes)));
+        for write in record.writes() {
+            let (name, value) = (write.name.clone(), write.value.clone());
+            batch.cells.push(CellRow { space, name, order, seq, value });
+        }
+        batch.queued.extend(self.queued.iter().map(|queued| Queued::clone(queued)));
+        if let (Some(queued), Some(turn)) = (&self.taken, record.turn()) {
+            batch.taken.push(queued.position);
+            if self.is_letter {
+                let (event, receipt) = (queued.event.clone(), turn.receipt.clone());
+                batch.dead.push(DeadLetter { position: queued.position, time_ms: record.time_ms, event, receipt });
+            }
+            if turn.dropped.is_some() {
+                batch.letters_dropped.push((space, 1));
+            }
+        }
+        batch.buried.extend(&self.buried);
+        let receipts = self.receipts(commit);
+        let settled = receipts.iter().map(|row| row.receipt.clone()).collect();
+        batch.receipts.extend(receipts);
+        settled
+    }
+}

@@ -1,0 +1,232 @@
+//! What decides what may happen next in a host.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    chain::Chain,
+    inbox::{Inbox, Usage},
+};
+use crate::{
+    did::Did,
+    event::{Event, EventId, Mint},
+    limits::Limits,
+    meter::{Amount, Sender},
+    rows::{CellRow, Image, Notes, Queued, SpaceRow},
+};
+
+/// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
+/// than that many take to settle.
+const SETTLED_MAX: usize = 1_024;
+/// Least time between two lines that tell how many dead letters of a charm went.
+const DROPS_TOLD: Duration = Duration::from_secs(60);
+
+/// Numbers, spaces, and the events whose outcome the world does not know yet.
+pub struct State {
+    /// The last commit.
+    pub order: u64,
+    /// The last position given to an event.
+    pub position: u64,
+    /// Every space.
+    pub spaces: HashMap<Did, Space>,
+    /// Spaces by the names of their charms.
+    pub names: HashMap<Arc<str>, Did>,
+    /// Events that wait, or whose receipts are not durable yet.
+    pub open: HashMap<EventId, Open>,
+    /// Positions of events that were held: out of the order for good.
+    pub late: BTreeSet<u64>,
+    /// Bounds.
+    pub limits: Arc<Limits>,
+    /// Makes event ids.
+    pub mint: Arc<Mint>,
+    /// How many events with ids of their senders' own have left `open`, and the last of them.
+    pub settled: u64,
+    settled_ids: VecDeque<EventId>,
+}
+
+/// One space.
+pub struct Space {
+    /// The charm's name.
+    pub name: Arc<str>,
+    /// Number of its last commit.
+    pub seq: u64,
+    /// The same commit in the order of the host; 0 for none since the host was opened.
+    pub order: u64,
+    /// The commit that made the space; 0 when it was there when the host was opened.
+    pub made: u64,
+    /// Events that wait for it.
+    pub inbox: Inbox,
+    /// Its dead letters: position and event, oldest first.
+    pub dead: VecDeque<(u64, EventId)>,
+    /// How full it is.
+    pub usage: Usage,
+    /// What the operator did to it or is told of it.
+    pub notes: Notes,
+    /// Dead letters that went because there were too many.
+    pub letters_dropped: u64,
+    /// When that was last told.
+    letters_told: Option<Duration>,
+}
+
+impl Space {
+    fn new(row: &SpaceRow, made: u64) -> Space {
+        Space {
+            name: row.name.as_str().into(),
+            seq: row.seq,
+            order: 0,
+            made,
+            inbox: Inbox::default(),
+            dead: VecDeque::new(),
+            usage: Usage::default(),
+            notes: row.notes,
+            letters_dropped: row.letters_dropped,
+            letters_told: None,
+        }
+    }
+}
+
+/// An event that waits, or whose receipt is not durable yet.
+pub struct Open {
+    /// The event; none when it was refused on the spot.
+    pub queued: Option<Arc<Queued>>,
+    /// The commit that sent it, in the order of the host.
+    pub order: u64,
+}
+
+impl State {
+    /// Returns the state that a store holds.
+    pub fn load(image: &Image, limits: Arc<Limits>) -> State {
+        let mut state = State {
+            order: image.order,
+            position: image.position,
+            spaces: HashMap::with_capacity(image.spaces.len()),
+            names: HashMap::with_capacity(image.spaces.len()),
+            open: HashMap::new(),
+            late: BTreeSet::new(),
+            limits,
+            mint: Arc::new(Mint::new(image.secret)),
+            settled: 0,
+            settled_ids: VecDeque::new(),
+        };
+        image.spaces.iter().for_each(|row| state.add_space(row, 0));
+        for CellRow { space, value, .. } in &image.cells {
+            if let Some(space) = state.spaces.get_mut(space) {
+                space.usage = space.usage.with_cell(value.as_ref());
+            }
+        }
+        for queued in &image.queued {
+            state.enqueue(Arc::new(queued.clone()), Chain::default(), 0);
+        }
+        for (did, position, event) in &image.dead {
+            if let Some(space) = state.spaces.get_mut(did) {
+                space.dead.push_back((*position, *event));
+            }
+        }
+        state
+    }
+
+    pub(super) fn add_space(&mut self, row: &SpaceRow, made: u64) {
+        let space = Space::new(row, made);
+        self.names.entry(space.name.clone()).or_insert(row.did);
+        self.spaces.insert(row.did, space);
+    }
+
+    /// Returns who sent an event, as its receiver's inbox sees it.
+    fn sender(&self, event: &Event) -> Sender {
+        match self.spaces.get(&event.sender) {
+            Some(_) if event.sender == event.to => Sender::Own,
+            Some(space) if *space.name == *SpaceRow::OPERATOR => Sender::Operator,
+            Some(_) => Sender::Charm(event.sender),
+            None => Sender::Outside(event.sender),
+        }
+    }
+
+    /// Returns whether there is room for an event from outside, or one that is sent again.
+    pub fn has_room(&self, event: &Event) -> bool {
+        let more = Amount::one(event.payload.as_bytes().len());
+        let room = |space: &Space| space.inbox.meter.has_room(&self.sender(event), more, &self.limits);
+        self.spaces.get(&event.to).is_some_and(room)
+    }
+
+    /// Takes an event whose receipt is durable out of `open`.
+    pub fn settle(&mut self, id: &EventId) {
+        let Some(open) = self.open.remove(id) else { return };
+        if open.queued.is_some_and(|queued| queued.event.supplied) {
+            self.settled += 1;
+            self.settled_ids.push_back(*id);
+            if self.settled_ids.len() > SETTLED_MAX {
+                self.settled_ids.pop_front();
+            }
+        }
+    }
+
+    /// Returns whether that event may have left `open` since `settled` was read.
+    pub fn may_be_settled_since(&self, settled: u64, id: &EventId) -> bool {
+        let since = (self.settled - settled) as usize;
+        since > self.settled_ids.len() || self.settled_ids.iter().rev().take(since).any(|settled| settled == id)
+    }
+
+    pub(super) fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain, fits: u64) {
+        let event = &queued.event;
+        self.open.insert(event.id, Open { queued: Some(queued.clone()), order: self.order });
+        if event.on_commit.is_some()
+            && let Some(sender) = self.spaces.get_mut(&event.sender)
+        {
+            sender.inbox.expect_receipt();
+        }
+        let sender = self.sender(event);
+        if let Some(space) = self.spaces.get_mut(&event.to) {
+            space.inbox.push(sender, queued, chain, fits);
+        }
+    }
+
+    /// Returns an event that waits for a charm, or runs.
+    pub fn waiting(&self, charm: &Did, id: &EventId) -> Option<Arc<Queued>> {
+        let queued = self.open.get(id)?.queued.as_ref().filter(|queued| queued.event.to == *charm)?;
+        self.spaces.get(charm)?.inbox.holds(queued).then(|| queued.clone())
+    }
+
+    /// Removes an event from its inbox; returns what led to it.
+    pub(super) fn dequeue(&mut self, queued: &Queued) -> Chain {
+        let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| space.inbox.take(queued));
+        if queued.event.on_commit.is_some()
+            && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
+        {
+            sender.inbox.receipt_arrived();
+        }
+        chain.unwrap_or_default()
+    }
+
+    /// Returns the event whose dead letter goes when there is one more.
+    pub(super) fn oldest_letter(&self, charm: &Did, event: EventId) -> Option<EventId> {
+        let dead = &self.spaces.get(charm)?.dead;
+        let oldest = || dead.front().map_or(event, |(_, event)| *event);
+        (dead.len() >= self.limits.dead_letters_max).then(oldest)
+    }
+
+    /// Takes dead letters out; returns their positions.
+    pub(super) fn bury(&mut self, charm: &Did, events: &[EventId]) -> Vec<u64> {
+        let Some(space) = self.spaces.get_mut(charm) else { return Vec::new() };
+        let mut buried = Vec::with_capacity(events.len());
+        for event in events {
+            // They go oldest first, nearly always.
+            let index = space.dead.iter().position(|(_, dead)| dead == event);
+            buried.extend(index.and_then(|index| space.dead.remove(index)).map(|(position, _)| position));
+        }
+        buried
+    }
+
+    /// Counts a dead letter that went because there were too many; returns how many have gone so, when that is to be told.
+    pub(super) fn count_gone(&mut self, charm: &Did, now: Duration) -> Option<u64> {
+        let space = self.spaces.get_mut(charm)?;
+        space.letters_dropped += 1;
+        if space.letters_told.is_some_and(|told| now < told + DROPS_TOLD) {
+            return None;
+        }
+        space.letters_told = Some(now);
+        Some(space.letters_dropped)
+    }
+}

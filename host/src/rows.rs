@@ -1,0 +1,174 @@
+//! What a store keeps, row by row, and what one commit or one batch changes of it.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    did::Did,
+    entry::LogEntry,
+    event::{Event, EventId},
+    receipt::Receipt,
+    record::Hash,
+    value::Value,
+};
+
+/// One cell's present value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellRow {
+    /// The space.
+    pub space: Did,
+    /// The name there.
+    pub name: Arc<str>,
+    /// `order` of the record that wrote it.
+    pub order: u64,
+    /// Its number in the space.
+    pub seq: u64,
+    /// None when it was removed.
+    pub value: Option<Value>,
+}
+
+/// One event that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Position in the queue, in order over all charms.
+    pub position: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// One failed event (S11).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Position that the event had in the queue.
+    pub position: u64,
+    /// When it failed, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The event.
+    pub event: Event,
+    /// What became of it and why.
+    pub receipt: Receipt,
+}
+
+/// A receipt with what it takes to recognise a repeated send (S9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRow {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Who sent the event.
+    pub sender: Did,
+    /// Who handled it.
+    pub to: Did,
+    /// For an id that the sender chose: hash over receiver, stream and payload.
+    pub digest: Option<[u8; 16]>,
+}
+
+/// A charm that the store knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceRow {
+    /// Its DID.
+    pub did: Did,
+    /// Its name in the manifest; `@host` and `@operator` are the host's own.
+    pub name: String,
+    /// Number of its last record, 0 before the first.
+    pub seq: u64,
+    /// Hash of that record.
+    pub head: Hash,
+    /// The last of its records that its own key has signed, and the signature (I3); none before the first.
+    pub signed: Option<(u64, [u8; 64])>,
+    /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
+    pub letters_dropped: u64,
+    /// What the operator did to it or is told of it.
+    pub notes: Notes,
+}
+
+/// What the operator did to a charm or is told of it. Stands beside the log: no law holds for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// It begins no turns.
+    pub paused: bool,
+    /// Length of a chain of events through it that was deep and fast at once (A6).
+    pub chain: u64,
+    /// Lines of its log that were dropped.
+    pub dropped: u64,
+}
+
+impl SpaceRow {
+    /// Returns a space before its first record.
+    pub(crate) fn new(did: Did, name: String) -> SpaceRow {
+        let (notes, head) = Default::default();
+        SpaceRow { did, name, seq: 0, head, signed: None, letters_dropped: 0, notes }
+    }
+
+    /// Name of the host's own space, whose key seals the log; no charm can have it.
+    pub(crate) const HOST: &str = "@host";
+    /// Name of the operator's space; no charm can have it.
+    pub(crate) const OPERATOR: &str = "@operator";
+}
+
+/// What one durable batch changes. Rows are in commit order; a cell stands at most once.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The last position given to an event; none leaves it as it is.
+    pub position: Option<u64>,
+    /// Spaces added.
+    pub spaces: Vec<SpaceRow>,
+    /// Notes replaced.
+    pub notes: Vec<(Did, Notes)>,
+    /// What the host keeps of the operator's decisions about a DID, replaced; none removes it. A later one counts.
+    pub kept: Vec<(Did, Option<Vec<u8>>)>,
+    /// Appended to the log; the host's seal stands on the last.
+    pub log: Vec<LogEntry>,
+    /// Hash of the log's last entry; none leaves it as it is.
+    pub end: Option<Hash>,
+    /// Spaces moved to a new head: number and hash of the last record.
+    pub heads: Vec<(Did, u64, Hash)>,
+    /// Heads that the spaces' own keys have signed: number of the record, and the signature.
+    pub signed: Vec<(Did, u64, [u8; 64])>,
+    /// Cells replaced.
+    pub cells: Vec<CellRow>,
+    /// Events added.
+    pub queued: Vec<Queued>,
+    /// Positions of events that no longer wait.
+    pub taken: Vec<u64>,
+    /// Receipts added.
+    pub receipts: Vec<ReceiptRow>,
+    /// Dead letters added.
+    pub dead: Vec<DeadLetter>,
+    /// Positions of dead letters dropped.
+    pub buried: Vec<u64>,
+    /// How many more dead letters of a space went because there were too many.
+    pub letters_dropped: Vec<(Did, u64)>,
+}
+
+/// What a host needs to start.
+#[derive(Clone, Default)]
+pub struct Image {
+    /// Keys event ids (see `EventId`); kept when a host first opened the store, zeros before.
+    pub secret: [u8; 32],
+    /// The last commit.
+    pub order: u64,
+    /// Hash of the log's last entry; zeros for none.
+    pub end: Hash,
+    /// The last position given.
+    pub position: u64,
+    /// Every space.
+    pub spaces: Vec<SpaceRow>,
+    /// Every cell.
+    pub cells: Vec<CellRow>,
+    /// Every waiting event, in order.
+    pub queued: Vec<Queued>,
+    /// Every dead letter, in order: whose, its position, its event.
+    pub dead: Vec<(Did, u64, EventId)>,
+    /// What the host keeps of the operator's decisions, by DID.
+    pub kept: Vec<(Did, Vec<u8>)>,
+}
+
+/// Debug output is without the secret.
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Image { order, spaces, cells, queued, dead, .. } = self;
+        let (spaces, cells, queued, dead) = (spaces.len(), cells.len(), queued.len(), dead.len());
+        write!(f, "commit {order}: {spaces} spaces, {cells} cells, {queued} queued, {dead} dead letters")
+    }
+}
