@@ -295,9 +295,9 @@ async fn writing_an_equal_value_is_no_write() {
         assert_eq!(run(&host, charm, steps).await.outcome, Outcome::Committed);
     }
     assert_eq!(revision(&host, charm, "x").await, written, "no new revision");
-    assert_eq!(commits(&host, charm), before + 6, "the events were acknowledged all the same");
+    assert_eq!(commits(&host, charm), before + 12, "the events were acknowledged all the same");
     run(&host, charm, json!([["set", "x", ["a", 1], 3]])).await;
-    assert_eq!(revision(&host, charm, "x").await, Some(before + 7));
+    assert_eq!(revision(&host, charm, "x").await, Some(before + 14));
 }
 
 /// C6: also in a host that was started again, and beside it.
@@ -315,20 +315,23 @@ async fn every_revision_stays_addressable_by_its_number() {
         json!([["reject", "a failed turn is a commit without writes"]]),
         json!([["set", "x", [], { "n": 4 }], ["set", "other", [], 2]]),
     ];
+    let first = commits(&host, charm);
     for steps in steps {
         run(&host, charm, steps).await;
     }
-    // By commit, the first being 0: before everything.
+    // Before everything, and after each event and its turn.
     let expected = [None, Some(1), Some(1), Some(3), Some(3), None, None, Some(4)];
+    let last = first + 14;
     let n: Path = "/n".parse().unwrap();
     let mut host = host;
     for _ in 0..2 {
-        for (seq, expected) in expected.iter().enumerate() {
-            let seen = host.get_at(&charm, "x", &n, seq as u64).await.unwrap();
+        for (turn, expected) in expected.iter().enumerate() {
+            let seq = first + 2 * turn as u64;
+            let seen = host.get_at(&charm, "x", &n, seq).await.unwrap();
             assert_eq!(seen.map(|value| json(&value)), expected.map(|n| json!(n)), "at {seq}");
         }
-        let late = host.get_at::<Value>(&charm, "x", &n, 8).await;
-        assert!(matches!(late, Err(ReadError::NoSuchCommit { seq: 8, last: 7, .. })), "{late:?}");
+        let late = host.get_at::<Value>(&charm, "x", &n, last + 1).await.unwrap_err();
+        assert!(matches!(late, ReadError::NoSuchCommit { seq, last: at, .. } if (seq, at) == (last + 1, last)), "{late}");
         host.shutdown().await.unwrap();
         host = home.open().await;
     }

@@ -223,6 +223,9 @@ async fn a_full_disk_is_tried_again_less_and_less_often() {
     let (clock, (store, control)) = (Clock::new(), GatedStore::new(MemoryStore::new()));
     let host = builder().store(store).env(clock.clone()).open().await.unwrap();
     let a = probe(&host, "a").await;
+    // The heads of what was made are signed first: what is slept from here on is for the disk.
+    settle(&host).await;
+    let before = clock.slept().len();
     for _ in 0..9 {
         control.fail_next(StoreError::Full, false);
     }
@@ -231,7 +234,9 @@ async fn a_full_disk_is_tried_again_less_and_less_often() {
     settle(&host).await;
     assert_eq!(cell(&host, a, "notes").await, json!([1]));
     let pauses = [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000];
-    assert_eq!(clock.slept(), pauses.map(Duration::from_millis));
+    let slept: Vec<Duration> = clock.slept().split_off(before);
+    let for_heads = slept.iter().take_while(|slept| slept.as_millis() > 900).count();
+    assert_eq!(slept[for_heads..], pauses.map(Duration::from_millis));
 }
 
 /// T8: when a host has shut down, it writes nothing more: another may have the store.

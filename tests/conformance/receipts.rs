@@ -95,9 +95,9 @@ async fn on_commit_brings_every_outcome_back_as_an_event_from_the_sender_to_itse
     }
     host.shutdown().await.unwrap();
     let archive = Archive::open(store).unwrap();
-    let records = archive.records(Some(&a), 0, 1_000).unwrap();
-    let handled =
-        records.iter().filter_map(|record| record.taken.as_ref()).filter(|taken| &*taken.stream == "on-receipt");
+    let commits = archive.commits(Some(&a), 0, 1_000).unwrap();
+    let handled = commits.iter().filter_map(|commit| commit.record.turn());
+    let handled = handled.filter(|turn| &*turn.stream == "on-receipt");
     let handled: Vec<_> = handled.collect();
     assert_eq!(handled.len(), ids.len(), "each in a turn of its own");
     assert!(handled.iter().all(|taken| taken.sender == a && taken.receipt.outcome == Outcome::Committed));
@@ -237,7 +237,8 @@ async fn a_receipt_cannot_be_forged() {
     settle(&host).await;
     assert_eq!(host.receipt(&id(&sent[0])).await.unwrap().unwrap().outcome, Outcome::Denied);
     host.shutdown().await.unwrap();
-    assert!(Archive::open(store).unwrap().records(Some(&a), 0, 10).unwrap().is_empty(), "nothing was handed over");
+    let commits = Archive::open(store).unwrap().commits(Some(&a), 0, 10).unwrap();
+    assert!(commits.iter().all(|commit| commit.taken.is_none()), "nothing was handed over");
 }
 
 /// (S9)

@@ -383,7 +383,7 @@ async fn a_store_of_another_version_is_refused_and_says_which() {
         damaged(SqliteStore::open(home.store()), &home.store()),
         damaged(SqliteStore::open_read_only(home.store()), &home.store()),
     ] {
-        assert!(why.contains("format 99") && why.contains("reads 3"), "{why}");
+        assert!(why.contains("format 99") && why.contains("reads 4"), "{why}");
         assert!(files() == before, "the file is as it was, and nothing was left beside it");
     }
 }

@@ -51,8 +51,8 @@ impl Store for Held {
         self.0.receipts(after, max)
     }
 
-    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
-        self.0.entry(order)
+    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        self.0.entry(space, seq)
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
@@ -116,7 +116,7 @@ suite! {
     dead_letters_are_found_and_listed_in_pages_until_they_are_buried,
     the_log_is_read_in_pages,
     the_log_is_read_by_space,
-    only_signed_entries_have_a_signature,
+    only_sealed_entries_have_a_seal,
     an_empty_batch_changes_nothing,
     the_greatest_numbers_and_texts_come_back,
 }
@@ -141,6 +141,7 @@ fn space(n: u8) -> SpaceRow {
         name: format!("space-{n}"),
         seq: 0,
         head: [0; 32],
+        signed: None,
         letters_dropped: 0,
         notes: Notes::default(),
     }
@@ -172,7 +173,9 @@ fn receipt(n: u8, outcome: Outcome) -> ReceiptRow {
 }
 
 fn entry(order: u64, of: u8, seq: u64) -> LogEntry {
-    LogEntry { order, space: did(of), seq, record: vec![order as u8; 40].into(), signature: None }
+    let taken = order.is_multiple_of(2).then_some(Taken { position: order, late: order.is_multiple_of(4) });
+    let record = vec![order as u8; 40].into();
+    LogEntry { order, space: did(of), seq, position: order + 1, taken, record, seal: None }
 }
 
 fn cell(of: u8, name: &str, order: u64, content: Option<serde_json::Value>) -> CellRow {
@@ -207,11 +210,11 @@ fn picture(store: &impl Store) -> String {
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, order, position, spaces, cells, queued, dead, kept } = store.load(Some(SECRET)).unwrap();
-    assert_eq!((secret, order, position), (SECRET, 0, 0));
+    let Image { secret, order, end, position, spaces, cells, queued, dead, kept } = store.load(Some(SECRET)).unwrap();
+    assert_eq!((secret, order, end, position), (SECRET, 0, [0; 32], 0));
     assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty() && kept.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
-    assert_eq!(store.entry(1), Ok(None));
+    assert_eq!(store.entry(&did(1), 1), Ok(None));
     assert_eq!(store.log(None, 0, 10), Ok(vec![]));
     assert_eq!(store.dead_letter(1), Ok(None));
 }
@@ -229,15 +232,17 @@ fn the_first_secret_is_kept(kind: &impl Kind) {
 const NOTES: Notes = Notes { paused: true, chain: 1_001, dropped: 7 };
 
 fn whole_batch() -> Batch {
-    let mut signed = entry(2, 1, 2);
-    signed.signature = Some([5; 64]);
+    let mut sealed = entry(2, 1, 2);
+    sealed.seal = Some([5; 64]);
     Batch {
         position: Some(7),
         spaces: vec![space(3)],
         notes: vec![(did(1), NOTES), (did(3), NOTES)],
         kept: vec![(did(1), Some(vec![1])), (did(2), Some(vec![2])), (did(2), None), (did(1), Some(vec![1, 2]))],
-        log: vec![entry(1, 1, 1), signed],
+        log: vec![entry(1, 1, 1), sealed],
+        end: Some([4; 32]),
         heads: vec![(did(1), 2, [6; 32])],
+        signed: vec![(did(1), 1, [7; 64]), (did(1), 2, [8; 64])],
         cells: vec![cell(1, "token", 2, Some(json!({ "value": "abc" }))), cell(1, "gone", 1, None)],
         queued: vec![queued(6, 2), queued(7, 1)],
         taken: vec![],
@@ -263,10 +268,13 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
     assert_eq!(image.kept, [(did(1), vec![1, 2])]);
     assert_eq!(image.queued, batch.queued);
-    assert_eq!(image.dead, [(did(1), 4)]);
+    assert_eq!(image.dead, [(did(1), 4, id(4))]);
+    assert_eq!(image.end, [4; 32]);
+    let first = image.spaces.iter().find(|row| row.did == did(1)).unwrap();
+    assert_eq!((first.seq, first.head, first.signed), (2, [6; 32], Some((2, [8; 64]))));
     assert_eq!(image.spaces.iter().find(|row| row.did == did(1)).unwrap().letters_dropped, 3, "more is added");
     assert_eq!(store.log(None, 0, 10).unwrap(), batch.log);
-    assert_eq!(store.entry(2).unwrap().as_ref(), batch.log.last());
+    assert_eq!(store.entry(&did(1), 2).unwrap().as_ref(), batch.log.last());
     assert_eq!(store.receipt(&id(4)).unwrap().as_ref(), batch.receipts.last());
     assert_eq!(store.dead_letter(4).unwrap().as_ref(), batch.dead.last());
 }
@@ -397,7 +405,7 @@ fn dead_letters_are_found_and_listed_in_pages_until_they_are_buried(kind: &impl 
         }
     }
     store.commit(&Batch { buried: (2..20).chain([99]).collect(), ..Batch::default() }).unwrap();
-    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(2), 1), (did(1), 20)]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(2), 1, id(1)), (did(1), 20, id(20))]);
     assert_eq!((store.dead_letter(2), store.dead_letter_of(&id(2))), (Ok(None), Ok(None)));
 }
 
@@ -439,12 +447,13 @@ fn the_log_is_read_by_space(kind: &impl Kind) {
 }
 
 /// I3
-fn only_signed_entries_have_a_signature(kind: &impl Kind) {
+fn only_sealed_entries_have_a_seal(kind: &impl Kind) {
     let store = with_spaces(kind);
-    let signed = LogEntry { signature: Some([0xab; 64]), ..entry(2, 1, 2) };
-    store.commit(&Batch { log: vec![entry(1, 1, 1), signed.clone()], ..Batch::default() }).unwrap();
-    assert_eq!(store.entry(1).unwrap().unwrap().signature, None);
-    assert_eq!(store.entry(2).unwrap(), Some(signed));
+    let sealed = LogEntry { seal: Some([0xab; 64]), ..entry(2, 1, 2) };
+    store.commit(&Batch { log: vec![entry(1, 1, 1), sealed.clone()], ..Batch::default() }).unwrap();
+    assert_eq!(store.entry(&did(1), 1).unwrap().unwrap().seal, None);
+    assert_eq!(store.entry(&did(1), 2).unwrap(), Some(sealed));
+    assert_eq!(store.entry(&did(2), 2), Ok(None), "of another space");
 }
 
 fn an_empty_batch_changes_nothing(kind: &impl Kind) {
@@ -506,7 +515,7 @@ fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
     };
     store.commit(&stranger).unwrap_err();
     assert_eq!(picture(&store), before);
-    assert_eq!((store.entry(9), store.receipt(&id(90))), (Ok(None), Ok(None)));
+    assert_eq!((store.entry(&did(1), 9), store.receipt(&id(90))), (Ok(None), Ok(None)));
     store.commit(&Batch { position: Some(100), ..Batch::default() }).unwrap();
     drop(store);
     assert_eq!(kind.open().load(Some(SECRET)).unwrap().position, 100);

@@ -13,7 +13,9 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
     oidc::OidcServer,
 };
-use charm_host::{Archive, Charm, Did, Event, Host, HttpGrant, NewEvent, Outcome, Path, Receipt, Record, SqliteStore};
+use charm_host::{
+    Archive, Charm, Commit, Did, Event, Host, HttpGrant, NewEvent, Outcome, Path, Receipt, SqliteStore, Turn,
+};
 use serde_json::{Value as Json, json};
 
 async fn small() -> TokenServer {
@@ -133,14 +135,20 @@ impl World {
         self.server.refreshes().await.unwrap()
     }
 
-    fn records(&self, space: Did) -> Vec<Record> {
+    fn commits(&self, space: Did) -> Vec<Commit> {
         let store = SqliteStore::open_read_only(self.home.store()).unwrap();
-        Archive::open(store).unwrap().records(Some(&space), 0, 10_000).unwrap()
+        Archive::open(store).unwrap().commits(Some(&space), 0, 10_000).unwrap()
+    }
+
+    /// Returns the commits in which this charm handled events.
+    fn turns(&self, space: Did) -> Vec<(u64, Turn)> {
+        let turn = |commit: Commit| Some((commit.order, commit.record.turn()?.clone()));
+        self.commits(space).into_iter().filter_map(turn).collect()
     }
 
     /// Returns every event that this charm's commits sent.
     fn sent(&self, space: Did) -> Vec<Event> {
-        self.records(space).into_iter().flat_map(|record| record.sends).map(|sent| sent.event).collect()
+        self.turns(space).into_iter().flat_map(|(_, turn)| turn.sends).map(|sent| sent.event).collect()
     }
 
     /// Asserts that the grant stands, that no token was used twice, and that one more refresh works.
@@ -185,22 +193,24 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
     assert_ne!(new["access"], old["access"]);
 
     // Three commits, each for one DID: the search, the refresh, the rest of the search.
-    let [asking, going_on] = &world.records(search)[asked as usize - 1..] else { panic!("two commits of the search") };
-    let refreshing = world.records(auth).pop().unwrap();
+    let mut turns = world.turns(search);
+    turns.retain(|(_, turn)| turn.receipt.commit >= Some(asked));
+    let [(first, asking), (third, going_on)] = &turns[..] else { panic!("two turns of the search") };
+    let (second, refreshing) = world.turns(auth).pop().unwrap();
     assert!(asking.writes.is_empty(), "the search with the stale token wrote nothing");
     assert_eq!((asking.sends.len(), &*asking.sends[0].event.stream), (1, "refresh-token"));
     let written: Vec<&str> = refreshing.writes.iter().map(|write| &*write.name).collect();
     assert_eq!(written, ["grant", "token"]);
-    assert!(asking.order < refreshing.order && refreshing.order < going_on.order, "one after the other");
+    assert!(*first < second && second < *third, "one after the other");
 
     // The receipt is status only, and an event from the consumer to itself.
     let back = &refreshing.sends[0];
     assert_eq!((back.event.to, back.event.sender, &*back.event.stream), (search, search, "refreshed"));
     assert_eq!(back.event.receipt_of, Some(asking.sends[0].event.id));
     let id = asking.sends[0].event.id.to_string();
-    let status = json!({ "id": id, "outcome": "committed", "commit": refreshing.seq, "message": null });
+    let status = json!({ "id": id, "outcome": "committed", "commit": refreshing.receipt.commit, "message": null });
     assert_eq!(json(&back.event.payload), json!({ "receipt": status, "tag": { "query": "lunch" } }));
-    assert_eq!(going_on.taken.as_ref().unwrap().sender, search);
+    assert_eq!(going_on.sender, search);
     assert_eq!(going_on.writes.iter().map(|write| &*write.name).collect::<Vec<_>>(), ["results"]);
     world.assert_grant_lives().await;
     world.end().await;
@@ -335,11 +345,11 @@ async fn a_consumer_that_writes_the_token_is_refused_with_the_exact_words_and_th
     let world = World::with(small().await, 1).await;
     let (auth, search) = (world.auth, world.searches[0]);
     world.search("invoice").await;
-    let (token, commits) = (world.cell(auth, "token").await, world.records(auth).len());
+    let (token, commits) = (world.cell(auth, "token").await, world.commits(auth).len());
     world.commit(search, "search-wrong", json!({ "query": "lunch" })).await;
     let words = format!("Can not open transaction writer for {auth} because transaction has writer open for {search}");
     assert!(world.cell(search, "refused").await.as_str().unwrap().starts_with(&words));
-    assert_eq!((world.cell(auth, "token").await, world.records(auth).len()), (token, commits));
+    assert_eq!((world.cell(auth, "token").await, world.commits(auth).len()), (token, commits));
     world.assert_grant_lives().await;
     world.end().await;
 }
@@ -374,9 +384,9 @@ async fn tokens_stand_in_no_receipt_no_dead_letter_no_event_and_no_log() {
         for letter in world.host.dead_letters(&charm, 0, usize::MAX).unwrap() {
             told += &format!("{letter:?} {}", json(&letter.event.payload));
         }
-        for record in world.records(charm) {
-            told += &format!("{record:?}");
-            receipts.extend(record.taken.map(|taken| taken.receipt));
+        for commit in world.commits(charm) {
+            told += &format!("{commit:?}");
+            receipts.extend(commit.record.turn().map(|turn| turn.receipt.clone()));
         }
     }
     told += &format!("{receipts:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use charm_host::{Archive, EventId, Outcome};
+use charm_host::{Archive, Commit, EventId, Outcome};
 
 /// The events of a store's log.
 #[derive(Default)]
@@ -24,18 +24,24 @@ impl Ledger {
         let proof = archive.verify_store().unwrap();
         let (mut ledger, mut order) = (Ledger::default(), 0);
         loop {
-            let records = archive.records(None, order, 1_000).unwrap();
-            let Some(last) = records.last() else { break };
+            let commits = archive.commits(None, order, 1_000).unwrap();
+            let Some(last) = commits.last() else { break };
             order = last.order;
-            for record in records {
-                if let Some(taken) = record.taken {
+            for Commit { taken, position, record, .. } in commits {
+                if let (Some(taken), Some(turn)) = (taken, record.turn()) {
                     ledger.waiting.remove(&taken.position);
-                    ledger.settled.insert(taken.receipt.id, taken.receipt.outcome);
+                    ledger.settled.insert(turn.receipt.id, turn.receipt.outcome);
                 }
-                for sent in record.sends {
-                    ledger.sent.insert(sent.event.id);
-                    ledger.waiting.extend(sent.position.map(|position| (position, sent.event.id)));
-                    ledger.settled.extend(sent.refused.map(|outcome| (sent.event.id, outcome)));
+                let mut next = position - record.sends().filter(|(_, refused)| refused.is_none()).count() as u64;
+                for (event, refused) in record.sends() {
+                    ledger.sent.insert(event.id);
+                    match refused {
+                        Some(outcome) => drop(ledger.settled.insert(event.id, outcome)),
+                        None => {
+                            next += 1;
+                            ledger.waiting.insert(next, event.id);
+                        }
+                    }
                 }
             }
         }

@@ -169,8 +169,8 @@ impl Store for GatedStore {
         self.memory.receipts(after, max)
     }
 
-    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
-        self.memory.entry(order)
+    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        self.memory.entry(space, seq)
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {

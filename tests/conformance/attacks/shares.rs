@@ -390,8 +390,9 @@ async fn a_chain_without_end_is_served_after_everybody_else() {
     until("the honest charm is served", || commits(&host, honest) == 100).await;
     host.pause(&chain).await.unwrap();
     host.shutdown().await.unwrap();
-    let records = Archive::open(store).unwrap().records(None, 0, usize::MAX >> 1).unwrap();
-    let turns: Vec<Did> = records.iter().filter(|record| record.taken.is_some()).map(|record| record.space).collect();
+    let commits = Archive::open(store).unwrap().commits(None, 0, usize::MAX >> 1).unwrap();
+    let turns = commits.iter().filter(|commit| commit.taken.is_some());
+    let turns: Vec<Did> = turns.map(|commit| commit.record.space).collect();
     let first = turns.iter().position(|space| *space == honest).unwrap();
     let last = turns.iter().rposition(|space| *space == honest).unwrap();
     let between = turns[first..last].iter().filter(|space| **space == chain).count();

@@ -122,9 +122,9 @@ impl Place {
         self.check().all_settled();
         let archive = self.archive();
         let mut sent = Vec::new();
-        for record in archive.records(Some(&a), 0, usize::MAX >> 1).unwrap() {
-            let to_b = record.sends.iter().filter(|sent| sent.event.to == b);
-            sent.extend(to_b.map(|sent| sent.event.payload.decode::<u64>().unwrap()));
+        for commit in archive.commits(Some(&a), 0, usize::MAX >> 1).unwrap() {
+            let to_b = commit.record.sends().filter(|(event, _)| event.to == b);
+            sent.extend(to_b.map(|(event, _)| event.payload.decode::<u64>().unwrap()));
         }
         let difference = notes.iter().zip(&sent).find(|(handled, sent)| handled != sent);
         assert_eq!((difference, notes.len()), (None, sent.len()), "handled once each, in the order of sending");

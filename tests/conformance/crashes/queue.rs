@@ -54,9 +54,10 @@ async fn a_hundred_thousand_queued_events_survive_a_kill_and_settle_once_each_in
     // The effects of each sender on each charm, in the order of commits.
     let mut effects: BTreeMap<_, Vec<u64>> = BTreeMap::new();
     for did in charms.values() {
-        for record in archive.records(Some(did), 0, usize::MAX >> 1).unwrap() {
-            let sender = record.taken.unwrap().sender;
-            let numbers = record.writes.iter().map(|write| write.value.as_ref().unwrap().decode::<u64>().unwrap());
+        for commit in archive.commits(Some(did), 0, usize::MAX >> 1).unwrap() {
+            let Some(turn) = commit.record.turn() else { continue };
+            let sender = turn.sender;
+            let numbers = turn.writes.iter().map(|write| write.value.as_ref().unwrap().decode::<u64>().unwrap());
             effects.entry((*did, sender)).or_default().extend(numbers);
         }
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use charm_conformance::{Random, seed, times};
 use charm_host::{
-    CellId, DeadLetter, Did, Event, EventId, JsonError, OnCommit, Outcome, Path, Queued, RECORD_VERSION, Receipt,
-    ReceiptRow, Record, Segment, Sent, Taken, VALUE_DEPTH_MAX, Value, Write,
+    Body, CellId, DeadLetter, Did, Event, EventId, Install, JsonError, OnCommit, Outcome, Path, Queued, RECORD_VERSION, Receipt,
+    Ran, ReceiptRow, Record, Segment, Sent, Turn, VALUE_DEPTH_MAX, Value, Write,
 };
 use ipld_core::{cid::Cid, ipld::Ipld};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -270,26 +270,31 @@ fn every_type_with_serde_comes_back_from_text_and_from_bytes() {
         comes_back(&DeadLetter { position: 1, time_ms: random.bits(), event: event.clone(), receipt: receipt(random) });
         let digest = random.chance(500).then_some(id.0);
         comes_back(&ReceiptRow { receipt: receipt(random), sender: did, to: did, digest });
-        let taken = Taken {
-            position: random.bits(),
+        let value = random.chance(500).then(|| payload(random));
+        let turn = Turn {
             sender: did,
             stream: text(random).into(),
             receipt: receipt(random),
-            late: random.chance(500),
+            writes: vec![Write { name: text(random).into(), previous: 1, value }],
+            sends: vec![Sent { event: event.clone(), refused: Some(*random.pick(&Outcome::ALL)) }],
+            dropped: random.chance(500).then_some(id),
+            ran: random.chance(500).then(|| Ran { time_ms: random.bits(), fuel: random.bits(), costs: 1 }),
         };
-        let value = random.chance(500).then(|| payload(random));
-        comes_back(&Record {
-            version: RECORD_VERSION,
-            space: did,
-            seq: random.bits(),
-            previous: [7; 32],
-            order: random.bits(),
-            time_ms: random.bits(),
-            taken: random.chance(500).then_some(taken),
-            writes: vec![Write { name: text(random).into(), previous_order: 1, value }],
-            sends: vec![Sent { event, position: None, refused: Some(*random.pick(&Outcome::ALL)) }],
-            buried: vec![random.bits()],
-        });
+        let install = Install { component: [5; 32], description: payload(random), rights: Some(vec![1]) };
+        let bodies = [
+            Body::Registered { name: text(random) },
+            Body::Installed(Box::new(install)),
+            Body::Uninstalled,
+            Body::Rights { holder: did, kept: random.chance(500).then(|| vec![2]) },
+            Body::Paused(random.chance(500)),
+            Body::Accepted(event.clone()),
+            Body::Letters { dropped: vec![id], again: random.chance(500).then_some(event) },
+            Body::Turn(Box::new(turn)),
+        ];
+        for body in bodies {
+            let (seq, time_ms) = (random.bits(), random.bits());
+            comes_back(&Record { version: RECORD_VERSION, space: did, seq, previous: [7; 32], time_ms, body });
+        }
     }
     assert_eq!(serde_json::to_value(Outcome::ConflictExhausted).unwrap(), "conflict-exhausted");
 }

@@ -180,8 +180,8 @@ async fn no_receipt_is_long_or_tells_a_secret_whatever_became_of_the_event() {
         }
     }
     host.shutdown().await.unwrap();
-    let records = Archive::open(store).unwrap().records(None, 0, 1_000).unwrap();
-    records.iter().for_each(|record| secret.absent(&format!("{record:?}")));
+    let commits = Archive::open(store).unwrap().commits(None, 0, 1_000).unwrap();
+    commits.iter().for_each(|commit| secret.absent(&format!("{commit:?}")));
 }
 
 /// T7, S4, H2: events that find at their turn that their stream is gone, or has another shape.

@@ -38,39 +38,30 @@ pub const TAMPERINGS: [(&str, Tamper); 22] = [
         let whole = record(db, a, seq);
         set_record(db, a, seq, &flip(&whole, whole.len() - 1));
     }),
-    ("a well-formed record without a signature of its own", |db, a, _| {
+    ("a well-formed record", |db, a, _| {
         // Nothing but the chain covers it: the signature over a later head.
         let mut changed = Record::from_bytes(&record(db, a, 2)).unwrap();
         changed.time_ms += 1;
         set_record(db, a, 2, &changed.to_bytes());
-        db.execute("UPDATE log SET signature = NULL WHERE cid = ?1 AND seq = 2", [a]).unwrap();
     }),
     ("a byte after a record", |db, a, _| set_record(db, a, 2, &[record(db, a, 2), vec![0]].concat())),
     ("an empty record", |db, a, _| set_record(db, a, 2, &[])),
-    ("each signature", |db, a, _| {
-        let sql = "UPDATE log SET signature = zeroblob(64) WHERE cid = ?1 AND signature IS NOT NULL";
-        assert!(db.execute(sql, [a]).unwrap() > 0);
+    ("a signature of nothing", |db, a, _| {
+        assert_eq!(db.execute("UPDATE space SET signature = zeroblob(64) WHERE cid = ?1", [a]).unwrap(), 1);
     }),
-    ("a bit of the last signature", |db, a, _| {
-        let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g DESC LIMIT 1";
-        let (order, signature) =
-            db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
-        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![order, flip(&signature, 40)]).unwrap();
+    ("a bit of the signature", |db, a, _| {
+        let sql = "SELECT signature FROM space WHERE cid = ?1";
+        let signature: Vec<u8> = db.query_row(sql, [a], |row| row.get(0)).unwrap();
+        db.execute("UPDATE space SET signature = ?2 WHERE cid = ?1", params![a, flip(&signature, 40)]).unwrap();
     }),
-    ("a bit of the first signature", |db, a, _| {
-        let sql = "SELECT g, signature FROM log WHERE cid = ?1 AND signature IS NOT NULL ORDER BY g LIMIT 1";
-        let (order, signature) =
-            db.query_row(sql, [a], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
-        db.execute("UPDATE log SET signature = ?2 WHERE g = ?1", params![order, flip(&signature, 0)]).unwrap();
+    ("a signature of a later commit", |db, a, _| {
+        db.execute("UPDATE space SET signed = signed + 1 WHERE cid = ?1", [a]).unwrap();
     }),
-    ("the last signature taken away", |db, a, _| {
-        let sql = "UPDATE log SET signature = NULL WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";
-        db.execute(sql, [a]).unwrap();
+    ("a signature of an earlier commit", |db, a, _| {
+        db.execute("UPDATE space SET signed = signed - 1 WHERE cid = ?1", [a]).unwrap();
     }),
     ("the signature of another space", |db, a, b| {
-        let sql =
-            "UPDATE log SET signature = (SELECT signature FROM log WHERE cid = ?2 AND signature IS NOT NULL LIMIT 1)
-                   WHERE g = (SELECT max(g) FROM log WHERE cid = ?1)";
+        let sql = "UPDATE space SET signature = (SELECT signature FROM space WHERE cid = ?2) WHERE cid = ?1";
         db.execute(sql, [a, b]).unwrap();
     }),
     ("the last entry gone", |db, a, _| {

@@ -309,10 +309,10 @@ fn examine(trial: &Trial, memory: MemoryStore) -> (Figures, Result<(), String>) 
     let archive = Archive::open(memory).unwrap();
     let (mut last_read, mut order) = (0, Vec::new());
     loop {
-        let records = archive.records(None, last_read, 1_000).unwrap();
-        let Some(last) = records.last() else { break };
+        let commits = archive.commits(None, last_read, 1_000).unwrap();
+        let Some(last) = commits.last() else { break };
         last_read = last.order;
-        for write in records.iter().flat_map(|record| &record.writes).filter(|write| &*write.name == "out") {
+        for write in commits.iter().flat_map(|commit| commit.record.writes()).filter(|write| &*write.name == "out") {
             let (number, seen) = told(write.value.as_ref().unwrap());
             trial.history.saw(number, seen);
             order.push(number);

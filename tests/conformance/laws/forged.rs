@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use charm_host::{
     Batch, CellRow, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record, SpaceRow, Store,
-    StoreError, head_message, record_hash,
+    StoreError, Taken, head_message, record_hash, seal_message,
 };
 
-/// A record, the space whose chain it is put in, and whether that key signs it.
+/// A record, the space whose chain it is put in, and its place in the host.
 #[derive(Clone)]
 pub struct Line {
     pub space: Did,
+    pub order: u64,
+    pub position: u64,
+    pub taken: Option<Taken>,
     pub record: Record,
-    pub signed: bool,
+    pub sealed: bool,
 }
 
 /// A store as records: whatever is changed in them is hashed, chained and signed again.
@@ -35,7 +38,7 @@ impl Rows {
         let image = store.load(None).unwrap();
         let log = store.log(None, 0, usize::MAX >> 1).unwrap();
         let receipts = store.receipts(None, usize::MAX >> 1).unwrap();
-        let letters = image.dead.iter().map(|(_, position)| store.dead_letter(*position).unwrap().unwrap());
+        let letters = image.dead.iter().map(|(_, position, _)| store.dead_letter(*position).unwrap().unwrap());
         let dead = letters.map(|letter| (letter.position, letter)).collect();
         Rows { log, receipts: receipts.into_iter().map(|row| (row.receipt.id, row)).collect(), dead, image }
     }
@@ -87,8 +90,8 @@ impl Store for Rows {
         Ok(rows.take(max).cloned().collect())
     }
 
-    fn entry(&self, order: u64) -> Result<Option<LogEntry>, StoreError> {
-        Ok(self.log.iter().find(|entry| entry.order == order).cloned())
+    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        Ok(self.log.iter().find(|entry| (&entry.space, entry.seq) == (space, seq)).cloned())
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
@@ -114,8 +117,11 @@ impl Forged {
     pub fn of(rows: &Rows) -> Forged {
         let line = |entry: &LogEntry| Line {
             space: entry.space,
+            order: entry.order,
+            position: entry.position,
+            taken: entry.taken,
             record: Record::from_bytes(&entry.record).unwrap(),
-            signed: entry.signature.is_some(),
+            sealed: entry.seal.is_some(),
         };
         Forged { log: rows.log.iter().map(line).collect(), rows: rows.clone() }
     }
@@ -124,9 +130,14 @@ impl Forged {
         self.rows.did(name)
     }
 
+    /// The first record for which that holds, with its place.
+    pub fn line(&mut self, holds: impl Fn(&Record) -> bool) -> &mut Line {
+        self.log.iter_mut().find(|line| holds(&line.record)).expect("such a record is there")
+    }
+
     /// The first record for which that holds.
     pub fn find(&mut self, holds: impl Fn(&Record) -> bool) -> &mut Record {
-        self.log.iter_mut().map(|line| &mut line.record).find(|record| holds(record)).expect("such a record is there")
+        &mut self.line(holds).record
     }
 
     /// The first record of that space for which that holds.
@@ -135,29 +146,28 @@ impl Forged {
         self.find(|record| record.space == did && holds(record))
     }
 
-    /// Adds a record after all others: a copy of this one, with the next numbers.
-    pub fn append(&mut self, record: Record) -> &mut Record {
-        let of_space = self.log.iter().filter(|line| line.space == record.space);
+    /// Adds a line after all others: a copy of this one, with the next numbers, that gives as many positions.
+    pub fn append(&mut self, line: Line, positions: u64) -> &mut Line {
+        let of_space = self.log.iter().filter(|before| before.space == line.space);
         let seq = of_space.map(|line| line.record.seq).max().unwrap_or(0) + 1;
-        let (space, order) = (record.space, self.log.len() as u64 + 1);
-        self.log.push(Line { space, record: Record { seq, order, ..record }, signed: true });
-        &mut self.log.last_mut().unwrap().record
+        let (order, position) = (self.log.len() as u64 + 1, self.log.last().unwrap().position + positions);
+        let record = Record { seq, ..line.record };
+        self.log.push(Line { order, position, record, sealed: true, ..line });
+        self.log.last_mut().unwrap()
     }
 
-    /// Takes the last commits of a space away, back to a commit before them that was signed, and its cells with them.
+    /// Takes the last commits of a space away, and its cells with them.
     pub fn roll_back(&mut self, name: &str) {
         let did = self.did(name);
-        let own: Vec<&Line> = self.log.iter().filter(|line| line.space == did).collect();
-        let older = own.iter().rev().skip(1).find(|line| line.signed).expect("an older signed head is there");
-        let seq = older.record.seq;
-        self.log.retain(|line| line.space != did || line.record.seq <= seq);
+        let own = self.log.iter().filter(|line| line.space == did).count() as u64;
+        self.log.retain(|line| line.space != did || line.record.seq <= own / 2);
         let mut cells: BTreeMap<String, CellRow> = BTreeMap::new();
-        for record in self.log.iter().filter(|line| line.space == did).map(|line| &line.record) {
-            for write in &record.writes {
+        for line in self.log.iter().filter(|line| line.space == did) {
+            for write in line.record.writes() {
                 let (name, value) = (write.name.clone(), write.value.clone());
                 cells.insert(
                     write.name.to_string(),
-                    CellRow { space: did, name, order: record.order, seq: record.seq, value },
+                    CellRow { space: did, name, order: line.order, seq: line.record.seq, value },
                 );
             }
         }
@@ -165,24 +175,34 @@ impl Forged {
         self.rows.image.cells.extend(cells.into_values());
     }
 
-    /// Hashes, chains and signs every record, and moves each space to its last one.
+    /// Hashes, chains, seals and signs everything, and moves each space to its last record.
     pub fn seal(self, keyring: &dyn Keyring) -> Rows {
         let Forged { log, mut rows } = self;
         let mut heads: BTreeMap<Did, (u64, Hash)> = BTreeMap::new();
+        let (host, mut end) = (rows.did("@host"), Hash::default());
         rows.log.clear();
-        for Line { space, mut record, signed } in log {
+        for Line { space, order, position, taken, mut record, sealed } in log {
             let (_, head) = heads.get(&space).copied().unwrap_or_default();
             record.previous = head;
             let bytes = record.to_bytes();
             let head = record_hash(&bytes);
             heads.insert(space, (record.seq, head));
-            let sign = || keyring.sign(&space, &head_message(&space, record.seq, &head)).unwrap();
-            let signature = signed.then(sign);
-            rows.log.push(LogEntry { order: record.order, space, seq: record.seq, record: bytes.into(), signature });
+            let (seq, record) = (record.seq, bytes.into());
+            let mut entry = LogEntry { order, space, seq, position, taken, record, seal: None };
+            end = entry.hash(&end);
+            entry.seal = sealed.then(|| keyring.sign(&host, &seal_message(&host, order, &end)).unwrap());
+            rows.log.push(entry);
+        }
+        if let Some(last) = rows.log.last_mut() {
+            last.seal = Some(keyring.sign(&host, &seal_message(&host, last.order, &end)).unwrap());
         }
         for row in &mut rows.image.spaces {
             (row.seq, row.head) = heads.get(&row.did).copied().unwrap_or_default();
+            let message = head_message(&row.did, row.seq, &row.head);
+            let sign = |_| (row.seq, keyring.sign(&row.did, &message).unwrap());
+            row.signed = row.signed.map(sign);
         }
+        rows.image.end = end;
         rows.image.order = rows.log.last().map_or(0, |entry| entry.order);
         rows
     }

@@ -6,10 +6,12 @@ mod state;
 pub use cause::CAUSE;
 pub use state::STATE;
 
-use charm_host::{EventId, Law, MESSAGE_BYTES_MAX, OnCommit, Outcome, Receipt, ReceiptRow, Record, Sent, Write};
+use charm_host::{
+    Body, Event, EventId, Law, MESSAGE_BYTES_MAX, OnCommit, Outcome, Receipt, ReceiptRow, Record, Sent, Turn, Write,
+};
 use serde_json::json;
 
-use super::{Forged, Rows};
+use super::{Forged, Rows, forged::Line};
 use charm_conformance::value;
 
 /// Where a store is changed.
@@ -36,43 +38,63 @@ fn committed(record: &Record) -> bool {
 }
 
 fn outcome(record: &Record) -> Option<Outcome> {
-    record.taken.as_ref().map(|taken| taken.receipt.outcome)
+    record.turn().map(|turn| turn.receipt.outcome)
 }
 
 fn sends(record: &Record) -> bool {
-    record.sends.iter().filter(|sent| sent.event.receipt_of.is_none() && sent.position.is_some()).count() > 1
+    let plain = |sent: &&Sent| sent.event.receipt_of.is_none() && sent.refused.is_none();
+    record.turn().is_some_and(|turn| turn.sends.iter().filter(plain).count() > 1)
 }
 
 fn refuses(record: &Record) -> bool {
-    record.sends.iter().any(|sent| sent.refused.is_some())
+    record.sends().any(|(_, refused)| refused.is_some())
 }
 
 fn sends_receipt(record: &Record) -> bool {
-    record.sends.iter().any(|sent| sent.event.receipt_of.is_some())
+    record.turn().is_some_and(|turn| turn.sends.iter().any(|sent| sent.event.receipt_of.is_some()))
 }
 
 fn resends(record: &Record) -> bool {
-    record.taken.is_none() && !record.buried.is_empty() && !record.sends.is_empty()
+    matches!(record.body, Body::Letters { again: Some(_), .. })
 }
 
 fn accepts(record: &Record) -> bool {
-    record.taken.is_none() && record.buried.is_empty()
+    matches!(record.body, Body::Accepted(_))
+}
+
+/// The event that a record accepts, or sends again.
+fn outside(record: &mut Record) -> &mut Event {
+    match &mut record.body {
+        Body::Accepted(event) | Body::Letters { again: Some(event), .. } => event,
+        body => panic!("no event from outside: {body:?}"),
+    }
+}
+
+/// The events whose dead letters a record drops.
+fn dropped(record: &mut Record) -> &mut Vec<EventId> {
+    match &mut record.body {
+        Body::Letters { dropped, .. } => dropped,
+        body => panic!("no letters: {body:?}"),
+    }
 }
 
 fn write(name: &str) -> Write {
-    Write { name: name.into(), previous_order: 0, value: Some(value(json!("forged"))) }
+    Write { name: name.into(), previous: 0, value: Some(value(json!("forged"))) }
 }
 
 fn receipt_sent(record: &mut Record) -> &mut Sent {
-    record.sends.iter_mut().find(|sent| sent.event.receipt_of.is_some()).unwrap()
+    turn(record).sends.iter_mut().find(|sent| sent.event.receipt_of.is_some()).unwrap()
 }
 
-fn taken(record: &mut Record) -> &mut charm_host::Taken {
-    record.taken.as_mut().unwrap()
+fn turn(record: &mut Record) -> &mut Turn {
+    match &mut record.body {
+        Body::Turn(turn) => turn,
+        body => panic!("no turn: {body:?}"),
+    }
 }
 
 fn status(record: &mut Record) -> &mut Receipt {
-    &mut taken(record).receipt
+    &mut turn(record).receipt
 }
 
 const NOBODY: EventId = EventId([7; 16]);
@@ -89,26 +111,47 @@ pub const SIGNER_AND_CHAIN: &[Case] = &[
     ),
     (
         Law::Signer,
-        "the last signature taken away",
-        "last commit is not signed",
-        Shown(|r| r.last("b").signature = None),
-    ),
-    (
-        Law::Signer,
         "the signature of another space",
         "signature is not by this DID",
         Shown(|r| {
-            r.last("b").signature = r.last("a").signature;
+            let (_, signature) = r.space("a").signed.unwrap();
+            let row = r.space_mut("b");
+            row.signed = Some((row.seq, signature));
         }),
     ),
-    (Law::Chain, "one space rolled back to an older signed head", "comes after", Log(|f| f.roll_back("b"))),
+    (
+        Law::Signer,
+        "a signature over a commit that is not there",
+        "was signed that is not there",
+        Shown(|r| {
+            let row = r.space_mut("b");
+            row.signed = row.signed.map(|(seq, signature)| (seq + 1, signature));
+        }),
+    ),
+    (Law::Chain, "the last seal taken away", "not sealed", Shown(|r| r.log.last_mut().unwrap().seal = None)),
+    (
+        Law::Chain,
+        "a seal by another key",
+        "seal does not hold",
+        Shown(|r| {
+            let (_, signature) = r.space("a").signed.unwrap();
+            r.log.last_mut().unwrap().seal = Some(signature);
+        }),
+    ),
+    (
+        Law::Chain,
+        "another place in the queue than was sealed",
+        "seal does not hold",
+        Shown(|r| r.log.last_mut().unwrap().position += 1),
+    ),
+    (Law::Chain, "one space rolled back alone", "comes after", Log(|f| f.roll_back("b"))),
     (
         Law::Chain,
         "a host number left out",
         "comes after",
         Log(|f| {
             let half = f.log.len() / 2;
-            f.log[half..].iter_mut().for_each(|line| line.record.order += 1);
+            f.log[half..].iter_mut().for_each(|line| line.order += 1);
         }),
     ),
     (Law::Chain, "a number left out in a space", "number out of sequence", Own(|f| f.find_in("b", committed).seq += 1)),
@@ -144,9 +187,8 @@ pub const ONCE: &[Case] = &[
         "an event accepted twice under its own id",
         "goes out a second time",
         Log(|f| {
-            let mut again = f.find(|record| record.sends.iter().any(|sent| sent.event.supplied)).clone();
-            again.sends[0].position = Some(f.rows.image.position + 1);
-            f.append(again);
+            let again = f.line(|record| record.sends().any(|(event, _)| event.supplied)).clone();
+            f.append(again, 1);
         }),
     ),
     (
@@ -154,33 +196,20 @@ pub const ONCE: &[Case] = &[
         "an event handled twice",
         "answered before",
         Log(|f| {
-            let mut again = f.find_in("b", committed).clone();
-            (again.writes, again.sends) = (Vec::new(), Vec::new());
-            let seq = f.append(again).seq;
-            status(&mut f.log.last_mut().unwrap().record).commit = Some(seq);
+            let b = f.did("b");
+            let mut again = f.line(|record| record.space == b && committed(record)).clone();
+            let turn = turn(&mut again.record);
+            (turn.writes, turn.sends) = (Vec::new(), Vec::new());
+            let again = f.append(again, 0);
+            status(&mut again.record).commit = Some(again.record.seq);
         }),
-    ),
-    (
-        Law::Once,
-        "an event refused and queued",
-        "one of the two",
-        Log(|f| {
-            let sent = f.find(refuses).sends.iter_mut().find(|sent| sent.refused.is_some()).unwrap();
-            sent.position = Some(1);
-        }),
-    ),
-    (
-        Law::Once,
-        "an event neither refused nor queued",
-        "one of the two",
-        Log(|f| f.find(sends).sends[0].position = None),
     ),
     (
         Law::Once,
         "an event refused as faulted",
         "refused as none can be",
         Log(|f| {
-            let sent = f.find(refuses).sends.iter_mut().find(|sent| sent.refused.is_some()).unwrap();
+            let sent = turn(f.find(refuses)).sends.iter_mut().find(|sent| sent.refused.is_some()).unwrap();
             sent.refused = Some(Outcome::Faulted);
         }),
     ),
@@ -218,42 +247,32 @@ pub const ONCE: &[Case] = &[
 pub const ORDER: &[Case] = &[
     (
         Law::Order,
-        "two positions swapped",
-        "not in the order of sends",
-        Log(|f| {
-            let sent = &mut f.find_in("a", sends).sends;
-            let position = sent[0].position;
-            sent[0].position = sent[1].position;
-            sent[1].position = position;
-        }),
-    ),
-    (
-        Law::Order,
         "a position left out",
         "not in the order of sends",
-        Log(|f| {
-            let sent = f.log.last_mut().unwrap().record.sends.last_mut().unwrap();
-            sent.position = sent.position.map(|position| position + 1);
-        }),
+        Log(|f| f.log.last_mut().unwrap().position += 1),
     ),
+    (Law::Order, "a position that nobody gets", "not in the order of sends", Log(|f| f.line(sends).position += 1)),
     (
         Law::Order,
         "two events of one sender handled the other way round",
         "sent earlier",
         Log(|f| {
             let a = f.did("a");
-            let plain = |record: &Record| {
-                committed(record)
-                    && record.sends.is_empty()
-                    && record.taken.as_ref().is_some_and(|taken| taken.sender == a && &*taken.stream == "note")
+            let plain = |line: &Line| {
+                let turn = line.record.turn();
+                let note = |turn: &Turn| turn.sends.is_empty() && turn.sender == a && &*turn.stream == "note";
+                committed(&line.record) && turn.is_some_and(note)
             };
             let b = f.did("b");
-            let own = f.log.iter_mut().map(|line| &mut line.record).filter(|record| record.space == b);
-            let mut own: Vec<&mut Record> = own.collect();
+            let mut own: Vec<&mut Line> = f.log.iter_mut().filter(|line| line.space == b).collect();
             let first = own.windows(2).position(|pair| plain(pair[0]) && plain(pair[1])).expect("two in a row");
             let (one, two) = own.split_at_mut(first + 1);
-            std::mem::swap(&mut one[first].taken, &mut two[0].taken);
-            (status(one[first]).commit, status(two[0]).commit) = (Some(one[first].seq), Some(two[0].seq));
+            let (one, two) = (&mut *one[first], &mut *two[0]);
+            std::mem::swap(&mut one.taken, &mut two.taken);
+            std::mem::swap(&mut one.record.body, &mut two.record.body);
+            for line in [one, two] {
+                status(&mut line.record).commit = Some(line.record.seq);
+            }
         }),
     ),
 ];
@@ -332,7 +351,7 @@ pub const RECEIPT: &[Case] = &[
         "a receipt that does not go out",
         "does not go out",
         Log(|f| {
-            f.find_in("b", sends_receipt).sends.pop();
+            turn(f.find_in("b", sends_receipt)).sends.pop();
         }),
     ),
     (
@@ -340,9 +359,8 @@ pub const RECEIPT: &[Case] = &[
         "a receipt of a refused send that does not go out",
         "does not go out",
         Log(|f| {
-            f.find(|record| refuses(record) && sends_receipt(record))
-                .sends
-                .retain(|sent| sent.event.receipt_of.is_none());
+            let record = f.find(|record| refuses(record) && sends_receipt(record));
+            turn(record).sends.retain(|sent| sent.event.receipt_of.is_none());
         }),
     ),
     (
@@ -350,7 +368,7 @@ pub const RECEIPT: &[Case] = &[
         "a receipt that goes out twice",
         "nobody asked for",
         Log(|f| {
-            let sends = &mut f.find_in("b", sends_receipt).sends;
+            let sends = &mut turn(f.find_in("b", sends_receipt)).sends;
             sends.push(sends.last().unwrap().clone());
         }),
     ),

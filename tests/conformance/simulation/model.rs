@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use charm_conformance::Random;
-use charm_host::{Did, Event, EventId, Outcome, Record, Value};
+use charm_host::{Commit, Did, Event, EventId, Outcome, Record, Value};
 use ipld_core::ipld::Ipld;
 
 /// Cells of all spaces.
@@ -264,22 +264,26 @@ impl Replay {
     ///
     /// # Errors
     /// What differs from what the model makes of it.
-    pub fn take(&mut self, cast: &Cast, record: &Record) -> Result<(), String> {
-        if let Some(taken) = &record.taken {
+    pub fn take(&mut self, cast: &Cast, commit: &Commit) -> Result<(), String> {
+        let record = &commit.record;
+        if let (Some(taken), Some(done)) = (commit.taken, record.turn()) {
             let event = self.queued.remove(&taken.position).ok_or("an event is taken that does not wait")?;
-            *self.outcomes.entry(taken.receipt.outcome.name()).or_default() += 1;
-            let message = taken.receipt.message.as_deref();
+            *self.outcomes.entry(done.receipt.outcome.name()).or_default() += 1;
+            let message = done.receipt.message.as_deref();
             self.bugs += u64::from(message.is_some_and(|message| message.starts_with("the host failed")));
-            self.turn(cast, record, &event, taken.receipt.outcome)
+            self.turn(cast, record, done, &event)
                 .map_err(|why| format!("commit {} of {}, event {}: {why}", record.seq, record.space, event.id))?;
         }
-        for sent in &record.sends {
-            self.order.insert(sent.event.id, self.order.len());
-            if let Some(position) = sent.position {
-                self.queued.insert(position, sent.event.clone());
+        let waiting = record.sends().filter(|(_, refused)| refused.is_none()).count() as u64;
+        let mut position = commit.position - waiting;
+        for (event, refused) in record.sends() {
+            self.order.insert(event.id, self.order.len());
+            if refused.is_none() {
+                position += 1;
+                self.queued.insert(position, event.clone());
             }
         }
-        for write in &record.writes {
+        for write in record.writes() {
             match &write.value {
                 Some(value) => self.cells.insert((record.space, write.name.to_string()), ipld(value)),
                 None => self.cells.remove(&(record.space, write.name.to_string())),
@@ -288,8 +292,9 @@ impl Replay {
         Ok(())
     }
 
-    fn turn(&self, cast: &Cast, record: &Record, event: &Event, outcome: Outcome) -> Result<(), String> {
-        let own = || record.sends.iter().filter(|sent| sent.event.receipt_of.is_none());
+    fn turn(&self, cast: &Cast, record: &Record, done: &charm_host::Turn, event: &Event) -> Result<(), String> {
+        let outcome = done.receipt.outcome;
+        let own = || done.sends.iter().filter(|sent| sent.event.receipt_of.is_none());
         let mut turn = Turn {
             cast,
             charm: record.space,
@@ -302,7 +307,7 @@ impl Replay {
         };
         let end = turn.event(event);
         let Turn { mut writes, sends, fetched, looked, .. } = turn;
-        let message = record.taken.as_ref().and_then(|taken| taken.receipt.message.as_deref()).unwrap_or_default();
+        let message = done.receipt.message.as_deref().unwrap_or_default();
         let allowed = match (&end, outcome) {
             (Ok(()), Outcome::Committed) | (Err(End::Reject), Outcome::Rejected) => true,
             (Err(End::Fault), Outcome::Faulted) => true,
@@ -316,7 +321,7 @@ impl Replay {
             return Err(format!("it ended as {}, which it could not: {message}", outcome.name()));
         }
         if outcome != Outcome::Committed {
-            return if record.writes.is_empty() && own().next().is_none() {
+            return if done.writes.is_empty() && own().next().is_none() {
                 Ok(())
             } else {
                 Err("it failed and left something behind".to_owned())
@@ -324,7 +329,7 @@ impl Replay {
         }
         writes.retain(|cell, value| self.cells.get(&(record.space, cell.clone())) != value.as_ref());
         let written = |write: &charm_host::Write| (write.name.to_string(), write.value.as_ref().map(ipld));
-        let found: BTreeMap<_, Option<Ipld>> = record.writes.iter().map(written).collect();
+        let found: BTreeMap<_, Option<Ipld>> = done.writes.iter().map(written).collect();
         if found != writes {
             let differs = |cell: &&String| found.get(*cell) != writes.get(*cell);
             let cell = found.keys().chain(writes.keys()).find(differs).unwrap();

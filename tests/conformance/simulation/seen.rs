@@ -32,11 +32,10 @@ impl Seen {
         let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, order, position, spaces, cells, queued, dead, kept: _ } = store.load(None).map_err(text)?;
-        write!(dump, "{secret:?} {order} {position} {queued:?} {dead:?}").unwrap();
-        for SpaceRow { did, seq, head, .. } in &spaces {
-            // No law is about names.
-            write!(dump, "{did} {seq} {head:?}").unwrap();
+        let Image { secret, order, end, position, spaces, cells, queued, dead, kept: _ } = store.load(None).map_err(text)?;
+        write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {dead:?}").unwrap();
+        for SpaceRow { did, name, seq, head, .. } in &spaces {
+            write!(dump, "{did} {name} {seq} {head:?}").unwrap();
         }
         for CellRow { space, name, order, seq, value } in &cells {
             write!(dump, "{space} {name} {order} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();
@@ -52,8 +51,8 @@ impl Seen {
         let waiting = archive.verify_store().map_err(text)?.waiting;
         let mut replay = Replay::default();
         if let Some(cast) = cast {
-            for record in archive.records(None, 0, usize::MAX >> 1).map_err(text)? {
-                replay.take(&cast, &record)?;
+            for commit in archive.commits(None, 0, usize::MAX >> 1).map_err(text)? {
+                replay.take(&cast, &commit)?;
             }
         }
         Ok(Seen { waiting, log, dump, replay, archive })

@@ -52,8 +52,8 @@ async fn a_rejection_is_a_dead_letter_unless_the_event_says_that_its_sender_aske
     host.shutdown().await.unwrap();
     let archive = Archive::open(store).unwrap();
     archive.verify_store().unwrap();
-    let records = archive.records(None, 0, usize::MAX >> 1).unwrap();
-    let marked = records.iter().flat_map(|record| &record.sends).filter(|sent| sent.event.awaited).count();
+    let commits = archive.commits(None, 0, usize::MAX >> 1).unwrap();
+    let marked = commits.iter().flat_map(|commit| commit.record.sends()).filter(|(event, _)| event.awaited).count();
     // Two failures, two scripts of the sender, one of the receiver.
     assert_eq!(marked, 5, "the events themselves say so");
 }

@@ -18,8 +18,8 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
 };
 use charm_host::{
-    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Receipt, Record, Sent,
-    SqliteStore, Value,
+    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Receipt, Sent,
+    SqliteStore, Turn, Value,
 };
 use serde_json::{Value as Json, json};
 
@@ -153,8 +153,8 @@ impl Stage {
         for (name, did) in [("google-auth", self.auth), ("gmail-search", self.search)] {
             let proof = self.host.verify(&did)?;
             let head: String = proof.head[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("  {name:<12}  {} commits, {} signatures, head {head}…", proof.commits, proof.signatures);
-            ensure!(proof.commits > 0 && proof.signatures > 0, "{name} proved nothing");
+            println!("  {name:<12}  {} commits, signed up to commit {}, head {head}…", proof.commits, proof.signed);
+            ensure!(proof.commits > 0, "{name} proved nothing");
         }
         Ok(())
     }
@@ -174,8 +174,7 @@ impl Stage {
     /// Sends a search; returns the event that gmail-search sent on to google-auth.
     async fn search_for(&self, query: &str) -> Result<Sent> {
         let receipt = self.send(self.search, "search", json!({ "query": query })).await?;
-        let record = self.record(self.search, &receipt)?;
-        let sent = record.sends.into_iter().next().context("the search sent nothing")?;
+        let sent = self.turn(self.search, &receipt)?.sends.into_iter().next().context("the search sent nothing")?;
         let on_commit = sent.event.on_commit.as_ref().context("the search named no stream for the receipt")?;
         ensure!(sent.event.to == self.auth && &*on_commit.stream == "refreshed", "the search sent something else");
         println!("  with that commit gmail-search sends {} to google-auth", sent.event.stream);
@@ -186,17 +185,17 @@ impl Stage {
     /// Tells what came of the event that gmail-search sent: two more transactions, one for each charm.
     async fn follow(&self, asked: Sent) -> Result<()> {
         let receipt = self.settled(&asked.event.id).await?;
-        let record = self.record(self.auth, &receipt)?;
-        let writes: Vec<&str> = record.writes.iter().map(|write| &*write.name).collect();
+        let turn = self.turn(self.auth, &receipt)?;
+        let writes: Vec<&str> = turn.writes.iter().map(|write| &*write.name).collect();
         ensure!(writes.contains(&"token") && writes.contains(&"grant"), "google-auth wrote {writes:?}");
-        println!("  google-auth calls the OAuth server in its own transaction, for {}", record.space);
+        println!("  google-auth calls the OAuth server in its own transaction, for {}", self.auth);
         println!(
             "  and stores {} with its commit {}: new access token, rotated refresh token",
             writes.join(" and "),
-            record.seq
+            receipt.commit.unwrap_or_default()
         );
 
-        let back = record.sends.into_iter().find(|sent| sent.event.receipt_of == Some(asked.event.id));
+        let back = turn.sends.into_iter().find(|sent| sent.event.receipt_of == Some(asked.event.id));
         let back = back.context("no receipt went back")?.event;
         let payload: Json = back.payload.decode()?;
         let status = &payload["receipt"];
@@ -212,11 +211,11 @@ impl Stage {
         );
 
         let receipt = self.settled(&back.id).await?;
-        let record = self.record(self.search, &receipt)?;
-        let taken = record.taken.context("the last commit took no event")?;
-        ensure!(taken.sender == self.search && record.space == self.search, "somebody else finished the search");
-        println!("  gmail-search goes on in a fresh transaction of its own, for {}", record.space);
-        println!("  reads the new token, searches, and stores results with its commit {}", record.seq);
+        let turn = self.turn(self.search, &receipt)?;
+        ensure!(turn.sender == self.search, "somebody else finished the search");
+        println!("  gmail-search goes on in a fresh transaction of its own, for {}", self.search);
+        let commit = receipt.commit.unwrap_or_default();
+        println!("  reads the new token, searches, and stores results with its commit {commit}");
         Ok(())
     }
 
@@ -229,11 +228,12 @@ impl Stage {
         Ok(receipt)
     }
 
-    /// Reads the commit that a receipt names, from the store's file.
-    fn record(&self, space: Did, receipt: &Receipt) -> Result<Record> {
-        let records = Archive::open(SqliteStore::open_read_only(&self.store)?)?.records(Some(&space), 0, 1_000)?;
-        let record = records.into_iter().find(|record| Some(record.seq) == receipt.commit);
-        record.with_context(|| format!("{} has no commit {:?}", self.name(&space), receipt.commit))
+    /// Reads the turn of the commit that a receipt names, from the store's file.
+    fn turn(&self, space: Did, receipt: &Receipt) -> Result<Turn> {
+        let commits = Archive::open(SqliteStore::open_read_only(&self.store)?)?.commits(Some(&space), 0, 1_000)?;
+        let commit = commits.into_iter().find(|commit| Some(commit.record.seq) == receipt.commit);
+        let turn = commit.and_then(|commit| commit.record.turn().cloned());
+        turn.with_context(|| format!("{} has no commit {:?}", self.name(&space), receipt.commit))
     }
 
     async fn json(&self, owner: Did, cell: &str) -> Result<Json> {

@@ -45,7 +45,7 @@ enum Result<T> {
 #[derive(Serialize)]
 struct Chain {
     commits: u64,
-    signatures: u64,
+    signed: u64,
     head: String,
 }
 
@@ -53,7 +53,7 @@ struct Chain {
 struct Counts {
     spaces: usize,
     commits: u64,
-    signatures: u64,
+    seals: u64,
     sent: u64,
     settled: u64,
     waiting: u64,
@@ -72,7 +72,7 @@ impl<T> Result<T> {
 impl Chain {
     fn of(proof: &Verified) -> Chain {
         let hex = |head: &Hash| head.iter().map(|byte| format!("{byte:02x}")).collect();
-        Chain { commits: proof.commits, signatures: proof.signatures, head: hex(&proof.head) }
+        Chain { commits: proof.commits, signed: proof.signed, head: hex(&proof.head) }
     }
 }
 
@@ -81,7 +81,7 @@ impl Counts {
         Counts {
             spaces: proof.spaces.len(),
             commits: proof.commits(),
-            signatures: proof.signatures(),
+            seals: proof.seals,
             sent: proof.sent,
             settled: proof.settled,
             waiting: proof.waiting,
@@ -90,9 +90,9 @@ impl Counts {
     }
 
     fn line(&self) -> String {
-        let Counts { spaces, commits, signatures, sent, settled, waiting, dead } = self;
+        let Counts { spaces, commits, seals, sent, settled, waiting, dead } = self;
         format!(
-            "store: {spaces} spaces, {commits} commits, {signatures} signatures; \
+            "store: {spaces} spaces, {commits} commits, {seals} seals; \
              events: {sent} sent, {settled} settled, {waiting} waiting, {dead} dead"
         )
     }
@@ -111,15 +111,15 @@ impl Proof {
 
 fn lines(proofs: &[Proof]) -> Vec<String> {
     let row = |proof: &Proof| {
-        let [commits, signatures, head] = match &proof.result {
-            Result::Proven(Chain { commits, signatures, head }) => {
-                [commits.to_string(), signatures.to_string(), head.clone()]
+        let [commits, signed, head] = match &proof.result {
+            Result::Proven(Chain { commits, signed, head }) => {
+                [commits.to_string(), signed.to_string(), head.clone()]
             }
             Result::Failed(failure) => ["-".to_owned(), "-".to_owned(), format!("FAILED: {}", failure.error)],
         };
-        [proof.name.clone(), proof.did.clone(), commits, signatures, head]
+        [proof.name.clone(), proof.did.clone(), commits, signed, head]
     };
-    table(["SPACE", "DID", "COMMITS", "SIGNATURES", "HEAD"], proofs.iter().map(row).collect())
+    table(["SPACE", "DID", "COMMITS", "SIGNED", "HEAD"], proofs.iter().map(row).collect())
 }
 
 impl Verify {

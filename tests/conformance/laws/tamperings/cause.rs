@@ -1,28 +1,34 @@
 //! Effects without a cause (S1, S11, T6).
 
 use charm_conformance::value;
-use charm_host::{Law, OnCommit};
+use charm_host::{Body, Law, OnCommit, Record, Taken};
 use serde_json::json;
 
 use super::{
     Case, NOBODY,
     Tamper::{Log, Own, Rows as Shown},
-    accepts, committed, failed, receipt_sent, resends, sends, sends_receipt, status, taken, write,
+    accepts, committed, dropped, failed, outside, receipt_sent, resends, sends, sends_receipt, status, turn, write,
 };
+use crate::forged::Line;
 
 pub const CAUSE: &[Case] = &[
     (
         Law::Cause,
-        "a charm's commit without an event",
-        "answers no event",
-        Log(|f| f.find_in("a", committed).taken = None),
+        "a turn of no event",
+        "no event",
+        Log(|f| {
+            let a = f.did("a");
+            f.line(|record| record.space == a && committed(record)).taken = None;
+        }),
     ),
     (
         Law::Cause,
         "a commit for an event that was not sent",
         "never was sent",
         Log(|f| {
-            taken(f.find_in("b", committed)).position = 1 << 20;
+            let b = f.did("b");
+            let line = f.line(|record| record.space == b && committed(record));
+            line.taken = Some(Taken { position: 1 << 20, late: false });
         }),
     ),
     (
@@ -31,9 +37,12 @@ pub const CAUSE: &[Case] = &[
         "event of another charm",
         Log(|f| {
             let (b, d) = (f.did("b"), f.did("d"));
-            let first = taken(f.find_in("b", committed)).position;
-            let mut all = f.log.iter_mut().flat_map(|line| &mut line.record.sends);
-            let event = &mut all.find(|sent| sent.position == Some(first)).unwrap().event;
+            let a = f.did("a");
+            let of_a = |record: &Record| committed(record) && record.turn().is_some_and(|turn| turn.sender == a);
+            let first = status(f.find_in("b", of_a)).id;
+            let all = f.log.iter_mut().filter(|line| line.record.turn().is_some());
+            let mut all = all.flat_map(|line| &mut turn(&mut line.record).sends);
+            let event = &mut all.find(|sent| sent.event.id == first).unwrap().event;
             assert_eq!(std::mem::replace(&mut event.to, d), b);
         }),
     ),
@@ -43,7 +52,7 @@ pub const CAUSE: &[Case] = &[
         "another event than was sent",
         Log(|f| {
             let b = f.did("b");
-            taken(f.find_in("b", committed)).sender = b;
+            turn(f.find_in("b", committed)).sender = b;
         }),
     ),
     (
@@ -51,7 +60,7 @@ pub const CAUSE: &[Case] = &[
         "another stream",
         "another event than was sent",
         Log(|f| {
-            taken(f.find_in("b", committed)).stream = "run-all".into();
+            turn(f.find_in("b", committed)).stream = "run-all".into();
         }),
     ),
     (
@@ -64,61 +73,81 @@ pub const CAUSE: &[Case] = &[
         Law::Cause,
         "a failed event that writes",
         "has effects",
-        Own(|f| f.find_in("b", failed).writes = vec![write("y")]),
+        Own(|f| turn(f.find_in("b", failed)).writes = vec![write("y")]),
     ),
     (
         Law::Cause,
         "a failed event that sends",
         "has effects",
         Own(|f| {
-            let sent = f.find(sends).sends[0].clone();
-            f.find_in("b", failed).sends.insert(0, sent);
+            let sent = turn(f.find(sends)).sends[0].clone();
+            turn(f.find_in("b", failed)).sends.insert(0, sent);
         }),
     ),
     (
         Law::Cause,
         "an event of a charm that says that somebody outside asked for its receipt",
         "marked as one from outside",
-        Log(|f| f.find(sends).sends[0].event.awaited = true),
-    ),
-    (
-        Law::Cause,
-        "the host's own space written",
-        "own space is written",
-        Log(|f| {
-            f.find(accepts).writes = vec![write("y")];
-        }),
+        Log(|f| turn(f.find(sends)).sends[0].event.awaited = true),
     ),
     (
         Law::Cause,
         "the host's own space handling an event",
         "handles an event",
         Log(|f| {
-            let taken = f.find_in("b", committed).taken.clone();
-            f.find(accepts).taken = taken;
+            let (b, host) = (f.did("b"), f.did("@host"));
+            let line = f.line(|record| record.space == b && committed(record)).clone();
+            let record = Record { space: host, ..line.record };
+            f.append(Line { space: host, record, ..line }, 0);
         }),
     ),
     (
         Law::Cause,
-        "the host accepting nothing",
-        "accepts one event, sends one again",
-        Log(|f| f.find(accepts).sends.clear()),
-    ),
-    (
-        Law::Cause,
-        "the host accepting two events",
-        "accepts one event, sends one again",
+        "the host's own space paused",
+        "is no charm",
         Log(|f| {
-            let record = f.find(accepts);
-            record.sends.push(record.sends[0].clone());
+            let host = f.did("@host");
+            let line = f.line(|record| record.space == host).clone();
+            let record = Record { body: Body::Paused(true), ..line.record };
+            f.append(Line { record, ..line }, 0);
         }),
     ),
+    (
+        Law::Cause,
+        "a space made twice",
+        "begins with its name",
+        Log(|f| {
+            let line = f.log[0].clone();
+            f.append(line, 0);
+        }),
+    ),
+    (
+        Law::Cause,
+        "the rights of another",
+        "rights of another",
+        Log(|f| {
+            let (a, b) = (f.did("a"), f.did("b"));
+            let line = f.line(|record| record.space == b).clone();
+            let record = Record { body: Body::Rights { holder: a, kept: None }, ..line.record };
+            f.append(Line { taken: None, record, ..line }, 0);
+        }),
+    ),
+    (
+        Law::Cause,
+        "an event from outside in another charm's space",
+        "in another charm's space",
+        Log(|f| {
+            let d = f.did("d");
+            outside(f.find(accepts)).to = d;
+        }),
+    ),
+    (Law::Cause, "no dead letter dropped", "are dropped, or one", Log(|f| dropped(f.find(resends)).clear())),
     (
         Law::Cause,
         "an event from outside that asks for a receipt",
         "asks for one",
         Log(|f| {
-            f.find(accepts).sends[0].event.on_commit =
+            outside(f.find(accepts)).on_commit =
                 Some(OnCommit { stream: "on-receipt".into(), tag: value(json!(1)) });
         }),
     ),
@@ -128,9 +157,9 @@ pub const CAUSE: &[Case] = &[
         "in the name of a charm",
         Log(|f| {
             let a = f.did("a");
-            f.log.iter_mut().map(|line| &mut line.record).rfind(|record| accepts(record)).unwrap().sends[0]
-                .event
-                .sender = a;
+            let b = f.did("b");
+            let of_b = |record: &&mut Record| accepts(record) && record.space == b;
+            outside(f.log.iter_mut().map(|line| &mut line.record).rfind(of_b).unwrap()).sender = a;
         }),
     ),
     (
@@ -139,7 +168,7 @@ pub const CAUSE: &[Case] = &[
         "in the name of another",
         Log(|f| {
             let b = f.did("b");
-            f.find_in("a", sends).sends[0].event.sender = b;
+            turn(f.find_in("a", sends)).sends[0].event.sender = b;
         }),
     ),
     (
@@ -147,7 +176,7 @@ pub const CAUSE: &[Case] = &[
         "an event with an id of somebody's choice",
         "not of this store's making",
         Log(|f| {
-            f.find_in("a", sends).sends[0].event.id = NOBODY;
+            turn(f.find_in("a", sends)).sends[0].event.id = NOBODY;
         }),
     ),
     (
@@ -155,7 +184,8 @@ pub const CAUSE: &[Case] = &[
         "an event from outside with another id",
         "not of this store's making",
         Log(|f| {
-            f.find(|record| accepts(record) && !record.sends[0].event.supplied).sends[0].event.id = NOBODY;
+            let plain = |record: &Record| accepts(record) && record.sends().all(|(event, _)| !event.supplied);
+            outside(f.find(plain)).id = NOBODY;
         }),
     ),
     (
@@ -173,7 +203,7 @@ pub const CAUSE: &[Case] = &[
         "not there",
         Log(|f| {
             let host = f.did("@host");
-            f.find_in("a", sends).sends[0].event.to = host;
+            turn(f.find_in("a", sends)).sends[0].event.to = host;
         }),
     ),
     (
@@ -181,7 +211,7 @@ pub const CAUSE: &[Case] = &[
         "another event sent again",
         "than that of the dead letter",
         Log(|f| {
-            f.find(resends).sends[0].event.payload = value(json!("forged"));
+            outside(f.find(resends)).payload = value(json!("forged"));
         }),
     ),
     (
@@ -189,7 +219,7 @@ pub const CAUSE: &[Case] = &[
         "a dead letter dropped that is not there",
         "not there",
         Log(|f| {
-            f.find(|record| record.taken.is_none() && !record.buried.is_empty()).buried[0] += 1 << 20;
+            dropped(f.find(|record| matches!(record.body, Body::Letters { .. })))[0] = NOBODY;
         }),
     ),
     (
@@ -197,9 +227,9 @@ pub const CAUSE: &[Case] = &[
         "a dead letter dropped by a turn that committed",
         "need not",
         Log(|f| {
-            let dead = taken(f.find_in("b", failed)).position;
+            let dead = status(f.find_in("b", failed)).id;
             let later = f.log.iter_mut().map(|line| &mut line.record).rfind(|record| committed(record)).unwrap();
-            later.buried.push(dead);
+            turn(later).dropped = Some(dead);
         }),
     ),
 ];

@@ -7,7 +7,12 @@ use serde_json::json;
 use super::{
     Case, Rows,
     Tamper::{Log, Rows as Shown},
+    turn,
 };
+
+fn rewrites(record: &Record) -> bool {
+    record.writes().iter().any(|write| write.previous > 0)
+}
 
 fn cell(r: &mut Rows) -> &mut CellRow {
     r.image.cells.iter_mut().find(|cell| cell.value.is_some()).unwrap()
@@ -19,7 +24,7 @@ pub const STATE: &[Case] = &[
         "a write that hides the one before it",
         "name the one before",
         Log(|f| {
-            f.find(|record| record.writes.iter().any(|write| write.previous_order > 0)).writes[0].previous_order = 0;
+            turn(f.find(rewrites)).writes[0].previous = 0;
         }),
     ),
     (
@@ -27,7 +32,7 @@ pub const STATE: &[Case] = &[
         "a write that names another before it",
         "name the one before",
         Log(|f| {
-            f.find(|record| record.writes.iter().any(|write| write.previous_order > 0)).writes[0].previous_order += 1;
+            turn(f.find(rewrites)).writes[0].previous += 1;
         }),
     ),
     (
@@ -35,8 +40,8 @@ pub const STATE: &[Case] = &[
         "a cell written twice by one commit",
         "written twice",
         Log(|f| {
-            let record = f.find(|record| !record.writes.is_empty());
-            record.writes.push(record.writes[0].clone());
+            let turn = turn(f.find(|record| !record.writes().is_empty()));
+            turn.writes.push(turn.writes[0].clone());
         }),
     ),
     (
@@ -44,9 +49,8 @@ pub const STATE: &[Case] = &[
         "a write that changes nothing",
         "changes nothing",
         Log(|f| {
-            f.find(|record| record.writes.iter().any(|write| write.value.is_some() && write.previous_order == 0))
-                .writes[0]
-                .value = None;
+            let first = |record: &Record| record.writes().iter().any(|write| write.value.is_some() && write.previous == 0);
+            turn(f.find(first)).writes[0].value = None;
         }),
     ),
     (Law::State, "a cell's value", "value differs", Shown(|r| cell(r).value = Some(value(json!("forged"))))),
@@ -159,10 +163,10 @@ pub const STATE: &[Case] = &[
         "a dead letter that was dropped",
         "not there by the log",
         Shown(|r| {
-            let buried =
-                r.log.iter().find_map(|entry| Record::from_bytes(&entry.record).unwrap().buried.pop()).unwrap();
+            let records = r.log.iter().map(|entry| Record::from_bytes(&entry.record).unwrap());
+            let buried = records.filter_map(|record| record.dropped().first().copied()).next().unwrap();
             let b = r.did("b");
-            r.image.dead.insert(0, (b, buried));
+            r.image.dead.insert(0, (b, 1, buried));
         }),
     ),
     (Law::State, "the time of a failure", "differs from the log", Shown(|r| r.letter().time_ms += 1)),
@@ -189,6 +193,18 @@ pub const STATE: &[Case] = &[
         "dead letters that went",
         Shown(|r| r.space_mut("b").letters_dropped -= 1),
     ),
+    (Law::State, "another name", "not the log's", Shown(|r| r.space_mut("b").name = "e".to_owned())),
+    (Law::State, "a charm paused", "paused, or not", Shown(|r| r.space_mut("b").notes.paused = true)),
+    (
+        Law::State,
+        "a right that nobody gave",
+        "rights is not",
+        Shown(|r| {
+            let b = r.did("b");
+            r.image.kept.push((b, vec![0]));
+        }),
+    ),
+    (Law::State, "the hash of the log's end", "log's end", Shown(|r| r.image.end[0] ^= 1)),
     (Law::State, "two spaces of one name", "same name", Shown(|r| r.space_mut("b").name = "a".to_owned())),
     (
         Law::State,
