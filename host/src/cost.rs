@@ -59,4 +59,3 @@ pub const fn scanned(bytes: usize) -> u64 {
 pub const fn kept(bytes: usize) -> u64 {
     bytes as u64 * 4
 }
-

@@ -85,7 +85,9 @@ pub use listing::{CellInfo, SpaceInfo, Status};
 pub use manifest::{CharmSpec, Finding, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};
 pub use receipt::{NotCommitted, Outcome, Receipt};
-pub use record::{Body, Hash, Install, Ran, Record, Sent, Turn, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message};
+pub use record::{
+    Body, Hash, Install, Ran, Record, Sent, Turn, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message,
+};
 pub use rows::{Batch, CellRow, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow};
 pub use shape::{Field, Shape, ShapeError};
 pub use store::{MemoryStore, SqliteStore, Store, StoreError};

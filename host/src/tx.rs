@@ -33,8 +33,8 @@ use crate::{
     log_share::LogShare,
     meter::{Amount, Room, Sender},
     path::{Path, Segment},
-    shape::Shape,
     rows::Queued,
+    shape::Shape,
     value::Value,
 };
 use read_set::ReadSet;

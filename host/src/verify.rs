@@ -8,10 +8,7 @@ mod laws;
 mod replay;
 mod state;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use laws::Law;
 
@@ -67,7 +64,6 @@ impl VerifiedStore {
     pub fn commits(&self) -> u64 {
         self.spaces.values().map(|space| space.commits).sum()
     }
-
 }
 
 /// What a proof found wrong.

@@ -331,7 +331,10 @@ async fn every_revision_stays_addressable_by_its_number() {
             assert_eq!(seen.map(|value| json(&value)), expected.map(|n| json!(n)), "at {seq}");
         }
         let late = host.get_at::<Value>(&charm, "x", &n, last + 1).await.unwrap_err();
-        assert!(matches!(late, ReadError::NoSuchCommit { seq, last: at, .. } if (seq, at) == (last + 1, last)), "{late}");
+        assert!(
+            matches!(late, ReadError::NoSuchCommit { seq, last: at, .. } if (seq, at) == (last + 1, last)),
+            "{late}"
+        );
         host.shutdown().await.unwrap();
         host = home.open().await;
     }

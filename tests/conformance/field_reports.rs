@@ -40,7 +40,7 @@ async fn a_handler_that_writes_another_charms_cell_fails_with_the_exact_words() 
     assert!(receipt.message.as_ref().unwrap().starts_with(&words), "{receipt:?}");
     assert!(receipt.message.unwrap().contains("send an event to a stream of the owner"), "the way out is named");
     assert_eq!(cell(&host, scan, "done").await, Json::Null, "what the handler wrote before is gone too (T6)");
-    assert_eq!(commits(&host, auth), 0);
+    assert_eq!(decided(auth), 0);
 }
 
 /// T2
@@ -287,5 +287,5 @@ async fn a_turn_that_meets_eight_conflicts_still_commits() {
     hold.release(1);
     assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
     assert_eq!(cell(&host, search, "state").await, json!("done"));
-    assert_eq!(commits(&host, search), 1, "nine attempts, one commit");
+    assert_eq!(decided(search), 1, "nine attempts, one commit");
 }

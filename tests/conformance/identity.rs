@@ -251,7 +251,8 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     let message = [&b"charm head v1\0"[..], a.public_key(), &seq.to_be_bytes(), &previous].concat();
     key.verify_strict(&message, &Signature::from_bytes(&signature)).unwrap();
     assert!(entries.len() > 1 && entries.last().unwrap().seq == seq, "a clean end signs the last commit");
-    let (mut end, host) = ([0; 32], store.load(None).unwrap().spaces.into_iter().find(|row| row.name == "@host").unwrap());
+    let (mut end, host) =
+        ([0; 32], store.load(None).unwrap().spaces.into_iter().find(|row| row.name == "@host").unwrap());
     let key = VerifyingKey::from_bytes(host.did.public_key()).unwrap();
     let mut is_sealed = false;
     for entry in store.log(None, 0, 1_000).unwrap() {

@@ -13,12 +13,23 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-/// The last commit that the log told of each space, by DID.
-static DECIDED: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
+/// The commits that the log told of each space, by DID.
+static DECIDED: LazyLock<Mutex<HashMap<String, Decided>>> = LazyLock::new(Mutex::default);
 
-/// Returns the number of a charm's last commit in memory, on a host with a [`GatedStore`](crate::GatedStore).
+#[derive(Clone, Copy, Default)]
+struct Decided {
+    turns: u64,
+    last: u64,
+}
+
+/// Returns how many events a charm has settled in memory, on all hosts of this process.
 pub fn decided(charm: Did) -> u64 {
-    DECIDED.lock().unwrap().get(&charm.to_string()).copied().unwrap_or(0)
+    DECIDED.lock().unwrap().get(&charm.to_string()).copied().unwrap_or_default().turns
+}
+
+/// Returns the number of a charm's last commit in memory.
+pub fn last_decided(charm: Did) -> u64 {
+    DECIDED.lock().unwrap().get(&charm.to_string()).copied().unwrap_or_default().last
 }
 
 /// Where the spans of commits come by.
@@ -30,8 +41,9 @@ impl<S: tracing::Subscriber> Layer<S> for Decider {
             let mut commit = Commit::default();
             span.record(&mut commit);
             let mut decided = DECIDED.lock().unwrap();
-            let last = decided.entry(commit.space).or_default();
-            *last = commit.seq.max(*last);
+            let decided = decided.entry(commit.space).or_default();
+            decided.turns += u64::from(commit.answers);
+            decided.last = commit.seq.max(decided.last);
         }
     }
 }
@@ -40,6 +52,7 @@ impl<S: tracing::Subscriber> Layer<S> for Decider {
 struct Commit {
     space: String,
     seq: u64,
+    answers: bool,
 }
 
 impl Visit for Commit {
@@ -50,8 +63,10 @@ impl Visit for Commit {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "space" {
-            self.space = format!("{value:?}");
+        match field.name() {
+            "space" => self.space = format!("{value:?}"),
+            "event" => self.answers = true,
+            _ => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::target;
 
 /// Returns what to build a host from: everything in memory, compiled components shared by all tests.
 pub fn builder() -> HostBuilder {
+    crate::Logs::start();
     // Absolute: the engine's cache refuses relative folders.
     let folder = std::fs::canonicalize(target()).unwrap().join("test-code");
     Host::builder().code_cache(folder).compiler(Compiler::InProcess)

@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use charm_host::{Names, Value};
 
 pub use clock::Clock;
-pub use decided::decided;
+pub use decided::{decided, last_decided};
 pub use hold::Hold;
 pub use hosts::{Home, builder, host};
 pub use ledger::Ledger;

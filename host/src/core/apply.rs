@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Commit, Effects, Open, State,
-    chain::Chain,
-    inbox::Growth,
-};
+use super::{Commit, Effects, Open, State, chain::Chain, inbox::Growth};
 use crate::{
     record::{Body, Turn},
     rows::{Queued, SpaceRow},

@@ -63,7 +63,6 @@ impl Effects {
             _ => {}
         }
 
-        
         batch.heads.push((space, seq, head));
         batch.notes.extend(self.notes.map(|notes| (space, notes)));
         for write in record.writes() {

@@ -1,1 +1,269 @@
-//! The core by itself: what is decided can be applied, the same everywhere.
+//! The core by itself: what is decided can be applied, and a log that is read again makes the same state.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::*;
+use crate::{
+    did::Did,
+    event::{Event, EventId, OnCommit},
+    keyring::{Keyring, MemoryKeyring},
+    limits::Limits,
+    meter::Amount,
+    receipt::Outcome,
+    record::{Body, Hash, Write},
+    rows::{Batch, Image, Queued},
+    value::Value,
+};
+
+fn did(n: u8) -> Did {
+    MemoryKeyring::default().create(&zeroize::Zeroizing::new([n; 32])).expect("a key")
+}
+
+fn empty(limits: Limits) -> State {
+    State::load(&Image { secret: [9; 32], ..Image::default() }, Arc::new(limits))
+}
+
+fn event(sender: Did, to: Did, bytes: usize) -> Event {
+    Event {
+        id: EventId([0; 16]),
+        sender,
+        to,
+        stream: "note".into(),
+        payload: Value::encode(&"x".repeat(bytes)).expect("a text"),
+        on_commit: None,
+        receipt_of: None,
+        supplied: false,
+        awaited: false,
+    }
+}
+
+/// Lets something happen, as a host does.
+fn perform(state: &mut State, space: Did, act: Act<'_>) -> Result<(Commit, Effects), Refused> {
+    let decided = state.decide(space, 1_000, act)?;
+    assert_eq!(state.follows(&decided.commit), Ok(()), "what is decided can be applied");
+    let live = Live { at: Duration::ZERO, fits: decided.fits, growth: decided.growth };
+    let effects = state.apply(&decided.commit, live);
+    Ok((decided.commit, effects))
+}
+
+fn world(limits: Limits) -> (State, Did, Did) {
+    let (mut state, a, b) = (empty(limits), did(1), did(2));
+    for (did, name) in [(a, "a"), (b, "b")] {
+        perform(&mut state, did, Act::Register(name.to_owned())).expect("a new space");
+    }
+    (state, a, b)
+}
+
+fn accept(state: &mut State, to: Did) -> Arc<Queued> {
+    let (_, effects) = perform(state, to, Act::Accept(event(did(7), to, 1), None, 0)).expect("room");
+    effects.queued[0].clone()
+}
+
+fn committed(queued: &Arc<Queued>, ending: Ending) -> Act<'_> {
+    Act::Settle(queued, Box::new(ending))
+}
+
+/// Everything of a state that lasts, as text.
+fn shown(state: &State) -> String {
+    let spaces: BTreeMap<_, _> = state.spaces.iter().collect();
+    let mut text = format!("{} {}", state.order, state.position);
+    for (did, space) in spaces {
+        let waiting: Vec<_> =
+            space.inbox.page(0, usize::MAX).iter().map(|queued| (queued.position, queued.event.id)).collect();
+        let Space { name, seq, dead, notes, letters_dropped, .. } = space;
+        text += &format!("\n{did} {name} {seq} {waiting:?} {dead:?} {notes:?} {letters_dropped}");
+    }
+    text
+}
+
+/// S1, T5: a turn's end takes its event and queues what it sends, in the order of sending; each with its position.
+#[test]
+fn the_end_of_a_turn_takes_its_event_and_queues_what_it_sends() {
+    let (mut state, a, b) = world(Limits::default());
+    let queued = accept(&mut state, a);
+    let sends = [b, a, b].map(|to| Draft { event: event(a, to, 1), refused: None, fits: 3 });
+    let sends =
+        (1..).zip(sends).map(|(n, draft)| Draft { event: Event { id: EventId([n; 16]), ..draft.event }, ..draft });
+    let ending = Ending { sends: sends.collect(), ..Ending::default() };
+    let (commit, effects) = perform(&mut state, a, committed(&queued, ending)).expect("it may");
+    assert_eq!(commit.taken.map(|taken| taken.position), Some(1));
+    assert_eq!(commit.position, 4);
+    let placed: Vec<_> = effects.queued.iter().map(|queued| (queued.position, queued.event.to)).collect();
+    assert_eq!(placed, [(2, b), (3, a), (4, b)]);
+    assert_eq!(effects.wakes().collect::<Vec<_>>(), [b, a, b]);
+    assert_eq!(effects.taken.as_deref(), Some(&*queued));
+    assert!(!effects.is_letter && effects.buried.is_empty());
+    let receipts = effects.receipts(&commit);
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(
+        (receipts[0].receipt.outcome, receipts[0].receipt.commit),
+        (Outcome::Committed, Some(commit.record.seq))
+    );
+    assert!(matches!(state.decide(a, 0, committed(&queued, Ending::default())), Err(Refused::Gone)), "once");
+}
+
+/// S6: a receipt that was asked for goes out with the end of the event, to its sender.
+#[test]
+fn a_receipt_that_was_asked_for_goes_out_as_an_event() {
+    let (mut state, a, b) = world(Limits::default());
+    let queued = accept(&mut state, a);
+    let on_commit = OnCommit { stream: "back".into(), tag: Value::null() };
+    let asked = Event { id: EventId([5; 16]), on_commit: Some(on_commit), ..event(a, b, 1) };
+    let ending = Ending { sends: vec![Draft { event: asked, refused: None, fits: 0 }], ..Ending::default() };
+    let (_, effects) = perform(&mut state, a, committed(&queued, ending)).expect("it may");
+    let failed = Some((Outcome::Faulted, "it trapped".to_owned()));
+    let (_, effects) =
+        perform(&mut state, b, committed(&effects.queued[0], Ending { failed, ..Ending::default() })).expect("it may");
+    let back = &effects.queued[0].event;
+    assert_eq!((back.to, back.sender, back.receipt_of), (a, a, Some(EventId([5; 16]))));
+    assert!(effects.is_letter, "and it is a dead letter (S11)");
+}
+
+/// S11: the oldest dead letter goes when there is one too many; the record names it.
+#[test]
+fn the_oldest_dead_letter_goes_when_there_are_too_many() {
+    let (mut state, a, _) = world(Limits { dead_letters_max: 1, ..Limits::default() });
+    let mut first = None;
+    for n in 0..3 {
+        let queued = accept(&mut state, a);
+        let failed = Some((Outcome::Faulted, "it trapped".to_owned()));
+        let (commit, effects) =
+            perform(&mut state, a, committed(&queued, Ending { failed, ..Ending::default() })).expect("it may");
+        assert_eq!(commit.record.dropped(), first.as_slice(), "event {n}");
+        assert_eq!(effects.buried.len(), first.iter().len());
+        first = Some(queued.event.id);
+    }
+    assert_eq!(state.spaces[&a].dead.len(), 1);
+}
+
+/// A5, S12: what has no room, or passes a bound, is refused and changes nothing.
+#[test]
+fn what_is_refused_changes_nothing() {
+    let (mut state, a, b) = world(Limits { inbox_events_max: 2, space_bytes_max: 10, ..Limits::default() });
+    let queued = accept(&mut state, a);
+    let before = shown(&state);
+    let staged = BTreeMap::from([(b, Amount { events: 9, bytes: 9 })]);
+    let refused = state.decide(a, 0, committed(&queued, Ending { staged, ..Ending::default() })).map(drop);
+    assert!(matches!(refused, Err(Refused::NoRoom { inbox, .. }) if inbox == b), "{refused:?}");
+    let mut growth = Growth::default();
+    growth.change(None, Some(Some(&Value::encode(&"x".repeat(20)).expect("a text"))));
+    let refused = state.decide(a, 0, committed(&queued, Ending { growth, ..Ending::default() })).map(drop);
+    assert!(matches!(&refused, Err(Refused::Limit(why)) if why.contains("space-bytes-max 10")), "{refused:?}");
+    assert!(matches!(state.decide(a, 0, Act::Drop(queued.event.id)).map(drop), Err(Refused::Gone)));
+    assert_eq!(shown(&state), before);
+}
+
+/// T5, T8: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
+/// commits make.
+#[test]
+fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
+    for seed in 0..40 {
+        let mut random = Random(seed * 7_919 + 1);
+        let limits = Limits { dead_letters_max: 2, ..Limits::default() };
+        let (mut state, a, b) = (empty(limits.clone()), did(1), did(2));
+        let (mut log, mut batch): (Vec<(Commit, Effects)>, _) = (Vec::new(), Batch::default());
+        for (did, name) in [(a, "a"), (b, "b")] {
+            log.push(perform(&mut state, did, Act::Register(name.to_owned())).expect("a new space"));
+        }
+        for step in 0..60_u8 {
+            let charm = [a, b][random.below(2)];
+            let waiting = state.spaces[&charm].inbox.page(0, usize::MAX);
+            let dead: Vec<EventId> = state.spaces[&charm].dead.iter().map(|(_, event)| *event).collect();
+            let first = waiting.first().cloned();
+            let act = match (random.below(8), &first) {
+                (0..4, Some(queued)) => {
+                    let failed = (random.below(3) == 0).then(|| (Outcome::Faulted, "why".to_owned()));
+                    let mut ending = Ending { failed, ..Ending::default() };
+                    if ending.failed.is_none() {
+                        for n in 0..random.below(3) as u8 {
+                            let id = EventId([step, n, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                            let on_commit =
+                                (random.below(2) == 0).then(|| OnCommit { stream: "back".into(), tag: Value::null() });
+                            let to = [a, b][random.below(2)];
+                            let refused = (random.below(4) == 0).then_some(Outcome::Denied);
+                            let sent = Event { id, on_commit, ..event(charm, to, 3) };
+                            ending.sends.push(Draft { event: sent, refused, fits: 0 });
+                        }
+                        ending.writes.push(Write { name: "n".into(), previous: 0, value: Some(Value::null()) });
+                    }
+                    committed(queued, ending)
+                }
+                (4, _) => Act::Pause(random.below(2) == 0),
+                (5, _) if !dead.is_empty() => Act::Drop(dead[random.below(dead.len())]),
+                (6, _) if !dead.is_empty() => Act::Resend(dead[0], event(did(7), charm, 2)),
+                _ => Act::Accept(event(did(7), charm, 1), None, 0),
+            };
+            log.extend(perform(&mut state, charm, act));
+        }
+        let cut = random.below(log.len());
+        for (commit, effects) in &log[..cut] {
+            effects.rows(commit, entry(commit), Hash::default(), &mut batch);
+        }
+        let image = image(&batch, log[..cut].last().map_or(0, |(commit, _)| commit.order));
+        let mut again = State::load(&image, Arc::new(limits));
+        for (commit, _) in &log[cut..] {
+            let read = Commit::read(&entry(commit)).expect("a record");
+            assert_eq!(again.follows(&read), Ok(()), "seed {seed}, cut {cut}, commit {}", read.order);
+            again.apply(&read, Live::default());
+        }
+        assert_eq!(shown(&again), shown(&state), "seed {seed}, cut {cut}");
+    }
+}
+
+/// A commit as it stands in the log.
+fn entry(commit: &Commit) -> LogEntry {
+    let Commit { order, position, taken, record } = commit;
+    let (order, position, taken, seal) = (*order, *position, *taken, None);
+    LogEntry { order, space: record.space, seq: record.seq, position, taken, record: record.to_bytes().into(), seal }
+}
+
+/// The rows of a batch, as a store would have them.
+fn image(batch: &Batch, order: u64) -> Image {
+    let mut spaces = batch.spaces.clone();
+    for row in &mut spaces {
+        row.seq = batch.heads.iter().rev().find(|(did, ..)| *did == row.did).map_or(0, |(_, seq, _)| *seq);
+        row.notes = batch.notes.iter().rev().find(|(did, _)| *did == row.did).map_or(row.notes, |(_, notes)| *notes);
+        row.letters_dropped =
+            batch.letters_dropped.iter().filter(|(did, _)| *did == row.did).map(|(_, more)| more).sum();
+    }
+    let queued = batch.queued.iter().filter(|queued| !batch.taken.contains(&queued.position)).cloned().collect();
+    let dead = batch.dead.iter().filter(|letter| !batch.buried.contains(&letter.position));
+    let dead = dead.map(|letter| (letter.event.to, letter.position, letter.event.id)).collect();
+    let position = batch.position.unwrap_or(0);
+    Image { secret: [9; 32], order, position, spaces, queued, dead, ..Image::default() }
+}
+
+/// T5: a commit that cannot be the next one is told apart from one that can.
+#[test]
+fn a_commit_out_of_place_does_not_follow() {
+    let (mut state, a, b) = world(Limits::default());
+    let (good, _) = perform(&mut state, a, Act::Accept(event(did(7), a, 1), None, 0)).expect("room");
+    let after = state.decide(a, 0, Act::Pause(true)).map(|decided| decided.commit).expect("it may");
+    let change = |change: &dyn Fn(&mut Commit)| {
+        let mut commit = after.clone();
+        change(&mut commit);
+        state.follows(&commit)
+    };
+    assert_eq!(change(&|_| ()), Ok(()));
+    assert_eq!(state.follows(&good), Err("is out of its order"));
+    assert_eq!(change(&|commit| commit.record.space = b), Err("is out of its order in its space"));
+    assert_eq!(change(&|commit| commit.record.space = did(3)), Err("is of a space that is not there"));
+    assert_eq!(change(&|commit| commit.record.seq += 1), Err("is out of its order in its space"));
+    assert_eq!(change(&|commit| commit.position += 1), Err("gives other positions than the next ones"));
+    let again = |commit: &mut Commit| commit.record.body = Body::Registered { name: "a".to_owned() };
+    assert_eq!(change(&again), Err("makes a space that is there"));
+    let taken = |commit: &mut Commit| commit.taken = Some(Taken { position: 1, late: false });
+    assert_eq!(change(&taken), Err("answers an event that does not wait"));
+}
+
+/// A xorshift, for seeds.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n
+    }
+}

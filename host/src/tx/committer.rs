@@ -377,8 +377,7 @@ impl Committer {
         }
         let supplied = unseen.map(|unseen| unseen.id);
         let id = supplied.unwrap_or_else(|| self.mint.outside(locked.core.position + 1));
-        let (_, after) =
-            self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None)?;
+        let (_, after) = self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None)?;
         let accepted = Accepted { id, order: locked.core.order };
         drop(locked);
         self.tell(after);

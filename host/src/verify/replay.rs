@@ -149,7 +149,11 @@ impl Replay {
                 must(own, Law::Cause, "the rights of another stand in a space")
             }
             Body::Paused(paused) => {
-                if *paused { self.paused.insert(space) } else { self.paused.remove(&space) };
+                if *paused {
+                    self.paused.insert(space)
+                } else {
+                    self.paused.remove(&space)
+                };
                 must(charm, Law::Cause, "the host's own space is no charm")
             }
             Body::Installed(_) | Body::Uninstalled => must(charm, Law::Cause, "the host's own space is no charm"),
@@ -233,12 +237,8 @@ impl Replay {
         let told = receipt.outcome == Outcome::Rejected && asked;
         let failed = !(committed || cancelled || told);
         if failed {
-            let letter = DeadLetter {
-                position,
-                time_ms: record.time_ms,
-                event: event.clone(),
-                receipt: receipt.clone(),
-            };
+            let letter =
+                DeadLetter { position, time_ms: record.time_ms, event: event.clone(), receipt: receipt.clone() };
             let letter = Letter {
                 order: entry.order,
                 position,

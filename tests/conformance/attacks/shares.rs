@@ -186,7 +186,7 @@ async fn a_chain_without_end_is_named_once_and_a_pause_stops_it() {
     until("the chain is named", || notes_on(&host, chain).chain > 0).await;
     let named = notes_on(&host, chain).chain;
     assert!((51..500).contains(&named), "{named}");
-    until("it goes on", || commits(&host, chain) > 2 * named).await;
+    until("it goes on", || decided(chain) > 2 * named).await;
     assert_eq!(notes_on(&host, chain).chain, named, "it is named once");
 
     host.pause(&chain).await.unwrap();
@@ -353,7 +353,7 @@ async fn a_charm_over_its_rate_of_writing_waits_and_nobody_else_does() {
     for _ in 0..10 {
         is_served(&host, neighbour).await;
     }
-    assert_eq!((commits(&host, bulk), waiting(&host, bulk).await.len()), (1, 1));
+    assert_eq!((decided(bulk), waiting(&host, bulk).await.len()), (1, 1));
 }
 
 /// A6: it goes on when its rate allows it. On one thread: nothing that the host did before wakes it by chance.
@@ -367,7 +367,7 @@ async fn a_charm_over_its_rate_of_writing_goes_on_in_time() {
     let id = host.send(NewEvent::new(bulk, "note", value(json!(1)))).await.unwrap();
     clock.pass(Duration::from_secs(10));
     is_served(&host, probe(&host, "neighbour").await).await;
-    assert_eq!(commits(&host, bulk), 1, "it is ahead by more than the burst");
+    assert_eq!(decided(bulk), 1, "it is ahead by more than the burst");
     clock.pass(Duration::from_secs(1));
     assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
 }
@@ -387,7 +387,7 @@ async fn a_chain_without_end_is_served_after_everybody_else() {
     host.send(NewEvent::new(chain, "run", value(json!(1)))).await.unwrap();
     until("the chain is named", || notes_on(&host, chain).chain > 0).await;
     host.resume(&honest).await.unwrap();
-    until("the honest charm is served", || commits(&host, honest) == 100).await;
+    until("the honest charm is served", || decided(honest) == 100).await;
     host.pause(&chain).await.unwrap();
     host.shutdown().await.unwrap();
     let commits = Archive::open(store).unwrap().commits(None, 0, usize::MAX >> 1).unwrap();

@@ -38,7 +38,7 @@ async fn hurts_nobody(host: Host, store: MemoryStore, charms: Vec<Did>) {
     }
     for charm in &charms {
         assert_eq!(
-            (commits(&host, *charm), charm_conformance::waiting(&host, *charm).await.len()),
+            (decided(*charm), charm_conformance::waiting(&host, *charm).await.len()),
             (0, 1),
             "it has done nothing yet"
         );
@@ -163,7 +163,7 @@ async fn a_charm_that_waits_begins_no_other_turn() {
         for _ in 0..10 {
             is_served(&host, neighbour).await;
         }
-        assert_eq!((commits(&host, charm), wire.count()), (0, 1));
+        assert_eq!((decided(charm), wire.count()), (0, 1));
         wire.release(1);
         settle(&host).await;
         assert_eq!(cell(&host, charm, "notes").await, json!(["asked", 1, 2, 3]));

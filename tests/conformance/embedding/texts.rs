@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use charm_conformance::{Random, seed, times};
 use charm_host::{
-    Body, CellId, DeadLetter, Did, Event, EventId, Install, JsonError, OnCommit, Outcome, Path, Queued, RECORD_VERSION, Receipt,
-    Ran, ReceiptRow, Record, Segment, Sent, Turn, VALUE_DEPTH_MAX, Value, Write,
+    Body, CellId, DeadLetter, Did, Event, EventId, Install, JsonError, OnCommit, Outcome, Path, Queued, RECORD_VERSION,
+    Ran, Receipt, ReceiptRow, Record, Segment, Sent, Turn, VALUE_DEPTH_MAX, Value, Write,
 };
 use ipld_core::{cid::Cid, ipld::Ipld};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -26,7 +26,8 @@ fn ask(file: &Path, writable: bool) -> Result<Answer, VerifyError> {
     let found = listed.iter().map(|row| Ok(store.receipt(&row.receipt.id)?.expect("what is listed is found")));
     let receipts = found.collect::<Result<Vec<ReceiptRow>, VerifyError>>()?;
     assert_eq!(receipts, listed, "found by id as listed");
-    let letters = image.dead.iter().map(|(_, position, _)| Ok(store.dead_letter(*position)?.expect("a letter is there")));
+    let letters =
+        image.dead.iter().map(|(_, position, _)| Ok(store.dead_letter(*position)?.expect("a letter is there")));
     let letters = letters.collect::<Result<Vec<DeadLetter>, VerifyError>>()?;
     Ok((proof, image.cells, image.queued, receipts, letters))
 }

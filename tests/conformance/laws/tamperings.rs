@@ -245,12 +245,7 @@ pub const ONCE: &[Case] = &[
 ];
 
 pub const ORDER: &[Case] = &[
-    (
-        Law::Order,
-        "a position left out",
-        "not in the order of sends",
-        Log(|f| f.log.last_mut().unwrap().position += 1),
-    ),
+    (Law::Order, "a position left out", "not in the order of sends", Log(|f| f.log.last_mut().unwrap().position += 1)),
     (Law::Order, "a position that nobody gets", "not in the order of sends", Log(|f| f.line(sends).position += 1)),
     (
         Law::Order,

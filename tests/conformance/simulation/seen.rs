@@ -32,7 +32,8 @@ impl Seen {
         let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, order, end, position, spaces, cells, queued, dead, kept: _ } = store.load(None).map_err(text)?;
+        let Image { secret, order, end, position, spaces, cells, queued, dead, kept: _ } =
+            store.load(None).map_err(text)?;
         write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {dead:?}").unwrap();
         for SpaceRow { did, name, seq, head, .. } in &spaces {
             write!(dump, "{did} {name} {seq} {head:?}").unwrap();

@@ -18,8 +18,8 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
 };
 use charm_host::{
-    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Receipt, Sent,
-    SqliteStore, Turn, Value,
+    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Receipt, Sent, SqliteStore, Turn,
+    Value,
 };
 use serde_json::{Value as Json, json};
 

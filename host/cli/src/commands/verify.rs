@@ -112,9 +112,7 @@ impl Proof {
 fn lines(proofs: &[Proof]) -> Vec<String> {
     let row = |proof: &Proof| {
         let [commits, signed, head] = match &proof.result {
-            Result::Proven(Chain { commits, signed, head }) => {
-                [commits.to_string(), signed.to_string(), head.clone()]
-            }
+            Result::Proven(Chain { commits, signed, head }) => [commits.to_string(), signed.to_string(), head.clone()],
             Result::Failed(failure) => ["-".to_owned(), "-".to_owned(), format!("FAILED: {}", failure.error)],
         };
         [proof.name.clone(), proof.did.clone(), commits, signed, head]

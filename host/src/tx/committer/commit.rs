@@ -158,7 +158,8 @@ impl Committer {
         // The level is a number in memory; the embedder's subscriber is asked after the lock.
         let detailed = LevelFilter::current() >= LevelFilter::DEBUG;
         let sends = if detailed { said(&commit) } else { Vec::new() };
-        let said = Said { charm: space, seq, order: commit.order, sends };
+        let event = effects.taken.as_ref().map(|queued| queued.event.id);
+        let said = Said { charm: space, seq, order: commit.order, event, sends };
         let wakes = effects.wakes().collect();
         self.group.push(Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at });
         Ok((seq, After { wakes, said, told, released }))
@@ -197,7 +198,8 @@ impl Committer {
         if let Some(told) = told {
             say(|| tracing::warn!("{told}"));
         }
-        let commit = || tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order);
+        let event = said.event.map(tracing::field::display);
+        let commit = || tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order, event);
         within(commit, || {
             for (id, to, stream, refused) in &said.sends {
                 let stream = crate::text::clean(stream);
@@ -236,6 +238,8 @@ struct Said {
     charm: Did,
     seq: u64,
     order: u64,
+    /// The event that it answers.
+    event: Option<EventId>,
     sends: Vec<(EventId, Did, Arc<str>, Option<Outcome>)>,
 }
 

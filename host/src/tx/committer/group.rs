@@ -470,8 +470,7 @@ impl Work {
         let Commit { order, position, taken, ref record } = commit;
         chains.end = entry_hash(&chains.end, order, position, taken, head);
         self.order = order;
-        let entry =
-            LogEntry { order, space, seq: record.seq, position, taken, record: bytes.into(), seal: None };
+        let entry = LogEntry { order, space, seq: record.seq, position, taken, record: bytes.into(), seal: None };
         self.receipts.extend(effects.rows(&commit, entry, *head, &mut self.batch));
         chains.unsigned.insert(space);
     }

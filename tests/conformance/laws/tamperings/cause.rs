@@ -147,8 +147,7 @@ pub const CAUSE: &[Case] = &[
         "an event from outside that asks for a receipt",
         "asks for one",
         Log(|f| {
-            outside(f.find(accepts)).on_commit =
-                Some(OnCommit { stream: "on-receipt".into(), tag: value(json!(1)) });
+            outside(f.find(accepts)).on_commit = Some(OnCommit { stream: "on-receipt".into(), tag: value(json!(1)) });
         }),
     ),
     (

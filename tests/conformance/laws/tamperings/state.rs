@@ -49,7 +49,8 @@ pub const STATE: &[Case] = &[
         "a write that changes nothing",
         "changes nothing",
         Log(|f| {
-            let first = |record: &Record| record.writes().iter().any(|write| write.value.is_some() && write.previous == 0);
+            let first =
+                |record: &Record| record.writes().iter().any(|write| write.value.is_some() && write.previous == 0);
             turn(f.find(first)).writes[0].value = None;
         }),
     ),
