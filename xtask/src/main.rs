@@ -27,7 +27,7 @@ type Command = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 const COMMANDS: &[Command] = &[
     (
         "bench",
-        "measure what a turn costs over bare wasmtime; `attacks`: what a neighbour of hostile charms waits",
+        "figures beside their floors: bench [NAME..] [--quick | --full] [--peers] [--json]; `attacks`: what a neighbour waits",
         bench::run,
     ),
     ("charms", "build the guests into target/charms; names build only those", charms::run),

@@ -1,0 +1,103 @@
+//! `density`: what an installed charm takes of memory, how long many take to install, and how fast many are beside one.
+
+use std::{collections::HashMap, path::Path, time::Instant};
+
+use charm_conformance::Random;
+
+use crate::{
+    child,
+    report::{Figure, Goal, Report},
+    scale::Scale,
+    world,
+};
+
+/// Components that all charms are of.
+const COMPONENTS: usize = 100;
+
+pub async fn run(scale: Scale, report: &mut Report) {
+    let charms = scale.of([8, 1_000, 10_000, 100_000]);
+    let components = charms.min(COMPONENTS);
+    let mut memory = Figure::new("density/memory", "B/charm", "name, key and place in a map").goal(Goal::Value(4096.0));
+    let mut install = Figure::new("density/install_all", "s", "key files and one sync").goal(Goal::Value(2.0));
+    for _ in 0..scale.of([1, 1, 3, 1]) {
+        let folder = world::folder();
+        let child = child::start("density", folder.path(), &[charms, components]);
+        let figures: Vec<f64> = child.said.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        memory.add(figures[0], figures[1]);
+        install.add(figures[2], key_files(charms.min(10_000)));
+        child.end();
+    }
+    report.add(memory.note(format!("{charms} charms of {components} components, beyond the first {components}")));
+    report.add(install.note(format!("{} charms", charms.min(10_000))));
+    speed(scale, report).await;
+}
+
+/// Prints the memory of a charm, the same of a map that holds as little as can be, and the time of one `install_all`.
+pub async fn child(folder: &Path, numbers: &[usize]) {
+    let [charms, components] = *numbers else { panic!("charms and components") };
+    let beyond = (charms - components).max(1) as f64;
+    let before = resident();
+    let mut random = Random::new(1);
+    let mut map = HashMap::new();
+    for number in components..charms {
+        let [did, secret] = [0; 2].map(|_: i32| std::array::from_fn::<u8, 32, _>(|_| random.below(256) as u8));
+        map.insert(did, (format!("c{number}"), secret, number % components));
+    }
+    let floor = (resident() - before) / beyond;
+    let host = world::durable(folder).await.host;
+    world::install(&host, 0..components, components).await;
+    let (mut next, before) = (components, resident());
+    let mut seconds = 0.0;
+    while next < charms {
+        let end = (next + 10_000).min(charms);
+        let start = Instant::now();
+        world::install(&host, next..end, components).await;
+        seconds = f64::max(seconds, start.elapsed().as_secs_f64());
+        next = end;
+    }
+    let each = (resident() - before) / beyond;
+    child::say(&format!("{each} {floor} {seconds}"));
+    assert_eq!(map.len(), charms - components, "the floor is still there");
+    host.shutdown().await.unwrap();
+}
+
+/// Returns the memory of this process, in bytes.
+fn resident() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or(f64::NAN) * 4096.0
+}
+
+/// Writes so many files of a key's size and makes them durable with one sync; returns the seconds.
+fn key_files(many: usize) -> f64 {
+    let folder = world::folder();
+    let start = Instant::now();
+    for number in 0..many {
+        std::fs::write(folder.path().join(number.to_string()), [7; 32]).unwrap();
+    }
+    let synced = std::process::Command::new("sync").arg("-f").arg(folder.path()).status();
+    assert!(synced.unwrap().success(), "sync -f works");
+    start.elapsed().as_secs_f64()
+}
+
+/// Compares chains over 1,000 charms with one chain, on a store in memory.
+async fn speed(scale: Scale, report: &mut Report) {
+    let (charms, turns) = (scale.of([5, 200, 1_000, 1_000]), scale.of([10, 10_000, 20_000, 50_000]));
+    let host = world::builder().open().await.unwrap();
+    let dids = world::install(&host, 0..charms, charms.min(COMPONENTS)).await;
+    world::chains(&host, &dids).await;
+    let mut figure =
+        Figure::new(format!("density/speed/{charms}"), "turns/s", "one charm alone").goal(Goal::AtLeast(0.8));
+    for round in 0..=scale.of([1, 3, 7, 15]) {
+        let rate = async |dids: &[_]| {
+            let each = turns / dids.len() as u32;
+            f64::from(each * dids.len() as u32) / world::run(&host, dids, each).await.as_secs_f64()
+        };
+        let (one, many) = (rate(&dids[..1]).await, rate(&dids).await);
+        // The first round warms up.
+        if round > 0 {
+            figure.add(many, one);
+        }
+    }
+    report.add(figure.note(format!("{} components, store in memory", charms.min(COMPONENTS))));
+    host.shutdown().await.unwrap();
+}
