@@ -6,9 +6,19 @@
 //! apart by their type: after `Full` nothing was written and the same group may be tried again; after anything else nothing
 //! is appended any more, and only opening again tells what is there.
 
+mod disk;
+mod file;
+mod format;
 mod memory;
+mod open;
+mod reader;
+mod segment;
+mod verdict;
 
+pub use disk::{Disk, DiskFile, FolderDisk};
+pub use file::{FileJournal, JournalOptions};
 pub use memory::MemoryJournal;
+pub use reader::JournalReader;
 
 /// Why a group was not appended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

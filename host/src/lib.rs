@@ -72,10 +72,14 @@ pub use event::{Event, EventId, EventIdError, OnCommit};
 pub use guest::{Compiler, compile_helper};
 pub use host::{Charm, CharmInfo, Description, Host, HostBuilder, InstallError, NewEvent, OpenError, Owner, SendError};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
-pub use journal::{AppendError, Journal, JournalError, MemoryJournal};
+pub use journal::{
+    AppendError, Disk, DiskFile, FileJournal, FolderDisk, Journal, JournalError, JournalOptions, JournalReader,
+    MemoryJournal,
+};
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
     CODE_CACHE_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN, DESCRIPTION_BYTES_MAX, HTTP_IDLE_MAX, HTTP_IDLE_MS,
+    JOURNAL_AHEAD_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_SEGMENT_BYTES, JOURNAL_ZEROED_GROUP_BYTES_MAX,
     LETTERS_PER_COMMIT_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MANIFEST_BYTES_MAX,
     MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX,
     PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,

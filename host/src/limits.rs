@@ -59,6 +59,16 @@ pub const HTTP_IDLE_MS: u64 = 4_000;
 pub const HTTP_IDLE_MAX: usize = 8;
 /// How long `Host::shutdown` lets running turns end, in milliseconds: more than any is on a thread, in line with others.
 pub const SHUTDOWN_MS: u64 = 60_000;
+/// Length at which a segment of the journal is full, in bytes: what is released goes in such pieces.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 32 << 20;
+/// How far ahead of what is written a segment is filled with zeros, in bytes: writing so much at once is hardly felt beside
+/// an append.
+pub const JOURNAL_AHEAD_BYTES: u64 = 1 << 20;
+/// Longest frame that is written into zeros, in bytes: for a longer one it is cheaper to let the file grow than to write all
+/// twice.
+pub const JOURNAL_ZEROED_GROUP_BYTES_MAX: u64 = 64 << 10;
+/// Longest group, in bytes: more than any batch has, and what is torn is never longer.
+pub const JOURNAL_GROUP_BYTES_MAX: usize = 64 << 20;
 
 /// Dead letters that one commit of the host drops: a record stays some kilobytes.
 pub const LETTERS_PER_COMMIT_MAX: usize = 1_000;

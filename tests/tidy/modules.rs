@@ -25,7 +25,7 @@ const USES: &[(&str, &str)] = &[
     ("receipt", "event limits text"),
     ("record", "did event readable receipt value"),
     // what is kept
-    ("journal", ""),
+    ("journal", "limits text"),
     ("store", "did event limits receipt record text value"),
     ("keyring", "did text"),
     ("listing", "did receipt store value"),

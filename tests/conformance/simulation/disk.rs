@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+#[path = "folder.rs"]
+#[allow(dead_code, reason = "only a journal uses it")]
+mod folder;
+
 use charm_conformance::Random;
 use rsqlite_vfs::{
     AccessMode, DeviceCharacteristics, FileKind, LockLevel, OpenAccess, OpenOptions, OpenRequest, OpenedFile,
@@ -80,6 +84,8 @@ struct File {
 #[derive(Clone)]
 enum Change {
     Create,
+    /// It got the name of another, with what was durable of that one.
+    Put(Option<Vec<u8>>),
     Delete,
     Write(usize, Vec<u8>),
     Truncate(usize),
@@ -88,6 +94,7 @@ enum Change {
 fn apply(content: &mut Option<Vec<u8>>, change: &Change) {
     match change {
         Change::Create => drop(content.get_or_insert_default()),
+        Change::Put(bytes) => content.clone_from(bytes),
         Change::Delete => *content = None,
         Change::Truncate(size) => {
             if let Some(bytes) = content {
@@ -121,7 +128,7 @@ impl File {
                 apply(&mut self.durable, &change);
             }
         }
-        if matches!(self.pending.first(), Some(Change::Create)) {
+        if matches!(self.pending.first(), Some(Change::Create | Change::Put(_))) {
             apply(&mut self.durable, &self.pending.remove(0));
         }
     }
