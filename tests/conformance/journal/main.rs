@@ -10,6 +10,7 @@ mod crashes;
 mod damage;
 mod files;
 mod reading;
+mod speed;
 
 use std::sync::Arc;
 
