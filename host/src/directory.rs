@@ -1,9 +1,10 @@
 //! Who is installed, what they offer, and who may do what: one immutable picture that a turn holds.
 
+mod granted;
 mod parts;
 mod rights;
 
-use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use parts::Parts;
 pub use rights::{Kept, Names, Right, Rights, ungrantable};
@@ -280,11 +281,10 @@ impl Directory {
 
     /// Returns the first charm after `after` of whom `holder` may use anything, by DID.
     fn next_visible(&self, holder: &Did, after: Option<Did>) -> Option<Did> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let first =
-            |granted: &BTreeMap<Did, Names>| granted.range((start, Bound::Unbounded)).next().map(|(did, _)| *did);
         let own = after.is_none_or(|after| after < *holder).then_some(*holder);
-        let granted = self.rights(holder).flat_map(|rights| [first(&rights.read), first(&rights.send)]);
+        let granted = self
+            .rights(holder)
+            .flat_map(|rights| [rights.read.after(after.as_ref()), rights.send.after(after.as_ref())]);
         granted.chain([own]).flatten().min()
     }
 

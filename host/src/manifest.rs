@@ -217,7 +217,7 @@ impl Manifest {
         let owner = |did: &Did| admitted.get(did).copied().or_else(|| directory.get(did).map(Arc::as_ref));
         let rights = |holder: &str, grants: &[GrantSpec]| -> Result<Rights, InstallError> {
             let (read, send) = rights(holder, grants, &dids)?;
-            let rights = Rights { read, send };
+            let rights = Rights { read: read.into_iter().collect(), send: send.into_iter().collect() };
             let grant = |why| InstallError::Grant { charm: clip(holder, 128).into_owned(), why };
             rights.check(owner).map_err(grant)?;
             Ok(rights)

@@ -140,16 +140,10 @@ pub enum Wait {
 }
 
 impl Stage {
-    /// Begins the turn of an event: its time and seed are the same in every attempt.
+    /// Begins the turn of an event: its time is the same in every attempt, and so is the seed that its id gives.
     pub fn begin(&self, queued: Arc<Queued>, fits: u64) -> Turn {
         let event = &queued.event;
-        let facts = Facts {
-            charm: event.to,
-            sender: event.sender,
-            event: event.id,
-            time_ms: self.env.now_ms(),
-            seed: self.committer.mint().seed(&event.id),
-        };
+        let facts = Facts { charm: event.to, sender: event.sender, event: event.id, time_ms: self.env.now_ms() };
         let outbound = Outbound::new(self.committer.limits().clone());
         Turn {
             queued,
@@ -211,7 +205,7 @@ impl Stage {
         outbound.rewind(directory.http(&queued.event.to));
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
-        let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room);
+        let tx = Box::new(Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room));
         let handled = self.guests.handle(&charm.loaded, tx, outbound, turn.facts.clone(), turn.told, &queued);
         let End { ended, outbound, told, fuel } = handled.await;
         (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);

@@ -103,6 +103,11 @@ impl Transaction {
         self.writer
     }
 
+    /// Returns the seed of the turn that handles that event.
+    pub fn seed(&self, event: &EventId) -> u64 {
+        self.mint.seed(event)
+    }
+
     /// Returns what its charm may log.
     pub fn log_share(&self) -> Option<Arc<LogShare>> {
         self.directory.get(&self.writer).map(|entry| entry.log.clone())

@@ -149,7 +149,7 @@ impl State {
         }
         for (did, staged) in &ending.staged {
             let sender = if did == charm { Sender::Own } else { Sender::Charm(*charm) };
-            if let Some(Space { inbox, .. }) = self.spaces.get(did)
+            if let Some(Space { inbox, .. }) = self.spaces.get(did).map(Box::as_ref)
                 && !inbox.meter.has_room(&sender, *staged, &self.limits)
             {
                 return Err(Refused::NoRoom { inbox: *did, used: inbox.meter.used(&sender) });

@@ -30,8 +30,8 @@ pub struct State {
     pub order: u64,
     /// The last position given to an event.
     pub position: u64,
-    /// Every space.
-    pub spaces: HashMap<Did, Space>,
+    /// Every space, each at a place of its own: a map has room for more than it holds.
+    pub spaces: HashMap<Did, Box<Space>>,
     /// Spaces by the names of their charms.
     pub names: HashMap<Arc<str>, Did>,
     /// Events that wait, or whose receipts are not durable yet.
@@ -131,7 +131,7 @@ impl State {
     pub(super) fn add_space(&mut self, row: &SpaceRow, made: u64) {
         let space = Space::new(row, made);
         self.names.entry(space.name.clone()).or_insert(row.did);
-        self.spaces.insert(row.did, space);
+        self.spaces.insert(row.did, Box::new(space));
     }
 
     /// Returns who sent an event, as its receiver's inbox sees it.
@@ -147,7 +147,7 @@ impl State {
     /// Returns whether there is room for an event from outside, or one that is sent again.
     pub fn has_room(&self, event: &Event) -> bool {
         let more = Amount::one(event.payload.as_bytes().len());
-        let room = |space: &Space| space.inbox.meter.has_room(&self.sender(event), more, &self.limits);
+        let room = |space: &Box<Space>| space.inbox.meter.has_room(&self.sender(event), more, &self.limits);
         self.spaces.get(&event.to).is_some_and(room)
     }
 

@@ -70,7 +70,7 @@ fn shown(state: &State) -> String {
     for (did, space) in spaces {
         let waiting: Vec<_> =
             space.inbox.page(0, usize::MAX).iter().map(|queued| (queued.position, queued.event.id)).collect();
-        let Space { name, seq, dead, notes, letters_dropped, .. } = space;
+        let Space { name, seq, dead, notes, letters_dropped, .. } = &**space;
         text += &format!("\n{did} {name} {seq} {waiting:?} {dead:?} {notes:?} {letters_dropped}");
     }
     text

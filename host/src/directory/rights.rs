@@ -1,10 +1,10 @@
 //! What the operator lets one holder do: given with an install or a manifest, or one by one and kept in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::{Entry, granted::Granted};
 use crate::{
     descriptor::Descriptor,
     did::Did,
@@ -28,7 +28,7 @@ impl Names {
     }
 
     /// Adds names.
-    fn add(&mut self, more: &Names) {
+    pub(super) fn add(&mut self, more: &Names) {
         match (&mut *self, more) {
             (Names::Only(mine), Names::Only(more)) => mine.extend(more.iter().cloned()),
             _ => *self = Names::All,
@@ -48,18 +48,16 @@ impl Names {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rights {
     /// Cells that may be read, by owner.
-    pub read: BTreeMap<Did, Names>,
+    pub read: Granted,
     /// Streams that may be sent to, by owner.
-    pub send: BTreeMap<Did, Names>,
+    pub send: Granted,
 }
 
 impl Rights {
     /// Returns what either allows.
     pub fn with(mut self, more: &Rights) -> Rights {
         for (mine, theirs) in [(&mut self.read, &more.read), (&mut self.send, &more.send)] {
-            for (owner, names) in theirs {
-                mine.entry(*owner).or_insert_with(|| Names::Only(BTreeSet::new())).add(names);
-            }
+            theirs.iter().for_each(|(owner, names)| mine.add(*owner, names));
         }
         self
     }
@@ -68,7 +66,7 @@ impl Rights {
     /// the error names the first that is not.
     pub fn check<'a>(&self, owner: impl Fn(&Did) -> Option<&'a Entry>) -> Result<(), String> {
         for (map, kind) in [(&self.read, "cell"), (&self.send, "stream")] {
-            for (did, names) in map {
+            for (did, names) in map.iter() {
                 let (Some(owner), Names::Only(names)) = (owner(did), names) else { continue };
                 let refused = names.iter().filter_map(|name| Some((name, ungrantable(&owner.descriptor, kind, name)?)));
                 if let Some((name, why)) = refused.min() {
@@ -136,7 +134,7 @@ impl Right {
                 return;
             }
         };
-        map.entry(owner).or_insert_with(|| Names::Only(BTreeSet::new())).add(&names);
+        map.add(owner, &names);
     }
 
     /// Takes it from what a holder has; the error says why it cannot be taken alone.
@@ -165,7 +163,7 @@ impl Right {
                     map.remove(owner);
                 }
             }
-            (Some(_), Names::All) => drop(map.remove(owner)),
+            (Some(_), Names::All) => map.remove(owner),
         }
         Ok(())
     }

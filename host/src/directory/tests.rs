@@ -49,7 +49,10 @@ fn rights(cells: &[&str], streams: &[&str]) -> Rights {
         ["*"] => Names::All,
         names => Names::Only(names.iter().map(|name| (*name).to_owned()).collect()),
     };
-    Rights { read: [(did(1), names(cells))].into(), send: [(did(1), names(streams))].into() }
+    Rights {
+        read: [(did(1), names(cells))].into_iter().collect(),
+        send: [(did(1), names(streams))].into_iter().collect(),
+    }
 }
 
 /// Charm 1 is installed, charm 2 with these rights, charm 3 is known to the store only.
@@ -105,8 +108,10 @@ async fn rights_are_what_is_both_declared_and_granted() {
 
 #[tokio::test]
 async fn an_event_waits_for_a_charm_that_is_known_and_for_no_other() {
-    let directory =
-        directory(Rights { send: [(did(3), Names::All), (did(4), Names::All)].into(), ..Rights::default() });
+    let directory = directory(Rights {
+        send: [(did(3), Names::All), (did(4), Names::All)].into_iter().collect(),
+        ..Rights::default()
+    });
     assert_eq!(directory.deliver(&did(2), &did(3), "in").map(|shape| shape.is_none()), Ok(true), "known: no shape yet");
     assert_eq!(directory.deliver(&did(2), &did(4), "in").map(|_| ()), Err(Outcome::NoSuchStream));
     assert!(directory.inbox(&did(3)).is_some() && directory.inbox(&did(4)).is_none());

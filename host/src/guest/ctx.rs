@@ -33,8 +33,6 @@ pub struct Facts {
     pub event: EventId,
     /// Milliseconds since 1970; the same in every rerun.
     pub time_ms: u64,
-    /// Seed of the turn's randomness; the same in every rerun.
-    pub seed: u64,
 }
 
 /// A guest's handle to a cell. Gives no right by itself.
@@ -51,15 +49,15 @@ pub struct StreamHandle {
 /// The state of one instance; dropped with it.
 pub struct Ctx {
     /// None while a charm is described.
-    pub tx: Option<Transaction>,
+    pub tx: Option<Box<Transaction>>,
     /// None while a charm is described.
     pub outbound: Option<Outbound>,
     /// What the turn knows about itself.
     pub facts: Option<Facts>,
     /// Live handles.
     pub table: ResourceTable,
-    /// State of the turn's random sequence.
-    pub random: u64,
+    /// State of the turn's random sequence; none before the first use.
+    random: Option<u64>,
     /// What the guest says.
     pub log: Log,
     /// What the guest said before it trapped.
@@ -85,7 +83,7 @@ impl Ctx {
             outbound: None,
             facts: None,
             table,
-            random: 0,
+            random: None,
             log: Log::new(speaker, limits.log_bytes_max),
             panic: None,
             account: Account::default(),
@@ -98,11 +96,11 @@ impl Ctx {
     }
 
     /// Returns the state of an instance that handles an event.
-    pub fn turn(limits: Arc<Limits>, tx: Transaction, outbound: Outbound, facts: Facts) -> Ctx {
-        let (random, speaker) = (facts.seed, Speaker::Turn(facts.charm, facts.event));
+    pub fn turn(limits: Arc<Limits>, tx: Box<Transaction>, outbound: Outbound, facts: Facts) -> Ctx {
+        let speaker = Speaker::Turn(facts.charm, facts.event);
         let share = tx.log_share();
         let bare = Ctx::bare(limits, speaker);
-        let mut ctx = Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), random, ..bare };
+        let mut ctx = Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), ..bare };
         ctx.log.share = share;
         ctx
     }
@@ -119,7 +117,7 @@ impl Ctx {
 
     /// Returns what host calls have cost since this was last asked.
     pub fn take_cost(&mut self) -> u64 {
-        let staged = self.tx.as_mut().map_or(0, Transaction::take_cost);
+        let staged = self.tx.as_mut().map_or(0, |tx| tx.take_cost());
         let random = self.wasi.as_ref().map_or(0, |wasi| wasi.take_random());
         self.account.take().saturating_add(staged).saturating_add(random * cost::RANDOM_BYTE)
     }
@@ -162,16 +160,24 @@ impl Ctx {
 
     /// Returns the next 64 bits of the turn's randomness (SplitMix64, Steele et al. 2014).
     pub fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.random;
+        let before = self.random.unwrap_or_else(|| self.seed());
+        let mut bits = before.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random = Some(bits);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)
     }
 
+    /// Returns the seed of the turn's randomness, the same in every rerun; 0 while a charm is described.
+    fn seed(&self) -> u64 {
+        let turn = self.tx.as_ref().zip(self.facts.as_ref());
+        turn.map_or(0, |(tx, facts)| tx.seed(&facts.event))
+    }
+
     /// Gives the guest what it imports of WASI.
-    pub fn give_wasi(&mut self, time_ms: u64, seed: u64) {
-        self.wasi = Some(Wasi::new(time_ms, seed, self.log.output()));
+    pub fn give_wasi(&mut self) {
+        let time_ms = self.facts.as_ref().map_or(0, |facts| facts.time_ms);
+        self.wasi = Some(Wasi::new(time_ms, self.seed(), self.log.output()));
     }
 
     /// Keeps the text of a panic for the diagnosis.

@@ -114,17 +114,16 @@ impl Guests {
     pub async fn handle(
         &self,
         Loaded { prepared, .. }: &Loaded,
-        tx: Transaction,
+        tx: Box<Transaction>,
         outbound: Outbound,
         facts: Facts,
         told: usize,
         queued: &Queued,
     ) -> End {
-        let (time_ms, seed) = (facts.time_ms, facts.seed);
         let mut ctx = Ctx::turn(self.limits.clone(), tx, outbound, facts);
         ctx.log.told = told;
         if prepared.wasi {
-            ctx.give_wasi(time_ms, seed);
+            ctx.give_wasi();
         }
         let (mut store, on_thread) = self.store(ctx);
         let turn = on_thread.run(self.turn(prepared, &mut store, queued));
@@ -134,20 +133,21 @@ impl Guests {
         if result.as_ref().is_err_and(|error| !error.is::<Trap>())
             && let Some(ended) = store.data().waits()
         {
-            let Ctx { log, outbound, .. } = store.into_data();
-            let (outbound, told) = (outbound.unwrap_or_default(), log.wait());
+            let ctx = store.data_mut();
+            let (outbound, told) = (ctx.outbound.take().unwrap_or_default(), ctx.log.wait());
             return End { ended, outbound, told, fuel };
         }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
             Ok(_) => None,
         };
-        let Ctx { tx, outbound, .. } = store.into_data();
+        let Ctx { tx, outbound, .. } = store.data_mut();
+        let (tx, outbound) = (tx.take(), outbound.take());
         let ended = match (result, fault, tx) {
             (_, _, Some(tx)) if tx.is_lost() => Ended::Lost,
             (Ok(Err(text)), ..) => Ended::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
             (Ok(Ok(())), _, Some(tx)) => match misfit {
-                None => Ended::Done(Box::new(tx)),
+                None => Ended::Done(tx),
                 Some(why) => Ended::Fault(Fault::new(why)),
             },
             (_, fault, _) => Ended::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),

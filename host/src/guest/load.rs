@@ -165,7 +165,7 @@ impl Guests {
         let limits = Arc::new(Limits { fuel_max, ..self.limits.as_ref().clone() });
         let mut ctx = Ctx::bare(limits.clone(), Speaker::Describe(name.to_owned()));
         if prepared.wasi {
-            ctx.give_wasi(0, 0);
+            ctx.give_wasi();
         }
         let (mut store, on_thread) = self.store(ctx);
         let instance = match on_thread.run(prepared.pre.instance_pre().instantiate_async(&mut store)).await {

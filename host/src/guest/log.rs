@@ -95,7 +95,7 @@ impl Log {
 
     /// Ends an attempt that will be made again after a wait: what is told at the end, the last one tells. Returns how many
     /// lines are told.
-    pub fn wait(mut self) -> usize {
+    pub fn wait(&mut self) -> usize {
         (self.output, self.lines_cut, self.bytes_cut) = (None, 0, 0);
         self.lines.max(self.told)
     }
