@@ -40,6 +40,8 @@ use group::Group;
 
 /// Receipts that are noted as durable, or spaces that are made, under one hold of the lock.
 const SETTLED_STEP: usize = 256;
+/// Spaces that are added under one hold of the lock, in one batch.
+const REGISTERED_STEP: usize = 1_000;
 
 /// Why a commit did not take place. Nothing of the transaction remains.
 #[derive(Debug)]
@@ -261,18 +263,22 @@ impl Committer {
     /// When the host stops first, or the disk is full.
     pub async fn register(&self, spaces: &[(Did, Arc<str>)]) -> Result<Vec<Arc<Meter>>, Unavailable> {
         let (mut meters, mut order) = (Vec::with_capacity(spaces.len()), 0);
-        for some in spaces.chunks(SETTLED_STEP) {
-            let (now, mut afters, mut locked) = (self.now(), Vec::new(), self.locked());
+        for some in spaces.chunks(REGISTERED_STEP) {
+            let (now, mut afters, mut items, mut locked) = (self.now(), Vec::new(), Vec::new(), self.locked());
             for (did, name) in some {
                 if !locked.core.spaces.contains_key(did) {
                     // Nothing speaks against it.
-                    let made = self.perform(&mut locked, *did, now, Act::Register(name.to_string()), None);
-                    afters.extend(made.into_iter().map(|(_, after)| after));
+                    let made = self.happen(&mut locked, *did, now, Act::Register(name.to_string()), None);
+                    if let Ok((_, after, item)) = made {
+                        afters.push(after);
+                        items.push(item);
+                    }
                 }
                 let Some(space) = locked.core.spaces.get(did) else { continue };
                 order = order.max(space.made);
                 meters.push(space.inbox.meter.clone());
             }
+            self.group.push(items);
             drop(locked);
             afters.into_iter().for_each(|after| self.tell(after));
         }

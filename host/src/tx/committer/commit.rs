@@ -143,6 +143,20 @@ impl Committer {
         act: Act<'_>,
         cells: Option<(Cells, Snapshot)>,
     ) -> Result<(u64, After), Refused> {
+        let (seq, after, item) = self.happen(locked, space, (now, at), act, cells)?;
+        self.group.push([item]);
+        Ok((seq, after))
+    }
+
+    /// As [`Committer::perform`], but for handing it to the group: whoever holds the lock does, for all that happened, in order.
+    pub(super) fn happen(
+        &self,
+        locked: &mut Locked,
+        space: Did,
+        (now, at): (u64, Duration),
+        act: Act<'_>,
+        cells: Option<(Cells, Snapshot)>,
+    ) -> Result<(u64, After, Item), Refused> {
         let decided = locked.core.decide(space, now, act)?;
         let (commit, live) = (decided.commit, Live { at, fits: decided.fits, growth: decided.growth });
         let seq = commit.record.seq;
@@ -161,8 +175,8 @@ impl Committer {
         let event = effects.taken.as_ref().map(|queued| queued.event.id);
         let said = Said { charm: space, seq, order: commit.order, event, sends };
         let wakes = effects.wakes().collect();
-        self.group.push(Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at });
-        Ok((seq, After { wakes, said, told, released }))
+        let item = Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at };
+        Ok((seq, After { wakes, said, told, released }, item))
     }
 
     /// Notes what the operator is told of a charm, beside the log; returns what is told at once.
@@ -180,7 +194,7 @@ impl Committer {
                     name = space.name,
                 )
             });
-            self.group.push(Item::Notes { charm: *charm, notes: space.notes, told });
+            self.group.push([Item::Notes { charm: *charm, notes: space.notes, told }]);
         }
         let count = effects.letters_gone?;
         let (name, max) = (&space.name, self.limits.dead_letters_max);

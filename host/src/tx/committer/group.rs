@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    ops::Bound::{Excluded, Unbounded},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -45,8 +46,10 @@ const BATCH_COMMITS_MAX: usize = 1_024;
 /// Values and payloads in one batch, in bytes; the last commit may go over.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Longest time until a space's own key signs its head (I3).
+/// Longest time until a space's own key signs its head (I3), or begins to with those before it.
 const SIGN_HEADS: Duration = Duration::from_secs(1);
+/// Heads that are signed with one batch: a few milliseconds of work.
+const HEADS_MAX: usize = 128;
 
 /// How far the disk is.
 #[derive(Clone, Debug, Default)]
@@ -104,8 +107,10 @@ struct Chains {
     end: Hash,
     /// Spaces whose head their own key has not signed.
     unsigned: BTreeSet<Did>,
-    /// When heads were signed last.
+    /// When all were signed last.
     signed: Duration,
+    /// The space whose head was signed last, while others that have moved are still to be signed.
+    upto: Option<Did>,
 }
 
 /// The queue between the committer and the disk.
@@ -154,7 +159,7 @@ impl Group {
         let is_open = |signed: Option<(u64, _)>, seq| signed.map_or(0, |(signed, _)| signed) < seq;
         let unsigned = image.spaces.iter().filter(|row| is_open(row.signed, row.seq)).map(|row| row.did).collect();
         let heads = image.spaces.iter().map(|row| (row.did, (row.seq, row.head))).collect();
-        let chains = Chains { heads, end: image.end, unsigned, signed: env.monotonic() };
+        let chains = Chains { heads, end: image.end, unsigned, signed: env.monotonic(), upto: None };
         let (items, shares) = Default::default();
         Arc::new(Group {
             items,
@@ -194,10 +199,16 @@ impl Group {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn push(&self, item: Item) {
-        let at = if let Item::Commit { at, .. } = &item { *at } else { Duration::ZERO };
-        self.shares().push(item.charm(), item.bytes(), &self.limits, at);
-        self.items().push(item);
+    /// Takes items in their order, all at once.
+    pub fn push(&self, some: impl IntoIterator<Item = Item>) {
+        let mut items = self.items();
+        let mut shares = self.shares();
+        for item in some {
+            let at = if let Item::Commit { at, .. } = &item { *at } else { Duration::ZERO };
+            shares.push(item.charm(), item.bytes(), &self.limits, at);
+            items.push(item);
+        }
+        drop((items, shares));
         self.wake.notify_one();
     }
 
@@ -235,18 +246,26 @@ impl Group {
             return Ok(());
         }
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = Batch { signed: self.sign_heads(&mut chains), ..Batch::default() };
+        chains.upto = None;
+        let batch = Batch { signed: self.sign_heads(&mut chains, usize::MAX), ..Batch::default() };
         match self.commit(&batch) {
             Err(StoreError::Full | StoreError::Locked { .. }) => Ok(()),
             done => done,
         }
     }
 
-    /// Signs the heads of all spaces that have moved.
-    fn sign_heads(&self, chains: &mut Chains) -> Vec<(Did, u64, [u8; 64])> {
-        chains.signed = self.env.monotonic();
-        let mut signed = Vec::with_capacity(chains.unsigned.len());
-        for space in std::mem::take(&mut chains.unsigned) {
+    /// Signs the heads of up to `max` spaces that have moved: in the order of their DIDs, from where it stopped before, so that
+    /// none that moves without end keeps another from its turn.
+    fn sign_heads(&self, chains: &mut Chains, max: usize) -> Vec<(Did, u64, [u8; 64])> {
+        let from = chains.upto.map_or(Unbounded, Excluded);
+        let some: Vec<Did> = chains.unsigned.range((from, Unbounded)).take(max).copied().collect();
+        chains.upto = some.last().filter(|_| some.len() == max).copied();
+        if chains.upto.is_none() {
+            chains.signed = self.env.monotonic();
+        }
+        let mut signed = Vec::with_capacity(some.len());
+        for space in some {
+            chains.unsigned.remove(&space);
             let Some((seq, head)) = chains.heads.get(&space) else { continue };
             match self.keyring.sign(&space, &record::head_message(&space, *seq, head)) {
                 Ok(signature) => signed.push((space, *seq, signature)),
@@ -260,6 +279,9 @@ impl Group {
     /// Returns when heads are to be signed next; none when all are.
     fn heads_due(&self) -> Option<Duration> {
         let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if chains.upto.is_some() {
+            return Some(Duration::ZERO);
+        }
         (!chains.unsigned.is_empty()).then(|| (chains.signed + SIGN_HEADS).saturating_sub(self.env.monotonic()))
     }
 
@@ -427,8 +449,8 @@ impl Group {
         }
         coalesce(&mut work.batch);
         let result = self.seal(&mut work.batch, &chains).map_err(|error| StoreError::Failed(error.to_string()));
-        if self.env.monotonic() >= chains.signed + SIGN_HEADS {
-            work.batch.signed = self.sign_heads(&mut chains);
+        if chains.upto.is_some() || self.env.monotonic() >= chains.signed + SIGN_HEADS {
+            work.batch.signed = self.sign_heads(&mut chains, HEADS_MAX);
         }
         let result = result.and_then(|()| self.commit(&work.batch));
         (Arc::new(work), result)
