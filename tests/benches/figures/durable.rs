@@ -35,11 +35,12 @@ async fn measure(scale: Scale, report: &mut Report, kind: &str, charms: usize, b
     let turns = f64::from(each * charms as u32);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(charms) as u32;
     let mut figure = Figure::new(format!("durable/journal/{kind}/{charms}"), "turns/s", "").goal(Goal::AtLeast(0.7));
-    let [mut of_disk, mut of_wasm, mut in_group, mut of_turn] = [const { Vec::new() }; 4];
+    let [mut of_disk, mut of_wasm, mut in_group, mut of_turn, mut busy] = [const { Vec::new() }; 5];
     for round in 0..=rounds {
         durable.groups.take();
+        let before = world::processor();
         let rate = turns / world::run(&durable.host, &dids, each).await.as_secs_f64();
-        let groups = durable.groups.take();
+        let (groups, used) = (durable.groups.take(), world::processor() - before);
         let synced: f64 = groups.iter().map(|group| disk.append(group.bytes).as_secs_f64()).sum();
         let (wasm, synced) = (1.0 / bare.turn(turns as u32, threads), turns / synced);
         // The first round warms up.
@@ -48,13 +49,14 @@ async fn measure(scale: Scale, report: &mut Report, kind: &str, charms: usize, b
             of_disk.push(synced);
             of_wasm.push(wasm);
             in_group.push(turns / groups.len() as f64);
+            busy.push(used * 1e6 / turns);
             of_turn.push(groups.iter().map(|group| group.bytes).sum::<usize>() as f64 / turns);
         }
     }
-    let [of_disk, of_wasm, in_group, of_turn] = [of_disk, of_wasm, in_group, of_turn].map(median);
+    let [of_disk, of_wasm, in_group, of_turn, busy] = [of_disk, of_wasm, in_group, of_turn, busy].map(median);
     let under = if of_disk < of_wasm { "same groups, synced" } else { "bare wasmtime" };
     let note = format!(
-        "synced {of_disk:.0}/s, wasm {of_wasm:.0}/s on {threads}; {in_group:.0} turns a sync, {of_turn:.0} bytes a turn"
+        "synced {of_disk:.0}/s, wasm {of_wasm:.0}/s on {threads}; {in_group:.0} turns a sync, {of_turn:.0} bytes and {busy:.0} us of processor a turn"
     );
     report.add(figure.under(under).note(note));
     durable.host.shutdown().await.unwrap();
