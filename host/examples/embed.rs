@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use charm_host::{Charm, Compiler, FileKeyring, Host, NewEvent, SqliteStore};
+use charm_host::{Charm, Compiler, FileKeyring, FolderStore, Host, NewEvent};
 
 fn main() -> ExitCode {
     // Components are compiled in a process of their own, which is this program again.
@@ -26,7 +26,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("charm-embed-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let host = Host::builder()
-        .store(SqliteStore::open(folder.join("charm.db"))?)
+        .store(FolderStore::open(folder.join("charm"))?)
         .keyring(FileKeyring::open(folder.join("keys"))?)
         .code_cache(folder.join("cache"))
         .compiler(Compiler::Helper(std::env::current_exe()?))

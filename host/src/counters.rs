@@ -45,6 +45,10 @@ pub struct Counters {
     /// Attempts at turns that were thrown away at their commit, because a read had changed or an inbox had filled up
     /// (T4). Each was run again, but the last of a turn that ended as `conflict-exhausted`.
     pub conflicts: u64,
+    /// Batches that are durable and not yet in the index of the store.
+    pub lag_groups: u64,
+    /// What they take in the journal, in bytes. Commits wait at `LAG_BYTES_MAX`.
+    pub lag_bytes: u64,
 }
 
 impl Counters {
@@ -81,7 +85,7 @@ impl Counters {
 /// One line: `3 sent: 2 committed, 1 rejected; 0 waiting, 0 conflicts`.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counters { found, sent, waiting, conflicts, .. } = self;
+        let Counters { found, sent, waiting, conflicts, lag_groups, lag_bytes, .. } = self;
         if *found > 0 {
             write!(f, "{found} found, ")?;
         }
@@ -92,6 +96,10 @@ impl fmt::Display for Counters {
             let comma = if outcome == Outcome::Committed { "" } else { ", " };
             write!(f, "{comma}{} {outcome}", self.of(outcome))?;
         }
-        write!(f, "; {waiting} waiting, {conflicts} conflicts")
+        write!(f, "; {waiting} waiting, {conflicts} conflicts")?;
+        match lag_groups {
+            0 => Ok(()),
+            _ => write!(f, "; index {lag_groups} batches behind, {lag_bytes} bytes"),
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -16,7 +17,7 @@ const ENTRY_TAG: &[u8] = b"charm entry v1\0";
 const SEAL_TAG: &[u8] = b"charm seal v1\0";
 
 /// One entry of the log.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Number in the host, from 1, over all spaces: the order of commits.
     pub order: u64,
@@ -29,13 +30,15 @@ pub struct LogEntry {
     /// The event that it answers.
     pub taken: Option<Taken>,
     /// The record's bytes.
+    #[serde(with = "crate::store::bytes::record")]
     pub record: Arc<[u8]>,
     /// Signature of the host over the chain up to here, on the last entry of each batch.
+    #[serde(with = "crate::store::bytes::seal")]
     pub seal: Option<[u8; 64]>,
 }
 
 /// The place of an event that is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// Its position in the queue.
     pub position: u64,

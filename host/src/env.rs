@@ -40,6 +40,17 @@ pub(crate) async fn breathe() {
     tokio::task::yield_now().await;
 }
 
+/// Returns an id that nothing else has. For files that are made before there is a host; no secret follows from it.
+pub(crate) fn fresh_id() -> [u8; 16] {
+    use std::hash::{BuildHasher, RandomState};
+    // Each state has keys of its own, which come from the operating system.
+    let half = |salt: u8| RandomState::new().hash_one(salt).to_le_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half(0));
+    id[8..].copy_from_slice(&half(1));
+    id
+}
+
 /// The real world, on the tokio runtime that opens the host.
 pub struct SystemEnv {
     runtime: tokio::runtime::Handle,

@@ -47,6 +47,20 @@ pub const LONE_RUNS_MAX: u32 = 3;
 /// How long the store waits for a lock that another program holds on its file, in milliseconds, before it says so: a backup
 /// or a look with another tool is done by then.
 pub const STORE_LOCKED_MS: u64 = 5_000;
+/// Batches that are durable and not yet in the index, in bytes: they are held in memory, and read again at every start. Commits
+/// wait when it is reached.
+pub const LAG_BYTES_MAX: usize = 64 << 20;
+/// Such batches: each costs memory beside its bytes.
+pub const LAG_GROUPS_MAX: usize = 65_536;
+/// What one transaction of the index takes, in bytes of batches: some tens of milliseconds of work, and a cell that was
+/// written a hundred times meanwhile is written once.
+pub const INDEX_BYTES: usize = 4 << 20;
+/// What is written into the index until its file is synced, in bytes of batches: how much a power cut makes the next start
+/// read again.
+pub const CHECKPOINT_BYTES: usize = 16 << 20;
+/// Least time between two transactions of the index, in milliseconds, while few batches wait: what comes together is written
+/// together.
+pub const INDEX_PAUSE_MS: u64 = 100;
 /// Least time between two lines of log of one kind that every operator is told, in milliseconds: nobody reads more, and nobody
 /// has to look for one among thousands.
 pub const NOTICE_MS: u64 = 60_000;

@@ -29,7 +29,7 @@ use crate::{
 /// A manifest. Paths in it are relative to its folder. Unknown keys are errors.
 ///
 /// ```toml
-/// store = "charm.db"                  # default
+/// store = "charm"                  # default
 /// keys = "keys"                       # default
 /// cache = "cache"                     # compiled code; default
 /// ca = "company-ca.pem"               # optional: authorities that charms' HTTPS trusts beside the public ones
@@ -125,7 +125,7 @@ pub struct HttpSpec {
 }
 
 fn default_store() -> PathBuf {
-    "charm.db".into()
+    "charm".into()
 }
 
 fn default_keys() -> PathBuf {

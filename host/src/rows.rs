@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// One cell's present value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellRow {
     /// The space.
     pub space: Did,
@@ -64,7 +64,7 @@ pub struct ReceiptRow {
 }
 
 /// A charm that the store knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpaceRow {
     /// Its DID.
     pub did: Did,
@@ -75,6 +75,7 @@ pub struct SpaceRow {
     /// Hash of that record.
     pub head: Hash,
     /// The last of its records that its own key has signed, and the signature (I3); none before the first.
+    #[serde(with = "crate::store::bytes::optional")]
     pub signed: Option<(u64, [u8; 64])>,
     /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
     pub letters_dropped: u64,
@@ -83,7 +84,7 @@ pub struct SpaceRow {
 }
 
 /// What the operator did to a charm or is told of it. Stands beside the log: no law holds for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {
     /// It begins no turns.
     pub paused: bool,
@@ -107,7 +108,7 @@ impl SpaceRow {
 }
 
 /// What one durable batch changes. Rows are in commit order; a cell stands at most once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
     /// The last position given to an event; none leaves it as it is.
     pub position: Option<u64>,
@@ -124,6 +125,7 @@ pub struct Batch {
     /// Spaces moved to a new head: number and hash of the last record.
     pub heads: Vec<(Did, u64, Hash)>,
     /// Heads that the spaces' own keys have signed: number of the record, and the signature.
+    #[serde(with = "crate::store::bytes::listed")]
     pub signed: Vec<(Did, u64, [u8; 64])>,
     /// Cells replaced.
     pub cells: Vec<CellRow>,

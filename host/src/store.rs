@@ -1,15 +1,20 @@
 //! The store's contract: one atomic durable batch at a time, and what a host needs to start again.
 //!
-//! The log of signed records is the truth; cells, queue, receipts and dead letters are derived from it and
-//! written in the same batch, so that opening needs no replay.
+//! The log of signed records is the truth; cells, queue, receipts and dead letters are derived from it. On disk a batch is
+//! durable in a journal and looked up in an index that is behind it ([`FolderStore`]); a test's store may be one map.
 
+pub(crate) mod bytes;
+mod folder;
+mod group;
 mod index;
 mod lock;
 mod marks;
 mod memory;
 mod place;
+mod tail;
 
-pub use index::SqliteStore;
+pub use folder::FolderStore;
+pub(crate) use group::coalesce;
 pub(crate) use marks::{List, Mark, Marks, Suspect, Work, hex};
 pub use memory::MemoryStore;
 
@@ -30,24 +35,16 @@ pub enum StoreError {
     /// Another host has it open.
     #[error("store {path} is open in another process: stop that one, or use another store")]
     InUse {
-        /// The file.
+        /// The folder.
         path: String,
     },
-    /// Others can read the file, and with it what is in the cells.
-    #[error("store {path} is readable by others (mode {mode:03o}): run chmod 600 on it")]
+    /// Others can look into the folder, and see what is in the cells.
+    #[error("store {path} is readable by others (mode {mode:03o}): run chmod 700 on it")]
     Readable {
-        /// The file.
+        /// The folder.
         path: String,
         /// Its permission bits.
         mode: u32,
-    },
-    /// It is reached by more than one name, and what belongs to it stands beside one of them.
-    #[error("store {path}: {why}")]
-    OtherName {
-        /// The file.
-        path: String,
-        /// Which names, and what to do.
-        why: String,
     },
     /// Another program holds a lock on the file. Nothing of the batch remains; it can be tried again.
     #[error("store {path} is locked by a program that works on the file: end that one")]
@@ -61,7 +58,7 @@ pub enum StoreError {
     /// Not a store, of another version, or damaged.
     #[error("store {path}: {why}")]
     Damaged {
-        /// The file.
+        /// The folder, or the file in it.
         path: String,
         /// What is wrong.
         why: String,
@@ -81,6 +78,15 @@ impl StoreError {
     }
 }
 
+/// What was committed and is not yet where it is looked up: it is in the journal, and in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Batches.
+    pub groups: usize,
+    /// What they take in the journal, in bytes.
+    pub bytes: usize,
+}
+
 /// A store of spaces. Calls may block; the host makes them from where that hurts nobody.
 pub trait Store: Send + Sync + 'static {
     /// Returns everything that lives, as of one batch. `fresh_secret` is kept when the store has none; without one
@@ -96,9 +102,23 @@ pub trait Store: Send + Sync + 'static {
     /// `Full` and `Locked` leave nothing behind and may be tried again; after any other error the outcome is unknown.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
-    /// Returns the file that the store is, for what the host keeps beside it: what it died under, if it dies. None where
+    /// Writes a piece of what was committed to where it is looked up, which nobody waits for. Returns whether there is more.
+    /// Whoever runs the store calls it now and then after commits; a store that needs no such thing has nothing to do.
+    ///
+    /// # Errors
+    /// `Full` and `Locked` may be tried again; any other says that the store is to be opened again.
+    fn index(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Returns how much there is of that.
+    fn lag(&self) -> Lag {
+        Lag::default()
+    }
+
+    /// Returns the folder that the store is, for what the host keeps in it: what it died under, if it dies. None where
     /// there is none; then a host does not know.
-    fn file(&self) -> Option<&Path> {
+    fn folder(&self) -> Option<&Path> {
         None
     }
 

@@ -57,7 +57,7 @@ impl Suspects {
     ) -> Result<(Arc<Suspects>, Option<Marks>), StoreError> {
         let mut known = BTreeMap::new();
         let (mut list, mut marks) = (None, None);
-        if let Some(file) = store.file() {
+        if let Some(file) = store.folder() {
             let its = List::of(file);
             known = its
                 .read()?
@@ -182,7 +182,7 @@ impl Suspects {
 /// # Errors
 /// When the list cannot be read.
 pub fn held(store: &dyn Store) -> Result<BTreeSet<u64>, StoreError> {
-    let list = store.file().map(List::of).map_or(Ok(Vec::new()), |list| list.read())?;
+    let list = store.folder().map(List::of).map_or(Ok(Vec::new()), |list| list.read())?;
     let position = |suspect: Suspect| match suspect.work {
         Work::Turn { position, .. } if suspect.deaths >= Some(LONE_RUNS_MAX) => Some(position),
         _ => None,

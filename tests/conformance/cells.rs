@@ -339,7 +339,7 @@ async fn every_revision_stays_addressable_by_its_number() {
         host = home.open().await;
     }
     let stranger = host.operator();
-    let archive = charm_host::Archive::open(charm_host::SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    let archive = charm_host::Archive::open(charm_host::FolderStore::open_read_only(home.store()).unwrap()).unwrap();
     for (seq, expected) in expected.iter().enumerate() {
         let seen = archive.get(&charm, "x", &n, Some(seq as u64)).unwrap();
         assert_eq!(seen.map(|value| json(&value)), expected.map(|n| json!(n)), "at {seq}");

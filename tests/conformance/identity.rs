@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, Outcome, Record, SendError,
-    SqliteStore, Store, Verified, VerifyError,
+    Archive, Did, FileKeyring, FolderStore, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, Outcome, Record,
+    SendError, Store, Verified, VerifyError,
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use rusqlite::Connection;
@@ -188,7 +188,7 @@ async fn only_commits_made_for_its_did_enter_a_space() {
     let (host, a, b) = busy(&home).await;
     let before = (commits(&host, a), commits(&host, b));
     host.shutdown().await.unwrap();
-    let archive = Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    let archive = Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap();
     for (did, count) in [(a, before.0), (b, before.1)] {
         let commits = archive.commits(Some(&did), 0, 1_000).unwrap();
         assert_eq!(commits.len() as u64, count);
@@ -224,7 +224,7 @@ async fn a_space_proves_itself_with_nothing_but_its_did() {
     let proof = Verified { signed: proof.commits, ..proof };
     // Without the host, without the keys.
     fs::remove_dir_all(home.keys()).unwrap();
-    let archive = Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    let archive = Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap();
     assert_eq!(archive.verify(&a).unwrap(), proof);
     let stranger = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().unwrap();
     assert!(matches!(archive.verify(&stranger), Err(VerifyError::NoSuchSpace(did)) if did == stranger));
@@ -237,7 +237,7 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     let home = Home::default();
     let (host, a, _) = busy(&home).await;
     host.shutdown().await.unwrap();
-    let store = SqliteStore::open_read_only(home.store()).unwrap();
+    let store = FolderStore::open_read_only(home.store()).unwrap();
     let entries = store.log(Some(&a), 0, 1_000).unwrap();
     let row = store.load(None).unwrap().spaces.into_iter().find(|row| row.did == a).unwrap();
     let key = VerifyingKey::from_bytes(a.public_key()).unwrap();
@@ -276,7 +276,7 @@ async fn no_other_bytes_are_the_same_record() {
     let home = Home::default();
     let (host, a, _) = busy(&home).await;
     host.shutdown().await.unwrap();
-    let bytes = SqliteStore::open_read_only(home.store()).unwrap().log(Some(&a), 0, 1).unwrap().remove(0).record;
+    let bytes = FolderStore::open_read_only(home.store()).unwrap().log(Some(&a), 0, 1).unwrap().remove(0).record;
     let record = Record::from_bytes(&bytes).unwrap();
     assert_eq!(record.to_bytes(), bytes[..]);
     assert_eq!(Record::from_bytes(&[&bytes[..], &[0]].concat()), None, "bytes after it");
@@ -310,20 +310,17 @@ async fn every_tampering_with_a_space_is_found() {
     let (host, a, b) = busy(&home).await;
     host.shutdown().await.unwrap();
     drop(home.builder().await);
-    Connection::open(home.store()).unwrap().pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
-    let copy = home.path().join("copy.db");
+    let copy = home.path().join("copy");
     let verify = || {
-        let archive = Archive::open(SqliteStore::open_read_only(&copy).unwrap());
+        let archive = Archive::open(FolderStore::open_read_only(&copy).unwrap());
         archive.map_err(VerifyError::from).and_then(|archive| archive.verify(&a))
     };
-    fs::copy(home.store(), &copy).unwrap();
+    copy_store(&home.store(), &copy);
     verify().unwrap();
     for (name, tamper) in TAMPERINGS {
-        for end in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(home.path().join(format!("copy.db{end}")));
-        }
-        fs::copy(home.store(), &copy).unwrap();
-        let db = Connection::open(&copy).unwrap();
+        fs::remove_dir_all(&copy).unwrap();
+        copy_store(&home.store(), &copy);
+        let db = Connection::open(copy.join("index.db")).unwrap();
         let cid = |did: Did| -> i64 {
             db.query_row("SELECT cid FROM space WHERE did = ?1", [did.public_key()], |row| row.get(0)).unwrap()
         };
@@ -331,7 +328,7 @@ async fn every_tampering_with_a_space_is_found() {
         drop(db);
         let found = verify();
         let error = found.expect_err(name).to_string();
-        assert!(error.contains(&a.to_string()) || error.contains("copy.db"), "{name}: says which space: {error}");
+        assert!(error.contains(&a.to_string()) || error.contains("copy/index.db"), "{name}: says which space: {error}");
         assert!(error.len() <= 1 << 10, "{name}: {error}");
     }
 }
@@ -363,13 +360,15 @@ async fn a_secret_key_is_nowhere_but_in_its_file() {
     keyring.check(&a).unwrap();
     let mut places =
         vec![told.to_string().into_bytes(), letters.into_bytes(), refused.into_bytes(), logs.text().into_bytes()];
-    for entry in fs::read_dir(home.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            places.push(fs::read(path).unwrap());
+    for folder in [home.store(), home.store().join("journal")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                places.push(fs::read(path).unwrap());
+            }
         }
     }
-    assert!(places.len() >= 5 && places[3].len() > 1_000, "log and store are searched");
+    assert!(places.len() >= 8 && places[3].len() > 1_000, "log and store are searched");
     for seed in seeds {
         let bytes: Vec<u8> =
             (0..32).map(|index| u8::from_str_radix(&seed[index * 2..index * 2 + 2], 16).unwrap()).collect();

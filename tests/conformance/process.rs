@@ -10,11 +10,11 @@ use std::{
 };
 
 use charm_conformance::{
-    Clock, Home, Logs, builder, cell, component, of, pair, probe, probe_charm, run, script, settle, value,
+    Clock, Home, Logs, builder, cell, component, copy_store, of, pair, probe, probe_charm, run, script, settle, value,
 };
 use charm_host::{
-    Archive, FileKeyring, Host, InstallError, Manifest, NOTICE_MS, NewEvent, Outcome, ReadError, SendError,
-    SqliteStore, StoreError, Unavailable,
+    Archive, FileKeyring, FolderStore, Host, InstallError, LAG_BYTES_MAX, Manifest, NOTICE_MS, NewEvent, Outcome,
+    ReadError, SendError, StoreError, Unavailable,
 };
 use serde_json::json;
 
@@ -33,79 +33,70 @@ fn files(folder: &File) -> Vec<String> {
     names
 }
 
-/// Names of one file: each leads to the same store, or is refused by itself.
+/// Names of one folder: each leads to the same store.
 #[tokio::test]
 async fn a_store_has_one_host_whatever_it_is_called() {
     let home = Home::default();
     let (folder, real) = (home.path(), home.store());
     let names = |folder: &File| -> Vec<PathBuf> {
         vec![
-            folder.join("link.db"),
-            folder.join("link-of-link.db"),
-            folder.join("relative-link.db"),
-            folder.join("linked/store.db"),
-            folder.join("./store.db"),
-            folder.join("keys/../store.db"),
+            folder.join("link"),
+            folder.join("link-of-link"),
+            folder.join("relative-link"),
+            folder.join("linked/store"),
+            folder.join("./store"),
+            folder.join("store/"),
+            folder.join("keys/../store"),
         ]
     };
-    // Also before there is a file.
-    symlink(&real, folder.join("link.db")).unwrap();
-    symlink("link.db", folder.join("link-of-link.db")).unwrap();
-    symlink("./store.db", folder.join("relative-link.db")).unwrap();
+    // Also before there is a folder.
+    symlink(&real, folder.join("link")).unwrap();
+    symlink("link", folder.join("link-of-link")).unwrap();
+    symlink("./store", folder.join("relative-link")).unwrap();
     symlink(folder, folder.join("linked")).unwrap();
     fs::create_dir(folder.join("keys")).unwrap();
     fs::set_permissions(folder.join("keys"), fs::Permissions::from_mode(0o700)).unwrap();
     let before = files(folder);
-    let located = fs::canonicalize(folder).unwrap().join("store.db");
+    let located = fs::canonicalize(folder).unwrap().join("store");
     for first in names(folder) {
-        assert_eq!(SqliteStore::locate(&first).unwrap(), located, "{first:?}");
-        let store = SqliteStore::open(&first).unwrap();
+        assert_eq!(FolderStore::locate(&first).unwrap(), located, "{first:?}");
+        let store = FolderStore::open(&first).unwrap();
         for second in names(folder).into_iter().chain([real.clone()]) {
-            let refused = SqliteStore::open(&second).err();
+            let refused = FolderStore::open(&second).err();
             assert!(matches!(refused, Some(StoreError::InUse { .. })), "{first:?} {second:?}: {refused:?}");
-            SqliteStore::open_read_only(&second).unwrap();
+            FolderStore::open_read_only(&second).unwrap();
         }
         drop(store);
-        assert_eq!(SqliteStore::locate(&first).unwrap(), located, "{first:?}");
-        let mut expected = [before.clone(), vec!["store.db".to_owned(), "store.db.lock".to_owned()]].concat();
+        assert_eq!(FolderStore::locate(&first).unwrap(), located, "{first:?}");
+        let mut expected = [before.clone(), vec!["store".to_owned()]].concat();
         expected.sort();
-        assert_eq!(files(folder), expected, "everything stands beside the file, not beside {first:?}");
+        assert_eq!(files(folder), expected, "everything stands in the folder, nothing beside {first:?}");
+        assert_eq!(files(&real), ["index.db", "journal", "lock"], "{first:?}");
     }
-    // A second name of the file itself has no files beside it: none of the two is taken.
-    let host = home.open().await;
-    fs::hard_link(&real, folder.join("other.db")).unwrap();
-    for name in [folder.join("other.db"), real.clone(), folder.join("link.db")] {
-        for refused in [SqliteStore::open(&name).err(), SqliteStore::open_read_only(&name).err()] {
-            let text = format!("{refused:?}");
-            assert!(matches!(refused, Some(StoreError::OtherName { .. } | StoreError::InUse { .. })), "{text}");
-        }
-    }
-    fs::remove_file(folder.join("other.db")).unwrap();
-    host.shutdown().await.unwrap();
     home.open().await.shutdown().await.unwrap();
 }
 
-/// A name is a path and nothing else, and its folder is made for its owner.
+/// A name is a path and nothing else, and what is missing of it is made for its owner.
 #[test]
-fn a_name_that_looks_like_something_else_is_a_file() {
+fn a_name_that_looks_like_something_else_is_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["file:charm.db", "file:charm.db?mode=memory", ":memory:", "deep/er/charm.db", "a b%20?c#d.db", "~"] {
+    for name in ["file:charm", "file:charm?mode=memory", ":memory:", "deep/er/charm", "a b%20?c#d", "~"] {
         let path = folder.path().join(name);
         for _ in 0..2 {
-            let store = SqliteStore::open(&path).unwrap();
-            assert!(matches!(SqliteStore::open(&path), Err(StoreError::InUse { .. })), "{name}");
+            let store = FolderStore::open(&path).unwrap();
+            assert!(matches!(FolderStore::open(&path), Err(StoreError::InUse { .. })), "{name}");
             drop(store);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "{name}");
         }
-        SqliteStore::open_read_only(&path).unwrap();
+        FolderStore::open_read_only(&path).unwrap();
     }
     assert_eq!(fs::metadata(folder.path().join("deep")).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(folder.path().join("deep/er")).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
-/// T5, I3: after a clean end the file alone is the whole store, and it stays so when it is read.
+/// T5, I3: after a clean end the index has everything and is one file, and the folder stays as it is when it is read.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_clean_end_the_file_alone_is_the_store() {
+async fn after_a_clean_end_the_index_is_whole_and_reading_leaves_nothing_behind() {
     let home = Home::default();
     let mut count = 0;
     for round in 1..=3 {
@@ -115,45 +106,72 @@ async fn after_a_clean_end_the_file_alone_is_the_store() {
             count += 1;
             run(&host, a, json!([["set", "x", [], count]])).await;
         }
-        assert!(files(home.path()).contains(&"store.db-wal".to_owned()), "there is a log while it runs");
+        assert!(files(&home.store()).contains(&"index.db-wal".to_owned()), "the index has a log while it is written");
+        let commits = host.verify(&a).unwrap().commits;
         host.shutdown().await.unwrap();
-        let lone = home.path().join(format!("copy-{round}.db"));
-        fs::copy(home.store(), &lone).unwrap();
-        for file in [home.store(), lone] {
-            let archive = Archive::open(SqliteStore::open_read_only(&file).unwrap()).unwrap();
-            assert_eq!(archive.verify(&a).unwrap().commits, count, "{file:?}");
+        let copy = home.path().join(format!("copy-{round}"));
+        copy_store(&home.store(), &copy);
+        for store in [home.store(), copy] {
+            let before = files(&store);
+            let archive = Archive::open(FolderStore::open_read_only(&store).unwrap()).unwrap();
+            assert_eq!(archive.verify(&a).unwrap().commits, commits, "{store:?}");
             archive.verify_store().unwrap();
+            assert_eq!(files(&store), before);
+            assert_eq!(before, ["index.db", "journal", "lock", "running"]);
         }
-        let left: Vec<_> =
-            files(home.path()).into_iter().filter(|name| name.contains('-') && name.contains(".db-")).collect();
-        assert_eq!(left, Vec::<String>::new());
+        let index = rusqlite::Connection::open(home.index()).unwrap();
+        let indexed = index.query_row("SELECT seq FROM space WHERE name = 'a'", [], |row| row.get::<_, i64>(0));
+        assert_eq!(indexed, Ok(commits as i64), "the index is not behind");
     }
     // One that was opened and refused, or dropped, leaves none either.
     drop(home.open().await);
     for _ in 0..1_000 {
-        if !home.store().with_file_name("store.db-wal").exists() {
+        if !home.store().join("index.db-wal").exists() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(!files(home.path()).iter().any(|name| name.contains(".db-")), "{:?}", files(home.path()));
+    assert!(!files(&home.store()).iter().any(|name| name.contains(".db-")), "{:?}", files(&home.store()));
 }
 
-/// T8: an operator's own transaction on the file is waited out, like a full disk: after STORE_LOCKED_MS who waits is told.
+/// T8: a program that holds a lock on the index stops no commit. When too much waits for the index, commits wait as well,
+/// as for a full disk: after STORE_LOCKED_MS who waits is told.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_of_another_program_is_waited_out() {
+async fn a_lock_of_another_program_on_the_index_stops_commits_only_when_it_is_far_behind() {
+    let logs = Logs::capture();
     let home = Home::default();
     let host = home.open().await;
     let (a, b) = pair(&host).await;
     run(&host, a, json!([["set", "x", [], 1]])).await;
-    let other = rusqlite::Connection::open(home.store()).unwrap();
+    let other = rusqlite::Connection::open(home.index()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let event = || NewEvent::new(a, "run", script(json!([["set", "x", [], 2], ["send", of(b, "note"), 1]]))).id("one");
-    let told = soon(host.request(event())).await;
-    assert_eq!(told, Err(SendError::Unavailable(Unavailable::StoreLocked)));
-    assert!(told.unwrap_err().to_string().contains("end that one"));
+    let large = "x".repeat(200_000);
+    let (mut handled, mut told) = (0, None);
+    while told.is_none() {
+        let event = NewEvent::new(a, "run", script(json!([["set", "y", [], large]]))).id(format!("large {handled}"));
+        match soon(host.request(event)).await {
+            Ok(receipt) => assert_eq!(receipt.outcome, Outcome::Committed),
+            Err(error) => told = Some(error),
+        }
+        handled += 1;
+        assert!(handled < 1_000, "what is held in memory has a bound");
+    }
+    assert_eq!(told, Some(SendError::Unavailable(Unavailable::StoreLocked)));
+    assert!(told.unwrap().to_string().contains("end that one"));
+    let lag = host.counters();
+    assert!(lag.lag_bytes >= LAG_BYTES_MAX as u64 && lag.lag_bytes < 2 * LAG_BYTES_MAX as u64, "{lag:?}");
+    assert!(
+        !logs
+            .lines(&format!("the index waits, commits go on until it is far behind: store {}", home.index().display()))
+            .is_empty(),
+        "the operator is told long before"
+    );
+    // What was acknowledged is there for whoever reads meanwhile.
+    let archive = Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap();
+    assert!(archive.verify(&a).unwrap().commits >= handled);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
+    let event = || NewEvent::new(a, "run", script(json!([["set", "x", [], 2], ["send", of(b, "note"), 1]]))).id("one");
     let receipt = loop {
         match soon(host.request(event())).await {
             Err(SendError::Unavailable(Unavailable::StoreLocked)) => {
@@ -162,7 +180,7 @@ async fn a_lock_of_another_program_is_waited_out() {
             receipt => break receipt.unwrap(),
         }
     };
-    assert_eq!((receipt.outcome, receipt.commit), (Outcome::Committed, Some(2)));
+    assert_eq!(receipt.outcome, Outcome::Committed);
     settle(&host).await;
     assert_eq!(cell(&host, b, "notes").await, json!([1]));
     host.verify_store().unwrap();

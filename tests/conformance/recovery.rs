@@ -7,12 +7,12 @@ use std::sync::{
 };
 
 use charm_conformance::{
-    Hold, Home, Ledger, WIRE, Wire, all_of, builder, cell, grant, note, of, only, pair, probe, probe_charm, results,
-    run, send, settle, value,
+    Hold, Home, Ledger, WIRE, Wire, all_of, builder, cell, copy_store, grant, note, of, only, pair, probe, probe_charm,
+    results, run, send, settle, value,
 };
 use charm_host::{
-    Archive, Batch, Did, EventId, Host, InstallError, Manifest, MemoryStore, NewEvent, Outcome, Path, SendError,
-    SqliteStore, Status, Store, StoreError,
+    Archive, Batch, Did, EventId, FolderStore, Host, InstallError, Manifest, MemoryStore, NewEvent, Outcome, Path,
+    SendError, Status, Store, StoreError,
 };
 use serde_json::{Value as Json, json};
 
@@ -21,7 +21,7 @@ fn wait() -> Json {
 }
 
 fn archive(home: &Home) -> Archive {
-    Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap()
+    Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap()
 }
 
 async fn wired(home: &Home, wire: &Wire) -> Host {
@@ -201,7 +201,7 @@ async fn events_for_a_charm_that_is_not_installed_yet_wait_for_it() {
 async fn events_that_waited_find_all_charms_and_grants_of_the_manifest() {
     let (home, wire) = (Home::default(), Wire::gated());
     std::fs::write(home.path().join("probe.wasm"), charm_conformance::component("probe")).unwrap();
-    let mut text = String::from("store = \"store.db\"\n");
+    let mut text = String::from("store = \"store\"\n");
     let names = ["a", "b", "c", "d"];
     for (index, name) in names.iter().enumerate() {
         let next = names[(index + 1) % names.len()];
@@ -269,12 +269,12 @@ async fn a_store_is_open_in_one_host_and_free_when_that_is_shut_down() {
     let home = Home::default();
     for _ in 0..10 {
         let host = home.open().await;
-        let Err(StoreError::InUse { path }) = SqliteStore::open(home.store()) else { panic!("opened twice") };
+        let Err(StoreError::InUse { path }) = FolderStore::open(home.store()) else { panic!("opened twice") };
         assert_eq!(path, home.store().display().to_string());
         let a = probe(&host, "a").await;
         host.send(NewEvent::new(a, "note", value(json!(1)))).await.unwrap();
         host.shutdown().await.unwrap();
-        SqliteStore::open(home.store()).unwrap();
+        FolderStore::open(home.store()).unwrap();
     }
 }
 
@@ -317,11 +317,11 @@ async fn an_archive_is_a_picture_of_one_moment_beside_a_running_host() {
 async fn a_store_that_was_opened_for_reading_does_not_write() {
     let home = Home::default();
     home.open().await.shutdown().await.unwrap();
-    let store = SqliteStore::open_read_only(home.store()).unwrap();
+    let store = FolderStore::open_read_only(home.store()).unwrap();
     assert!(matches!(store.commit(&Batch::default()), Err(StoreError::Failed(_))));
-    let missing = SqliteStore::open_read_only(home.path().join("missing.db")).err().unwrap();
-    assert!(missing.to_string().contains("missing.db"), "{missing}");
-    assert!(!home.path().join("missing.db").exists());
+    let missing = FolderStore::open_read_only(home.path().join("missing")).err().unwrap();
+    assert!(missing.to_string().contains("missing"), "{missing}");
+    assert!(!home.path().join("missing").exists());
 }
 
 #[track_caller]
@@ -331,32 +331,57 @@ fn damaged(result: Result<impl Sized, StoreError>, file: &std::path::Path) -> St
     why
 }
 
-/// What others cannot read.
-fn private(file: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+/// Every file below a folder, with what is in it.
+fn contents(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
 }
 
 /// (C2)
 #[test]
-fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
+fn what_is_no_store_is_refused_and_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     std::fs::write(&text, "dear diary, ".repeat(1_000)).unwrap();
-    private(&text);
-    damaged(SqliteStore::open(&text), &text);
-    damaged(SqliteStore::open_read_only(&text), &text);
-    assert!(std::fs::read_to_string(&text).unwrap().starts_with("dear diary"));
-
-    let other = folder.path().join("other.db");
-    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
-    private(&other);
-    assert_eq!(damaged(SqliteStore::open(&other), &other), "not a charm store");
-    assert_eq!(damaged(SqliteStore::open_read_only(&other), &other), "not a charm store");
-
-    assert!(matches!(SqliteStore::open(folder.path()), Err(StoreError::Failed(_))), "a folder");
-    let nowhere = text.join("store.db");
-    assert!(matches!(SqliteStore::open(nowhere), Err(StoreError::Failed(_))), "a folder that cannot be made");
+    let old = folder.path().join("charm.db");
+    rusqlite::Connection::open(&old).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(other.join("notes.txt"), "dear diary").unwrap();
+    let index = folder.path().join("index");
+    std::fs::create_dir(&index).unwrap();
+    std::fs::set_permissions(&index, std::fs::Permissions::from_mode(0o700)).unwrap();
+    rusqlite::Connection::open(index.join("index.db")).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    let half = folder.path().join("half.part");
+    std::fs::create_dir(&half).unwrap();
+    std::fs::set_permissions(&half, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let before = contents(folder.path());
+    for (path, named, part) in [
+        (&text, &text, "not a charm store"),
+        (&old, &old, "format 3"),
+        (&other, &other, "it holds notes.txt"),
+        (&index, &index.join("index.db"), "not a charm store"),
+        (&half, &half, "a backup that did not come to its end"),
+    ] {
+        for why in [damaged(FolderStore::open(path), named), damaged(FolderStore::open_read_only(path), named)] {
+            assert!(why.contains(part), "{why}");
+        }
+    }
+    let nowhere = text.join("store");
+    assert!(matches!(FolderStore::open(nowhere), Err(StoreError::Failed(_))), "a folder that cannot be made");
+    assert!(contents(folder.path()) == before, "everything is as it was, and nothing was left beside it");
 }
 
 /// (C2)
@@ -364,46 +389,39 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
 async fn a_store_of_another_version_is_refused_and_says_which() {
     let home = Home::default();
     home.open().await.shutdown().await.unwrap();
-    let other = rusqlite::Connection::open(home.store()).unwrap();
+    let other = rusqlite::Connection::open(home.index()).unwrap();
     other.pragma_update(None, "user_version", 99).unwrap();
-    // The host's last task may let go of the file a moment later: then closing this connection moves nothing.
-    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     drop(other);
-    let files = || {
-        let mut names: Vec<_> =
-            std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        (names, std::fs::read(home.store()).unwrap())
-    };
-    for beside in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{beside}", home.store().display()));
-    }
-    let before = files();
+    let before = contents(home.path());
     for why in [
-        damaged(SqliteStore::open(home.store()), &home.store()),
-        damaged(SqliteStore::open_read_only(home.store()), &home.store()),
+        damaged(FolderStore::open(home.store()), &home.index()),
+        damaged(FolderStore::open_read_only(home.store()), &home.index()),
     ] {
         assert!(why.contains("format 99") && why.contains("reads 4"), "{why}");
-        assert!(files() == before, "the file is as it was, and nothing was left beside it");
+        assert!(contents(home.path()) == before, "the store is as it was, and nothing was left beside it");
     }
 }
 
-/// What is in the cells is its owner's: a store that others can read is refused like a key that they can.
+/// What is in the cells is its owner's: a store that others can look into is refused like a key that they can read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::default();
     home.open().await.shutdown().await.unwrap();
-    for mode in [0o640, 0o604, 0o620, 0o601, 0o666] {
+    for mode in [0o740, 0o704, 0o720, 0o701, 0o755] {
         std::fs::set_permissions(home.store(), std::fs::Permissions::from_mode(mode)).unwrap();
-        let error = SqliteStore::open(home.store()).err().unwrap();
+        let error = FolderStore::open(home.store()).err().unwrap();
         assert!(matches!(error, StoreError::Readable { mode: found, .. } if found == mode), "{error:?}");
-        assert!(error.to_string().contains("chmod 600"), "{error}");
+        assert!(error.to_string().contains("chmod 700"), "{error}");
         // A copy that others hand over can be read.
-        SqliteStore::open_read_only(home.store()).unwrap();
+        FolderStore::open_read_only(home.store()).unwrap();
     }
-    std::fs::set_permissions(home.store(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(home.store(), std::fs::Permissions::from_mode(0o700)).unwrap();
     home.open().await.shutdown().await.unwrap();
+    for (path, _) in contents(&home.store()) {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+    }
 }
 
 /// Reading a fresh store writes nothing into it: no secret that anybody could guess.
@@ -415,9 +433,9 @@ async fn a_fresh_store_that_is_read_first_gets_its_secret_from_a_host() {
     builder().store(memory.clone()).open().await.unwrap().shutdown().await.unwrap();
     assert_ne!(memory.load(None).unwrap().secret, [0; 32]);
     let home = Home::default();
-    Archive::open(SqliteStore::open(home.store()).unwrap()).unwrap();
+    Archive::open(FolderStore::open(home.store()).unwrap()).unwrap();
     home.open().await.shutdown().await.unwrap();
-    assert_ne!(SqliteStore::open_read_only(home.store()).unwrap().load(None).unwrap().secret, [0; 32]);
+    assert_ne!(FolderStore::open_read_only(home.store()).unwrap().load(None).unwrap().secret, [0; 32]);
 }
 
 /// (C2)
@@ -430,13 +448,13 @@ async fn a_store_that_was_cut_short_is_damaged() {
         run(&host, a, json!([["set", format!("cell {n}"), [], "x".repeat(10_000)]])).await;
     }
     host.shutdown().await.unwrap();
-    rusqlite::Connection::open(home.store()).unwrap().pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
-    let whole = std::fs::read(home.store()).unwrap();
+    let whole = std::fs::read(home.index()).unwrap();
     for part in [whole.len() / 2, whole.len() - 4_096, 5_000, 100] {
-        let file = home.path().join(format!("cut {part}.db"));
-        std::fs::write(&file, &whole[..part]).unwrap();
-        private(&file);
-        damaged(SqliteStore::open(&file).and_then(|store| store.load(Some([0; 32])).map(drop)), &file);
+        let copy = home.path().join(format!("cut {part}"));
+        copy_store(&home.store(), &copy);
+        std::fs::write(copy.join("index.db"), &whole[..part]).unwrap();
+        let opened = FolderStore::open(&copy).and_then(|store| store.load(Some([0; 32])).map(drop));
+        damaged(opened, &copy.join("index.db"));
     }
 }
 
@@ -452,19 +470,18 @@ async fn a_row_that_the_host_did_not_write_is_damage_and_not_a_panic() {
     drop(host);
     let wreck = async |sql: &str| {
         drop(home.builder().await);
-        let copy = home.path().join("copy.db");
-        rusqlite::Connection::open(home.store()).unwrap().execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
-        let connection = rusqlite::Connection::open(&copy).unwrap();
-        // VACUUM INTO keeps application_id and user_version.
+        let copy = home.path().join("copy");
+        copy_store(&home.store(), &copy);
+        let connection = rusqlite::Connection::open(copy.join("index.db")).unwrap();
         assert!(connection.execute(sql, []).unwrap() > 0, "{sql}");
         drop(connection);
-        let archive = SqliteStore::open_read_only(&copy).and_then(Archive::open);
+        let archive = FolderStore::open_read_only(&copy).and_then(Archive::open);
         let looked = archive.and_then(|archive| {
             archive.dead_letters(&a, 0, usize::MAX)?;
             archive.status(&failed.id).map(drop)
         });
-        damaged(looked, &copy);
-        std::fs::remove_file(&copy).unwrap();
+        damaged(looked, &copy.join("index.db"));
+        std::fs::remove_dir_all(&copy).unwrap();
     };
     wreck("UPDATE queue SET event = x'00'").await;
     wreck("UPDATE queue SET event = x''").await;

@@ -34,68 +34,105 @@ impl Kind for Memory {
     }
 }
 
-impl Store for Held {
-    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
-        self.0.load(fresh_secret)
-    }
+/// Hands look-ups on.
+macro_rules! delegate {
+    () => {
+        fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
+            self.0.load(fresh_secret)
+        }
 
+        fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+            self.0.receipt(id)
+        }
+
+        fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+            self.0.receipts(after, max)
+        }
+
+        fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+            self.0.entry(space, seq)
+        }
+
+        fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+            self.0.log(space, after, max)
+        }
+
+        fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+            self.0.dead_letter(position)
+        }
+
+        fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+            self.0.dead_letter_of(event)
+        }
+
+        fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+            self.0.dead_letters(charm, after, max)
+        }
+    };
+}
+
+impl Store for Held {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.0.commit(batch)
     }
 
-    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
-        self.0.receipt(id)
+    delegate!();
+}
+
+/// On disk: journal, tail and index.
+struct Folder {
+    _parent: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Kind for Folder {
+    type Store = FolderStore;
+
+    fn new() -> Folder {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("store");
+        Folder { _parent: parent, path }
     }
 
-    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
-        self.0.receipts(after, max)
-    }
-
-    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
-        self.0.entry(space, seq)
-    }
-
-    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
-        self.0.log(space, after, max)
-    }
-
-    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
-        self.0.dead_letter(position)
-    }
-
-    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
-        self.0.dead_letter_of(event)
-    }
-
-    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.0.dead_letters(charm, after, max)
+    fn open(&self) -> FolderStore {
+        FolderStore::open(&self.path).unwrap()
     }
 }
 
-struct Sqlite {
-    _folder: tempfile::TempDir,
-    file: PathBuf,
+/// The same, with every batch in the index before anybody looks.
+struct Indexed(Folder);
+
+struct AtOnce(FolderStore);
+
+impl Kind for Indexed {
+    type Store = AtOnce;
+
+    fn new() -> Indexed {
+        Indexed(Folder::new())
+    }
+
+    fn open(&self) -> AtOnce {
+        AtOnce(self.0.open())
+    }
 }
 
-impl Kind for Sqlite {
-    type Store = SqliteStore;
-
-    fn new() -> Sqlite {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("store.db");
-        Sqlite { _folder: folder, file }
+impl Store for AtOnce {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.commit(batch)?;
+        while self.0.index()? {}
+        assert_eq!(self.0.lag(), Lag::default());
+        Ok(())
     }
 
-    fn open(&self) -> SqliteStore {
-        SqliteStore::open(&self.file).unwrap()
-    }
+    delegate!();
 }
 
 /// Makes the tests of the suite, once for each kind of store.
 macro_rules! suite {
     ($($test:ident),* $(,)?) => {
         mod memory { $(#[test] fn $test() { super::$test(&<super::Memory as super::Kind>::new()); })* }
-        mod sqlite { $(#[test] fn $test() { super::$test(&<super::Sqlite as super::Kind>::new()); })* }
+        mod folder { $(#[test] fn $test() { super::$test(&<super::Folder as super::Kind>::new()); })* }
+        mod indexed { $(#[test] fn $test() { super::$test(&<super::Indexed as super::Kind>::new()); })* }
     };
 }
 
@@ -498,7 +535,7 @@ fn the_greatest_numbers_and_texts_come_back(kind: &impl Kind) {
 /// T5: a batch that fails in its middle leaves nothing, and the store goes on.
 #[test]
 fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
-    let kind = Sqlite::new();
+    let kind = Folder::new();
     let store = with_spaces(&kind);
     store.commit(&whole_batch()).unwrap();
     let before = picture(&store);
@@ -524,7 +561,7 @@ fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
 /// I2: a space that a failed batch would have added is not known afterwards.
 #[test]
 fn a_space_of_a_failed_batch_is_not_added() {
-    let kind = Sqlite::new();
+    let kind = Folder::new();
     let store = with_spaces(&kind);
     let cells = vec![cell(77, "n", 1, Some(json!(1)))];
     store.commit(&Batch { spaces: vec![space(3)], cells, ..Batch::default() }).unwrap_err();
@@ -538,10 +575,10 @@ fn a_space_of_a_failed_batch_is_not_added() {
 /// T8: one host at a time writes; readers come and go beside it.
 #[test]
 fn a_store_on_disk_has_one_host() {
-    let kind = Sqlite::new();
+    let kind = Folder::new();
     let store = with_spaces(&kind);
-    assert!(matches!(SqliteStore::open(&kind.file), Err(StoreError::InUse { .. })));
-    let reader = SqliteStore::open_read_only(&kind.file).unwrap();
+    assert!(matches!(FolderStore::open(&kind.path), Err(StoreError::InUse { .. })));
+    let reader = FolderStore::open_read_only(&kind.path).unwrap();
     store.commit(&whole_batch()).unwrap();
     assert_eq!(picture(&reader), picture(&store), "a reader sees what is durable");
     reader.commit(&Batch { position: Some(1), ..Batch::default() }).unwrap_err();
@@ -560,27 +597,27 @@ fn a_file_that_is_no_store_is_refused() {
     ] {
         std::fs::write(&file, content).unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let error = SqliteStore::open(&file).err().unwrap();
+        let error = FolderStore::open(&file).err().unwrap();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
         assert!(error.to_string().contains("other.db") && error.to_string().len() < 1_024, "{error}");
         assert_eq!(std::fs::read(&file).unwrap(), content);
     }
-    let error = SqliteStore::open(file.join("no-folder/store.db")).err().unwrap();
+    let error = FolderStore::open(file.join("no-folder/store")).err().unwrap();
     assert!(error.to_string().contains("no-folder"), "{error}");
-    let error = SqliteStore::open_read_only(folder.path().join("absent.db")).err().unwrap();
-    assert!(error.to_string().contains("absent.db"), "{error}");
-    assert!(!folder.path().join("absent.db").exists());
+    let error = FolderStore::open_read_only(folder.path().join("absent")).err().unwrap();
+    assert!(error.to_string().contains("absent"), "{error}");
+    assert!(!folder.path().join("absent").exists());
 }
 
 /// A store of a later format is left to a later host.
 #[test]
 fn a_store_of_another_format_is_refused() {
-    let kind = Sqlite::new();
+    let kind = Folder::new();
     drop(with_spaces(&kind));
-    let connection = rusqlite::Connection::open(&kind.file).unwrap();
+    let connection = rusqlite::Connection::open(kind.path.join("index.db")).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
-    for error in [SqliteStore::open(&kind.file).err(), SqliteStore::open_read_only(&kind.file).err()] {
+    for error in [FolderStore::open(&kind.path).err(), FolderStore::open_read_only(&kind.path).err()] {
         assert!(error.unwrap().to_string().contains("format 99"));
     }
 }
@@ -594,16 +631,16 @@ fn damaged_rows_are_reported() {
         ("space", "UPDATE space SET did = x'00' WHERE cid = 1"),
         ("meta", "UPDATE meta SET value = x'00' WHERE name = 'secret'"),
     ] {
-        let kind = Sqlite::new();
+        let kind = Folder::new();
         let store = with_spaces(&kind);
         store.commit(&whole_batch()).unwrap();
         drop(store);
-        rusqlite::Connection::open(&kind.file).unwrap().execute(damage, []).unwrap();
-        let error = match SqliteStore::open(&kind.file) {
+        rusqlite::Connection::open(kind.path.join("index.db")).unwrap().execute(damage, []).unwrap();
+        let error = match FolderStore::open(&kind.path) {
             Ok(store) => store.load(Some(SECRET)).unwrap_err(),
             Err(error) => error,
         };
         assert!(matches!(error, StoreError::Damaged { .. }), "{table}: {error:?}");
-        assert!(error.to_string().contains("store.db"), "{table}: {error}");
+        assert!(error.to_string().contains("store/index.db"), "{table}: {error}");
     }
 }

@@ -14,7 +14,7 @@ use charm_demo_servers::{
     oidc::OidcServer,
 };
 use charm_host::{
-    Archive, Charm, Commit, Did, Event, Host, HttpGrant, NewEvent, Outcome, Path, Receipt, SqliteStore, Turn,
+    Archive, Charm, Commit, Did, Event, FolderStore, Host, HttpGrant, NewEvent, Outcome, Path, Receipt, Turn,
 };
 use serde_json::{Value as Json, json};
 
@@ -136,7 +136,7 @@ impl World {
     }
 
     fn commits(&self, space: Did) -> Vec<Commit> {
-        let store = SqliteStore::open_read_only(self.home.store()).unwrap();
+        let store = FolderStore::open_read_only(self.home.store()).unwrap();
         Archive::open(store).unwrap().commits(Some(&space), 0, 10_000).unwrap()
     }
 

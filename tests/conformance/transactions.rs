@@ -315,7 +315,7 @@ async fn a_commit_is_one_record_of_writes_acknowledgement_and_sends() {
     let receipt = run(&host, a, steps).await;
     settle(&host).await;
     host.shutdown().await.unwrap();
-    let store = charm_host::SqliteStore::open_read_only(home.store()).unwrap();
+    let store = charm_host::FolderStore::open_read_only(home.store()).unwrap();
     let commits = charm_host::Archive::open(store).unwrap().commits(Some(&a), 0, 100).unwrap();
     let turns: Vec<_> = commits.iter().filter_map(|commit| commit.record.turn()).collect();
     let turn = turns[0];

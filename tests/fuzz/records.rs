@@ -1,7 +1,7 @@
 //! Commit records, as a store that others can write to may hold them (I3).
 
 use charm_conformance::{Home, cell, of, pair, run, settle};
-use charm_host::{Record, SqliteStore, Store, record_hash};
+use charm_host::{FolderStore, Record, Store, record_hash};
 use serde_json::json;
 
 use super::{change, fuzz};
@@ -18,7 +18,7 @@ async fn written() -> Vec<Vec<u8>> {
     settle(&host).await;
     assert_eq!(cell(&host, b, "notes").await, json!([1]));
     host.shutdown().await.unwrap();
-    let entries = SqliteStore::open_read_only(home.store()).unwrap().log(None, 0, 100).unwrap();
+    let entries = FolderStore::open_read_only(home.store()).unwrap().log(None, 0, 100).unwrap();
     entries.into_iter().map(|entry| entry.record.to_vec()).collect()
 }
 

@@ -1,8 +1,11 @@
 //! Hosts: in memory, and in a folder that outlives them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
-use charm_host::{Compiler, FileKeyring, Host, HostBuilder, SqliteStore};
+use charm_host::{Compiler, FileKeyring, FolderStore, Host, HostBuilder};
 use tempfile::TempDir;
 
 use crate::target;
@@ -18,6 +21,21 @@ pub fn builder() -> HostBuilder {
 /// Opens a host in memory.
 pub async fn host() -> Host {
     builder().open().await.unwrap()
+}
+
+/// Copies a store that nobody runs to where nothing is yet.
+pub fn copy_store(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o700)).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => copy_store(&entry.path(), &target),
+            kind if kind.is_file() => drop(std::fs::copy(entry.path(), target).unwrap()),
+            _ => {}
+        }
+    }
 }
 
 /// A folder with a store on disk and a key file per DID: hosts come and go on it.
@@ -37,9 +55,14 @@ impl Home {
         self.folder.path().join("keys")
     }
 
-    /// Returns the store's file.
+    /// Returns the store.
     pub fn store(&self) -> PathBuf {
-        self.folder.path().join("store.db")
+        self.folder.path().join("store")
+    }
+
+    /// Returns the file of the store's index.
+    pub fn index(&self) -> PathBuf {
+        self.store().join("index.db")
     }
 
     /// Returns the folder.
@@ -59,9 +82,9 @@ impl Home {
     }
 
     /// Opens the store. A host that was dropped lets go of it when its last task has ended: a moment later.
-    async fn reopened(&self) -> SqliteStore {
+    async fn reopened(&self) -> FolderStore {
         for _ in 0..1_000 {
-            match SqliteStore::open(self.store()) {
+            match FolderStore::open(self.store()) {
                 Ok(store) => return store,
                 Err(charm_host::StoreError::InUse { .. }) => {
                     tokio::time::sleep(std::time::Duration::from_millis(5)).await

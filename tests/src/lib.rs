@@ -23,7 +23,7 @@ use charm_host::{Names, Value};
 pub use clock::Clock;
 pub use decided::{decided, last_decided};
 pub use hold::Hold;
-pub use hosts::{Home, builder, host};
+pub use hosts::{Home, builder, copy_store, host};
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{

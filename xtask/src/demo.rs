@@ -42,7 +42,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         println!("\n$ {} {}", relative(&charm), arguments.join(" "));
         run_command(Command::new(&charm).args(arguments).current_dir(root()))?;
     }
-    println!("\nOr with any SQLite tool: sqlite3 -readonly {FOLDER}/charm.db .tables");
+    println!("\nOr with any SQLite tool: sqlite3 -readonly {FOLDER}/charm/index.db .tables");
     Ok(())
 }
 

@@ -67,7 +67,7 @@ Exit codes:
   7  the store is in use by a program that does not answer, or not in time
   8  done, but standard output did not take it: standard error says what
 
-Files beside the manifest: charm.db (the store), keys/, cache/. A running host listens on charm.db.sock.";
+Files beside the manifest: charm (the store), keys/, cache/. A running host listens on charm/socket.";
 
 fn main() -> ExitCode {
     if let Some(exit) = charm_host::compile_helper(std::env::args_os()) {

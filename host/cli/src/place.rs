@@ -7,8 +7,8 @@ use std::{
 };
 
 use charm_host::{
-    Archive, Compiler, Did, FileKeyring, Host, Manifest, ManifestError, Path as CellPath, Segment, SpaceInfo,
-    SqliteStore,
+    Archive, Compiler, Did, FileKeyring, FolderStore, Host, Manifest, ManifestError, Path as CellPath, Segment,
+    SpaceInfo,
 };
 
 use tokio::time::Instant;
@@ -141,7 +141,7 @@ pub async fn host(manifest: &Manifest, patience: &mut Patience<'_>) -> Result<Ho
 /// # Errors
 /// `store-in-use` and whatever else keeps a host from opening.
 pub async fn open(manifest: &Manifest) -> Result<Host, Failure> {
-    let store = SqliteStore::open(&manifest.store)?;
+    let store = FolderStore::open(&manifest.store)?;
     let keyring = FileKeyring::open(&manifest.keys).map_err(|error| Failure::host(error.to_string()))?;
     // Components are compiled by this program again: see main.
     let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
@@ -196,7 +196,7 @@ pub fn archive(globals: &Globals) -> Result<Archive, Failure> {
 /// # Errors
 /// When it cannot be read.
 pub fn archive_of(store: &Path) -> Result<Archive, Failure> {
-    Ok(Archive::open(SqliteStore::open_read_only(store)?)?)
+    Ok(Archive::open(FolderStore::open_read_only(store)?)?)
 }
 
 /// Finds a space by name or DID.

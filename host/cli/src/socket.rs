@@ -1,16 +1,16 @@
-//! The socket of a running host: beside the store, for its user only. One JSON object a line, both ways:
+//! The socket of a running host: in the store's folder, for its user only. One JSON object a line, both ways:
 //! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done` or `failed`. Meanwhile `starts` says that
 //! the host is not ready yet, and `alive` every second that it is there.
 
 use std::{
     fs::File,
     io::{Error, ErrorKind},
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use charm_host::SqliteStore;
+use charm_host::FolderStore;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -28,8 +28,6 @@ use crate::{
 pub const LINE_BYTES_MAX: u64 = 4 << 20;
 /// Longest address of a socket, in bytes.
 const ADDRESS_BYTES_MAX: usize = 107;
-/// Longest name of a socket in its folder, in bytes: with the way to an open folder it is an address.
-const NAME_BYTES_MAX: usize = 80;
 /// How often somebody is called who is too busy to answer.
 const CALL_AGAIN: Duration = Duration::from_millis(50);
 
@@ -63,20 +61,12 @@ pub enum Answer {
     Alive,
 }
 
-/// Returns where the socket of a store is, however the store is spelled: beside its file, whose name has `.sock` added.
+/// Returns where the socket of a store is, however the store is spelled: in its folder.
 ///
 /// # Errors
 /// When a folder on the way cannot be looked into.
 pub fn path(store: &Path) -> Result<PathBuf, Failure> {
-    let mut path = SqliteStore::locate(store)?.into_os_string();
-    path.push(".sock");
-    let path = PathBuf::from(path);
-    let is_long = path.file_name().is_some_and(|name| name.len() > NAME_BYTES_MAX);
-    // A name that no address has room for: the file's number names it as well.
-    Ok(match std::fs::metadata(SqliteStore::locate(store)?) {
-        Ok(file) if is_long => path.with_file_name(format!("charm-{:x}.sock", file.ino())),
-        _ => path,
-    })
+    Ok(FolderStore::locate(store)?.join("socket"))
 }
 
 /// The address of a socket. A path that is too long for one is reached through its folder, which is open meanwhile.

@@ -93,7 +93,7 @@ fn describe_shows_what_a_charm_offers_asks_for_and_is_given() {
         assert!(text.contains(words), "{text}");
     }
 
-    assert!(!folder.path("charm.db").exists() && !folder.path("keys").exists(), "describing leaves nothing");
+    assert!(!folder.path("charm").exists() && !folder.path("keys").exists(), "describing leaves nothing");
     folder.json(0, &["send", "gmail-search/configure", "{\"api\": \"http://127.0.0.1:2\"}"]);
     let did = folder.json(0, &["did", "google-auth"])["did"].as_str().unwrap().to_owned();
     assert_eq!(folder.json(0, &["describe", &did]), auth);

@@ -82,8 +82,8 @@ fn a_store_is_read_without_a_manifest() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "7"]);
     fs::remove_file(folder.path("charms.toml")).unwrap();
-    assert_eq!(folder.json(0, &["get", "counter/count", "--store", "charm.db"])["value"], 7);
-    assert_eq!(folder.json(0, &["verify", "counter", "--store", "charm.db"])[0]["commits"], 1);
+    assert_eq!(folder.json(0, &["get", "counter/count", "--store", "charm"])["value"], 7);
+    assert_eq!(folder.json(0, &["verify", "counter", "--store", "charm"])[0]["commits"], 1);
     assert_eq!(folder.json(2, &["get", "counter/count"])["kind"], "manifest");
 }
 
@@ -222,7 +222,7 @@ fn verify_says_what_was_proven() {
 fn a_damaged_space_is_exit_6_and_others_are_still_proved() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
-    let store = rusqlite::Connection::open(folder.path("charm.db")).unwrap();
+    let store = rusqlite::Connection::open(folder.path("charm/index.db")).unwrap();
     // The cell says 2, in canonical DAG-CBOR; the log says 1.
     assert_eq!(store.execute("UPDATE cell SET value = x'02' WHERE name = 'count'", []).unwrap(), 1);
     drop(store);
@@ -238,7 +238,7 @@ fn a_damaged_space_is_exit_6_and_others_are_still_proved() {
 fn a_receipt_that_is_gone_is_exit_6() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
-    let store = rusqlite::Connection::open(folder.path("charm.db")).unwrap();
+    let store = rusqlite::Connection::open(folder.path("charm/index.db")).unwrap();
     assert_eq!(store.execute("DELETE FROM receipt", []).unwrap(), 1);
     drop(store);
     let (out, err) = folder.text(6, &["verify"]);
@@ -252,7 +252,7 @@ fn a_receipt_that_is_gone_is_exit_6() {
 fn a_store_that_another_program_has_open_is_exit_7_and_can_still_be_read() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
-    let lock = fs::File::options().write(true).open(folder.path("charm.db.lock")).unwrap();
+    let lock = fs::File::options().write(true).open(folder.path("charm/lock")).unwrap();
     lock.lock().unwrap();
     assert_eq!(folder.json(7, &["send", "counter/add", "1", "--timeout", "0"])["kind"], "store-in-use");
     folder.json(7, &["run", "--timeout", "0"]);

@@ -88,7 +88,7 @@ fn every_line_on_the_socket_gets_one_answer() {
     let lines = number("CHARM_EXECUTIONS").unwrap_or(10_000 * effort);
     let mut random = Random(number("CHARM_SEED").unwrap_or(1));
     for _ in 0..lines.div_ceil(LINES) {
-        let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+        let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
         for _ in 0..LINES {

@@ -51,7 +51,7 @@ fn marks(mut file: &fs::File) -> Vec<[u8; 2]> {
 /// Runs a host until it is killed while the mark of this kind says that a guest is on a thread, alone or not; false when
 /// that was not seen, as on a machine that is too busy: the guest has come to its end then.
 fn die(folder: &Folder, kind: u8, alone: bool) -> bool {
-    let (file, wanted) = (folder.path("charm.db.running"), [kind, u8::from(alone)]);
+    let (file, wanted) = (folder.path("charm/running"), [kind, u8::from(alone)]);
     loop {
         // What the host before has left is another file, and stays another one while it is open.
         let before = fs::File::open(&file).ok();
@@ -86,7 +86,7 @@ fn id(fate: &Value) -> &str {
 
 /// A line of the list beside the store that holds the one event that waits.
 fn line(folder: &Folder, id: &str) -> String {
-    let store = rusqlite::Connection::open(folder.path("charm.db")).unwrap();
+    let store = rusqlite::Connection::open(folder.path("charm/index.db")).unwrap();
     let position: i64 = store.query_row("SELECT position FROM queue", [], |row| row.get(0)).unwrap();
     format!("event {id} {position} 3 true\n")
 }
@@ -97,7 +97,7 @@ fn held() -> (Folder, String) {
     folder.json(0, &["send", "counter/add", "1"]);
     folder.json(0, &["pause", "counter"]);
     let sent = folder.json(0, &["send", "counter/add", "5", "--id", "five"]);
-    fs::write(folder.path("charm.db.suspects"), line(&folder, id(&sent))).unwrap();
+    fs::write(folder.path("charm/suspects"), line(&folder, id(&sent))).unwrap();
     folder.json(0, &["resume", "counter"]);
     (folder, id(&sent).to_owned())
 }
@@ -126,7 +126,7 @@ fn an_event_that_hosts_died_under_is_held_and_runs_when_it_is_let() {
 
     // Its charm and others go on without it.
     let host = Running::start(&folder, &[]);
-    assert_eq!(fs::read_to_string(folder.path("charm.db.suspects")).unwrap(), line(&folder, id(&sent)));
+    assert_eq!(fs::read_to_string(folder.path("charm/suspects")).unwrap(), line(&folder, id(&sent)));
     assert_eq!(folder.json(0, &["send", "counter/add", "1"])["outcome"], "committed");
     assert_eq!(folder.json(0, &["send", "slow/run", "2"])["commit"], 1);
     let waiting = folder.json(0, &["events", "slow"]);
@@ -268,7 +268,7 @@ fn a_component_that_hosts_died_under_is_held_until_it_is_released() {
     let (_, log) = folder.text(0, &["send", "counter/add", "1", "-m", "counter.toml"]);
     assert!(log.contains("held: processes died while this component") && log.contains(&sum), "{log}");
 
-    let lock = fs::File::options().write(true).open(folder.path("charm.db.lock")).unwrap();
+    let lock = fs::File::options().write(true).open(folder.path("charm/lock")).unwrap();
     lock.lock().unwrap();
     assert_eq!(folder.json(7, &["release", &sum, "--timeout", "0"])["kind"], "store-in-use");
     drop(lock);

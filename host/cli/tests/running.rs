@@ -21,8 +21,8 @@ fn a_running_host_takes_events_through_its_socket_until_it_is_told_to_end() {
     for (signal, count) in [("INT", 1), ("TERM", 2)] {
         let host = Running::start(&folder, &["charms.toml"]);
         let did = folder.json(0, &["did", "counter"])["did"].as_str().unwrap().to_owned();
-        assert_eq!(host.lines, [format!("counter {did}"), "serving on charm.db.sock; Ctrl-C ends it".to_owned()]);
-        let mode = fs::metadata(folder.path("charm.db.sock")).unwrap().permissions().mode();
+        assert_eq!(host.lines, [format!("counter {did}"), "serving on charm/socket; Ctrl-C ends it".to_owned()]);
+        let mode = fs::metadata(folder.path("charm/socket")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let receipt = folder.json(0, &["send", "counter/add", "1"]);
         assert_eq!((&receipt["outcome"], &receipt["commit"]), (&json!("committed"), &json!(count)));
@@ -30,7 +30,7 @@ fn a_running_host_takes_events_through_its_socket_until_it_is_told_to_end() {
         assert_eq!(folder.json(0, &["verify"])["store"]["spaces"], 3);
         assert_eq!(folder.json(7, &["run"])["kind"], "store-in-use");
         assert_eq!(host.stop(signal), Some(0));
-        assert!(!folder.path("charm.db.sock").exists());
+        assert!(!folder.path("charm/socket").exists());
     }
     assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 2);
 }
@@ -40,7 +40,7 @@ fn every_refusal_and_failure_comes_through_the_socket_as_it_is() {
     let folder = Folder::counter();
     let host = Running::start(&folder, &["--json"]);
     let started: Value = serde_json::from_str(&host.lines[0]).unwrap();
-    assert_eq!((&started["charms"][0]["name"], &started["socket"]), (&json!("counter"), &json!("charm.db.sock")));
+    assert_eq!((&started["charms"][0]["name"], &started["socket"]), (&json!("counter"), &json!("charm/socket")));
     assert_eq!(folder.json(5, &["send", "counter/add", "true"])["kind"], "shape");
     assert_eq!(folder.json(5, &["send", "counter/add", "1", "--as", common::OUTSIDER])["kind"], "denied");
     assert_eq!(folder.json(4, &["send", "nobody/add", "1"])["kind"], "not-found");
@@ -63,13 +63,13 @@ fn a_socket_that_a_killed_host_left_behind_is_no_hindrance() {
     let folder = Folder::counter();
     let host = Running::start(&folder, &[]);
     assert_eq!(host.stop("KILL"), None);
-    assert!(folder.path("charm.db.sock").exists());
+    assert!(folder.path("charm/socket").exists());
     folder.json(0, &["send", "counter/add", "1"]);
     let host = Running::start(&folder, &[]);
     folder.json(0, &["send", "counter/add", "1"]);
     assert_eq!(host.stop("INT"), Some(0));
     assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 2);
-    fs::write(folder.path("charm.db.sock"), "not a socket").unwrap();
+    fs::write(folder.path("charm/socket"), "not a socket").unwrap();
     assert!(folder.json(1, &["run"])["error"].as_str().unwrap().contains("remove it"));
 }
 
@@ -77,7 +77,7 @@ fn a_socket_that_a_killed_host_left_behind_is_no_hindrance() {
 fn nonsense_on_the_socket_gets_an_answer_and_hurts_nobody() {
     let folder = Folder::counter();
     let host = Running::start(&folder, &[]);
-    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
     client.write_all(b"hello\n{\"op\":\"fly\"}\n\xff\xfe\n").unwrap();
     let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
     for _ in 0..3 {
@@ -97,7 +97,7 @@ fn nonsense_on_the_socket_gets_an_answer_and_hurts_nobody() {
 fn a_host_that_goes_away_leaves_the_client_with_the_id() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
-    let listener = UnixListener::bind(folder.path("charm.db.sock")).unwrap();
+    let listener = UnixListener::bind(folder.path("charm/socket")).unwrap();
     let client = folder.command(&["--json", "send", "counter/add", "1"]).spawn().unwrap();
     let (mut host, _) = listener.accept().unwrap();
     let mut question = String::new();
@@ -160,7 +160,7 @@ fn clients_that_are_idle_keep_nobody_out() {
     let folder = Folder::counter();
     let host = Running::start(&folder, &[]);
     let connect = |number: usize| {
-        let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+        let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
         if number.is_multiple_of(2) {
             // Half a question is none.
             let _ = client.write_all(b"{\"op\":");
@@ -197,7 +197,7 @@ fn clients_that_are_gone_keep_nobody_out_and_their_events_stay() {
     let question =
         json!({"op": "send", "charm": "probe", "stream": "run", "event": {"steps": []}, "wait": true, "settle_s": 0});
     for number in 0..600 {
-        let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+        let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         client.write_all(format!("{question}\n").as_bytes()).unwrap();
         let mut answer = String::new();
@@ -215,7 +215,7 @@ fn clients_that_are_gone_keep_nobody_out_and_their_events_stay() {
 fn a_client_that_closes_its_writing_half_is_answered() {
     let folder = Folder::counter();
     let host = Running::start(&folder, &[]);
-    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
     let question = json!({"op": "send", "charm": "counter", "stream": "add", "event": 1, "wait": true, "settle_s": 1});
     client.write_all(format!("{question}\n").as_bytes()).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
@@ -230,7 +230,7 @@ fn a_client_that_closes_its_writing_half_is_answered() {
 fn an_integer_over_64_bits_is_refused_on_the_socket() {
     let folder = Folder::new(&["probe"], "[charm.probe]\ncomponent = \"probe.wasm\"\n");
     let host = Running::start(&folder, &[]);
-    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
     let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
     for number in ["18446744073709551616", "-9223372036854775809", &"9".repeat(300)] {
         let head = r#"{"op": "send", "charm": "probe", "stream": "run", "wait": false, "settle_s": 0, "event": "#;
@@ -309,7 +309,7 @@ fn ls_tells_how_many_dead_letters_went() {
     let folder = Folder::counter();
     let host = Running::start(&folder, &[]);
     folder.json(0, &["send", "counter/add", "9223372036854775807"]);
-    let mut client = UnixStream::connect(folder.path("charm.db.sock")).unwrap();
+    let mut client = UnixStream::connect(folder.path("charm/socket")).unwrap();
     let mut answers = BufReader::new(client.try_clone().unwrap()).lines();
     let question = json!({"op": "send", "charm": "counter", "stream": "add", "event": 1, "wait": false, "settle_s": 0});
     for _ in 0..1_003 {

@@ -1,29 +1,20 @@
-//! The store on disk: SQLite in WAL mode, one sync of the disk per batch. After a clean end there is no write-ahead log:
-//! the file alone is all of it.
-//!
-//! One host at a time, whatever name it calls the file by: an operating-system lock on `<file>.lock`, which also remembers
-//! the last durable commit: a store that ends before it is refused. Readers may open the file beside a running host
-//! (`open_read_only`, or any SQLite tool with `-readonly`).
+//! The index of a store: SQLite in WAL mode, derived from the journal and behind it, and inspectable with any SQLite tool
+//! (`-readonly` beside a running host). After a clean end there is no write-ahead log: the file alone is all of it.
 
+mod apply;
 mod file;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use file::{again, check_mode, check_version, equip, last_order, look, prepare, reader};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Transaction, params};
+pub use apply::Moved;
+use file::{Opened, Stamp, again, equip, last_order};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transaction, params};
 
-use super::{
-    Store, StoreError,
-    lock::{self, Lock},
-    place,
-};
+use super::{StoreError, group::Mark};
 use crate::{
     did::Did,
     entry::{LogEntry, Taken},
@@ -31,31 +22,24 @@ use crate::{
     limits::VALUE_DEPTH_MAX,
     receipt::{Outcome, Receipt},
     rows::{Batch, CellRow, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow},
-    text::shown,
     value::Value,
 };
 
-/// A store in one SQLite file.
-pub struct SqliteStore {
+/// One SQLite file.
+pub struct Index {
     path: String,
     /// None behind a virtual file system.
     file: Option<PathBuf>,
-    /// Only `commit` uses it: the one writer.
+    /// The one writer.
     writer: Mutex<Writer>,
     /// All look-ups; WAL lets it read beside the writer. None where one connection is all there can be.
     reader: Option<Reader>,
     /// What reads much, so that no look-up waits for it; none when read-only.
     scanner: Option<Reader>,
-    /// Held until the store is closed; none when read-only.
-    lock: Mutex<Option<Lock>>,
-    /// One closes it at a time.
-    closing: Mutex<()>,
-    /// A batch has failed: what reached the disk is unknown, so nothing more is moved there.
-    has_failed: AtomicBool,
 }
 
 /// A connection that reads; after the store was closed there is none until somebody reads again.
-type Reader = Mutex<Option<Connection>>;
+type Reader = Mutex<Option<Opened>>;
 
 struct Writer {
     /// None after the store was closed.
@@ -64,98 +48,24 @@ struct Writer {
     cids: HashMap<Did, i64>,
 }
 
-impl SqliteStore {
-    /// Opens the file for one host, making it and its folder (mode 0700) when they are not there.
-    ///
-    /// # Errors
-    /// `InUse` while another host has it open, under whatever name; `OtherName`; `Readable` by others; `Locked`; `Damaged`;
-    /// `Failed`.
-    pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
-        let path = path.as_ref();
-        let name = shown(path);
-        let io = |error| StoreError::Failed(format!("{name}: {error}"));
-        let mut file = place::locate(path).map_err(io)?;
-        check_mode(&file, &name)?;
-        place::check_name(&file, &name)?;
-        look(&file, &name)?;
-        if !file.exists() {
-            place::make_folder(&file).map_err(io)?;
-            file = place::locate(path).map_err(io)?;
-        }
-        let lock = Lock::take(&file, &name)?;
-        // Once more: what was there may have changed until it was locked.
-        lock::check_mark(&file, lock::mark(&file), look(&file, &name)?)?;
-        lock::create(&file).map_err(io)?;
-        let mut connection = Connection::open(&file).map_err(|error| failed(&name, error))?;
-        prepare(&mut connection, &name)?;
-        let reader = || reader(&file).map_err(|error| failed(&name, error));
-        let (reader, scanner) = (reader()?, reader()?);
-        SqliteStore::new(name.clone(), Some(&file), connection, Some(reader), Some(scanner), Some(lock))
-    }
-
-    /// Returns the one path of a store that is there or may come, however it is spelled: absolute and without links. What
-    /// belongs to the store stands beside that one.
-    ///
-    /// # Errors
-    /// When a folder on the way cannot be looked into.
-    pub fn locate(path: impl AsRef<Path>) -> Result<PathBuf, StoreError> {
-        let path = path.as_ref();
-        place::locate(path).map_err(|error| StoreError::Failed(format!("{}: {error}", shown(path))))
-    }
-
-    /// Opens the file for one host through a virtual file system that this process has registered with SQLite
-    /// (<https://www.sqlite.org/vfs.html>), making it when it is not there. The file is locked exclusively and
-    /// there is one connection, so the file system needs no shared memory.
-    ///
-    /// # Errors
-    /// As `open`.
-    pub fn open_with_vfs(path: impl AsRef<Path>, vfs: &str) -> Result<SqliteStore, StoreError> {
-        let name = shown(path.as_ref());
-        let error = |error| failed(&name, error);
-        let mut connection = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs).map_err(error)?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(error)?;
-        prepare(&mut connection, &name)?;
-        SqliteStore::new(name, None, connection, None, None, Some(Lock::none()))
-    }
-
-    /// Opens an existing file for reading, also beside a running host. `commit` fails.
-    ///
-    /// # Errors
-    /// `Damaged` when the file is not a store; `OtherName`; `Failed` when it is not there.
-    pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
-        let name = shown(path.as_ref());
-        let file = SqliteStore::locate(&path)?;
-        place::check_name(&file, &name)?;
-        let (mark, error) = (lock::mark(&file), |error| failed(&name, error));
-        look(&file, &name)?;
-        let (first, second) = (reader(&file).map_err(error)?, reader(&file).map_err(error)?);
-        check_version(&first, &name)?;
-        lock::check_mark(&file, mark, last_order(&first).map_err(error)?)?;
-        SqliteStore::new(name.clone(), Some(&file), first, Some(second), None, None)
-    }
-
+impl Index {
     fn new(
         path: String,
         file: Option<&Path>,
         connection: Connection,
         reader: Option<Connection>,
         scanner: Option<Connection>,
-        lock: Option<Lock>,
-    ) -> Result<SqliteStore, StoreError> {
+    ) -> Result<Index, StoreError> {
         for connection in [Some(&connection), reader.as_ref(), scanner.as_ref()].into_iter().flatten() {
             equip(connection).map_err(|error| failed(&path, error))?;
         }
         let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
             .map_err(|error| failed(&path, error))?;
         let writer = Mutex::new(Writer { connection: Some(connection), cids: cids.into_iter().collect() });
-        let reading = |connection: Option<Connection>| connection.map(|connection| Mutex::new(Some(connection)));
+        let reading =
+            |connection: Option<Connection>| connection.map(|connection| Mutex::new(Some(Opened::shared(connection))));
         let (reader, scanner) = (reading(reader), reading(scanner));
-        let (file, lock, closing) = (file.map(Path::to_owned), Mutex::new(lock), Mutex::default());
-        Ok(SqliteStore { path, file, writer, reader, scanner, lock, closing, has_failed: AtomicBool::new(false) })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Index { path, file: file.map(Path::to_owned), writer, reader, scanner })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -163,23 +73,32 @@ impl SqliteStore {
     }
 
     /// Reads much, beside those who look something up.
-    fn scan<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn scan<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.read_with(self.scanner.as_ref().or(self.reader.as_ref()), work)
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn read<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.read_with(self.reader.as_ref(), work)
     }
 
     fn read_with<T>(
         &self,
         reader: Option<&Reader>,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        work: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let result = match (reader, &self.file) {
             (Some(reader), Some(file)) => {
                 let mut place = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                again(&mut place, file).and_then(work)
+                loop {
+                    let Opened { connection, stamp } =
+                        again(&mut place, file).map_err(|error| failed(&self.path, error))?;
+                    let (result, stamp) = (work(connection), *stamp);
+                    // What was read of a file that somebody changed meanwhile may be of no moment at all.
+                    if stamp.is_none() || stamp == Stamp::of(file) {
+                        break result;
+                    }
+                    *place = None;
+                }
             }
             _ => match &self.writer().connection {
                 Some(connection) => work(connection),
@@ -194,8 +113,11 @@ impl SqliteStore {
     }
 
     /// Ends all connections. The last one moves what is in the write-ahead log into the file and puts the log away, unless
-    /// somebody else reads the file just then, or it is unknown what is on the disk.
-    fn rest(&self) -> Result<(), StoreError> {
+    /// somebody else reads the file just then. Reading goes on.
+    ///
+    /// # Errors
+    /// `Full`; `Failed`.
+    pub fn close(&self) -> Result<(), StoreError> {
         let connection = self.writer().connection.take();
         if self.file.is_none() {
             // The only connection there can be: it goes on reading.
@@ -205,7 +127,7 @@ impl SqliteStore {
         for reader in [&self.reader, &self.scanner].into_iter().flatten() {
             drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
-        let Some(connection) = connection.filter(|_| !self.has_failed.load(Ordering::Relaxed)) else { return Ok(()) };
+        let Some(connection) = connection else { return Ok(()) };
         let end = rows(&connection, "PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
         match end.map_err(|error| failed(&self.path, error)) {
             Ok(_) | Err(StoreError::Locked { .. }) => Ok(()),
@@ -214,10 +136,53 @@ impl SqliteStore {
     }
 }
 
-impl Drop for SqliteStore {
-    fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _ = self.close();
+impl Index {
+    /// Returns one that only reads, and opens the file when somebody does.
+    fn unopened(path: &str, file: &Path) -> Index {
+        let (reader, scanner, file) = (Some(Mutex::default()), Some(Mutex::default()), Some(file.to_owned()));
+        let writer = Mutex::new(Writer { connection: None, cids: HashMap::new() });
+        Index { path: path.to_owned(), file, writer, reader, scanner }
+    }
+
+    /// Returns everything that lives, and the last group that it comes from.
+    pub fn image(&self) -> Result<(Image, Mark), StoreError> {
+        self.scan(|connection| {
+            // One picture, also beside a host that commits meanwhile.
+            let _picture = connection.unchecked_transaction()?;
+            let meta = |name: &str| {
+                connection
+                    .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, Vec<u8>>(0))
+                    .optional()
+            };
+            let secret = meta("secret")?.unwrap_or_else(|| vec![0; 32]);
+            let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
+            let end = meta("end")?.unwrap_or_else(|| vec![0; 32]);
+            let image = Image {
+                end: end.try_into().map_err(|_| bad(0))?,
+                secret: secret.try_into().map_err(|_| bad(0))?,
+                position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
+                order: last_order(connection)?,
+                spaces: rows(
+                    connection,
+                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature FROM space ORDER BY cid",
+                    [],
+                    space_row,
+                )?,
+                cells: rows(
+                    connection,
+                    "SELECT did, cell.name, g, cell.seq, value FROM cell JOIN space USING (cid)",
+                    [],
+                    cell_row,
+                )?,
+                queued: rows(connection, "SELECT position, event FROM queue ORDER BY position", [], queued)?,
+                dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
+                    Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
+                })?,
+                kept: rows(connection, "SELECT did, kept FROM kept ORDER BY did", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
+            };
+            let mark = meta("mark")?.map(|bytes| Mark::from_bytes(&bytes).ok_or_else(|| bad(0))).transpose()?;
+            Ok((image, mark.unwrap_or_default()))
+        })
     }
 }
 
@@ -322,95 +287,13 @@ fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
     Ok(ReceiptRow { receipt, sender: did(row, 4)?, to: did(row, 5)?, digest: row.get(6)? })
 }
 
-impl Store for SqliteStore {
-    fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
-        if let Some(fresh_secret) = fresh_secret {
-            let sql = "INSERT OR IGNORE INTO meta VALUES ('secret', ?1), ('position', ?2)";
-            let writer = self.writer();
-            let connection = writer.connection.as_ref().ok_or_else(|| self.not_writable())?;
-            let inserted = connection.execute(sql, params![fresh_secret, 0u64.to_be_bytes()]);
-            inserted.map_err(|error| failed(&self.path, error))?;
-        }
-        self.scan(|connection| {
-            // One picture, also beside a host that commits meanwhile.
-            let _picture = connection.unchecked_transaction()?;
-            let meta = |name: &str| {
-                connection
-                    .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, Vec<u8>>(0))
-                    .optional()
-            };
-            let secret = meta("secret")?.unwrap_or_else(|| vec![0; 32]);
-            let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
-            let end = meta("end")?.unwrap_or_else(|| vec![0; 32]);
-            Ok(Image {
-                secret: secret.try_into().map_err(|_| bad(0))?,
-                position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
-                end: end.try_into().map_err(|_| bad(0))?,
-                order: last_order(connection)?,
-                spaces: rows(
-                    connection,
-                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature FROM space ORDER BY cid",
-                    [],
-                    space_row,
-                )?,
-                cells: rows(
-                    connection,
-                    "SELECT did, cell.name, g, cell.seq, value FROM cell JOIN space USING (cid)",
-                    [],
-                    cell_row,
-                )?,
-                queued: rows(connection, "SELECT position, event FROM queue ORDER BY position", [], queued)?,
-                dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
-                    Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
-                })?,
-                kept: rows(connection, "SELECT did, kept FROM kept ORDER BY did", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
-            })
-        })
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if self.lock().is_none() {
-            return Err(self.not_writable());
-        }
-        let mut writer = self.writer();
-        let Writer { connection, cids } = &mut *writer;
-        let connection = connection.as_mut().ok_or_else(|| self.not_writable())?;
-        let added: Vec<Did> = batch.spaces.iter().map(|row| row.did).filter(|did| !cids.contains_key(did)).collect();
-        let mut work = || -> rusqlite::Result<()> {
-            let transaction = connection.transaction()?;
-            write(&transaction, cids, batch)?;
-            transaction.commit()
-        };
-        let result = work().map_err(|error| failed(&self.path, error));
-        if let Err(error) = &result {
-            let is_whole = matches!(error, StoreError::Full | StoreError::Locked { .. });
-            self.has_failed.fetch_or(!is_whole, Ordering::Relaxed);
-            // Nothing of the batch remains, so neither do the row numbers of its spaces.
-            cids.retain(|did, _| !added.contains(did));
-        } else if let (Some(last), Some(lock)) = (batch.log.last(), &*self.lock()) {
-            lock.mark(last.order);
-        }
-        result
-    }
-
-    fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
-    }
-
-    fn close(&self) -> Result<(), StoreError> {
-        let _closing = self.closing.lock();
-        let lock = self.lock().take();
-        let end = lock.as_ref().map_or(Ok(()), |lock| self.rest().and(lock.sync()));
-        drop(lock);
-        end
-    }
-
-    fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
+impl Index {
+    pub fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt WHERE id = ?1";
         self.read(|connection| connection.prepare_cached(sql)?.query_row([id.0], receipt_row).optional())
     }
 
-    fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+    pub fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
         // No id is shorter than the empty one.
         let after = after.map_or(&[][..], |id| &id.0);
         let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt
@@ -418,33 +301,33 @@ impl Store for SqliteStore {
         self.scan(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
     }
 
-    fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+    pub fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
         let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
                    WHERE did = ?1 AND log.seq = ?2";
         let (space, seq) = (space.public_key(), i64::try_from(seq).unwrap_or(i64::MAX));
         self.read(|connection| connection.prepare_cached(sql)?.query_row(params![space, seq], log_entry).optional())
     }
 
-    fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+    pub fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
         let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
                    WHERE g > ?1 AND (?2 IS NULL OR did = ?2) ORDER BY g LIMIT ?3";
         let space = space.map(|space| space.public_key().to_vec());
         self.scan(|connection| rows(connection, sql, params![after as i64, space, max as i64], log_entry))
     }
 
-    fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
+    pub fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         let sql = "SELECT letter FROM dead WHERE position = ?1";
         self.read(|connection| {
             connection.prepare_cached(sql)?.query_row([position as i64], |row| frame(row, 0)).optional()
         })
     }
 
-    fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
+    pub fn dead_letter_of(&self, event: &EventId) -> Result<Option<DeadLetter>, StoreError> {
         let sql = "SELECT letter FROM dead WHERE id = ?1";
         self.read(|connection| connection.prepare_cached(sql)?.query_row([event.0], |row| frame(row, 0)).optional())
     }
 
-    fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    pub fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let sql = "SELECT letter FROM dead WHERE receiver = ?1 AND position > ?2 ORDER BY position LIMIT ?3";
         let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
         self.read(|connection| rows(connection, sql, params![charm.public_key(), after, max], |row| frame(row, 0)))

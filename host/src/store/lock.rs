@@ -1,4 +1,4 @@
-//! The file beside a store: it keeps other hosts out, and remembers which commit was durable last.
+//! The file `lock` of a store: it keeps other hosts out, and remembers which group of the journal was durable last.
 //!
 //! The mark is written after the store's sync and never synced itself, so it may be behind after a power cut and is
 //! never ahead. A store that ends before its mark has lost something: its end was damaged, or it is an older copy.
@@ -30,8 +30,12 @@ pub fn beside(store: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-fn path_of(store: &Path) -> PathBuf {
-    beside(store, ".lock")
+/// Returns the error of a file.
+pub fn failed(name: &str, error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => StoreError::Full,
+        _ => StoreError::Failed(format!("{name}: {error}")),
+    }
 }
 
 impl Lock {
@@ -40,14 +44,13 @@ impl Lock {
         Lock { file: None }
     }
 
-    /// Takes the lock of the store at its one path; `name` is how it is shown.
+    /// Takes the lock of a store, which is this file; `name` is how the store is shown.
     ///
     /// # Errors
     /// `InUse`, `Failed`.
-    pub fn take(store: &Path, name: &str) -> Result<Lock, StoreError> {
-        let path = path_of(store);
-        let error = |error| StoreError::Failed(format!("{}: {error}", shown(&path)));
-        let file = create(&path).map_err(error)?;
+    pub fn take(path: &Path, name: &str) -> Result<Lock, StoreError> {
+        let error = |error| failed(&shown(path), &error);
+        let file = create(path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: name.to_owned() }),
@@ -55,11 +58,11 @@ impl Lock {
         }
     }
 
-    /// Notes that commit `order` is durable. A note that fails is one that is behind.
-    pub fn mark(&self, order: u64) {
+    /// Notes that group `number` is durable. A note that fails is one that is behind.
+    pub fn mark(&self, number: u64) {
         if let Some(file) = &self.file {
             // Twice, so that half of it is no mark. Always as long, so that it needs no space but the first time.
-            let _ = file.write_all_at(format!("{order:020} {order:020}\n").as_bytes(), 0);
+            let _ = file.write_all_at(format!("{number:020} {number:020}\n").as_bytes(), 0);
         }
     }
 
@@ -69,7 +72,7 @@ impl Lock {
     /// `Failed`.
     pub fn sync(&self) -> Result<(), StoreError> {
         let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
-        synced.map_err(|error| StoreError::Failed(format!("the mark in the .lock file: {error}")))
+        synced.map_err(|error| StoreError::Failed(format!("the mark in the file lock: {error}")))
     }
 }
 
@@ -80,25 +83,25 @@ impl Drop for Lock {
     }
 }
 
-/// Returns the last commit that is known to have been durable, 0 for none. To be read before the store is.
-pub fn mark(store: &Path) -> u64 {
-    let text = std::fs::read_to_string(path_of(store)).unwrap_or_default();
+/// Returns the last group that is known to have been durable, 0 for none. To be read before the journal is.
+pub fn mark(path: &Path) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
     let (first, second) = text.trim_end().split_once(' ').unwrap_or_default();
     if first == second { first.parse().unwrap_or(0) } else { 0 }
 }
 
-/// Checks that a store ends no earlier than its mark.
+/// Checks that the journal of a store ends no earlier than its mark.
 ///
 /// # Errors
 /// `Damaged`.
-pub fn check_mark(store: &Path, mark: u64, end: u64) -> Result<(), StoreError> {
+pub fn check_mark(name: &str, mark: u64, end: u64) -> Result<(), StoreError> {
     if end >= mark {
         return Ok(());
     }
-    let found = if end == 0 { "it is empty".to_owned() } else { format!("it ends at commit {end}") };
+    let found = if end == 0 { "its journal is empty".to_owned() } else { format!("its journal ends at group {end}") };
     let why = format!(
-        "{found}, and commit {mark} was durable here: it is damaged, gone or an older copy; to go on with what is there, \
-         such as a restored backup, remove the .lock file beside it"
+        "{found}, and group {mark} was durable here: it is damaged, gone or an older copy; to go on with what is there, such as \
+         a restored backup, remove the file lock in it"
     );
-    Err(StoreError::Damaged { path: shown(store), why })
+    Err(StoreError::Damaged { path: name.to_owned(), why })
 }

@@ -1,4 +1,4 @@
-//! The file beside a store that says what guest code is on a thread for: should the process die, it died under that.
+//! The file of a store that says what guest code is on a thread for: should the process die, it died under that.
 //!
 //! A mark is written before a guest goes on and wiped after it has left. It is never synced: what a process has written
 //! outlives the process, and no more is asked for. After a power cut marks may be missing or old, which costs nothing:
@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{StoreError, lock};
+use super::{StoreError, lock, place};
 use crate::{event::EventId, text::shown};
 
 /// Bytes of one mark in the file.
@@ -83,7 +83,7 @@ pub struct Marks {
 
 impl Marks {
     fn path(store: &Path) -> PathBuf {
-        lock::beside(store, ".running")
+        store.join(place::RUNNING)
     }
 
     /// Returns the marks that the last process on a store has left.
@@ -131,13 +131,13 @@ pub struct Suspect {
     pub late: bool,
 }
 
-/// The file beside a store that names what processes have died under.
+/// The file of a store that names what processes have died under.
 pub struct List(PathBuf);
 
 impl List {
     /// Returns the list of a store.
     pub fn of(store: &Path) -> List {
-        List(lock::beside(store, ".suspects"))
+        List(store.join(place::SUSPECTS))
     }
 
     /// Reads it; none there is an empty one.

@@ -9,6 +9,7 @@ mod commit;
 mod figures;
 mod group;
 mod held;
+mod indexing;
 mod shares;
 mod waits;
 
@@ -162,6 +163,7 @@ impl Committer {
             host,
             group: group.clone(),
         });
+        env.spawn(Box::pin(group.clone().keep_index()));
         env.spawn(Box::pin(group.run(committer.clone())));
         committer
     }

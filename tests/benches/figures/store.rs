@@ -9,8 +9,8 @@ use std::{
 use charm_host::*;
 
 /// Opens the store of a folder.
-pub fn open(folder: &Path) -> SqliteStore {
-    SqliteStore::open(folder.join("store.db")).unwrap()
+pub fn open(folder: &Path) -> FolderStore {
+    FolderStore::open(folder.join("store")).unwrap()
 }
 
 /// Returns every file of the store in a folder.
@@ -65,8 +65,16 @@ impl<S: Store> Store for Watched<S> {
         self.store.load(fresh_secret)
     }
 
-    fn file(&self) -> Option<&Path> {
-        self.store.file()
+    fn index(&self) -> Result<bool, StoreError> {
+        self.store.index()
+    }
+
+    fn lag(&self) -> Lag {
+        self.store.lag()
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        self.store.folder()
     }
 
     fn close(&self) -> Result<(), StoreError> {

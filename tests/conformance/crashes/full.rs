@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use charm_conformance::{Ledger, builder, cell, of, probe, script, times, value};
 use charm_host::{
-    Archive, FileKeyring, Host, InstallError, Manifest, ManifestError, NewEvent, Outcome, SendError, SqliteStore,
+    Archive, FileKeyring, FolderStore, Host, InstallError, Manifest, ManifestError, NewEvent, Outcome, SendError,
     Status, StoreError, Unavailable,
 };
 use serde_json::{Value as Json, json};
@@ -24,7 +24,7 @@ async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
         Ok(disk) => disk,
         Err(why) => return skipped(&format!("mounting a small disk needs root: {why}")),
     };
-    let store = || SqliteStore::open(disk.path().join("store.db")).unwrap();
+    let store = || FolderStore::open(disk.path().join("store")).unwrap();
     let keys = tempfile::tempdir().unwrap();
     let keyring = || FileKeyring::open(keys.path().join("keys")).unwrap();
     let filler = disk.path().join("filler");
@@ -70,7 +70,7 @@ async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
         assert_ne!(cell(&host, a, &format!("cell {number}")).await, Json::Null);
     }
     host.shutdown().await.unwrap();
-    let archive = Archive::open(SqliteStore::open_read_only(disk.path().join("store.db")).unwrap()).unwrap();
+    let archive = Archive::open(FolderStore::open_read_only(disk.path().join("store")).unwrap()).unwrap();
     Ledger::check(&archive).all_settled();
 }
 
@@ -81,7 +81,7 @@ async fn a_store_on_a_full_disk_opens_again_when_there_is_space() {
         Ok(disk) => disk,
         Err(why) => return skipped(&format!("mounting a small disk needs root: {why}")),
     };
-    let store = || SqliteStore::open(disk.path().join("store.db"));
+    let store = || FolderStore::open(disk.path().join("store"));
     let filler = disk.path().join("filler");
     let fill = |bytes: usize| {
         let _ = std::fs::write(&filler, vec![0; bytes]);
@@ -135,7 +135,7 @@ impl Filled<'_> {
     /// One life of a host: opens, installs, sends all events and shuts down. An error ends it.
     async fn life(&mut self, place: &mut Place) -> Result<(), Box<dyn std::error::Error>> {
         let store = loop {
-            match SqliteStore::open(place.store()) {
+            match FolderStore::open(place.store()) {
                 // The host before is gone but for its last task.
                 Err(StoreError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
                 store => break store?,

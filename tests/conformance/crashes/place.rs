@@ -7,7 +7,7 @@ use std::{
 };
 
 use charm_conformance::{Ledger, builder, cell, component};
-use charm_host::{Archive, Did, EventId, FileKeyring, Host, HostBuilder, Manifest, Outcome, SqliteStore, Status};
+use charm_host::{Archive, Did, EventId, FileKeyring, FolderStore, Host, HostBuilder, Manifest, Outcome, Status};
 use tempfile::TempDir;
 
 /// Longest time for all that waits to settle.
@@ -34,7 +34,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("probe.wasm"), component("probe")).unwrap();
         let data = data.to_owned();
-        let head = format!("store = {:?}\nkeys = {:?}\n", data.join("store.db"), data.join("keys"));
+        let head = format!("store = {:?}\nkeys = {:?}\n", data.join("store"), data.join("keys"));
         std::fs::write(folder.path().join("charms.toml"), head + charms).unwrap();
         Place { folder, data, acknowledged: BTreeMap::new() }
     }
@@ -48,9 +48,9 @@ impl Place {
         self.folder.path().join("said")
     }
 
-    /// Returns the store's file.
+    /// Returns the store.
     pub fn store(&self) -> PathBuf {
-        self.data.join("store.db")
+        self.data.join("store")
     }
 
     /// Returns the folder of the key files.
@@ -59,7 +59,7 @@ impl Place {
     }
 
     pub fn builder(&self) -> HostBuilder {
-        let store = SqliteStore::open(self.store()).unwrap();
+        let store = FolderStore::open(self.store()).unwrap();
         builder().store(store).keyring(FileKeyring::open(self.keys()).unwrap())
     }
 
@@ -68,7 +68,7 @@ impl Place {
     }
 
     pub fn archive(&self) -> Archive {
-        Archive::open(SqliteStore::open_read_only(self.store()).unwrap()).unwrap()
+        Archive::open(FolderStore::open_read_only(self.store()).unwrap()).unwrap()
     }
 
     /// Returns the first event that is not acknowledged: what comes after it is sent again, under the same id.

@@ -1,7 +1,7 @@
 //! The power is cut: what the kernel had in memory is gone.
 
 use charm_conformance::{Random, seed, times};
-use charm_host::{Archive, SqliteStore};
+use charm_host::{Archive, FolderStore};
 
 use super::{
     disk::PowerDisk,
@@ -86,7 +86,7 @@ async fn a_host_whose_syncs_do_nothing_loses_what_it_acknowledged_in_a_power_cut
         victim.wait_for("ack");
         std::thread::sleep(std::time::Duration::from_micros(random.below(150_000)));
         let acks = place::acks(&cut(&mut disk, victim));
-        let store = SqliteStore::open_read_only(place.store()).and_then(Archive::open);
+        let store = FolderStore::open_read_only(place.store()).and_then(Archive::open);
         lost = acks.values().filter(|id| store.as_ref().map_or(true, |store| !place::is_kept(store, id))).count();
         place.acknowledged.extend(acks);
     }

@@ -97,46 +97,43 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     let a = probe(&host, "a").await;
     run(&host, a, json!([["set", "token", [], secret.text]])).await;
     run(&host, a, json!([["set", "token", [], format!("{} and new", secret.text)]])).await;
-    fails!(secret, SqliteStore::open(home.store()).map(drop).unwrap_err(), StoreError::InUse { .. });
-    fails!(secret, OpenError::from(StoreError::InUse { path: "charm.db".to_owned() }), OpenError::Store(_));
+    fails!(secret, FolderStore::open(home.store()).map(drop).unwrap_err(), StoreError::InUse { .. });
+    fails!(secret, OpenError::from(StoreError::InUse { path: "charm".to_owned() }), OpenError::Store(_));
     fails!(secret, host.verify(&stranger()).unwrap_err(), VerifyError::NoSuchSpace(_));
     host.shutdown().await.unwrap();
     fails!(secret, StoreError::Full, StoreError::Full);
-    let store = SqliteStore::open_read_only(home.store()).unwrap();
+    let store = FolderStore::open_read_only(home.store()).unwrap();
     let image = store.load(None).unwrap();
     secret.add(&image.secret);
     secret.absent(&format!("{image:?} {:?}", store.log(None, 0, 100).unwrap()));
 
     let file = home.path().join("notes.txt");
     fs::write(&file, secret.much(100_000)).unwrap();
-    fails!(secret, SqliteStore::open(&file).map(drop).unwrap_err(), StoreError::Readable { .. });
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    fails!(secret, SqliteStore::open(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
-    fails!(secret, SqliteStore::open_read_only(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
-    fails!(secret, SqliteStore::open(home.path()).map(drop).unwrap_err(), StoreError::Failed(_));
-    let second = home.path().join("second.db");
-    fs::hard_link(home.store(), &second).unwrap();
-    fails!(secret, SqliteStore::open(&second).map(drop).unwrap_err(), StoreError::OtherName { .. });
-    fs::remove_file(&second).unwrap();
-    let other = rusqlite::Connection::open(home.store()).unwrap();
+    fs::set_permissions(home.store(), fs::Permissions::from_mode(0o750)).unwrap();
+    fails!(secret, FolderStore::open(home.store()).map(drop).unwrap_err(), StoreError::Readable { .. });
+    fs::set_permissions(home.store(), fs::Permissions::from_mode(0o700)).unwrap();
+    fails!(secret, FolderStore::open(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
+    fails!(secret, FolderStore::open_read_only(&file).map(drop).unwrap_err(), StoreError::Damaged { .. });
+    fails!(secret, FolderStore::open(home.path()).map(drop).unwrap_err(), StoreError::Damaged { .. });
+    let other = rusqlite::Connection::open(home.index()).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    fails!(secret, SqliteStore::open(home.store()).map(drop).unwrap_err(), StoreError::Locked { .. });
+    fails!(secret, FolderStore::open(home.store()).map(drop).unwrap_err(), StoreError::Locked { .. });
     drop(other);
     let folder = far(home.path());
     fs::create_dir_all(&folder).unwrap();
-    let far_file = folder.join("charm.db");
-    fails!(secret, SqliteStore::open_read_only(&far_file).map(drop).unwrap_err(), StoreError::Failed(_));
+    let far_file = folder.join("charm");
+    fails!(secret, FolderStore::open_read_only(&far_file).map(drop).unwrap_err(), StoreError::Failed(_));
     fs::write(&far_file, secret.much(100_000)).unwrap();
     fails!(
         secret,
-        SqliteStore::open_read_only(&far_file).map(drop).unwrap_err(),
+        FolderStore::open_read_only(&far_file).map(drop).unwrap_err(),
         StoreError::Failed(_) | StoreError::Damaged { .. }
     );
-    fails!(secret, SqliteStore::open(far(&file)).map(drop).unwrap_err(), StoreError::Failed(_));
+    fails!(secret, FolderStore::open(far(&file)).map(drop).unwrap_err(), StoreError::Failed(_));
 
-    let archive = || Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap();
+    let archive = || Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap();
     let change = |sql: &str| {
-        let db = rusqlite::Connection::open(home.store()).unwrap();
+        let db = rusqlite::Connection::open(home.index()).unwrap();
         db.execute_batch(sql).unwrap();
     };
     archive().verify(&a).unwrap();
@@ -153,7 +150,7 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     };
     assert!(said.contains("token"), "{said}");
     change(&format!("UPDATE cell SET value = CAST('{hidden}' AS BLOB) WHERE name = 'token'"));
-    let damaged = Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).map(drop).unwrap_err();
+    let damaged = Archive::open(FolderStore::open_read_only(home.store()).unwrap()).map(drop).unwrap_err();
     fails!(secret, damaged, StoreError::Damaged { .. });
     change("UPDATE cell SET value = x'f6' WHERE name = 'token'");
     let before = archive();

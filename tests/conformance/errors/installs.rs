@@ -125,7 +125,8 @@ async fn no_held_component_is_quoted() {
     let planted = format!("(data (i32.const 3000) \"{}\")", secret.text);
     let bytes = by_hand::charm(&[("in module", &planted)]);
     let hash = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    std::fs::write(home.path().join("store.db.suspects"), format!("component {hash} {LONE_RUNS_MAX}\n")).unwrap();
+    drop(home.builder().await);
+    std::fs::write(home.store().join("suspects"), format!("component {hash} {LONE_RUNS_MAX}\n")).unwrap();
     let host = home.open().await;
     let text = fails!(secret, host.install(Charm::new("bad", bytes)).await.unwrap_err(), InstallError::Deadly { .. });
     assert!(text.contains(&hash), "{text}");

@@ -12,7 +12,7 @@ use std::{
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, Host, Law, Limits, MemoryStore, Names, NewEvent, Outcome, SqliteStore, Store,
+    Archive, Did, FileKeyring, FolderStore, Host, Law, Limits, MemoryStore, Names, NewEvent, Outcome, Store,
     VerifyError,
 };
 use forged::{Forged, Rows};
@@ -87,11 +87,11 @@ async fn lively(home: &Home, rounds: u64) -> Host {
 }
 
 fn archive(home: &Home) -> Archive {
-    Archive::open(SqliteStore::open_read_only(home.store()).unwrap()).unwrap()
+    Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap()
 }
 
 fn rows(home: &Home) -> Rows {
-    Rows::copy(&SqliteStore::open_read_only(home.store()).unwrap())
+    Rows::copy(&FolderStore::open_read_only(home.store()).unwrap())
 }
 
 /// (S2-S6, S11, T5, I2, I3)

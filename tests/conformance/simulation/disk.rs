@@ -1,4 +1,4 @@
-//! A simulated disk under the real SQLite: what is written is durable only after a sync, and everything can fail.
+//! A simulated disk under journal and index: what is written is durable only after a sync, and everything can fail.
 //!
 //! Each file has what a power cut cannot take (`durable`), what was done to it since the last sync (`pending`),
 //! and what a program sees (`live`). A power cut keeps a random part of what is pending: changes are lost,
@@ -18,13 +18,14 @@ use std::{
 mod folder;
 
 use charm_conformance::Random;
+use charm_host::{FileJournal, FolderStore, JournalOptions};
 use rsqlite_vfs::{
     AccessMode, DeviceCharacteristics, FileKind, LockLevel, OpenAccess, OpenOptions, OpenRequest, OpenedFile,
     OsCallback, SQLiteIoMethods, SQLiteVfs, SyncOptions, VfsError, VfsErrorCode, VfsFile, VfsResult, VfsStore,
 };
 
 /// The name under which SQLite knows all simulated disks; the first part of a path says which.
-pub const VFS: &str = "simulated";
+const VFS: &str = "simulated";
 /// What a disk writes as one.
 const SECTOR: usize = 512;
 
@@ -347,8 +348,24 @@ pub struct Mounted(String);
 impl Mounted {
     /// Returns the path of its store.
     pub fn path(&self) -> String {
-        format!("{}/charm.db", self.0)
+        self.0.clone()
     }
+}
+
+/// Opens the store on a mounted disk.
+///
+/// # Errors
+/// What does not open.
+pub fn open(path: &str) -> Result<FolderStore, String> {
+    let disk = disks().get(path).cloned().ok_or("no such disk")?;
+    // Small segments: a few turns fill one.
+    let options = JournalOptions {
+        segment_bytes: 64 << 10,
+        ahead_bytes: 4 << 10,
+        ..JournalOptions::new(*b"a simulated disk", 0)
+    };
+    let journal = FileJournal::open(Arc::new(disk.folder("journal")), options).map_err(|error| error.to_string())?;
+    FolderStore::open_on(journal, format!("{path}/index.db"), VFS).map_err(|error| error.to_string())
 }
 
 impl Drop for Mounted {

@@ -18,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use zeroize::Zeroizing;
 
 use super::{
-    disk::{Disk, Fault, Rates, VFS},
+    disk::{Disk, Fault, Rates, open},
     model::{self, Cast},
     options::{Options, Planned, Report},
     seen::Seen,
@@ -412,7 +412,7 @@ async fn serve(
     keys: FailingKeys,
     shared: &Arc<Shared>,
 ) -> Result<(), String> {
-    let store = SqliteStore::open_with_vfs(path, VFS).map_err(|error| error.to_string())?;
+    let store = open(&path)?;
     let limits = Limits {
         turns_max: 4,
         fuel_max: options.fuel,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use charm_host::*;
 
 use super::{
-    disk::{Disk, VFS},
+    disk::{Disk, open},
     model::{Cast, Replay},
 };
 
@@ -29,7 +29,7 @@ impl Seen {
     /// What does not open, the first law that does not hold, the first turn that is not what it must be.
     pub fn of(disk: &Disk, cast: Option<Cast>) -> Result<Seen, String> {
         let mounted = disk.mount();
-        let open = || SqliteStore::open_with_vfs(mounted.path(), VFS).map_err(text);
+        let open = || open(&mounted.path());
         let store = open()?;
         let mut dump = String::new();
         let Image { secret, order, end, position, spaces, cells, queued, dead, kept: _ } =

@@ -18,7 +18,7 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
 };
 use charm_host::{
-    Archive, Compiler, Did, EventId, FileKeyring, Host, Manifest, NewEvent, Outcome, Receipt, Sent, SqliteStore, Turn,
+    Archive, Compiler, Did, EventId, FileKeyring, FolderStore, Host, Manifest, NewEvent, Outcome, Receipt, Sent, Turn,
     Value,
 };
 use serde_json::{Value as Json, json};
@@ -65,7 +65,7 @@ impl Stage {
         let manifest = prepare(folder, &oauth.url(), &mail.url())?;
         let manifest = Manifest::load(&manifest)?;
         let host = Host::builder()
-            .store(SqliteStore::open(&manifest.store)?)
+            .store(FolderStore::open(&manifest.store)?)
             .keyring(FileKeyring::open(&manifest.keys)?)
             .code_cache(fs::canonicalize(folder)?.join("cache"))
             .compiler(Compiler::InProcess)
@@ -230,7 +230,7 @@ impl Stage {
 
     /// Reads the turn of the commit that a receipt names, from the store's file.
     fn turn(&self, space: Did, receipt: &Receipt) -> Result<Turn> {
-        let commits = Archive::open(SqliteStore::open_read_only(&self.store)?)?.commits(Some(&space), 0, 1_000)?;
+        let commits = Archive::open(FolderStore::open_read_only(&self.store)?)?.commits(Some(&space), 0, 1_000)?;
         let commit = commits.into_iter().find(|commit| Some(commit.record.seq) == receipt.commit);
         let turn = commit.and_then(|commit| commit.record.turn().cloned());
         turn.with_context(|| format!("{} has no commit {:?}", self.name(&space), receipt.commit))

@@ -33,7 +33,7 @@ impl Setup {
         let (store, image) = (MemoryStore::new(), MemoryStore::new().load(Some([0; 32])).unwrap());
         let (suspects, _) = Suspects::open(&store, &image, SystemEnv::current()).unwrap();
         suspects.suspect(turn(9));
-        let marks = Marks::begin(&folder.path().join("store.db")).unwrap();
+        let marks = Marks::begin(folder.path()).unwrap();
         Setup { threads: Threads::new(2, Some(marks), suspects, SystemEnv::current()), folder }
     }
 
@@ -46,7 +46,7 @@ impl Setup {
             Work::Turn { position, .. } => (position, mark.alone),
             Work::Describe { .. } => (0, mark.alone),
         };
-        Marks::left(&self.folder.path().join("store.db")).into_iter().map(position).collect()
+        Marks::left(self.folder.path()).into_iter().map(position).collect()
     }
 }
 

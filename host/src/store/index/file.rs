@@ -1,6 +1,6 @@
 //! Opening the file: looked at before anything is changed in it, made ready for one host.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -38,12 +38,43 @@ pub fn equip(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(STORE_LOCKED_MS))
 }
 
-/// Returns the connection that is there, or a new one.
-pub fn again<'a>(place: &'a mut Option<Connection>, file: &Path) -> rusqlite::Result<&'a Connection> {
+/// A connection that reads.
+pub struct Opened {
+    pub connection: Connection,
+    /// What the file was when it was opened as one that nobody changes; none where SQLite looks after that.
+    pub stamp: Option<Stamp>,
+}
+
+impl Opened {
+    /// Returns one that reads beside whoever writes.
+    pub fn shared(connection: Connection) -> Opened {
+        Opened { connection, stamp: None }
+    }
+}
+
+/// What changes with a file that nothing belongs to: then there is no log beside it, and the file alone is all there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Stamp([i64; 6]);
+
+impl Stamp {
+    /// Returns that of a file; none when there is none, or others belong to it.
+    pub fn of(path: &Path) -> Option<Stamp> {
+        let file = std::fs::metadata(path).ok().filter(|file| file.is_file() && file.len() > 0)?;
+        let is_empty = |ending| std::fs::metadata(lock::beside(path, ending)).map_or(true, |file| file.len() == 0);
+        let stamp =
+            [file.ino() as i64, file.size() as i64, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+        (is_empty("-wal") && is_empty("-journal")).then_some(Stamp(stamp))
+    }
+}
+
+/// Returns the connection that is there, or a new one. A file that nobody writes is read without a file beside it, which
+/// SQLite would make otherwise.
+pub fn again<'a>(place: &'a mut Option<Opened>, file: &Path) -> rusqlite::Result<&'a Opened> {
     if place.is_none() {
-        let connection = reader(file)?;
+        let stamp = Stamp::of(file);
+        let connection = if stamp.is_some() { alone(file) } else { reader(file) }?;
         equip(&connection)?;
-        *place = Some(connection);
+        *place = Some(Opened { connection, stamp });
     }
     place.as_ref().ok_or(rusqlite::Error::InvalidQuery)
 }
@@ -56,22 +87,20 @@ pub fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, flags)
 }
 
-/// Looks at the store that is there before anything is changed in it: what is refused stays as it was found. Returns
-/// the number of its last commit, 0 for none.
-pub fn look(path: &Path, name: &str) -> Result<u64, StoreError> {
-    let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |file| file.len() == 0);
-    if is_empty(path) {
-        return Ok(0);
-    }
+/// Looks at the file before anything is changed in it: what is refused stays as it was found. Returns whether there is
+/// anything in it.
+pub fn look(path: &Path, name: &str) -> Result<bool, StoreError> {
     let error = |error| failed(name, error);
-    // Without a log beside it the file is all there is. SQLite would make files beside it just to read it.
-    let is_alone = path.is_file() && is_empty(&lock::beside(path, "-wal")) && is_empty(&lock::beside(path, "-journal"));
-    let connection = if is_alone { alone(path) } else { reader(path) }.map_err(error)?;
-    if !has_tables(&connection).map_err(error)? {
-        return Ok(0);
+    if std::fs::metadata(path).map_or(true, |file| file.len() == 0) {
+        return Ok(false);
     }
-    check_version(&connection, name)?;
-    last_order(&connection).map_err(error)
+    let mut place = None;
+    let Opened { connection, .. } = again(&mut place, path).map_err(error)?;
+    let has_tables = has_tables(connection).map_err(error)?;
+    if has_tables {
+        check_version(connection, name)?;
+    }
+    Ok(has_tables)
 }
 
 /// Opens a file that nothing belongs to and nobody writes, for reading; leaves no file beside it.
@@ -88,49 +117,36 @@ pub fn alone(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(uri + "?immutable=1", flags)
 }
 
-/// Checks that nobody else can read the file: what is in the cells is its owner's.
-pub fn check_mode(path: &Path, name: &str) -> Result<(), StoreError> {
-    let file = std::fs::metadata(path).ok().filter(|file| file.is_file());
-    let mode = file.map_or(0, |file| file.permissions().mode() & 0o777);
-    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Readable { path: name.to_owned(), mode }) }
-}
-
 /// Returns whether anything was ever stored: a host may have been killed before.
 pub fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))
 }
 
+/// Makes the tables unless they are there.
+pub fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
+    if !has_tables(connection)? {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Makes an index ready for its host. What is in it may never have been synced: all of it is in the journal too, until a
+/// checkpoint has moved and synced it, so that `NORMAL` is enough. `OFF` would let a power cut damage it unseen.
 pub fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
-    // To the last row: the switch is written after the row that says `wal`. When it cannot be made, there is an
-    // error, or a row with another mode.
     let mode = rows(connection, "PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
     if mode.map_err(|error| failed(path, error))? != ["wal"] {
         return Err(StoreError::Failed(format!("{path}: its file system does not allow a write-ahead log")));
     }
-    // A process that was killed may have left writes that were never synced, or whose sync failed. They can be read,
-    // so what they say may leave the host next: write and sync them anew first (T8).
-    let synced = || -> rusqlite::Result<bool> {
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-            let (written, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
-            Ok(moved >= written)
-        })
+    let paced = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)
     };
-    if !synced().map_err(|error| failed(path, error))? {
-        return Err(StoreError::Failed(format!("{path}: somebody is reading it: open it again when they are done")));
-    }
-    let setup = |connection: &mut Connection| -> rusqlite::Result<()> {
-        if !has_tables(connection)? {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
-        }
-        Ok(())
-    };
-    setup(connection).map_err(|error| failed(path, error))?;
+    paced().map_err(|error| failed(path, error))?;
+    set_up(connection).map_err(|error| failed(path, error))?;
     check_version(connection, path)
 }
 

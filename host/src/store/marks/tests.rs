@@ -12,7 +12,7 @@ impl Folder {
     }
 
     fn store(&self) -> PathBuf {
-        self.0.path().join("store.db")
+        self.0.path().to_owned()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     receipt::Outcome,
     record::Body,
     rows::{Image, Notes, SpaceRow},
+    store::Lag,
 };
 
 /// The numbers of all spaces, as of the last durable batch.
@@ -165,6 +166,8 @@ impl Committer {
         let conflicts = self.locked().conflicts;
         let counters = self.group.figures().counters;
         let waiting = counters.found + counters.sent - counters.settled();
-        Counters { waiting, conflicts, ..counters }
+        let Lag { groups, bytes } = self.group.store.lag();
+        let (lag_groups, lag_bytes) = (groups as u64, bytes as u64);
+        Counters { waiting, conflicts, lag_groups, lag_bytes, ..counters }
     }
 }

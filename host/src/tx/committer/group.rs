@@ -6,7 +6,7 @@
 //! the disk is unknown, and only opening the store again tells.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     ops::Bound::{Excluded, Unbounded},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -36,7 +36,7 @@ use crate::{
     receipt::Receipt,
     record::{self, Hash},
     rows::{Batch, Image, Notes, ReceiptRow},
-    store::{Store, StoreError},
+    store::{Store, StoreError, coalesce},
 };
 
 /// Longest time between two tries on a full disk, or a locked file.
@@ -119,9 +119,11 @@ pub(super) struct Group {
     /// Items that are not durable yet, those in the batch that is being written too, by charm.
     shares: Mutex<Shares>,
     wake: Notify,
-    store: Arc<dyn Store>,
+    /// A batch is durable that the index does not have.
+    pub(super) committed: Notify,
+    pub(super) store: Arc<dyn Store>,
     keyring: Arc<dyn Keyring>,
-    env: Arc<dyn Env>,
+    pub(super) env: Arc<dyn Env>,
     limits: Arc<Limits>,
     /// The host's own space, whose key seals each batch.
     host: Did,
@@ -166,6 +168,7 @@ impl Group {
             shares,
             limits,
             wake: Notify::new(),
+            committed: Notify::new(),
             store,
             keyring,
             env,
@@ -342,6 +345,7 @@ impl Group {
                 let mut shares = self.shares();
                 written.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
             }
+            self.committed.notify_one();
             self.figures().apply(&work.changes);
             committer.settled(&work.receipts);
             self.progress.send_modify(|progress| {
@@ -410,7 +414,7 @@ impl Group {
     }
 
     /// Runs `work` off the async threads; none, and the host stopped, when it panicked or nothing is run any more.
-    async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.env
             .block(Box::new(move || {
@@ -496,26 +500,4 @@ impl Work {
         self.receipts.extend(effects.rows(&commit, entry, *head, &mut self.batch));
         chains.unsigned.insert(space);
     }
-}
-
-/// Drops what this very batch makes void: older values of a cell and heads of a space, events queued and taken.
-fn coalesce(batch: &mut Batch) {
-    last_of_each(&mut batch.cells, |row| (row.space, row.name.clone()));
-    last_of_each(&mut batch.heads, |(space, ..)| *space);
-    let queued: HashSet<u64> = batch.queued.iter().map(|queued| queued.position).collect();
-    let taken: HashSet<u64> = batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
-    batch.queued.retain(|queued| !taken.contains(&queued.position));
-    batch.taken.retain(|position| !taken.contains(position));
-    let dead: HashSet<u64> = batch.dead.iter().map(|letter| letter.position).collect();
-    let buried: HashSet<u64> = batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
-    batch.dead.retain(|letter| !buried.contains(&letter.position));
-    batch.buried.retain(|position| !buried.contains(position));
-}
-
-/// Keeps the last row of each key, in order.
-fn last_of_each<T, K: Eq + std::hash::Hash>(rows: &mut Vec<T>, key: impl Fn(&T) -> K) {
-    let mut seen = HashSet::new();
-    rows.reverse();
-    rows.retain(|row| seen.insert(key(row)));
-    rows.reverse();
 }

@@ -1,0 +1,114 @@
+//! What one group of the journal says, and how it stands there. This file alone knows the bytes.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::rows::Batch;
+
+/// The first byte of every group.
+const VERSION: u8 = 1;
+
+/// What one sync made durable.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// What keys event ids, in the group of the store's first host.
+    pub secret: Option<[u8; 32]>,
+    /// What changed.
+    pub batch: Batch,
+}
+
+/// Where a group stands in the journal, and which one it is: a journal has one such digest at each number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Its number; 0 before the first.
+    pub number: u64,
+    /// Of its bytes.
+    pub digest: [u8; 16],
+}
+
+impl Mark {
+    /// Returns the mark of the group with these bytes.
+    pub fn of(number: u64, bytes: &[u8]) -> Mark {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&Sha256::digest(bytes)[..16]);
+        Mark { number, digest }
+    }
+
+    /// Returns how it stands in the index.
+    pub fn to_bytes(self) -> Vec<u8> {
+        [&self.number.to_be_bytes()[..], &self.digest].concat()
+    }
+
+    /// Reads what stands in the index.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Mark> {
+        let (number, digest) = bytes.split_at_checked(8)?;
+        Some(Mark { number: u64::from_be_bytes(number.try_into().ok()?), digest: digest.try_into().ok()? })
+    }
+}
+
+/// Returns the bytes of a group.
+pub fn encode(secret: Option<&[u8; 32]>, batch: &Batch) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Written<'a>(u8, Option<&'a [u8; 32]>, &'a Batch);
+    postcard::to_stdvec(&Written(VERSION, secret, batch)).expect("a group holds nothing that postcard refuses")
+}
+
+/// Reads a group; none when the bytes are not exactly one of this version.
+pub fn decode(bytes: &[u8]) -> Option<Group> {
+    #[derive(Deserialize)]
+    struct Read(u8, Option<[u8; 32]>, Batch);
+    let (Read(version, secret, batch), rest) = postcard::take_from_bytes(bytes).ok()?;
+    (version == VERSION && rest.is_empty()).then_some(Group { secret, batch })
+}
+
+/// Returns what several groups make, in their order: what a later one makes void is not there.
+pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
+    let mut all = Group::default();
+    for Group { secret, batch } in groups {
+        all.secret = all.secret.or(*secret);
+        let Batch { position, spaces, notes, kept, log, end, heads, signed, cells, queued, taken, .. } = batch;
+        all.batch.position = position.or(all.batch.position);
+        all.batch.end = end.or(all.batch.end);
+        all.batch.spaces.extend_from_slice(spaces);
+        all.batch.notes.extend_from_slice(notes);
+        all.batch.kept.extend_from_slice(kept);
+        all.batch.log.extend_from_slice(log);
+        all.batch.heads.extend_from_slice(heads);
+        all.batch.signed.extend_from_slice(signed);
+        all.batch.cells.extend_from_slice(cells);
+        all.batch.queued.extend_from_slice(queued);
+        all.batch.taken.extend_from_slice(taken);
+        all.batch.receipts.extend_from_slice(&batch.receipts);
+        all.batch.dead.extend_from_slice(&batch.dead);
+        all.batch.buried.extend_from_slice(&batch.buried);
+        all.batch.letters_dropped.extend_from_slice(&batch.letters_dropped);
+    }
+    last_of_each(&mut all.batch.signed, |(did, ..)| *did);
+    last_of_each(&mut all.batch.notes, |(did, _)| *did);
+    coalesce(&mut all.batch);
+    all
+}
+
+/// Drops what a batch itself makes void: older values of a cell and heads of a space, events queued and taken, letters that came and went.
+pub fn coalesce(batch: &mut Batch) {
+    last_of_each(&mut batch.cells, |row| (row.space, row.name.clone()));
+    last_of_each(&mut batch.heads, |(space, ..)| *space);
+    let queued: HashSet<u64> = batch.queued.iter().map(|queued| queued.position).collect();
+    let taken: HashSet<u64> = batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
+    batch.queued.retain(|queued| !taken.contains(&queued.position));
+    batch.taken.retain(|position| !taken.contains(position));
+    let dead: HashSet<u64> = batch.dead.iter().map(|letter| letter.position).collect();
+    let buried: HashSet<u64> = batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
+    batch.dead.retain(|letter| !buried.contains(&letter.position));
+    batch.buried.retain(|position| !buried.contains(position));
+}
+
+/// Keeps the last row of each key, in order.
+fn last_of_each<T, K: std::hash::Hash + Eq>(rows: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    let mut seen = HashSet::new();
+    rows.reverse();
+    rows.retain(|row| seen.insert(key(row)));
+    rows.reverse();
+}

@@ -1,0 +1,261 @@
+//! The groups that are durable in the journal and not yet in the index. Every look-up asks here first.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::group::Group;
+use crate::{
+    did::Did,
+    entry::LogEntry,
+    event::EventId,
+    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow, SpaceRow},
+};
+
+/// A group of the tail.
+#[derive(Clone)]
+pub struct Numbered {
+    /// Its number in the journal.
+    pub number: u64,
+    /// What it takes there.
+    pub bytes: usize,
+    /// The last commit in it, or before it.
+    pub order: u64,
+    /// What it says.
+    pub group: Arc<Group>,
+}
+
+/// The rows of those groups, by what they are looked up by.
+#[derive(Default)]
+pub struct Tail {
+    groups: VecDeque<Numbered>,
+    bytes: usize,
+    /// Where a receipt stands: number of the group, place in its batch.
+    receipts: HashMap<EventId, (u64, usize)>,
+    /// Where the entries of a space stand: their numbers in the host.
+    orders: HashMap<(Did, u64), u64>,
+    /// Dead letters that came, and the positions of those that went, with the number of the group that says so.
+    letters: BTreeMap<u64, (u64, Option<DeadLetter>)>,
+    /// Positions of the letters that came.
+    letter_ids: HashMap<EventId, u64>,
+}
+
+impl Tail {
+    /// Adds the group that comes next.
+    pub fn push(&mut self, numbered: Numbered) {
+        let Numbered { number, bytes, group, .. } = &numbered;
+        let batch = &group.batch;
+        self.bytes += bytes;
+        self.receipts.extend(batch.receipts.iter().enumerate().map(|(place, row)| (row.receipt.id, (*number, place))));
+        self.orders.extend(batch.log.iter().map(|entry| ((entry.space, entry.seq), entry.order)));
+        for letter in &batch.dead {
+            self.letters.insert(letter.position, (*number, Some(letter.clone())));
+            self.letter_ids.insert(letter.event.id, letter.position);
+        }
+        for position in &batch.buried {
+            if let Some((_, Some(letter))) = self.letters.insert(*position, (*number, None)) {
+                self.letter_ids.remove(&letter.event.id);
+            }
+        }
+        self.groups.push_back(numbered);
+    }
+
+    /// Drops the groups up to number `mark`, which are in the index; returns them, to be given back outside a lock.
+    pub fn drop_upto(&mut self, mark: u64) -> Vec<Numbered> {
+        let mut dropped = Vec::new();
+        while self.groups.front().is_some_and(|first| first.number <= mark)
+            && let Some(first) = self.groups.pop_front()
+        {
+            let (number, bytes, batch) = (first.number, first.bytes, &first.group.batch);
+            self.bytes -= bytes;
+            for row in &batch.receipts {
+                if self.receipts.get(&row.receipt.id).is_some_and(|(of, _)| *of == number) {
+                    self.receipts.remove(&row.receipt.id);
+                }
+            }
+            for entry in &batch.log {
+                self.orders.remove(&(entry.space, entry.seq));
+            }
+            let positions = batch.dead.iter().map(|letter| letter.position).chain(batch.buried.iter().copied());
+            for position in positions {
+                let Some((of, _)) = self.letters.get(&position) else { continue };
+                if *of == number
+                    && let Some((_, Some(letter))) = self.letters.remove(&position)
+                {
+                    self.letter_ids.remove(&letter.event.id);
+                }
+            }
+            dropped.push(first);
+        }
+        dropped
+    }
+
+    /// Returns what it takes in the journal, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns how many groups it holds.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Returns its first groups, as many as take no more than `bytes_max`, and at least one.
+    pub fn first(&self, bytes_max: usize) -> Vec<Numbered> {
+        let mut bytes = 0;
+        let fit = self.groups.iter().take_while(|numbered| {
+            let is_first = bytes == 0;
+            bytes += numbered.bytes;
+            is_first || bytes <= bytes_max
+        });
+        fit.cloned().collect()
+    }
+
+    /// Returns all its groups.
+    pub fn groups(&self) -> Vec<Numbered> {
+        self.groups.iter().cloned().collect()
+    }
+
+    /// Returns the receipt of an event.
+    pub fn receipt(&self, id: &EventId) -> Option<ReceiptRow> {
+        let (number, place) = self.receipts.get(id)?;
+        self.group(*number)?.batch.receipts.get(*place).cloned()
+    }
+
+    /// Returns up to `max` receipts with ids after `after`, in the order of their ids.
+    pub fn receipts(&self, after: Option<&EventId>, max: usize) -> Vec<ReceiptRow> {
+        let mut ids: Vec<EventId> =
+            self.receipts.keys().copied().filter(|id| after.is_none_or(|after| id > after)).collect();
+        if ids.len() > max {
+            ids.select_nth_unstable(max);
+            ids.truncate(max);
+        }
+        ids.sort_unstable();
+        ids.iter().filter_map(|id| self.receipt(id)).collect()
+    }
+
+    fn group(&self, number: u64) -> Option<&Group> {
+        let first = self.groups.front()?.number;
+        let place = usize::try_from(number.checked_sub(first)?).ok()?;
+        self.groups.get(place).map(|numbered| &*numbered.group)
+    }
+
+    /// Returns the log entries after `order`, in order.
+    fn entries(&self, after: u64) -> impl Iterator<Item = &LogEntry> {
+        let start = self.groups.partition_point(|numbered| numbered.order <= after);
+        let entries = self.groups.range(start..).flat_map(|numbered| &numbered.group.batch.log);
+        entries.skip_while(move |entry| entry.order <= after)
+    }
+
+    /// Returns the log entry of a space with number `seq` there.
+    pub fn entry(&self, space: &Did, seq: u64) -> Option<LogEntry> {
+        let order = *self.orders.get(&(*space, seq))?;
+        self.entries(order.checked_sub(1)?).next().cloned()
+    }
+
+    /// Returns up to `max` log entries after `order`, in order; of one space or of all.
+    pub fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Vec<LogEntry> {
+        let of = self.entries(after).filter(|entry| space.is_none_or(|space| *space == entry.space));
+        of.take(max).cloned().collect()
+    }
+
+    /// Returns the dead letter at a position, or none inside when it is gone; none when the tail knows nothing of it.
+    pub fn letter(&self, position: u64) -> Option<Option<DeadLetter>> {
+        self.letters.get(&position).map(|(_, letter)| letter.clone())
+    }
+
+    /// Returns the dead letter of an event.
+    pub fn letter_of(&self, event: &EventId) -> Option<DeadLetter> {
+        self.letter(*self.letter_ids.get(event)?).flatten()
+    }
+
+    /// Returns the dead letters at positions after `after` that it knows of, those that are gone as none.
+    pub fn letters(&self, after: u64) -> BTreeMap<u64, Option<DeadLetter>> {
+        let letters = self.letters.range(after.saturating_add(1)..);
+        letters.map(|(position, (_, letter))| (*position, letter.clone())).collect()
+    }
+}
+
+/// Lays groups over what the index holds, in their order.
+pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) {
+    let groups: Vec<&Group> = groups.collect();
+    if groups.is_empty() {
+        return;
+    }
+    let mut spaces: HashMap<Did, usize> =
+        image.spaces.iter().enumerate().map(|(place, row)| (row.did, place)).collect();
+    let mut cells: HashMap<Did, HashMap<Arc<str>, CellRow>> = HashMap::new();
+    let mut queued = BTreeMap::new();
+    let mut taken = HashSet::new();
+    let mut dead = BTreeMap::new();
+    let mut buried = HashSet::new();
+    let mut kept: BTreeMap<Did, Vec<u8>> = std::mem::take(&mut image.kept).into_iter().collect();
+    for Group { secret, batch } in groups {
+        if image.secret == [0; 32] {
+            image.secret = secret.unwrap_or_default();
+        }
+        image.order = batch.log.last().map_or(image.order, |entry| entry.order);
+        image.position = batch.position.unwrap_or(image.position);
+        image.end = batch.end.unwrap_or(image.end);
+        for row in &batch.spaces {
+            spaces.entry(row.did).or_insert_with(|| {
+                image.spaces.push(row.clone());
+                image.spaces.len() - 1
+            });
+        }
+        change_spaces(image, &spaces, batch);
+        for row in &batch.cells {
+            cells.entry(row.space).or_default().insert(row.name.clone(), row.clone());
+        }
+        queued.extend(batch.queued.iter().map(|queued| (queued.position, queued)));
+        for position in &batch.taken {
+            queued.remove(position);
+            taken.insert(*position);
+        }
+        dead.extend(batch.dead.iter().map(|letter| (letter.position, (letter.event.to, letter.event.id))));
+        for position in &batch.buried {
+            dead.remove(position);
+            buried.insert(*position);
+        }
+        for (did, bytes) in &batch.kept {
+            match bytes {
+                Some(bytes) => drop(kept.insert(*did, bytes.clone())),
+                None => drop(kept.remove(did)),
+            }
+        }
+    }
+    image.kept = kept.into_iter().collect();
+    for row in &mut image.cells {
+        if let Some(newer) = cells.get_mut(&row.space).and_then(|cells| cells.remove(&row.name)) {
+            *row = newer;
+        }
+    }
+    image.cells.extend(cells.into_values().flat_map(HashMap::into_values));
+    image.queued.retain(|queued| !taken.contains(&queued.position));
+    image.queued.extend(queued.into_values().cloned());
+    image.queued.sort_by_key(|queued| queued.position);
+    image.dead.retain(|(_, position, _)| !buried.contains(position));
+    image.dead.extend(dead.into_iter().map(|(position, (did, id))| (did, position, id)));
+    image.dead.sort_by_key(|(_, position, _)| *position);
+}
+
+fn change_spaces(image: &mut Image, places: &HashMap<Did, usize>, batch: &Batch) {
+    let mut change = |did: &Did, change: &dyn Fn(&mut SpaceRow)| {
+        if let Some(row) = places.get(did).and_then(|place| image.spaces.get_mut(*place)) {
+            change(row);
+        }
+    };
+    for (did, seq, head) in &batch.heads {
+        change(did, &|row| (row.seq, row.head) = (*seq, *head));
+    }
+    for (did, seq, signature) in &batch.signed {
+        change(did, &|row| row.signed = Some((*seq, *signature)));
+    }
+    for (did, notes) in &batch.notes {
+        change(did, &|row| row.notes = *notes);
+    }
+    for (did, more) in &batch.letters_dropped {
+        change(did, &|row| row.letters_dropped += more);
+    }
+}
