@@ -189,6 +189,38 @@ fn a_release_that_is_killed_at_any_step_leaves_a_whole_journal() {
     }
 }
 
+/// What is in the files but headers, and but the zeros behind the last frame.
+fn written(disk: &Disk) -> Vec<u8> {
+    let groups = disk.contents().into_iter().filter(|(name, _)| name.ends_with(".log"));
+    let groups = groups.flat_map(|(_, bytes)| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes[..end].get(512..).map(<[u8]>::to_vec).unwrap_or_default()
+    });
+    groups.collect()
+}
+
+/// A segment that has no group yet, because its first found no room, does not tell where the journal goes on.
+#[test]
+fn a_segment_without_a_group_does_not_replace_the_one_before() {
+    let disk = new_disk();
+    let journal = open(&disk, 0).unwrap();
+    for number in 1..=6 {
+        journal.append(number - 1, &[1; 1_000]).unwrap();
+    }
+    disk.set_free(Some(3_000));
+    assert_eq!(journal.append(6, &[2; 70_000]), Err(AppendError::Full));
+    assert_eq!(disk.contents().len(), 2, "the second segment is there");
+    journal.release(6).unwrap();
+    assert_eq!((journal.first(), journal.end()), (1, 6));
+    drop(journal);
+    let next = disk.restarted();
+    next.set_free(None);
+    let journal = open(&next, 6).unwrap();
+    assert_eq!(journal.append(6, &[2; 70_000]), Ok(7));
+    journal.release(6).unwrap();
+    assert_eq!(journal.first(), 7);
+}
+
 /// Full is told before anything has happened, for groups of every size, and passes.
 #[test]
 fn a_full_disk_leaves_nothing_of_a_group_and_is_waited_out() {
@@ -199,11 +231,13 @@ fn a_full_disk_leaves_nothing_of_a_group_and_is_waited_out() {
         disk.set_free(Some(free));
         let mut full = 0;
         for number in 5..=30 {
+            let before = written(&disk);
             match journal.append(number - 1, &group(number)) {
                 Ok(end) => assert_eq!(end, number),
                 Err(error) => {
                     assert_eq!(error, AppendError::Full, "{free} free, group {number}");
                     full += 1;
+                    assert_eq!(written(&disk), before, "nothing is left of the group");
                     assert_eq!(check_all(&journal), number - 1);
                     assert_eq!(check_read(&reader(&disk)), number - 1);
                     let copy = disk.copy();

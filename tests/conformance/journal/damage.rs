@@ -20,6 +20,9 @@ fn check_three(disk: &Disk, cut: bool) {
     assert_eq!(reader(disk).read(0, usize::MAX).unwrap().len() as u64, count);
     let journal = open(disk, 0).unwrap();
     assert_eq!((journal.end(), journal.read(0, usize::MAX).unwrap().len() as u64), (count, count));
+    let (_, bytes) = disk.contents().remove(0);
+    let end = if cut { 512 * 5 } else { 512 * 8 };
+    assert!(bytes[end.min(bytes.len())..].iter().all(|byte| *byte == 0), "nothing is left of a tear");
     journal.append(count, b"next").unwrap();
     drop(journal);
     let journal = open(disk, count + 1).unwrap();
