@@ -75,6 +75,16 @@ pub trait Journal: Send + Sync + 'static {
     /// `Full` leaves nothing behind and may be tried again. After any other error every append fails.
     fn append(&self, after: u64, group: &[u8]) -> Result<u64, AppendError>;
 
+    /// Does one step of what an append would otherwise have to do first, such as making room, and returns whether there is more
+    /// to do now. To be called from time to time beside the appends.
+    ///
+    /// # Errors
+    /// `Full` when there is no room ahead: an append tells it when it needs some. After any other error nothing more is
+    /// appended.
+    fn prepare(&self) -> Result<bool, JournalError> {
+        Ok(false)
+    }
+
     /// Returns groups after number `after`, in order, with their numbers: as many as fit in `bytes_max`, and at least one if
     /// there is one.
     ///

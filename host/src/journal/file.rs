@@ -155,43 +155,6 @@ impl FileJournal {
         self.id
     }
 
-    /// Does one step of what an append would otherwise have to do first: filling more of the segment with zeros, or making
-    /// the next one. Returns whether there is more to do now. To be called from time to time beside the appends.
-    ///
-    /// # Errors
-    /// When that fails; after anything but `Full` nothing more is appended.
-    pub fn prepare(&self) -> Result<bool, JournalError> {
-        let mut room = lock(&self.room);
-        let (number, offset, zeroed) = {
-            let shared = lock(&self.shared);
-            if shared.stopped.is_some() {
-                return Ok(false);
-            }
-            (shared.segment(), shared.offset, shared.zeroed)
-        };
-        let JournalOptions { segment_bytes, ahead_bytes, .. } = self.options;
-        let stop = |number, error: io::Error| {
-            let error = failed(&self.path(number), &error);
-            if error != JournalError::Full {
-                lock(&self.shared).stopped.get_or_insert(error.to_string());
-            }
-            error
-        };
-        if zeroed < segment_bytes && zeroed < offset + ahead_bytes {
-            // Through a handle of its own: each handle is told of a failed sync for itself, and the writer's must be.
-            let step = ahead_bytes.min(segment_bytes - zeroed);
-            let file = self.disk.open(&segment_name(number), true).map_err(|error| stop(number, error))?;
-            zero(&*file, zeroed, step).map_err(|error| stop(number, error))?;
-            lock(&self.shared).zeroed = zeroed + step;
-            return Ok(zeroed + step < offset + ahead_bytes);
-        }
-        if room.next.is_none() && offset + 2 * ahead_bytes > segment_bytes {
-            let next = make(&*self.disk, self.id, number + 1, &self.options);
-            room.next = Some(next.map_err(|error| stop(number + 1, error))?);
-        }
-        Ok(false)
-    }
-
     fn path(&self, segment: u64) -> String {
         format!("{}/{}", self.disk.name(), segment_name(segment))
     }
@@ -383,6 +346,38 @@ impl Journal for FileJournal {
             lock(&self.shared).stopped = Some(why.clone());
         }
         put.map(|()| end + 1)
+    }
+
+    fn prepare(&self) -> Result<bool, JournalError> {
+        let mut room = lock(&self.room);
+        let (number, offset, zeroed) = {
+            let shared = lock(&self.shared);
+            if shared.stopped.is_some() {
+                return Ok(false);
+            }
+            (shared.segment(), shared.offset, shared.zeroed)
+        };
+        let JournalOptions { segment_bytes, ahead_bytes, .. } = self.options;
+        let stop = |number, error: io::Error| {
+            let error = failed(&self.path(number), &error);
+            if error != JournalError::Full {
+                lock(&self.shared).stopped.get_or_insert(error.to_string());
+            }
+            error
+        };
+        if zeroed < segment_bytes && zeroed < offset + ahead_bytes {
+            // Through a handle of its own: each handle is told of a failed sync for itself, and the writer's must be.
+            let step = ahead_bytes.min(segment_bytes - zeroed);
+            let file = self.disk.open(&segment_name(number), true).map_err(|error| stop(number, error))?;
+            zero(&*file, zeroed, step).map_err(|error| stop(number, error))?;
+            lock(&self.shared).zeroed = zeroed + step;
+            return Ok(zeroed + step < offset + ahead_bytes);
+        }
+        if room.next.is_none() && offset + 2 * ahead_bytes > segment_bytes {
+            let next = make(&*self.disk, self.id, number + 1, &self.options);
+            room.next = Some(next.map_err(|error| stop(number + 1, error))?);
+        }
+        Ok(false)
     }
 
     fn read(&self, after: u64, bytes_max: usize) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {

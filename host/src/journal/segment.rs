@@ -91,7 +91,7 @@ impl Segment {
 
     /// Looks at the disk again: another process may write the segment.
     pub fn refresh(&mut self) {
-        self.window.clear();
+        self.window = Vec::new();
     }
 
     /// Returns the head of a frame at `offset`; none when there is no whole one.
