@@ -17,7 +17,7 @@ use crate::{
     suspects::held,
     text::clip,
     tx::Unavailable,
-    value::{Invalid, Mismatch, Value},
+    value::{Found, Invalid, Mismatch, Tree, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
 
@@ -118,8 +118,11 @@ impl Archive {
     pub fn cells(&self, space: &Did) -> Result<Vec<CellInfo>, ReadError> {
         self.last_commit(space)?;
         let cells = self.image.cells.iter().filter(|cell| cell.space == *space);
-        let mut listed: Vec<CellInfo> =
-            cells.filter_map(|cell| CellInfo::new(cell.name.clone(), cell.seq, cell.value.as_ref()?)).collect();
+        let mut listed: Vec<CellInfo> = cells
+            .filter_map(|cell| {
+                Some(CellInfo::new(cell.name.clone(), cell.seq, Found::Bytes(cell.value.as_ref()?.as_bytes())))
+            })
+            .collect();
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
@@ -142,7 +145,7 @@ impl Archive {
                 let id = CellId { owner: *space, name: cell.into() };
                 verify::value_at(&*self.store, &id, row.map_or(0, |row: &CellRow| row.seq), seq)?
             }
-            None => row.and_then(|row| row.value.clone()),
+            None => row.and_then(|row| row.value.clone()).map(Tree::new),
         };
         part(value.as_ref(), path)
     }
@@ -222,9 +225,9 @@ impl Archive {
 }
 
 /// Returns the value at a path inside a value.
-pub(crate) fn part(value: Option<&Value>, path: &Path) -> Result<Option<Value>, ReadError> {
+pub(crate) fn part(value: Option<&Tree>, path: &Path) -> Result<Option<Value>, ReadError> {
     Ok(match value {
-        Some(value) => value.get(&path.0)?.map(Value::from_checked),
+        Some(value) => value.find(&path.0)?.map(Found::to_value),
         None => None,
     })
 }

@@ -45,6 +45,9 @@ pub const RANDOM_BYTE: u64 = 1;
 /// A step of a check or comparison of a shape.
 pub const SHAPE_STEP: u64 = 8;
 
+/// Bytes of a value that one step of a path looks at, at most.
+pub const STEP_BYTES: usize = 1 << 10;
+
 /// Returns the cost of bytes that are copied only: in the worst case into pages that nobody has touched yet.
 pub const fn copied(bytes: usize) -> u64 {
     bytes as u64
@@ -53,6 +56,12 @@ pub const fn copied(bytes: usize) -> u64 {
 /// Returns the cost of bytes that are looked at one by one, once: a value is checked, or searched for a path.
 pub const fn scanned(bytes: usize) -> u64 {
     bytes as u64 * 2
+}
+
+/// Returns the cost of following a path of `steps` steps into a value of so many bytes: each step leads to a stretch of at most
+/// [`STEP_BYTES`] that is searched.
+pub const fn searched(bytes: usize, steps: usize) -> u64 {
+    steps as u64 * scanned(if bytes < STEP_BYTES { bytes } else { STEP_BYTES })
 }
 
 /// Returns the cost of bytes that a commit keeps: encoded, hashed, written.

@@ -449,7 +449,9 @@ impl Host {
         let committer = &self.stage.committer;
         let cells = committer.versions().list(owner);
         committer.durable(committer.last_order(owner)).await?;
-        let info = |(name, version): (_, crate::tx::Version)| CellInfo::new(name, version.seq, version.value.as_ref()?);
+        let info = |(name, version): (_, crate::tx::Version)| {
+            Some(CellInfo::new(name, version.seq, version.value.as_ref()?.whole()))
+        };
         Ok(cells.into_iter().filter_map(info).collect())
     }
 

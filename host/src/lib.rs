@@ -93,10 +93,10 @@ pub use receipt::{NotCommitted, Outcome, Receipt};
 pub use record::{
     Body, Hash, Install, Ran, Record, Sent, Turn, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message,
 };
-pub use rows::{Batch, CellRow, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow};
+pub use rows::{Batch, CellRow, CellWrite, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow};
 pub use shape::{Field, Shape, ShapeError};
 pub use store::{FolderStore, Lag, MemoryStore, Store, StoreError};
 pub use text::is_unprintable;
 pub use tx::Unavailable;
-pub use value::{IntoValue, Invalid, JsonError, Kind, Mismatch, Value};
+pub use value::{Edit, IntoValue, Invalid, JsonError, Kind, Mismatch, Value};
 pub use verify::{Law, Verified, VerifiedStore, VerifyError};

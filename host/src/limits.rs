@@ -98,6 +98,12 @@ pub const WISH_PAGE_MAX: usize = 256;
 /// is two rows (record and receipt), each write and each event sent is one more.
 pub const ROW_BYTES: usize = 256;
 
+/// Edits of a cell that a store keeps beside its value, in bytes, before it writes the value anew: as much as the value has, so
+/// that what is written at most doubles, and reading one back reads at most twice its size; but at least this.
+pub const EDITS_BYTES_MIN: usize = 1 << 10;
+/// What an edit kept so is taken to cost beside what it carries, in bytes: many small ones take long to read back.
+pub const EDIT_ROW_BYTES: usize = 64;
+
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
 ///
 /// Name those that differ: limits may be added. [`Limits::check`] says whether a host can run with them.
@@ -142,7 +148,8 @@ pub struct Limits {
     pub reads_max: usize,
     /// Writes of a turn that change something, counting each call.
     pub writes_max: usize,
-    /// Cell values that a turn holds written, together, in bytes.
+    /// What a turn leaves written, together, in bytes: values with the keys of their paths; of a write at a path what is written
+    /// there, not what the cell holds.
     pub write_bytes_max: usize,
     /// Payloads and tags that a turn may send, together, in bytes.
     pub send_bytes_max: usize,
@@ -193,7 +200,8 @@ pub struct Limits {
     pub commits_pending_max: usize,
     /// Values and payloads in those commits, together, in bytes. New turns wait when it is reached.
     pub commit_bytes_pending_max: usize,
-    /// Old versions of cells that only open snapshots still see, in bytes, 128 more for each. Over it the turn with the
+    /// Old versions of cells that only open snapshots still see, in bytes, 128 more for each; of a large value what was written
+    /// over, with the nodes on the way. Over it the turn with the
     /// oldest snapshot is run again, as after a conflict. Set when the host is built.
     pub old_versions_bytes_max: usize,
     /// What one charm may write to disk a second in the long run, in bytes: rows, values, payloads. The disk is the one

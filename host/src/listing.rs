@@ -6,7 +6,7 @@ use crate::{
     did::Did,
     receipt::Receipt,
     rows::Notes,
-    value::{Kind, Value},
+    value::{Found, Kind},
 };
 
 /// One space, as it is listed.
@@ -44,8 +44,8 @@ pub struct CellInfo {
 }
 
 impl CellInfo {
-    pub(crate) fn new(name: Arc<str>, revision: u64, value: &Value) -> Option<CellInfo> {
-        Some(CellInfo { name, revision, kind: value.kind(), bytes: value.as_bytes().len() })
+    pub(crate) fn new(name: Arc<str>, revision: u64, value: Found<'_>) -> CellInfo {
+        CellInfo { name, revision, kind: value.kind(), bytes: value.len() }
     }
 }
 

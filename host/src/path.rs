@@ -34,10 +34,24 @@ impl Path {
         Path::default()
     }
 
+    /// Returns what its steps carry, in bytes: a key its length, an index 4.
+    pub(crate) fn bytes(&self) -> usize {
+        bytes(&self.0)
+    }
+
     /// Returns whether the path is empty.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Returns what steps carry, in bytes: a key its length, an index 4.
+pub(crate) fn bytes(steps: &[Segment]) -> usize {
+    let size = |step: &Segment| match step {
+        Segment::Key(key) => key.len(),
+        Segment::Index(_) => 4,
+    };
+    steps.iter().map(size).sum()
 }
 
 impl Serialize for Path {

@@ -14,7 +14,7 @@ use crate::{
     did::Did,
     event::{Event, EventId},
     receipt::{Outcome, Receipt},
-    value::Value,
+    value::{Edit, Value},
 };
 
 /// Version of the record format; the first byte of every record.
@@ -118,36 +118,15 @@ pub struct Ran {
     pub costs: u16,
 }
 
-/// One cell written.
+/// One cell written, by its edits: what is written, not what the cell holds (C7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The cell's name in the record's space.
     pub name: Arc<str>,
     /// Number of the record that wrote the cell before, 0 for none: history walks along it (C6).
     pub previous: u64,
-    /// The new value; none removes. In text a list of it or of nothing: null is a value.
-    #[serde(with = "written")]
-    pub value: Option<Value>,
-}
-
-mod written {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::{readable, value::Value};
-
-    pub fn serialize<S: Serializer>(value: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
-        if readable::is_text(serializer.is_human_readable()) {
-            return value.as_slice().serialize(serializer);
-        }
-        value.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-        if readable::is_text(deserializer.is_human_readable()) {
-            return Vec::deserialize(deserializer).map(|mut list| list.pop());
-        }
-        Option::deserialize(deserializer)
-    }
+    /// What changes, in the order in which it applies; at least one.
+    pub edits: Vec<Edit>,
 }
 
 /// One event that went out.

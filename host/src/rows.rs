@@ -10,7 +10,7 @@ use crate::{
     event::{Event, EventId},
     receipt::Receipt,
     record::Hash,
-    value::Value,
+    value::{self, Edit, Tree, Value},
 };
 
 /// One cell's present value.
@@ -26,6 +26,52 @@ pub struct CellRow {
     pub seq: u64,
     /// None when it was removed.
     pub value: Option<Value>,
+}
+
+impl CellRow {
+    /// Writes the cell, one time after the other.
+    pub(crate) fn write(&mut self, writes: &[&CellWrite]) -> Result<(), Unfit> {
+        let mut value = self.value.take().map(Tree::new);
+        for write in writes {
+            (self.order, self.seq, value) = (write.order, write.seq, write.apply(value)?);
+        }
+        self.value = value.as_ref().map(Tree::to_value);
+        Ok(())
+    }
+}
+
+/// One cell written by a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellWrite {
+    /// The space.
+    pub space: Did,
+    /// The name there.
+    pub name: Arc<str>,
+    /// `order` of the last record that wrote it.
+    pub order: u64,
+    /// Its number in the space.
+    pub seq: u64,
+    /// What changes in the value that the store has, in order; the whole value is an edit at the root.
+    pub edits: Vec<Edit>,
+}
+
+/// A write that is of another value than the store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("commit {order} does not apply to its cell: run verify")]
+pub(crate) struct Unfit {
+    order: u64,
+}
+
+impl CellWrite {
+    /// Returns whether it leaves nothing of what was there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.edits.first().is_some_and(|edit| edit.path.is_root())
+    }
+
+    /// Returns the value of the cell after it.
+    pub(crate) fn apply(&self, before: Option<Tree>) -> Result<Option<Tree>, Unfit> {
+        value::apply(before, &self.edits).map_err(|_| Unfit { order: self.order })
+    }
 }
 
 /// One event that waits.
@@ -127,8 +173,8 @@ pub struct Batch {
     /// Heads that the spaces' own keys have signed: number of the record, and the signature.
     #[serde(with = "crate::store::bytes::listed")]
     pub signed: Vec<(Did, u64, [u8; 64])>,
-    /// Cells replaced.
-    pub cells: Vec<CellRow>,
+    /// Cells written.
+    pub cells: Vec<CellWrite>,
     /// Events added.
     pub queued: Vec<Queued>,
     /// Positions of events that no longer wait.

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
 use crate::{
     limits::SHAPE_STEPS_MAX,
     path::Segment,
-    value::{Kind, Mismatch, Value},
+    value::{Edit, Kind, Mismatch, Tree, Value},
 };
 
 mod check;
+mod local;
 mod parse;
 
 use check::{Check, Stop};
@@ -37,6 +38,13 @@ pub enum Shape {
     },
     /// One of these. None of none: nothing fits.
     OneOf(Vec<Shape>),
+}
+
+/// Why an edit alone does not say that the whole fits.
+enum Undecided {
+    Misfit(Mismatch),
+    /// Only a look at the whole tells.
+    Whole,
 }
 
 /// Every integer of the data model.
@@ -93,20 +101,58 @@ impl Shape {
 
     /// As `check`, with the steps that may be taken; what is left of them comes back.
     pub(crate) fn check_within(&self, value: &Value, steps: &mut u32) -> Result<(), Mismatch> {
+        self.check_at(value.as_bytes(), &[], steps)
+    }
+
+    /// Checks the bytes of a value that is found at `place`.
+    fn check_at(&self, bytes: &[u8], place: &[Segment], steps: &mut u32) -> Result<(), Mismatch> {
         if *self == Shape::Any {
             return Ok(());
         }
-        let mut check = Check { bytes: value.as_bytes(), steps: *steps };
+        let mut check = Check { bytes, steps: *steps };
         let checked = check.item(self, 0);
         *steps = check.steps;
         match checked {
             Ok(_) => Ok(()),
-            Err(Stop::Misfit(misfit)) => Err(misfit.explain()),
+            Err(Stop::Misfit(misfit)) => Err(misfit.explain(place)),
             Err(Stop::Steps) => Err(Mismatch {
-                at: "/".to_owned(),
+                at: crate::value::at(place),
                 expected: format!("a value that is checked in {SHAPE_STEPS_MAX} steps"),
-                actual: value.kind().to_string(),
+                actual: Kind::at(bytes, 0).to_string(),
             }),
+        }
+    }
+
+    /// Checks the value `after` that edits have made of one that fits: where they are, as far as that decides. `is_moved` tells
+    /// that their paths may mean other places in it.
+    pub(crate) fn check_edits(
+        &self,
+        after: &Tree,
+        edits: &[Edit],
+        is_moved: bool,
+        steps: &mut u32,
+    ) -> Result<(), Mismatch> {
+        let checked = edits.iter().try_for_each(|edit| self.check_edit(after, edit, is_moved, steps));
+        match checked {
+            Err(Undecided::Whole) => self.check_at(&after.whole().to_vec(), &[], steps),
+            // A later edit may have changed what is wrong.
+            Err(Undecided::Misfit(_)) if is_moved => self.check_at(&after.whole().to_vec(), &[], steps),
+            Err(Undecided::Misfit(mismatch)) => Err(mismatch),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn check_edit(&self, after: &Tree, edit: &Edit, is_moved: bool, steps: &mut u32) -> Result<(), Undecided> {
+        let path = &edit.path.0;
+        let Some((depth, shape)) = local::decides(self, path, edit.put.is_some(), steps) else { return Ok(()) };
+        let (place, misfit) = (&path[..depth], Undecided::Misfit);
+        match &edit.put {
+            Some(put) if depth == path.len() => shape.check_at(put.as_bytes(), place, steps).map_err(misfit),
+            _ if is_moved => Err(Undecided::Whole),
+            _ => match after.find(place) {
+                Ok(Some(found)) => shape.check_at(&found.to_vec(), place, steps).map_err(misfit),
+                _ => Err(Undecided::Whole),
+            },
         }
     }
 

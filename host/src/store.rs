@@ -24,7 +24,7 @@ use crate::{
     did::Did,
     entry::LogEntry,
     event::EventId,
-    rows::{Batch, DeadLetter, Image, ReceiptRow},
+    rows::{Batch, DeadLetter, Image, ReceiptRow, Unfit},
     text::clip,
 };
 
@@ -85,6 +85,12 @@ pub struct Lag {
     pub groups: usize,
     /// What they take in the journal, in bytes.
     pub bytes: usize,
+}
+
+impl From<Unfit> for StoreError {
+    fn from(error: Unfit) -> StoreError {
+        StoreError::Failed(error.to_string())
+    }
 }
 
 /// A store of spaces. Calls may block; the host makes them from where that hurts nobody.

@@ -8,14 +8,11 @@ mod committer;
 mod conflict;
 mod read_set;
 mod refusal;
+mod staged;
 mod unavailable;
 mod versions;
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound::{Excluded, Unbounded},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use committer::{Accepted, Begun, Committer, Failure, Noted, Notice, Refused, Seen};
 pub use conflict::{Cause, Tries};
@@ -32,12 +29,13 @@ use crate::{
     limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
     log_share::LogShare,
     meter::{Amount, Room, Sender},
-    path::{Path, Segment},
+    path::Path,
     rows::Queued,
     shape::Shape,
-    value::Value,
+    value::{Found, Tree, Value},
 };
 use read_set::ReadSet;
+use staged::{Next, Staged, Written};
 use versions::Snapshot;
 
 /// What a turn reads and stages between begin and commit.
@@ -47,8 +45,10 @@ pub struct Transaction {
     snapshot: Snapshot,
     reads: ReadSet,
     reads_count: usize,
-    /// Cells of the writer as the turn leaves them; a removal is none.
-    writes: BTreeMap<Arc<str>, Option<Value>>,
+    /// Cells of the writer that the turn has written.
+    writes: BTreeMap<Arc<str>, Staged>,
+    /// The same in the end.
+    written: BTreeMap<Arc<str>, Written>,
     writes_count: usize,
     write_bytes: usize,
     /// Each with the descriptor that it was checked against.
@@ -83,6 +83,7 @@ impl Transaction {
             reads: ReadSet::default(),
             reads_count: 0,
             writes: BTreeMap::new(),
+            written: BTreeMap::new(),
             writes_count: 0,
             write_bytes: 0,
             sends: Vec::new(),
@@ -145,13 +146,13 @@ impl Transaction {
             return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
         }
         let value = match self.writes.get(&cell.name) {
-            Some(written) if cell.owner == self.writer => written.clone(),
+            Some(staged) if cell.owner == self.writer => staged.value().cloned(),
             _ => self.observe(cell, path)?,
         };
         let Some(value) = value else { return Ok(None) };
         // The commit may have to look for it again.
-        self.cost += if path.is_root() { 0 } else { 2 * cost::scanned(value.as_bytes().len()) };
-        let found = value.get(&path.0)?.map(<[u8]>::to_vec);
+        self.cost += 2 * cost::searched(value.len(), path.0.len());
+        let found = value.find(&path.0)?.map(Found::to_vec);
         self.cost += cost::copied(found.as_ref().map_or(0, Vec::len));
         Ok(found)
     }
@@ -166,16 +167,11 @@ impl Transaction {
         check_path(path)?;
         let max = self.limits.value_bytes_max;
         self.cost += cost::scanned(bytes.len().min(max));
+        // Whatever is beside it was checked: the whole is no deeper than it may be.
         let depth = VALUE_DEPTH_MAX - path.0.len();
         let value =
             Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
-        let before = self.current(cell, path)?;
-        self.search(before.as_ref(), path);
-        let Some(after) = Value::set(before.as_ref(), &path.0, &value)? else { return Ok(()) };
-        if after.as_bytes().len() > max {
-            return Err(Refusal::limit("value-bytes-max", max));
-        }
-        self.stage(cell, Some(after))
+        self.change(cell, path, |staged| Ok(staged.put(&path.0, &value)?))
     }
 
     /// Stages a removal at a path; of the whole cell when it is empty.
@@ -186,15 +182,7 @@ impl Transaction {
         self.cost += cost::CELL;
         self.check_writer(cell)?;
         check_path(path)?;
-        let Some(before) = self.current(cell, path)? else { return Ok(()) };
-        self.search(Some(&before), path);
-        if path.is_root() {
-            return self.stage(cell, None);
-        }
-        match before.remove(&path.0)? {
-            Some(after) => self.stage(cell, Some(after)),
-            None => Ok(()),
-        }
+        self.change(cell, path, |staged| Ok(staged.remove(&path.0)?))
     }
 
     /// Stages an event; returns its id.
@@ -275,22 +263,29 @@ impl Transaction {
         self.directory.wish(&self.writer, tag, cells, streams, after, max, &mut self.cost)
     }
 
-    /// Returns the first cell after `last` that the turn leaves written, by name, and its bytes.
-    pub fn written_after(&self, last: Option<&str>) -> Option<(Arc<str>, usize)> {
-        let after = last.map_or(Unbounded, Excluded);
-        let (name, value) = self.writes.range::<str, _>((after, Unbounded)).next()?;
-        Some((name.clone(), value.as_ref().map_or(0, |value| value.as_bytes().len())))
+    /// Ends the writing of the next cell, in the order of names: returns it and what its edits carry, in bytes. A cell that ends
+    /// as it began is none (C4).
+    pub fn finish_next(&mut self) -> Option<(Arc<str>, usize)> {
+        loop {
+            let (name, staged) = self.writes.pop_first()?;
+            let (bytes, written) = (staged.bytes(), staged.finish());
+            if !written.edits.is_empty() {
+                self.written.insert(name.clone(), written);
+                return Some((name, bytes));
+            }
+        }
     }
 
-    /// Checks that what the turn leaves written in a cell fits its declared shape: what is wrong, as the text of a fault,
-    /// and what the check has cost.
+    /// Checks that what the turn leaves written in a cell fits its declared shape, where it was written: what is wrong, as the
+    /// text of a fault, and what the check has cost.
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
         let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
         let shape = declared.map(|declared| &declared.shape);
-        let (Some(shape), Some(Some(value))) = (shape, self.writes.get(name)) else { return (Ok(()), 0) };
+        let (Some(shape), Some(written)) = (shape, self.written.get(name)) else { return (Ok(()), 0) };
+        let Some(after) = &written.after else { return (Ok(()), 0) };
         let mut steps = SHAPE_STEPS_MAX;
         let checked = shape
-            .check_within(value, &mut steps)
+            .check_edits(after, &written.edits, written.is_moved, &mut steps)
             .map_err(|mismatch| format!("cell {name} does not fit its declared shape: {mismatch}"));
         (checked, u64::from(SHAPE_STEPS_MAX - steps) * cost::SHAPE_STEP)
     }
@@ -304,7 +299,7 @@ impl Transaction {
     }
 
     /// Reads from the snapshot, adding to the read set.
-    fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<Value>, Refusal> {
+    fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<Tree>, Refusal> {
         if self.reads_count >= self.limits.reads_max {
             return Err(Refusal::limit("reads-max", self.limits.reads_max));
         }
@@ -312,39 +307,37 @@ impl Transaction {
         Ok(self.reads.read(&self.snapshot, cell, path))
     }
 
-    /// Adds what it costs to search a value for a path and to copy it.
-    fn search(&mut self, value: Option<&Value>, path: &Path) {
-        let bytes = value.filter(|_| !path.is_root()).map_or(0, |value| value.as_bytes().len());
-        self.cost += cost::scanned(bytes) + 2 * cost::copied(bytes);
-    }
-
-    /// Returns the writer's cell as it stands. What a write at a path keeps of it is a read.
-    fn current(&mut self, cell: &CellId, path: &Path) -> Result<Option<Value>, Refusal> {
-        match self.writes.get(&cell.name) {
-            Some(written) => Ok(written.clone()),
-            None if path.is_root() => Ok(self.snapshot.read(cell).and_then(|version| version.value)),
-            None => self.observe(cell, &Path::root()),
+    /// Stages what `decide` makes of the writer's cell, if it changes anything. What a write at a path finds there is a read.
+    fn change(
+        &mut self,
+        cell: &CellId,
+        path: &Path,
+        decide: impl FnOnce(&Staged) -> Result<Option<Next>, Refusal>,
+    ) -> Result<(), Refusal> {
+        let fresh = match self.writes.get(&cell.name) {
+            Some(_) => None,
+            None if path.is_root() => Some(self.snapshot.read(cell).and_then(|version| version.value)),
+            None => Some(self.observe(cell, path)?),
+        };
+        let fresh = fresh.map(Staged::new);
+        let Some(staged) = fresh.as_ref().or_else(|| self.writes.get(&cell.name)) else { return Ok(()) };
+        self.cost += 3 * cost::searched(staged.value().map_or(0, Tree::len), path.0.len());
+        let Some(next) = decide(staged)? else { return Ok(()) };
+        let max = self.limits.value_bytes_max;
+        if next.len() > max {
+            return Err(Refusal::limit("value-bytes-max", max));
         }
-    }
-
-    fn stage(&mut self, cell: &CellId, value: Option<Value>) -> Result<(), Refusal> {
         if self.writes_count >= self.limits.writes_max {
             return Err(Refusal::limit("writes-max", self.limits.writes_max));
         }
-        let size = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
-        let before = size(self.writes.get(&cell.name).and_then(Option::as_ref));
-        // A cell that ends as it began is no write (C4).
-        let undone = self.snapshot.read(cell).and_then(|version| version.value) == value;
-        let after = if undone { 0 } else { size(value.as_ref()) };
-        let bytes = self.write_bytes - before + after;
+        let bytes = self.write_bytes - staged.bytes() + next.bytes;
         if bytes > self.limits.write_bytes_max {
             return Err(Refusal::limit("write-bytes-max", self.limits.write_bytes_max));
         }
         (self.writes_count, self.write_bytes) = (self.writes_count + 1, bytes);
-        if undone {
-            self.writes.remove(&cell.name);
-        } else {
-            self.writes.insert(cell.name.clone(), value);
+        self.writes.extend(fresh.map(|fresh| (cell.name.clone(), fresh)));
+        if let Some(staged) = self.writes.get_mut(&cell.name) {
+            staged.stage(next);
         }
         Ok(())
     }
@@ -387,11 +380,7 @@ fn check_path(path: &Path) -> Result<(), Refusal> {
     if path.0.len() >= PATH_SEGMENTS_MAX {
         return Err(Refusal::limit("path-segments-max", PATH_SEGMENTS_MAX));
     }
-    let size = |segment: &Segment| match segment {
-        Segment::Key(key) => key.len(),
-        Segment::Index(_) => 4,
-    };
-    if path.0.iter().map(size).sum::<usize>() > PATH_BYTES_MAX {
+    if path.bytes() > PATH_BYTES_MAX {
         return Err(Refusal::limit("path-bytes-max", PATH_BYTES_MAX));
     }
     Ok(())

@@ -9,16 +9,21 @@ use ::serde::{Serialize, de::DeserializeOwned};
 use ipld_core::ipld::Ipld;
 
 mod edit;
+mod edits;
 mod json;
 mod scan;
 mod serde;
+mod tree;
 
 pub use edit::Mismatch;
+pub use edits::Edit;
+pub(crate) use edits::apply;
 pub use json::JsonError;
 #[cfg(test)]
 pub(crate) use scan::HEADS;
 pub use scan::{Invalid, Kind};
 pub(crate) use scan::{head, skip};
+pub(crate) use tree::{Found, Place, Tree};
 
 use crate::{limits::VALUE_DEPTH_MAX, path::Segment, readable::InValue};
 
@@ -120,7 +125,7 @@ impl Value {
     /// # Errors
     /// [`Mismatch`] when the path leads through a value of another kind.
     pub fn get(&self, path: &[Segment]) -> Result<Option<&[u8]>, Mismatch> {
-        Ok(edit::find(&self.0, path)?.map(|range: Range<usize>| &self.0[range]))
+        Ok(edit::find(&self.0, path, 0)?.ok().map(|range: Range<usize>| &self.0[range]))
     }
 
     /// Returns `current` with `value` at `path`, none when it is there already; missing parents are made (C3, C4).
@@ -131,7 +136,7 @@ impl Value {
         if path.is_empty() {
             return Ok((current != Some(value)).then(|| value.clone()));
         }
-        let bytes = edit::set(current.map(Value::as_bytes), path, value.as_bytes())?;
+        let bytes = edit::set(current.map(Value::as_bytes), path, 0, value.as_bytes())?;
         Ok(bytes.map(|bytes| Value(bytes.into())))
     }
 
@@ -140,17 +145,12 @@ impl Value {
     /// # Errors
     /// [`Mismatch`] when the path leads through a value of another kind.
     pub fn remove(&self, path: &[Segment]) -> Result<Option<Value>, Mismatch> {
-        Ok(edit::remove(&self.0, path)?.map(|bytes| Value(bytes.into())))
+        Ok(edit::remove(&self.0, path, 0)?.map(|bytes| Value(bytes.into())))
     }
 
     /// Returns the number of levels: 1 for a scalar.
     pub fn depth(&self) -> usize {
         scan::check(&self.0, usize::MAX).unwrap_or(usize::MAX)
-    }
-
-    /// Trusts bytes that are a part of a value that was checked before.
-    pub(crate) fn from_checked(bytes: &[u8]) -> Value {
-        Value(bytes.into())
     }
 }
 

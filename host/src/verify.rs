@@ -4,6 +4,7 @@
 //! A proof is of one picture, what [`Store::load`] gives; a host that commits meanwhile is no matter.
 
 mod chain;
+mod edits;
 mod laws;
 mod replay;
 mod state;
@@ -20,7 +21,7 @@ use crate::{
     record::{Hash, Record, Turn, Write},
     rows::{Image, SpaceRow},
     store::{Store, StoreError},
-    value::Value,
+    value::{self, Tree},
 };
 use chain::{Chain, Seals};
 use replay::{Cell, Replay};
@@ -119,8 +120,12 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
                 return Err(VerifyError::broken(Law::Cause, space, record.seq, why));
             }
             let (order, seq) = (entry.order, record.seq);
-            let cell = |write: &Write| (write.name.clone(), Cell { order, seq, value: write.value.clone() });
-            cells.extend(record.writes().iter().map(cell));
+            for Write { name, edits, .. } in record.writes() {
+                let cell = cells.entry(name.clone()).or_insert(Cell { order, seq, value: None });
+                (cell.order, cell.seq) = (order, seq);
+                let applied = edits::apply(&mut cell.value, edits);
+                applied.map_err(|why| VerifyError::broken(Law::State, space, seq, why))?;
+            }
         }
     }
     chain.end(row)?;
@@ -181,22 +186,31 @@ fn last_commit(image: &Image, space: &Did) -> u64 {
 }
 
 /// Returns the value that a cell had after commit `seq` of its space. `last` is the commit that wrote its present value,
-/// 0 for none. Walks back one log entry per revision in between.
+/// 0 for none. Walks back one log entry per revision, to one that wrote the whole value.
 ///
 /// # Errors
 /// When the store is damaged.
-pub fn value_at(store: &dyn Store, cell: &CellId, mut last: u64, seq: u64) -> Result<Option<Value>, StoreError> {
+pub fn value_at(store: &dyn Store, cell: &CellId, mut last: u64, seq: u64) -> Result<Option<Tree>, StoreError> {
+    let damaged =
+        |seq| StoreError::Failed(format!("commit {seq} of {} is missing or malformed: run verify", cell.owner));
+    let mut found: Vec<Write> = Vec::new();
     while last != 0 {
         let entry = store.entry(&cell.owner, last)?;
-        let record = entry.and_then(|entry| Record::from_bytes(&entry.record));
-        let damaged =
-            || StoreError::Failed(format!("commit {last} of {} is missing or malformed: run verify", cell.owner));
-        let record = record.ok_or_else(damaged)?;
-        let write = record.writes().iter().find(|write| write.name == cell.name).ok_or_else(damaged)?;
-        if record.seq <= seq {
-            return Ok(write.value.clone());
+        let record = entry.and_then(|entry| Record::from_bytes(&entry.record)).ok_or_else(|| damaged(last))?;
+        let write = record.writes().iter().find(|write| write.name == cell.name).ok_or_else(|| damaged(last))?;
+        let previous = write.previous;
+        if last <= seq {
+            let is_whole = write.edits.first().is_some_and(|edit| edit.path.is_root());
+            found.push(write.clone());
+            if is_whole {
+                break;
+            }
         }
-        last = write.previous;
+        if previous >= last {
+            return Err(damaged(last));
+        }
+        last = previous;
     }
-    Ok(None)
+    let apply = |value, write: Write| value::apply(value, &write.edits).map_err(|_| damaged(seq));
+    found.into_iter().rev().try_fold(None, apply)
 }

@@ -4,8 +4,9 @@
 //! and taken within one batch not at all.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
+use charm_conformance::written;
 use charm_host::*;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -18,19 +19,17 @@ trait Kind {
 }
 
 /// In memory a store lives as long as it is held.
-struct Memory(Arc<MemoryStore>);
-
-struct Held(Arc<MemoryStore>);
+struct Memory(MemoryStore);
 
 impl Kind for Memory {
-    type Store = Held;
+    type Store = MemoryStore;
 
     fn new() -> Memory {
-        Memory(Arc::new(MemoryStore::new()))
+        Memory(MemoryStore::new())
     }
 
-    fn open(&self) -> Held {
-        Held(self.0.clone())
+    fn open(&self) -> MemoryStore {
+        self.0.clone()
     }
 }
 
@@ -69,14 +68,6 @@ macro_rules! delegate {
             self.0.dead_letters(charm, after, max)
         }
     };
-}
-
-impl Store for Held {
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.0.commit(batch)
-    }
-
-    delegate!();
 }
 
 /// On disk: journal, tail and index.
@@ -219,6 +210,11 @@ fn cell(of: u8, name: &str, order: u64, content: Option<serde_json::Value>) -> C
     CellRow { space: did(of), name: name.into(), order, seq: order, value: content.map(value) }
 }
 
+/// The same as it is written.
+fn write(of: u8, name: &str, order: u64, content: Option<serde_json::Value>) -> CellWrite {
+    written(cell(of, name, order, content))
+}
+
 fn letter(position: u64, to: u8) -> DeadLetter {
     let receipt = receipt(position as u8, Outcome::Faulted).receipt;
     DeadLetter { position, time_ms: 1_700_000_000_000 + position, event: event(position as u8, to), receipt }
@@ -280,7 +276,7 @@ fn whole_batch() -> Batch {
         end: Some([4; 32]),
         heads: vec![(did(1), 2, [6; 32])],
         signed: vec![(did(1), 1, [7; 64]), (did(1), 2, [8; 64])],
-        cells: vec![cell(1, "token", 2, Some(json!({ "value": "abc" }))), cell(1, "gone", 1, None)],
+        cells: vec![write(1, "token", 2, Some(json!({ "value": "abc" }))), write(1, "gone", 1, None)],
         queued: vec![queued(6, 2), queued(7, 1)],
         taken: vec![],
         receipts: vec![receipt(3, Outcome::Committed), receipt(4, Outcome::Rejected)],
@@ -319,7 +315,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
 fn a_cell_has_its_last_value(kind: &impl Kind) {
     let store = with_spaces(kind);
     for order in 1..=3 {
-        let cells = vec![cell(1, "n", order, Some(json!(order))), cell(2, "n", order, Some(json!([order])))];
+        let cells = vec![write(1, "n", order, Some(json!(order))), write(2, "n", order, Some(json!([order])))];
         store.commit(&Batch { log: vec![entry(order, 1, order)], cells, ..Batch::default() }).unwrap();
     }
     let mut cells = store.load(Some(SECRET)).unwrap().cells;
@@ -330,8 +326,8 @@ fn a_cell_has_its_last_value(kind: &impl Kind) {
 /// C6: the way to older values starts at the row of a cell, also of one that is gone.
 fn a_removed_cell_is_kept_as_removed(kind: &impl Kind) {
     let store = with_spaces(kind);
-    store.commit(&Batch { cells: vec![cell(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
-    store.commit(&Batch { cells: vec![cell(1, "n", 2, None)], ..Batch::default() }).unwrap();
+    store.commit(&Batch { cells: vec![write(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
+    store.commit(&Batch { cells: vec![write(1, "n", 2, None)], ..Batch::default() }).unwrap();
     assert_eq!(store.load(Some(SECRET)).unwrap().cells, [cell(1, "n", 2, None)]);
     drop(store);
     assert_eq!(kind.open().load(Some(SECRET)).unwrap().cells, [cell(1, "n", 2, None)]);
@@ -361,7 +357,7 @@ fn spaces_come_in_the_order_they_were_added(kind: &impl Kind) {
 fn the_last_position_stays_until_it_is_replaced(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { position: Some(40), ..Batch::default() }).unwrap();
-    store.commit(&Batch { position: None, cells: vec![cell(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
+    store.commit(&Batch { position: None, cells: vec![write(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
     assert_eq!(store.load(Some(SECRET)).unwrap().position, 40);
     store.commit(&Batch { position: Some(41), ..Batch::default() }).unwrap();
     drop(store);
@@ -513,7 +509,7 @@ fn the_greatest_numbers_and_texts_come_back(kind: &impl Kind) {
     let batch = Batch {
         position: Some(u64::MAX >> 16),
         log: vec![LogEntry { record: large.as_bytes().into(), ..entry(order, 1, order) }],
-        cells: vec![row.clone()],
+        cells: vec![written(row.clone())],
         receipts: vec![long.clone()],
         queued: vec![Queued { position: order, event: Event { payload: large, ..event(1, 1) } }],
         ..Batch::default()
@@ -546,7 +542,7 @@ fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
         log: vec![entry(9, 1, 9)],
         queued: vec![queued(90, 1)],
         receipts: vec![receipt(90, Outcome::Committed)],
-        cells: vec![cell(1, "n", 9, Some(json!(1))), cell(77, "n", 9, Some(json!(1)))],
+        cells: vec![write(1, "n", 9, Some(json!(1))), write(77, "n", 9, Some(json!(1)))],
         position: Some(99),
         ..Batch::default()
     };
@@ -563,12 +559,12 @@ fn a_batch_on_disk_is_taken_whole_or_not_at_all() {
 fn a_space_of_a_failed_batch_is_not_added() {
     let kind = Folder::new();
     let store = with_spaces(&kind);
-    let cells = vec![cell(77, "n", 1, Some(json!(1)))];
+    let cells = vec![write(77, "n", 1, Some(json!(1)))];
     store.commit(&Batch { spaces: vec![space(3)], cells, ..Batch::default() }).unwrap_err();
     assert_eq!(store.load(Some(SECRET)).unwrap().spaces.len(), 2);
-    store.commit(&Batch { cells: vec![cell(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap_err();
+    store.commit(&Batch { cells: vec![write(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap_err();
     store.commit(&Batch { spaces: vec![space(3)], ..Batch::default() }).unwrap();
-    store.commit(&Batch { cells: vec![cell(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
+    store.commit(&Batch { cells: vec![write(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
     assert_eq!(store.load(Some(SECRET)).unwrap().cells.len(), 1);
 }
 

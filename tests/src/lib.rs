@@ -6,6 +6,7 @@
 
 mod clock;
 mod decided;
+mod edits;
 mod hold;
 mod hosts;
 pub mod isolation;
@@ -22,6 +23,7 @@ use charm_host::{Names, Value};
 
 pub use clock::Clock;
 pub use decided::{decided, last_decided};
+pub use edits::{edited, whole, written};
 pub use hold::Hold;
 pub use hosts::{Home, builder, copy_store, host};
 pub use ledger::Ledger;

@@ -23,7 +23,7 @@ const USES: &[(&str, &str)] = &[
     ("descriptor", "cell limits shape value"),
     ("event", "did readable value"),
     ("receipt", "event limits text"),
-    ("record", "did event readable receipt value"),
+    ("record", "did event receipt value"),
     // what is kept
     ("journal", "limits text"),
     ("store", "did event limits receipt record text value"),
@@ -58,7 +58,7 @@ const USES: &[(&str, &str)] = &[
     ("turn", "aging charms did env guest http log meter notices receipt store suspects text tx"),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
-    ("verify", "did event limits receipt record store text value"),
+    ("verify", "did event limits path receipt record store text value"),
     ("archive", "did event listing path record store suspects text tx value verify"),
     (
         "host",

@@ -9,7 +9,7 @@ use crate::{
     event::digest,
     receipt::{self, Receipt},
     record::{Body, Hash},
-    rows::{Batch, CellRow, DeadLetter, Notes, Queued, ReceiptRow, SpaceRow},
+    rows::{Batch, CellWrite, DeadLetter, Notes, Queued, ReceiptRow, SpaceRow},
 };
 
 /// What one commit brings about.
@@ -66,8 +66,8 @@ impl Effects {
         batch.heads.push((space, seq, head));
         batch.notes.extend(self.notes.map(|notes| (space, notes)));
         for write in record.writes() {
-            let (name, value) = (write.name.clone(), write.value.clone());
-            batch.cells.push(CellRow { space, name, order, seq, value });
+            let (name, edits) = (write.name.clone(), write.edits.clone());
+            batch.cells.push(CellWrite { space, name, order, seq, edits });
         }
         batch.queued.extend(self.queued.iter().map(|queued| Queued::clone(queued)));
         if let (Some(queued), Some(turn)) = (&self.taken, record.turn()) {

@@ -309,11 +309,10 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Replaces one cell; the outer none is a cell that never was, the inner none one that was removed.
-    pub fn change(&mut self, before: Option<Option<&Value>>, after: Option<Option<&Value>>) {
-        let size = |cell: Option<Option<&Value>>| cell.flatten().map_or(0, |value| value.as_bytes().len() as isize);
-        self.cells += isize::from(after.is_some()) - isize::from(before.is_some());
-        self.bytes += size(after) - size(before);
+    /// Replaces one cell by one of so many bytes, 0 for a removed one; `before` none is a cell that never was.
+    pub fn change(&mut self, before: Option<usize>, after: usize) {
+        self.cells += isize::from(before.is_none());
+        self.bytes += after as isize - before.unwrap_or(0) as isize;
     }
 }
 
@@ -321,7 +320,7 @@ impl Usage {
     /// Returns it with one cell more; none is one that was removed.
     pub fn with_cell(self, value: Option<&Value>) -> Usage {
         let mut growth = Growth::default();
-        growth.change(None, Some(value));
+        growth.change(None, value.map_or(0, |value| value.as_bytes().len()));
         self.grown(&growth)
     }
 

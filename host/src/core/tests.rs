@@ -9,10 +9,11 @@ use crate::{
     keyring::{Keyring, MemoryKeyring},
     limits::Limits,
     meter::Amount,
+    path::Path,
     receipt::Outcome,
     record::{Body, Hash, Write},
     rows::{Batch, Image, Queued},
-    value::Value,
+    value::{Edit, Value},
 };
 
 fn did(n: u8) -> Did {
@@ -146,7 +147,7 @@ fn what_is_refused_changes_nothing() {
     let refused = state.decide(a, 0, committed(&queued, Ending { staged, ..Ending::default() })).map(drop);
     assert!(matches!(refused, Err(Refused::NoRoom { inbox, .. }) if inbox == b), "{refused:?}");
     let mut growth = Growth::default();
-    growth.change(None, Some(Some(&Value::encode(&"x".repeat(20)).expect("a text"))));
+    growth.change(None, Value::encode(&"x".repeat(20)).expect("a text").as_bytes().len());
     let refused = state.decide(a, 0, committed(&queued, Ending { growth, ..Ending::default() })).map(drop);
     assert!(matches!(&refused, Err(Refused::Limit(why)) if why.contains("space-bytes-max 10")), "{refused:?}");
     assert!(matches!(state.decide(a, 0, Act::Drop(queued.event.id)).map(drop), Err(Refused::Gone)));
@@ -184,7 +185,8 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
                             let sent = Event { id, on_commit, ..event(charm, to, 3) };
                             ending.sends.push(Draft { event: sent, refused, fits: 0 });
                         }
-                        ending.writes.push(Write { name: "n".into(), previous: 0, value: Some(Value::null()) });
+                        let edit = Edit { path: Path::root(), put: Some(Value::null()) };
+                        ending.writes.push(Write { name: "n".into(), previous: 0, edits: vec![edit] });
                     }
                     committed(queued, ending)
                 }

@@ -175,9 +175,9 @@ impl Guests {
 
     /// Checks the written cells against their declared shapes, one by one, from the turn's own fuel and in slices.
     async fn check_written(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Option<String>> {
-        let (mut last, mut since): (Option<Arc<str>>, u64) = (None, 0);
-        while let Some(tx) = &store.data().tx
-            && let Some((name, bytes)) = tx.written_after(last.as_deref())
+        let mut since = 0;
+        while let Some(tx) = &mut store.data_mut().tx
+            && let Some((name, bytes)) = tx.finish_next()
         {
             since += cost::kept(bytes);
             if since >= self.limits.fuel_slice / 8 {
@@ -193,7 +193,6 @@ impl Guests {
                 return Ok(Some(misfit));
             }
             since += cost;
-            last = Some(name);
         }
         Ok(None)
     }

@@ -65,13 +65,14 @@ impl<'a> Stop<'a> {
 }
 
 impl Misfit<'_> {
-    pub(super) fn explain(&self) -> Mismatch {
+    /// Tells of a misfit in a value that was found at `place`.
+    pub(super) fn explain(&self, place: &[Segment]) -> Mismatch {
         let segment = |step: &Step| match step {
             Step::Index(index) => Segment::Index(*index as u32),
             Step::Field(key) => Segment::Key((*key).to_owned()),
             Step::Key(key) => Segment::Key(clip(str::from_utf8(key).unwrap_or_default(), 64).into_owned()),
         };
-        let path: Vec<Segment> = self.path.iter().rev().map(segment).collect();
+        let path: Vec<Segment> = place.iter().cloned().chain(self.path.iter().rev().map(segment)).collect();
         let actual = match self.actual {
             Actual::Kind(kind) => kind.to_string(),
             Actual::OutOfRange => "integer out of range".to_owned(),

@@ -292,3 +292,96 @@ proptest! {
         prop_assert_eq!(found.is_ok(), holds(&shape, &tree), "{} for {:?}: {:?}", shape, tree, found);
     }
 }
+
+/// C7: where an edit alone is looked at, it decides as a look at the whole does.
+#[test]
+fn an_edit_is_judged_as_the_whole_is() {
+    use crate::value::{Edit, Tree, apply};
+    let value = |json: &serde_json::Value| Value::encode(json).expect("in the data model");
+    let orders = r#"{"open": {"id": int, "total": u8, "note"?: string, "tags"?: [string]}, "pair": [int, string], "way": {"a": int} | {"b": int} | [int], "more": {*: {"n": int}?}}"#;
+    let shape: Shape = orders.replace('"', "").parse().expect("a shape");
+    let before = serde_json::json!({
+        "open": {"id": 1, "total": 2, "note": "x", "tags": ["a", "b"]},
+        "pair": [1, "one"], "way": {"a": 1}, "more": {"k": {"n": 1}, "none": null}, "beside": [1],
+    });
+    shape.check(&value(&before)).expect("it fits");
+    let puts = [
+        serde_json::json!(null),
+        serde_json::json!(1),
+        serde_json::json!(-1),
+        serde_json::json!(300),
+        serde_json::json!("s"),
+        serde_json::json!([]),
+        serde_json::json!([1, "x"]),
+        serde_json::json!({}),
+        serde_json::json!({"a": 1}),
+        serde_json::json!({"n": 1}),
+        serde_json::json!({"n": "x"}),
+        serde_json::json!({"id": 1, "total": 1}),
+    ];
+    let paths = [
+        "/open",
+        "/open/id",
+        "/open/total",
+        "/open/note",
+        "/open/tags",
+        "/open/tags/0",
+        "/open/tags/2",
+        "/open/else",
+        "/pair",
+        "/pair/0",
+        "/pair/1",
+        "/pair/2",
+        "/way",
+        "/way/a",
+        "/way/b",
+        "/more",
+        "/more/k",
+        "/more/k/n",
+        "/more/k/m",
+        "/more/none",
+        "/more/new",
+        "/beside",
+        "/beside/0",
+        "/beside/1",
+        "/new",
+    ];
+    let (mut fit, mut misfit) = (0, 0);
+    for path in paths {
+        let path: crate::path::Path = path.parse().expect("a path");
+        for put in puts.iter().map(Some).chain([None]) {
+            let edit = Edit { path: path.clone(), put: put.map(value) };
+            let tree = Tree::new(value(&before));
+            let Ok(Some(after)) = apply(Some(tree), std::slice::from_ref(&edit)) else { continue };
+            let whole = shape.check(&after.to_value());
+            for is_moved in [false, true] {
+                let edits = std::slice::from_ref(&edit);
+                let found = shape.check_edits(&after, edits, is_moved, &mut { SHAPE_STEPS_MAX });
+                assert_eq!(found.is_ok(), whole.is_ok(), "{edit:?}: {found:?}, the whole: {whole:?}");
+                if let (Err(found), Err(whole)) = (found, &whole) {
+                    assert!(is_moved || found.at == whole.at, "{edit:?}: {found:?}, the whole: {whole:?}");
+                }
+            }
+            *(if whole.is_ok() { &mut fit } else { &mut misfit }) += 1;
+        }
+    }
+    assert!(fit > 80 && misfit > 100, "{fit} fit, {misfit} do not");
+}
+
+/// C7: a map of many is not looked through for one of its entries.
+#[test]
+fn an_edit_in_a_large_value_is_judged_in_few_steps() {
+    use crate::value::{Edit, Tree};
+    let shape: Shape = "{*: {id: int, lines: [{n: int}]}}".parse().expect("a shape");
+    let order = |n: usize| serde_json::json!({"id": n, "lines": [{"n": n}, {"n": 1}]});
+    let orders: BTreeMap<String, _> = (0..2_000).map(|n| (format!("{n:04}"), order(n))).collect();
+    let tree = Tree::new(Value::encode(&orders).expect("in the data model"));
+    for (path, put) in [("/'0100'", order(1)), ("/'1999'/lines/1/n", serde_json::json!(5)), ("/'3000'", order(2))] {
+        let put = Value::encode(&put).expect("in the data model");
+        let edit = Edit { path: path.parse().expect("a path"), put: Some(put.clone()) };
+        let after = Tree::put(Some(&tree), &edit.path.0, &put).expect("its parent is there");
+        let mut steps = SHAPE_STEPS_MAX;
+        shape.check_edits(&after, &[edit], false, &mut steps).expect("it fits");
+        assert!(SHAPE_STEPS_MAX - steps < 40, "{path}: {} steps", SHAPE_STEPS_MAX - steps);
+    }
+}

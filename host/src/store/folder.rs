@@ -317,7 +317,7 @@ impl FolderStore {
         let groups = self.tail().groups();
         let (mut image, mark) = self.index.image()?;
         let after = groups.iter().filter(|numbered| numbered.number > mark.number);
-        overlay(&mut image, after.map(|numbered| &*numbered.group));
+        overlay(&mut image, after.map(|numbered| &*numbered.group))?;
         Ok(image)
     }
 }

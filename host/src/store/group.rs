@@ -1,11 +1,17 @@
 //! What one group of the journal says, and how it stands there. This file alone knows the bytes.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::rows::Batch;
+use crate::{
+    did::Did,
+    rows::{Batch, CellWrite},
+};
 
 /// The first byte of every group.
 const VERSION: u8 = 1;
@@ -91,9 +97,9 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
     all
 }
 
-/// Drops what a batch itself makes void: older values of a cell and heads of a space, events queued and taken, letters that came and went.
+/// Drops what a batch itself makes void: older whole values of a cell, heads of a space, events queued and taken, letters that came and went.
 pub fn coalesce(batch: &mut Batch) {
-    last_of_each(&mut batch.cells, |row| (row.space, row.name.clone()));
+    one_of_each(&mut batch.cells);
     last_of_each(&mut batch.heads, |(space, ..)| *space);
     let queued: HashSet<u64> = batch.queued.iter().map(|queued| queued.position).collect();
     let taken: HashSet<u64> = batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
@@ -103,6 +109,23 @@ pub fn coalesce(batch: &mut Batch) {
     let buried: HashSet<u64> = batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
     batch.dead.retain(|letter| !buried.contains(&letter.position));
     batch.buried.retain(|position| !buried.contains(position));
+}
+
+/// Puts the edits of each cell together, where the last of them stood.
+fn one_of_each(cells: &mut Vec<CellWrite>) {
+    let mut last: HashMap<(Did, Arc<str>), usize> = HashMap::new();
+    let mut kept: Vec<Option<CellWrite>> = Vec::with_capacity(cells.len());
+    for mut write in cells.drain(..) {
+        if let Some(earlier) = last.insert((write.space, write.name.clone()), kept.len())
+            && let Some(earlier) = kept[earlier].take()
+            && !write.is_whole()
+        {
+            let later = std::mem::replace(&mut write.edits, earlier.edits);
+            write.edits.extend(later);
+        }
+        kept.push(Some(write));
+    }
+    cells.extend(kept.into_iter().flatten());
 }
 
 /// Keeps the last row of each key, in order.

@@ -2,6 +2,7 @@
 //! (`-readonly` beside a running host). After a clean end there is no write-ahead log: the file alone is all of it.
 
 mod apply;
+mod cells;
 mod file;
 
 use std::{
@@ -19,10 +20,8 @@ use crate::{
     did::Did,
     entry::{LogEntry, Taken},
     event::EventId,
-    limits::VALUE_DEPTH_MAX,
     receipt::{Outcome, Receipt},
-    rows::{Batch, CellRow, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow},
-    value::Value,
+    rows::{Batch, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow},
 };
 
 /// One SQLite file.
@@ -168,12 +167,7 @@ impl Index {
                     [],
                     space_row,
                 )?,
-                cells: rows(
-                    connection,
-                    "SELECT did, cell.name, g, cell.seq, value FROM cell JOIN space USING (cid)",
-                    [],
-                    cell_row,
-                )?,
+                cells: cells::load(connection)?,
                 queued: rows(connection, "SELECT position, event FROM queue ORDER BY position", [], queued)?,
                 dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
                     Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
@@ -244,18 +238,6 @@ fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
         signed: row.get::<_, Option<i64>>(8)?.zip(row.get(9)?).map(|(seq, signature)| (seq as u64, signature)),
         letters_dropped: row.get::<_, i64>(7)? as u64,
         notes,
-    })
-}
-
-fn cell_row(row: &Row<'_>) -> rusqlite::Result<CellRow> {
-    let bytes: Option<Vec<u8>> = row.get(4)?;
-    let value = bytes.map(|bytes| Value::from_bytes(&bytes, usize::MAX, VALUE_DEPTH_MAX)).transpose();
-    Ok(CellRow {
-        space: did(row, 0)?,
-        name: row.get::<_, String>(1)?.into(),
-        order: row.get::<_, i64>(2)? as u64,
-        seq: row.get::<_, i64>(3)? as u64,
-        value: value.map_err(|_| bad(4))?,
     })
 }
 
@@ -375,10 +357,8 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         };
         transaction.prepare_cached(sql)?.execute(params![did.public_key(), kept])?;
     }
-    let mut cell = transaction.prepare_cached("INSERT OR REPLACE INTO cell VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for row in &batch.cells {
-        let value = row.value.as_ref().map(Value::as_bytes);
-        cell.execute(params![cid(&row.space)?, &row.name[..], row.order as i64, row.seq as i64, value])?;
+    for write in &batch.cells {
+        cells::write(transaction, cid(&write.space)?, write)?;
     }
     let mut queue = transaction.prepare_cached("INSERT INTO queue VALUES (?1, ?2)")?;
     for queued in &batch.queued {

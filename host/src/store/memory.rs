@@ -13,6 +13,7 @@ use crate::{
     event::EventId,
     record::Hash,
     rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, SpaceRow},
+    value::Tree,
 };
 
 /// Keeps everything until it is dropped. Clones share the data, so a host can be "restarted" on it.
@@ -28,11 +29,18 @@ struct Tables {
     /// Entries of each space by their number there.
     orders: BTreeMap<(Did, u64), u64>,
     spaces: BTreeMap<Did, SpaceRow>,
-    cells: BTreeMap<(Did, Arc<str>), CellRow>,
+    cells: BTreeMap<(Did, Arc<str>), Cell>,
     queued: BTreeMap<u64, Queued>,
     receipts: BTreeMap<EventId, ReceiptRow>,
     dead: BTreeMap<u64, DeadLetter>,
     kept: BTreeMap<Did, Vec<u8>>,
+}
+
+#[derive(Clone)]
+struct Cell {
+    order: u64,
+    seq: u64,
+    value: Option<Tree>,
 }
 
 impl MemoryStore {
@@ -46,6 +54,11 @@ impl MemoryStore {
     }
 }
 
+fn row(((space, name), cell): (&(Did, Arc<str>), &Cell)) -> CellRow {
+    let Cell { order, seq, value } = cell;
+    CellRow { space: *space, name: name.clone(), order: *order, seq: *seq, value: value.as_ref().map(Tree::to_value) }
+}
+
 impl Store for MemoryStore {
     fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError> {
         let mut tables = self.tables();
@@ -56,7 +69,7 @@ impl Store for MemoryStore {
             position: tables.position,
             end: tables.end,
             spaces: tables.spaces.values().cloned().collect(),
-            cells: tables.cells.values().cloned().collect(),
+            cells: tables.cells.iter().map(row).collect(),
             queued: tables.queued.values().cloned().collect(),
             dead: tables.dead.values().map(|dead| (dead.event.to, dead.position, dead.event.id)).collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
@@ -65,6 +78,13 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut tables = self.tables();
+        let mut cells = Vec::with_capacity(batch.cells.len());
+        for write in &batch.cells {
+            let key = (write.space, write.name.clone());
+            let before = tables.cells.get(&key).and_then(|cell| cell.value.clone());
+            let value = write.apply(before)?;
+            cells.push((key, Cell { order: write.order, seq: write.seq, value }));
+        }
         tables.orders.extend(batch.log.iter().map(|entry| ((entry.space, entry.seq), entry.order)));
         tables.log.extend(batch.log.iter().map(|entry| (entry.order, entry.clone())));
         tables.spaces.extend(batch.spaces.iter().map(|row| (row.did, row.clone())));
@@ -89,7 +109,7 @@ impl Store for MemoryStore {
                 None => drop(tables.kept.remove(did)),
             }
         }
-        tables.cells.extend(batch.cells.iter().map(|row| ((row.space, row.name.clone()), row.clone())));
+        tables.cells.extend(cells);
         tables.position = batch.position.unwrap_or(tables.position);
         tables.end = batch.end.unwrap_or(tables.end);
         tables.queued.extend(batch.queued.iter().map(|queued| (queued.position, queued.clone())));

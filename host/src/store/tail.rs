@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::group::Group;
+use super::{StoreError, group::Group};
 use crate::{
     did::Did,
     entry::LogEntry,
     event::EventId,
-    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow, SpaceRow},
+    rows::{Batch, CellRow, CellWrite, DeadLetter, Image, ReceiptRow, SpaceRow},
 };
 
 /// A group of the tail.
@@ -178,14 +178,17 @@ impl Tail {
 }
 
 /// Lays groups over what the index holds, in their order.
-pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) {
+///
+/// # Errors
+/// `Failed` for a write of another value than the index has.
+pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -> Result<(), StoreError> {
     let groups: Vec<&Group> = groups.collect();
     if groups.is_empty() {
-        return;
+        return Ok(());
     }
     let mut spaces: HashMap<Did, usize> =
         image.spaces.iter().enumerate().map(|(place, row)| (row.did, place)).collect();
-    let mut cells: HashMap<Did, HashMap<Arc<str>, CellRow>> = HashMap::new();
+    let mut cells: HashMap<Did, HashMap<Arc<str>, Vec<&CellWrite>>> = HashMap::new();
     let mut queued = BTreeMap::new();
     let mut taken = HashSet::new();
     let mut dead = BTreeMap::new();
@@ -205,8 +208,8 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) {
             });
         }
         change_spaces(image, &spaces, batch);
-        for row in &batch.cells {
-            cells.entry(row.space).or_default().insert(row.name.clone(), row.clone());
+        for write in &batch.cells {
+            cells.entry(write.space).or_default().entry(write.name.clone()).or_default().push(write);
         }
         queued.extend(batch.queued.iter().map(|queued| (queued.position, queued)));
         for position in &batch.taken {
@@ -227,17 +230,23 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) {
     }
     image.kept = kept.into_iter().collect();
     for row in &mut image.cells {
-        if let Some(newer) = cells.get_mut(&row.space).and_then(|cells| cells.remove(&row.name)) {
-            *row = newer;
+        if let Some(writes) = cells.get_mut(&row.space).and_then(|cells| cells.remove(&row.name)) {
+            row.write(&writes)?;
         }
     }
-    image.cells.extend(cells.into_values().flat_map(HashMap::into_values));
+    for (name, writes) in cells.into_values().flatten() {
+        let Some(space) = writes.first().map(|write| write.space) else { continue };
+        let mut row = CellRow { space, name, order: 0, seq: 0, value: None };
+        row.write(&writes)?;
+        image.cells.push(row);
+    }
     image.queued.retain(|queued| !taken.contains(&queued.position));
     image.queued.extend(queued.into_values().cloned());
     image.queued.sort_by_key(|queued| queued.position);
     image.dead.retain(|(_, position, _)| !buried.contains(position));
     image.dead.extend(dead.into_iter().map(|(position, (did, id))| (did, position, id)));
     image.dead.sort_by_key(|(_, position, _)| *position);
+    Ok(())
 }
 
 fn change_spaces(image: &mut Image, places: &HashMap<Did, usize>, batch: &Batch) {

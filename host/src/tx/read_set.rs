@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     cell::CellId,
+    cost::STEP_BYTES as PATH_STEP_BYTES,
     env::breathe,
     limits::{PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX},
     path::Path,
-    value::Value,
+    value::{Found, Mismatch, Tree},
 };
 
 /// Bytes looked at, and cells looked up, between two moments at which others may run.
@@ -56,7 +57,7 @@ impl Checked {
 
 impl ReadSet {
     /// Reads a cell from the snapshot, adding (cell, path) to the set.
-    pub fn read(&mut self, snapshot: &Snapshot, cell: &CellId, path: &Path) -> Option<Value> {
+    pub fn read(&mut self, snapshot: &Snapshot, cell: &CellId, path: &Path) -> Option<Tree> {
         let paths = match self.cells.entry(cell.clone()) {
             Entry::Vacant(entry) => entry.insert(Vec::new()),
             Entry::Occupied(entry) => entry.into_mut(),
@@ -99,7 +100,7 @@ impl ReadSet {
                     bytes = 0;
                     breathe().await;
                 }
-                bytes += compared.bytes();
+                bytes += compared.bytes(path);
                 compared.check(path, &mut checked.left)?;
             }
         }
@@ -131,7 +132,7 @@ impl ReadSet {
             let Some(latest) = versions.changed(cell, checked.at) else { continue };
             let compared = Compared { cell, seen: snapshot.read(cell), latest };
             for path in paths {
-                if compared.bytes() > left {
+                if compared.bytes(path) > left {
                     return Ok(Last::Again);
                 }
                 compared.check(path, &mut left)?;
@@ -149,22 +150,26 @@ struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    /// Returns how many bytes a look at one path goes through at most.
-    fn bytes(&self) -> usize {
-        let bytes = |value: Option<&Value>| value.map_or(0, |value| value.as_bytes().len());
-        bytes(value(self.seen.as_ref())) + bytes(self.latest.value.as_ref())
+    /// Returns how many bytes a look at one path goes through at most: the way there, and both answers unless they are shared or
+    /// differ in length.
+    fn bytes(&self, path: &Path) -> usize {
+        let (seen, found) = self.answers(path);
+        let (Ok(Some(seen)), Ok(Some(found))) = (seen, found) else { return 0 };
+        let compared = if seen.is_shared(found) || seen.len() != found.len() { 0 } else { seen.len() };
+        2 * (compared + path.0.len() * PATH_STEP_BYTES)
     }
 
-    /// Compares the answers at a path. With less than it takes `left`, the path counts as the whole cell.
+    fn answers(&self, path: &Path) -> (Answer<'_>, Answer<'_>) {
+        (answer(self.seen.as_ref(), path), answer(Some(&self.latest), path))
+    }
+
+    /// Compares the answers at a path. With less than it takes `left`, any change is one of the path.
     fn check(&self, path: &Path, left: &mut usize) -> Result<(), Conflict> {
-        let root = Path::root();
-        let bytes = self.bytes();
-        let looked = if *left < bytes { &root } else { path };
+        let bytes = self.bytes(path);
+        let is_looked_at = bytes <= *left;
         *left = left.saturating_sub(bytes);
-        if answer(self.seen.as_ref(), looked) == answer(Some(&self.latest), looked) {
-            return Ok(());
-        }
-        Err(self.conflict(path))
+        let (seen, found) = self.answers(path);
+        if is_looked_at && seen == found { Ok(()) } else { Err(self.conflict(path)) }
     }
 
     fn conflict(&self, path: &Path) -> Conflict {
@@ -177,14 +182,12 @@ impl Compared<'_> {
     }
 }
 
-fn value(version: Option<&Version>) -> Option<&Value> {
-    version.and_then(|version| version.value.as_ref())
-}
+/// What a read of a path gives: a value, nothing, or a refusal whose details are part of the answer.
+type Answer<'a> = Result<Option<Found<'a>>, Mismatch>;
 
-/// What a read of `path` gives: bytes, nothing, or a refusal whose details are part of the answer.
-fn answer<'a>(version: Option<&'a Version>, path: &Path) -> Result<Option<&'a [u8]>, crate::value::Mismatch> {
-    match value(version) {
-        Some(value) => value.get(&path.0),
+fn answer<'a>(version: Option<&'a Version>, path: &Path) -> Answer<'a> {
+    match version.and_then(|version| version.value.as_ref()) {
+        Some(value) => value.find(&path.0),
         None => Ok(None),
     }
 }

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use crate::{cell::CellId, did::Did, rows::CellRow, value::Value};
+use crate::{cell::CellId, did::Did, rows::CellRow, value::Tree};
 
 /// Cells written by the latest commits that are remembered one by one; older changes are found by looking at each cell.
 const RECENT_ROWS_MAX: usize = 4_096;
@@ -25,20 +25,39 @@ const RELEASE_STEP: usize = 256;
 const OLD_VERSION_COST: usize = 128;
 
 /// One version of a cell.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Version {
     /// The commit that wrote it, in the order of the host.
     pub order: u64,
     /// The same commit's number in its space: the revision.
     pub seq: u64,
     /// None when it was removed.
-    pub value: Option<Value>,
+    pub value: Option<Tree>,
+    /// What it holds alone beside the next kept version, in bytes: at least what that one replaced.
+    alone: usize,
 }
 
 impl Version {
     fn cost(&self) -> usize {
-        OLD_VERSION_COST + self.value.as_ref().map_or(0, |value| value.as_bytes().len())
+        OLD_VERSION_COST + self.alone
     }
+
+    /// Counts what a later version replaced of what they shared; returns what it holds alone more than before.
+    fn part(&mut self, replaced: usize) -> usize {
+        let before = self.alone;
+        self.alone = (before + replaced).min(self.value.as_ref().map_or(0, Tree::len));
+        self.alone - before
+    }
+}
+
+/// One cell as a commit leaves it.
+pub struct Change {
+    /// Its name.
+    pub name: Arc<str>,
+    /// None when it was removed.
+    pub value: Option<Tree>,
+    /// What the version before holds alone from now on, in bytes.
+    pub replaced: usize,
 }
 
 /// All cells of a host.
@@ -118,7 +137,9 @@ impl Inner {
             return None;
         }
         *old_bytes -= cost;
-        Some(versions.remove(index))
+        let gone = versions.remove(index);
+        hand_down(versions[..index].last_mut(), &gone, open, old_bytes);
+        Some(gone)
     }
 
     fn remember(&mut self, order: u64, owner: &Did, names: Vec<Arc<str>>) {
@@ -133,12 +154,23 @@ impl Inner {
     }
 }
 
+/// Counts for an older version what it shared with one that goes.
+fn hand_down(older: Option<&mut Version>, gone: &Version, open: &mut BTreeMap<u64, Open>, old_bytes: &mut usize) {
+    let Some(older) = older else { return };
+    let more = older.part(gone.alone);
+    *old_bytes += more;
+    if let Some((_, open)) = open.range_mut(older.order..gone.order).next_back() {
+        open.old_bytes += more;
+    }
+}
+
 impl Versions {
     /// Returns the state that a store holds.
     pub fn load(order: u64, rows: Vec<CellRow>, old_bytes_max: usize) -> Versions {
         let mut inner = Inner { last: order, recent_from: order, ..Inner::default() };
         for CellRow { space, name, order, seq, value } in rows {
-            inner.spaces.entry(space).or_default().insert(name, vec![Version { order, seq, value }]);
+            let version = Version { order, seq, value: value.map(Tree::new), alone: 0 };
+            inner.spaces.entry(space).or_default().insert(name, vec![version]);
         }
         Versions { inner: RwLock::new(inner), last: AtomicU64::new(order), old_bytes_max }
     }
@@ -221,14 +253,7 @@ impl Versions {
 
     /// Publishes one commit: all of its writes at once, and closes the snapshot that its transaction read from.
     /// `order` is larger than any before.
-    pub fn apply(
-        &self,
-        owner: &Did,
-        order: u64,
-        seq: u64,
-        writes: Vec<(Arc<str>, Option<Value>)>,
-        from: Snapshot,
-    ) -> Released {
+    pub fn apply(&self, owner: &Did, order: u64, seq: u64, writes: Vec<Change>, from: Snapshot) -> Released {
         let mut released = Released::default();
         let mut gone = Vec::new();
         let mut inner = self.write();
@@ -236,24 +261,32 @@ impl Versions {
         inner.last = order;
         self.last.store(order, Ordering::Release);
         let Inner { spaces, open, old_bytes, .. } = &mut *inner;
-        let mut newest = open.last_entry();
+        let newest = open.keys().next_back().copied();
         let cells = spaces.entry(*owner).or_default();
         let mut names = Vec::with_capacity(writes.len());
-        for (name, value) in writes {
+        for Change { name, value, replaced } in writes {
             names.push(name.clone());
             let versions: &mut Vec<Version> = cells.entry(name.clone()).or_default();
-            if let Some(previous) = versions.last() {
-                match &mut newest {
-                    Some(newest) if *newest.key() >= previous.order => {
-                        let (cost, open) = (previous.cost(), newest.get_mut());
-                        open.old.push((CellId { owner: *owner, name }, previous.order));
-                        open.old_bytes += cost;
+            if let Some(previous) = versions.last_mut() {
+                previous.part(replaced);
+                match newest {
+                    Some(newest) if newest >= previous.order => {
+                        let cost = previous.cost();
+                        if let Some(open) = open.get_mut(&newest) {
+                            open.old.push((CellId { owner: *owner, name }, previous.order));
+                            open.old_bytes += cost;
+                        }
                         *old_bytes += cost;
                     }
-                    _ => gone.extend(versions.pop()),
+                    _ => {
+                        if let Some(previous) = versions.pop() {
+                            hand_down(versions.last_mut(), &previous, open, old_bytes);
+                            gone.push(previous);
+                        }
+                    }
                 }
             }
-            versions.push(Version { order, seq, value });
+            versions.push(Version { order, seq, value, alone: 0 });
         }
         inner.remember(order, owner, names);
         let mut kept = inner.old_bytes;
@@ -338,6 +371,7 @@ impl Drop for Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Value;
 
     const KIB: usize = 1 << 10;
 
@@ -363,8 +397,10 @@ mod tests {
 
         fn write_from(&mut self, names: &[&str], from: Snapshot) {
             self.order += 1;
-            let value = Value::encode(&"x".repeat(KIB)).expect("a text");
-            let writes = names.iter().map(|name| (Arc::from(*name), Some(value.clone()))).collect();
+            let value = Tree::new(Value::encode(&"x".repeat(KIB)).expect("a text"));
+            let replaced = value.len();
+            let write = |name: &&str| Change { name: Arc::from(*name), value: Some(value.clone()), replaced };
+            let writes = names.iter().map(write).collect();
             let released = self.versions.apply(&cell("").owner, self.order, self.order, writes, from);
             self.versions.release(released);
         }

@@ -20,22 +20,22 @@ pub struct Mismatch {
     pub actual: String,
 }
 
-fn mismatch(bytes: &[u8], at_byte: usize, path: &[Segment], depth: usize) -> Mismatch {
+/// Returns the error of a path whose step `depth` leads into a value of another kind.
+pub(super) fn mismatch(actual: Kind, path: &[Segment], depth: usize) -> Mismatch {
     let expected = match path[depth] {
         Segment::Key(_) => "map",
         Segment::Index(_) => "list",
     };
-    let actual = Kind::at(bytes, at_byte).to_string();
-    Mismatch { at: at(&path[..depth]), expected: expected.to_owned(), actual }
+    Mismatch { at: at(&path[..depth]), expected: expected.to_owned(), actual: actual.to_string() }
 }
 
 /// A map or list on the way.
 #[derive(Clone, Copy)]
-struct Container {
-    at: usize,
-    entries: u64,
+pub(super) struct Container {
+    pub at: usize,
+    pub entries: u64,
     /// Offset of the first entry.
-    start: usize,
+    pub start: usize,
 }
 
 /// Where a path leads.
@@ -47,16 +47,18 @@ enum Place {
 }
 
 /// Finds the end of a path in one pass: what is passed by is skipped once, what is stepped into is not skipped at all.
-fn seek(bytes: &[u8], path: &[Segment]) -> Result<Place, Mismatch> {
+/// The first `from` steps have led to `bytes`.
+fn seek(bytes: &[u8], path: &[Segment], from: usize) -> Result<Place, Mismatch> {
     let (mut parent, mut entry, mut child) = (None, 0, 0);
-    for (depth, segment) in path.iter().enumerate() {
+    for (depth, segment) in path.iter().enumerate().skip(from) {
         let at = child;
-        let Ok((major, entries, start)) = head(bytes, at) else { return Err(mismatch(bytes, at, path, depth)) };
+        let wrong = || mismatch(Kind::at(bytes, at), path, depth);
+        let Ok((major, entries, start)) = head(bytes, at) else { return Err(wrong()) };
         let container = Container { at, entries, start };
         let step = match (major, segment) {
             (5, Segment::Key(key)) => find_key(bytes, container, key),
             (4, Segment::Index(index)) => find_index(bytes, container, *index),
-            _ => return Err(mismatch(bytes, at, path, depth)),
+            _ => return Err(wrong()),
         };
         match step {
             Ok(found) => (parent, entry, child) = (Some(container), found.0, found.1),
@@ -67,7 +69,7 @@ fn seek(bytes: &[u8], path: &[Segment]) -> Result<Place, Mismatch> {
 }
 
 /// Returns where the entry and its value start, or else where the key would go.
-fn find_key(bytes: &[u8], map: Container, key: &str) -> Result<(usize, usize), usize> {
+pub(super) fn find_key(bytes: &[u8], map: Container, key: &str) -> Result<(usize, usize), usize> {
     let mut entry = map.start;
     for _ in 0..map.entries {
         let Ok((_, length, text)) = head(bytes, entry) else { break };
@@ -83,7 +85,7 @@ fn find_key(bytes: &[u8], map: Container, key: &str) -> Result<(usize, usize), u
 }
 
 /// Returns where the item starts, as entry and as value; an index past the end is an error without a look at the items.
-fn find_index(bytes: &[u8], list: Container, index: u32) -> Result<(usize, usize), usize> {
+pub(super) fn find_index(bytes: &[u8], list: Container, index: u32) -> Result<(usize, usize), usize> {
     if u64::from(index) >= list.entries {
         return Err(list.start);
     }
@@ -91,24 +93,37 @@ fn find_index(bytes: &[u8], list: Container, index: u32) -> Result<(usize, usize
     Ok((at, at))
 }
 
-/// Returns where the value at `path` is.
-pub(super) fn find(bytes: &[u8], path: &[Segment]) -> Result<Option<Range<usize>>, Mismatch> {
-    Ok(match seek(bytes, path)? {
+/// Returns where the value at `path` is; its first `from` steps have led to `bytes`. Where it is missing, the step that leads
+/// nowhere, and the entries of the container that it leads out of.
+pub(super) fn find(
+    bytes: &[u8],
+    path: &[Segment],
+    from: usize,
+) -> Result<Result<Range<usize>, (usize, u64)>, Mismatch> {
+    Ok(match seek(bytes, path, from)? {
         // The whole value ends where its bytes do.
-        Place::Found { parent: None, .. } => Some(0..bytes.len()),
-        Place::Found { child, .. } => Some(child..skip(bytes, child).0),
-        Place::Missing { .. } => None,
+        Place::Found { parent: None, .. } => Ok(0..bytes.len()),
+        Place::Found { child, .. } => Ok(child..skip(bytes, child).0),
+        Place::Missing { container, depth, .. } => Err((depth, container.entries)),
     })
 }
 
-/// Returns new bytes with `value` at `path`, none when it is there already.
-pub(super) fn set(current: Option<&[u8]>, path: &[Segment], value: &[u8]) -> Result<Option<Vec<u8>>, Mismatch> {
-    let Some(bytes) = current else {
-        let mut out = Vec::with_capacity(value.len() + 16 * path.len());
-        write_new(&mut out, path, 0, value)?;
-        return Ok(Some(out));
-    };
-    let (mut out, behind) = match seek(bytes, path)? {
+/// Returns what a write makes where nothing is: `value` inside the containers that the steps from `from` on make.
+pub(super) fn made(path: &[Segment], from: usize, value: &[u8]) -> Result<Vec<u8>, Mismatch> {
+    let mut out = Vec::with_capacity(value.len() + 16 * path.len());
+    write_new(&mut out, path, from, value)?;
+    Ok(out)
+}
+
+/// Returns new bytes with `value` at `path`, none when it is there already; its first `from` steps have led to `current`.
+pub(super) fn set(
+    current: Option<&[u8]>,
+    path: &[Segment],
+    from: usize,
+    value: &[u8],
+) -> Result<Option<Vec<u8>>, Mismatch> {
+    let Some(bytes) = current else { return made(path, from, value).map(Some) };
+    let (mut out, behind) = match seek(bytes, path, from)? {
         Place::Found { child, .. } => {
             let end = skip(bytes, child).0;
             if bytes[child..end] == *value {
@@ -158,9 +173,9 @@ fn write_new(out: &mut Vec<u8>, path: &[Segment], depth: usize, value: &[u8]) ->
     Ok(())
 }
 
-/// Returns new bytes without what is at `path`, none when nothing was there.
-pub(super) fn remove(bytes: &[u8], path: &[Segment]) -> Result<Option<Vec<u8>>, Mismatch> {
-    let Place::Found { parent: Some(parent), entry, child } = seek(bytes, path)? else { return Ok(None) };
+/// Returns new bytes without what is at `path`, none when nothing was there; its first `from` steps have led to `bytes`.
+pub(super) fn remove(bytes: &[u8], path: &[Segment], from: usize) -> Result<Option<Vec<u8>>, Mismatch> {
+    let Place::Found { parent: Some(parent), entry, child } = seek(bytes, path, from)? else { return Ok(None) };
     let end = skip(bytes, child).0;
     let mut out = Vec::with_capacity(bytes.len());
     out.extend_from_slice(&bytes[..parent.at]);
@@ -170,12 +185,12 @@ pub(super) fn remove(bytes: &[u8], path: &[Segment]) -> Result<Option<Vec<u8>>, 
     Ok(Some(out))
 }
 
-fn write_key(out: &mut Vec<u8>, key: &str) {
+pub(super) fn write_key(out: &mut Vec<u8>, key: &str) {
     write_head(out, 3, key.len() as u64);
     out.extend_from_slice(key.as_bytes());
 }
 
-fn past_end(path: &[Segment], depth: usize) -> Mismatch {
+pub(super) fn past_end(path: &[Segment], depth: usize) -> Mismatch {
     Mismatch {
         at: at(&path[..=depth]),
         expected: "an index of at most the list's length".to_owned(),

@@ -250,6 +250,17 @@ pub(crate) fn skip(bytes: &[u8], at: usize) -> (usize, u64) {
     (at, passed)
 }
 
+/// Returns the length of a head with this argument.
+pub(super) fn head_bytes(argument: u64) -> usize {
+    match argument {
+        0..=23 => 1,
+        24..=0xff => 2,
+        0x100..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
+}
+
 /// Appends the head of an item in its shortest form.
 pub(super) fn write_head(out: &mut Vec<u8>, major: u8, argument: u64) {
     let major = major << 5;

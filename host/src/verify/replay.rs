@@ -9,7 +9,7 @@ use std::{
 use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
-use super::{Law, effect_of_failure};
+use super::{Law, edits, effect_of_failure};
 use crate::{
     did::Did,
     entry::LogEntry,
@@ -50,11 +50,11 @@ pub(super) fn fingerprint<T: serde::Serialize>(row: &T) -> Fingerprint {
 }
 
 /// A cell as the log leaves it.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cell {
     pub order: u64,
     pub seq: u64,
-    pub value: Option<Value>,
+    /// Decoded: edits apply to it one by one.
+    pub value: Option<Ipld>,
 }
 
 /// An event that went out.
@@ -331,13 +331,12 @@ impl Replay {
     fn write(&mut self, space: Did, order: u64, seq: u64, writes: Vec<Write>) -> Verdict {
         must(writes.is_sorted_by(|a, b| a.name < b.name), Law::State, "a cell is written twice")?;
         let cells = self.cells.entry(space).or_default();
-        for Write { name, previous, value } in writes {
-            let before = cells.get(&name);
-            let linked = before.map_or(0, |cell| cell.seq) == previous;
+        for write in writes {
+            let linked = cells.get(&write.name).map_or(0, |cell| cell.seq) == write.previous;
             must(linked, Law::State, "a write does not name the one before it")?;
-            let changes = before.and_then(|cell| cell.value.as_ref()) != value.as_ref();
-            must(changes, Law::State, "a write changes nothing")?;
-            cells.insert(name, Cell { order, seq, value });
+            let cell = cells.entry(write.name).or_insert(Cell { order, seq, value: None });
+            (cell.order, cell.seq) = (order, seq);
+            edits::apply(&mut cell.value, &write.edits).or_else(|why| wrong(Law::State, why))?;
         }
         Ok(())
     }

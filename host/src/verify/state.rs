@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use ipld_core::ipld::Ipld;
+
 use super::{
     Chain, Law, PAGE, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
     replay::{Cell, Letter, Replay, fingerprint},
@@ -14,6 +16,7 @@ use crate::{
     rows::{CellRow, Image, ReceiptRow},
     store::Store,
     text::clip,
+    value::Value,
 };
 
 /// What the store did after the picture, by its log: receipts that came, dead letters that went.
@@ -129,12 +132,20 @@ pub(super) fn cells<'a>(
 ) -> Result<(), VerifyError> {
     for CellRow { space, name, order, seq, value } in live {
         match take(space, name) {
-            Some(made) if (made.order, made.seq, &made.value) == (*order, *seq, value) => {}
+            Some(made) if (made.order, made.seq) == (*order, *seq) && is_same(made.value.as_ref(), value.as_ref()) => {}
             Some(made) => return Err(cell(space, name, made.seq)),
             None => return Err(cell(space, name, last(space))),
         }
     }
     Ok(())
+}
+
+/// Returns whether a decoded value is what stands in the store.
+fn is_same(made: Option<&Ipld>, found: Option<&Value>) -> bool {
+    match (made, found) {
+        (Some(made), Some(found)) => Value::encode(made).is_ok_and(|made| made == *found),
+        (made, found) => made.is_none() && found.is_none(),
+    }
 }
 
 /// The error for a cell.

@@ -57,7 +57,7 @@ async fn a_hundred_thousand_queued_events_survive_a_kill_and_settle_once_each_in
         for commit in archive.commits(Some(did), 0, usize::MAX >> 1).unwrap() {
             let Some(turn) = commit.record.turn() else { continue };
             let sender = turn.sender;
-            let numbers = turn.writes.iter().map(|write| write.value.as_ref().unwrap().decode::<u64>().unwrap());
+            let numbers = turn.writes.iter().map(|write| write.edits[0].put.as_ref().unwrap().decode::<u64>().unwrap());
             effects.entry((*did, sender)).or_default().extend(numbers);
         }
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use charm_conformance::{Random, seed, times};
 use charm_host::{
-    Body, CellId, DeadLetter, Did, Event, EventId, Install, JsonError, OnCommit, Outcome, Path, Queued, RECORD_VERSION,
-    Ran, Receipt, ReceiptRow, Record, Segment, Sent, Turn, VALUE_DEPTH_MAX, Value, Write,
+    Body, CellId, DeadLetter, Did, Edit, Event, EventId, Install, JsonError, OnCommit, Outcome, Path, Queued,
+    RECORD_VERSION, Ran, Receipt, ReceiptRow, Record, Segment, Sent, Turn, VALUE_DEPTH_MAX, Value, Write,
 };
 use ipld_core::{cid::Cid, ipld::Ipld};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -270,12 +270,12 @@ fn every_type_with_serde_comes_back_from_text_and_from_bytes() {
         comes_back(&DeadLetter { position: 1, time_ms: random.bits(), event: event.clone(), receipt: receipt(random) });
         let digest = random.chance(500).then_some(id.0);
         comes_back(&ReceiptRow { receipt: receipt(random), sender: did, to: did, digest });
-        let value = random.chance(500).then(|| payload(random));
+        let edit = Edit { path: path.clone(), put: random.chance(500).then(|| payload(random)) };
         let turn = Turn {
             sender: did,
             stream: text(random).into(),
             receipt: receipt(random),
-            writes: vec![Write { name: text(random).into(), previous: 1, value }],
+            writes: vec![Write { name: text(random).into(), previous: 1, edits: vec![edit] }],
             sends: vec![Sent { event: event.clone(), refused: Some(*random.pick(&Outcome::ALL)) }],
             dropped: random.chance(500).then_some(id),
             ran: random.chance(500).then(|| Ran { time_ms: random.bits(), fuel: random.bits(), costs: 1 }),

@@ -313,7 +313,7 @@ fn examine(trial: &Trial, memory: MemoryStore) -> (Figures, Result<(), String>) 
         let Some(last) = commits.last() else { break };
         last_read = last.order;
         for write in commits.iter().flat_map(|commit| commit.record.writes()).filter(|write| &*write.name == "out") {
-            let (number, seen) = told(write.value.as_ref().unwrap());
+            let (number, seen) = told(write.edits[0].put.as_ref().unwrap());
             trial.history.saw(number, seen);
             order.push(number);
         }

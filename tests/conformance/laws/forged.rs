@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use charm_conformance::edited;
 use charm_host::{
     Batch, CellRow, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record, SpaceRow, Store,
     StoreError, Taken, head_message, record_hash, seal_message,
@@ -164,7 +165,9 @@ impl Forged {
         let mut cells: BTreeMap<String, CellRow> = BTreeMap::new();
         for line in self.log.iter().filter(|line| line.space == did) {
             for write in line.record.writes() {
-                let (name, value) = (write.name.clone(), write.value.clone());
+                let name = write.name.clone();
+                let before = cells.remove(&*name).and_then(|row| row.value);
+                let value = edited(before, &write.edits);
                 cells.insert(
                     write.name.to_string(),
                     CellRow { space: did, name, order: line.order, seq: line.record.seq, value },

@@ -12,7 +12,7 @@ use charm_host::{
 use serde_json::json;
 
 use super::{Forged, Rows, forged::Line};
-use charm_conformance::value;
+use charm_conformance::{value, whole};
 
 /// Where a store is changed.
 pub enum Tamper {
@@ -79,7 +79,7 @@ fn dropped(record: &mut Record) -> &mut Vec<EventId> {
 }
 
 fn write(name: &str) -> Write {
-    Write { name: name.into(), previous: 0, value: Some(value(json!("forged"))) }
+    Write { name: name.into(), previous: 0, edits: vec![whole(Some(value(json!("forged"))))] }
 }
 
 fn receipt_sent(record: &mut Record) -> &mut Sent {

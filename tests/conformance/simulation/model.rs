@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use charm_conformance::Random;
+use charm_conformance::{Random, edited};
 use charm_host::{Commit, Did, Event, EventId, Outcome, Record, Value};
 use ipld_core::ipld::Ipld;
 
@@ -284,12 +284,19 @@ impl Replay {
             }
         }
         for write in record.writes() {
-            match &write.value {
-                Some(value) => self.cells.insert((record.space, write.name.to_string()), ipld(value)),
-                None => self.cells.remove(&(record.space, write.name.to_string())),
+            let cell = (record.space, write.name.to_string());
+            match self.written(record.space, write) {
+                Some(value) => self.cells.insert(cell, value),
+                None => self.cells.remove(&cell),
             };
         }
         Ok(())
+    }
+
+    /// Returns what a write makes of its cell.
+    fn written(&self, space: Did, write: &charm_host::Write) -> Option<Ipld> {
+        let before = self.cells.get(&(space, write.name.to_string()));
+        edited(before.map(|before| Value::encode(before).unwrap()), &write.edits).as_ref().map(ipld)
     }
 
     fn turn(&self, cast: &Cast, record: &Record, done: &charm_host::Turn, event: &Event) -> Result<(), String> {
@@ -328,7 +335,7 @@ impl Replay {
             };
         }
         writes.retain(|cell, value| self.cells.get(&(record.space, cell.clone())) != value.as_ref());
-        let written = |write: &charm_host::Write| (write.name.to_string(), write.value.as_ref().map(ipld));
+        let written = |write: &charm_host::Write| (write.name.to_string(), self.written(record.space, write));
         let found: BTreeMap<_, Option<Ipld>> = done.writes.iter().map(written).collect();
         if found != writes {
             let differs = |cell: &&String| found.get(*cell) != writes.get(*cell);

@@ -12,7 +12,7 @@ use crate::{
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
 const VERSION: i64 = 4;
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
                         seq INTEGER NOT NULL, head BLOB NOT NULL, signed INTEGER, signature BLOB, paused INTEGER NOT NULL DEFAULT 0,
@@ -23,6 +23,8 @@ const SCHEMA: &str = "
     CREATE UNIQUE INDEX log_by_space ON log (cid, seq);
     CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
                        value BLOB, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
+    CREATE TABLE edit (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
+                       since INTEGER NOT NULL, edits BLOB NOT NULL, PRIMARY KEY (cid, name, g)) STRICT, WITHOUT ROWID;
     CREATE TABLE queue (position INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
     CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
                           sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB) STRICT, WITHOUT ROWID;

@@ -17,9 +17,10 @@ use crate::{
     tx::{
         Cause, Transaction,
         read_set::{Checked, Last},
-        versions::{Released, Snapshot},
+        staged::Written,
+        versions::{Change, Released, Snapshot},
     },
-    value::Value,
+    value::Tree,
 };
 
 /// How often the reads of a commit are checked outside the lock before any change of what was read is a conflict.
@@ -88,16 +89,19 @@ impl Committer {
     }
 
     /// Makes ready what a transaction brings. No other commit changes the cells of a charm while its turn runs.
-    fn ending(&self, tx: &mut Transaction, ran: Ran) -> (Ending, Cells) {
+    fn ending(&self, tx: &mut Transaction, ran: Ran) -> (Ending, Vec<Change>) {
+        while tx.finish_next().is_some() {}
         let mut growth = Growth::default();
-        let mut writes = Vec::with_capacity(tx.writes.len());
-        for (name, value) in &tx.writes {
-            let before = self.versions.latest(&tx.writer, name);
-            growth.change(before.as_ref().map(|version| version.value.as_ref()), Some(value.as_ref()));
+        let mut writes = Vec::with_capacity(tx.written.len());
+        let mut cells = Vec::with_capacity(tx.written.len());
+        for (name, Written { after, edits, replaced, .. }) in std::mem::take(&mut tx.written) {
+            let before = self.versions.latest(&tx.writer, &name);
+            let size = |value: Option<&Tree>| value.map_or(0, Tree::len);
+            growth.change(before.as_ref().map(|version| size(version.value.as_ref())), size(after.as_ref()));
             let previous = before.map_or(0, |version| version.seq);
-            writes.push(Write { name: name.clone(), previous, value: value.clone() });
+            writes.push(Write { name: name.clone(), previous, edits });
+            cells.push(Change { name, value: after, replaced });
         }
-        let cells = std::mem::take(&mut tx.writes).into_iter().collect();
         let sends = std::mem::take(&mut tx.sends).into_iter();
         let sends = sends.map(|(event, fits)| Draft { event, refused: None, fits }).collect();
         let staged = std::mem::take(&mut tx.staged);
@@ -141,7 +145,7 @@ impl Committer {
         space: Did,
         (now, at): (u64, Duration),
         act: Act<'_>,
-        cells: Option<(Cells, Snapshot)>,
+        cells: Option<(Vec<Change>, Snapshot)>,
     ) -> Result<(u64, After), Refused> {
         let (seq, after, item) = self.happen(locked, space, (now, at), act, cells)?;
         self.group.push([item]);
@@ -155,7 +159,7 @@ impl Committer {
         space: Did,
         (now, at): (u64, Duration),
         act: Act<'_>,
-        cells: Option<(Cells, Snapshot)>,
+        cells: Option<(Vec<Change>, Snapshot)>,
     ) -> Result<(u64, After, Item), Refused> {
         let decided = locked.core.decide(space, now, act)?;
         let (commit, live) = (decided.commit, Live { at, fits: decided.fits, growth: decided.growth });
@@ -234,9 +238,6 @@ impl Committer {
         Some(Draft::receipt(&self.mint, draft.event.sender, on_commit, &receipt))
     }
 }
-
-/// Cells as a commit leaves them; none is a removal.
-pub(super) type Cells = Vec<(Arc<str>, Option<Value>)>;
 
 /// What is left to do after the lock.
 pub(super) struct After {

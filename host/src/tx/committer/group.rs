@@ -37,6 +37,7 @@ use crate::{
     record::{self, Hash},
     rows::{Batch, Image, Notes, ReceiptRow},
     store::{Store, StoreError, coalesce},
+    value::Edit,
 };
 
 /// Longest time between two tries on a full disk, or a locked file.
@@ -84,7 +85,7 @@ impl Item {
     fn bytes(&self) -> usize {
         let Item::Commit { commit, .. } = self else { return ROW_BYTES };
         let writes = commit.record.writes().iter();
-        let writes = writes.map(|write| write.value.as_ref().map_or(0, |value| value.as_bytes().len()));
+        let writes = writes.map(|write| write.edits.iter().map(Edit::bytes).sum::<usize>());
         let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
         let sends = commit.record.sends().map(|(event, _)| event.payload.as_bytes().len() + tag(event));
         2 * ROW_BYTES + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
