@@ -206,6 +206,14 @@ impl Archive {
         entries.into_iter().map(read).collect()
     }
 
+    /// Copies the store to a folder that is not there yet, also beside a running host: see [`crate::Store::backup`].
+    ///
+    /// # Errors
+    /// When that fails; then there is no copy.
+    pub fn backup(&self, to: impl AsRef<std::path::Path>) -> Result<(), StoreError> {
+        self.store.backup(to.as_ref())
+    }
+
     /// Proves a space from its first commit (I3).
     ///
     /// # Errors

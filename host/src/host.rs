@@ -483,6 +483,15 @@ impl Host {
         verify::verify_store(&*self.store)
     }
 
+    /// Copies the store to a folder that is not there yet, while the host goes on: see [`Store::backup`]. Blocks as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// When that fails; then there is no copy.
+    pub fn backup(&self, to: impl AsRef<std::path::Path>) -> Result<(), StoreError> {
+        self.store.backup(to.as_ref())
+    }
+
     /// Completes when no installed charm that is not paused has an event that waits or runs, and everything until then is durable:
     /// when all that followed from earlier sends is done. A busy host may never get there: bound the wait.
     ///

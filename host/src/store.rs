@@ -122,6 +122,15 @@ pub trait Store: Send + Sync + 'static {
         Lag::default()
     }
 
+    /// Copies the store to a folder that is not there yet, also while a host writes it. All that was acknowledged before is in
+    /// the copy, which is a store.
+    ///
+    /// # Errors
+    /// When that fails; then there is no copy.
+    fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Failed(format!("{}: this store makes no copies", crate::text::shown(to))))
+    }
+
     /// Returns the folder that the store is, for what the host keeps in it: what it died under, if it dies. None where
     /// there is none; then a host does not know.
     fn folder(&self) -> Option<&Path> {

@@ -1,5 +1,6 @@
 //! The commands: one file each.
 
+mod backup;
 mod build;
 mod check;
 mod describe;
@@ -60,6 +61,8 @@ pub enum Command {
     Did(did::Did),
     /// Prove the whole store, or one space, from the first commit
     Verify(verify::Verify),
+    /// Copy the whole store, also beside a running host
+    Backup(backup::Backup),
 }
 
 /// What a command that changes something works with.
@@ -86,6 +89,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Check(command) => command.run(globals, output).await,
         Command::Did(command) => command.run(globals, output),
         Command::Verify(command) => command.run(globals, output),
+        Command::Backup(command) => command.run(globals, output),
     }
 }
 

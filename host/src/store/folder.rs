@@ -7,6 +7,7 @@
 //! A journal segment goes only when a checkpoint has moved and synced all of the index up to there: until then an index that
 //! is older, or gone, is made again from the journal.
 
+mod backup;
 mod open;
 
 use std::{
@@ -234,6 +235,10 @@ impl Store for FolderStore {
     fn lag(&self) -> Lag {
         let tail = self.tail();
         Lag { groups: tail.len(), bytes: tail.bytes() }
+    }
+
+    fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        self.copy(to)
     }
 
     fn folder(&self) -> Option<&Path> {

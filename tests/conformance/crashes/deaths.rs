@@ -165,8 +165,8 @@ async fn installed(place: &Place, host: &Host) -> Result<(), ManifestError> {
 }
 
 impl Place {
-    /// Returns a file beside the store.
-    fn beside(&self, ending: &str) -> PathBuf {
-        self.store().with_extension(format!("db.{ending}"))
+    /// Returns a file of the store.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.store().join(name)
     }
 }

@@ -20,7 +20,7 @@ fn large(host: &Host, number: usize) -> NewEvent {
 /// (T5, T8)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
-    let disk = match SmallDisk::mount("size=8m") {
+    let disk = match SmallDisk::mount("size=16m") {
         Ok(disk) => disk,
         Err(why) => return skipped(&format!("mounting a small disk needs root: {why}")),
     };
@@ -28,7 +28,7 @@ async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
     let keys = tempfile::tempdir().unwrap();
     let keyring = || FileKeyring::open(keys.path().join("keys")).unwrap();
     let filler = disk.path().join("filler");
-    std::fs::write(&filler, vec![0; 4 << 20]).unwrap();
+    std::fs::write(&filler, vec![0; 10 << 20]).unwrap();
     let host = builder().store(store()).keyring(keyring()).open().await.unwrap();
     let a = probe(&host, "a").await;
     let mut acknowledged = Vec::new();
@@ -77,7 +77,7 @@ async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
 /// (T8)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_on_a_full_disk_opens_again_when_there_is_space() {
-    let disk = match SmallDisk::mount("size=1m") {
+    let disk = match SmallDisk::mount("size=4m") {
         Ok(disk) => disk,
         Err(why) => return skipped(&format!("mounting a small disk needs root: {why}")),
     };
@@ -86,7 +86,7 @@ async fn a_store_on_a_full_disk_opens_again_when_there_is_space() {
     let fill = |bytes: usize| {
         let _ = std::fs::write(&filler, vec![0; bytes]);
     };
-    fill(2 << 20);
+    fill(8 << 20);
     let refused = store().err().expect("there is no space at all");
     assert!(refused.to_string().contains("full") || refused.to_string().contains("space"), "{refused}");
     fill(0);
@@ -97,8 +97,8 @@ async fn a_store_on_a_full_disk_opens_again_when_there_is_space() {
     host.shutdown().await.unwrap();
 }
 
-/// Step of the sweep, a page of the disk.
-const STEP: u64 = 4 << 10;
+/// Step of the sweep: pages of the disk. The journal makes room in large pieces.
+const STEP: u64 = 64 << 10;
 /// Events of one run.
 const EVENTS: u64 = 6;
 
@@ -154,7 +154,7 @@ impl Filled<'_> {
             if number.is_multiple_of(8) {
                 send.as_array_mut().unwrap().push(json!({"stream": "on-receipt", "tag": number}));
             }
-            let steps = script(json!([["set", "last", [], "x".repeat(3_000)], send]));
+            let steps = script(json!([["set", "last", [], "x".repeat(150_000)], send]));
             let id = loop {
                 let event = NewEvent::new(dids["a"], "run", steps.clone()).id(format!("event {number}"));
                 match host.request(event).await {
@@ -175,7 +175,7 @@ impl Filled<'_> {
 async fn whichever_write_finds_the_disk_full_the_host_says_so_and_goes_on_when_there_is_space() {
     let (mut waited, mut refused) = (0, 0);
     for pages in 0.. {
-        let disk = match SmallDisk::mount("size=8m") {
+        let disk = match SmallDisk::mount("size=16m") {
             Ok(disk) => disk,
             Err(why) => return skipped(&format!("mounting a small disk needs root: {why}")),
         };

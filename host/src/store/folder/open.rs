@@ -32,13 +32,13 @@ impl FolderStore {
         let name = shown(path);
         let io = |error| lock::failed(&name, &error);
         let folder = place::locate(path).map_err(io)?;
-        let found = Found::look(&folder, &name)?;
+        Found::look(&folder, &name)?;
         place::check_mode(&folder, &name)?;
         place::make_folder(&folder).map_err(io)?;
         let folder = place::locate(path).map_err(io)?;
         let lock = Lock::take(&folder.join(place::LOCK), &name)?;
         // Once more: what was there may have changed until it was locked.
-        let found = if found.is_new { Found::look(&folder, &name)? } else { found };
+        let found = Found::look(&folder, &name)?;
         found.check(&name, lock::mark(&folder.join(place::LOCK)))?;
         let disk = FolderDisk::create(folder.join(place::JOURNAL)).map_err(io)?;
         let known = lock::mark(&folder.join(place::LOCK));
@@ -46,6 +46,9 @@ impl FolderStore {
         let journal = FileJournal::open(Arc::new(disk), options).map_err(|error| lost(&name, known, error))?;
         let journal: Arc<dyn Journal> = Arc::new(journal);
         lock.mark(journal.end());
+        // Before an index is made where none is.
+        let read = |after, bytes| journal.read(after, bytes);
+        check_joint(found.mark, journal.first(), &read).map_err(|error| error.of(&name))?;
         let (file, shown) = (folder.join(place::INDEX), shown(&folder.join(place::INDEX)));
         let index = Index::open(&file, &shown)?;
         FolderStore::join(name, Some(&folder), journal, index, lock)
@@ -193,7 +196,7 @@ impl FolderStore {
 }
 
 /// Reads groups of a journal after a number, as many as fit.
-type Read<'a> = &'a dyn Fn(u64, usize) -> Result<Vec<(u64, Vec<u8>)>, JournalError>;
+pub(super) type Read<'a> = &'a dyn Fn(u64, usize) -> Result<Vec<(u64, Vec<u8>)>, JournalError>;
 
 fn page(read: Read<'_>, after: u64) -> Result<Vec<Numbered>, Unjoined> {
     let groups = read(after, INDEX_BYTES)?;
@@ -207,7 +210,7 @@ fn page(read: Read<'_>, after: u64) -> Result<Vec<Numbered>, Unjoined> {
 }
 
 /// Why an index and a journal do not make a store.
-enum Unjoined {
+pub(super) enum Unjoined {
     Journal(JournalError),
     Store(StoreError),
     Why(String),
@@ -226,7 +229,7 @@ impl From<JournalError> for Unjoined {
 }
 
 impl Unjoined {
-    fn of(self, name: &str) -> StoreError {
+    pub fn of(self, name: &str) -> StoreError {
         match self {
             Unjoined::Journal(error) => journal_failed(name, error),
             Unjoined::Store(error) => error,
@@ -286,13 +289,23 @@ fn check_joint(mark: Mark, first: u64, read: Read<'_>) -> Result<(), Unjoined> {
     }
 }
 
+/// Checks an index and a journal as a whole, and returns the number of the last group.
+pub(super) fn check_all(mark: Mark, first: u64, read: Read<'_>) -> Result<u64, Unjoined> {
+    check_joint(mark, first, read)?;
+    let mut end = mark.number;
+    while let Some(last) = page(read, end)?.last() {
+        end = last.number;
+    }
+    Ok(end)
+}
+
 /// What is in a folder before it is opened.
 struct Found {
     /// Nobody has made a store there yet.
     is_new: bool,
     has_journal: bool,
     /// The last group in its index.
-    mark: u64,
+    mark: Mark,
 }
 
 impl Found {
@@ -301,14 +314,14 @@ impl Found {
         let has_journal = folder.join(place::JOURNAL).exists();
         let file = folder.join(place::INDEX);
         let mark = match is_new {
-            true => 0,
-            false => Index::open_read_only(&file, &shown(&file))?.mark()?.number,
+            true => Mark::default(),
+            false => Index::open_read_only(&file, &shown(&file))?.mark()?,
         };
         Ok(Found { is_new, has_journal, mark })
     }
 
     fn check(&self, name: &str, lock: u64) -> Result<(), StoreError> {
-        if self.has_journal || (self.mark == 0 && lock == 0) {
+        if self.has_journal || (self.mark.number == 0 && lock == 0) {
             return Ok(());
         }
         let why = "its folder journal is gone: put it back, or a backup in place of the whole".to_owned();

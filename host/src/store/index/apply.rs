@@ -76,6 +76,32 @@ impl Index {
         })
     }
 
+    /// Writes a copy of it, as of one moment, to a file that is not there; none when it is in memory.
+    ///
+    /// # Errors
+    /// `Full`; `Damaged`; `Failed`.
+    pub fn snapshot(&self, to: &Path) -> Result<(), StoreError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let name = crate::text::shown(to);
+        loop {
+            drop(lock::create(to).map_err(|error| lock::failed(&name, &error))?);
+            let work = || -> rusqlite::Result<bool> {
+                // One of its own: nobody waits for it.
+                let mut place = None;
+                let file::Opened { connection, stamp } = file::again(&mut place, file)?;
+                let path = to.to_str().ok_or_else(|| bad(0))?;
+                connection.execute("VACUUM INTO ?1", [path])?;
+                Ok(stamp.is_none() || *stamp == file::Stamp::of(file))
+            };
+            match work().map_err(|error| super::failed(&self.path, error)) {
+                Ok(true) => return Ok(()),
+                // Somebody began to write it meanwhile.
+                Ok(false) => std::fs::remove_file(to).map_err(|error| lock::failed(&name, &error))?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Returns the number of the last commit in it.
     ///
     /// # Errors
