@@ -37,11 +37,6 @@ pub struct Counters {
     pub misfit: u64,
     /// Events that wait for their turn or run now.
     pub waiting: u64,
-    /// Components that installed charms run, each compiled, linked and described once for all charms of it. Those that are
-    /// being installed or have a turn count too.
-    pub components: u64,
-    /// How often a component was loaded since the host was opened: compiled or found in the code cache, linked, described.
-    pub loads: u64,
     /// Attempts at turns that were thrown away at their commit, because a read had changed or an inbox had filled up
     /// (T4). Each was run again, but the last of a turn that ended as `conflict-exhausted`.
     pub conflicts: u64,
@@ -49,6 +44,16 @@ pub struct Counters {
     pub lag_groups: u64,
     /// What they take in the journal, in bytes. Commits wait at `LAG_BYTES_MAX`.
     pub lag_bytes: u64,
+}
+
+/// The code that a host holds: each component is compiled, linked and described once for all charms of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Components {
+    /// Components whose code is held now: of charms that are installed, being installed or in a turn.
+    pub held: u64,
+    /// How often one was loaded since the host was opened: compiled or found in the code cache, linked, described.
+    pub loads: u64,
 }
 
 impl Counters {

@@ -31,7 +31,7 @@ use crate::{
     archive::{self, ReadError},
     cell::CellId,
     charms::{Candidate, Charms},
-    counters::Counters,
+    counters::{Components, Counters},
     did::Did,
     directory::{Directory, Entry, Rights},
     env::Env,
@@ -312,8 +312,12 @@ impl Host {
 
     /// Returns how much was sent, settled and run again since the host was opened.
     pub fn counters(&self) -> Counters {
-        let (components, loads) = self.stage.guests.figures();
-        Counters { components, loads, ..self.stage.committer.counters() }
+        self.stage.committer.counters()
+    }
+
+    /// Returns how much code the host holds, and how often it has loaded some.
+    pub fn components(&self) -> Components {
+        self.stage.guests.components()
     }
 
     /// Sends an event; completes when it is durable in the receiver's inbox.

@@ -62,7 +62,7 @@ pub use archive::{Archive, ReadError};
 pub use cell::CellId;
 pub use component::Component;
 pub use core::Commit;
-pub use counters::Counters;
+pub use counters::{Components, Counters};
 pub use descriptor::{Declaration, Descriptor};
 pub use did::{Did, DidError};
 pub use directory::{Names, Right};

@@ -51,7 +51,7 @@ const USES: &[(&str, &str)] = &[
     ),
     (
         "guest",
-        "cell component cost descriptor did env event http limits log log_share meter path record shape store suspects text \
+        "cell component cost counters descriptor did env event http limits log log_share meter path record shape store suspects text \
          tx",
     ),
     ("charms", "did directory guest http tx"),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     component,
+    counters::Components,
     descriptor::Descriptor,
     limits::{DESCRIBE_FUEL_MIN, Limits},
     record::Hash,
@@ -93,7 +94,7 @@ impl Guests {
     }
 
     /// Returns how many components are held now, and how often one was loaded.
-    pub fn figures(&self) -> (u64, u64) {
+    pub fn components(&self) -> Components {
         self.shelf.figures()
     }
 

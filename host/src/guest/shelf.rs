@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::load::Prepared;
-use crate::{descriptor::Descriptor, record::Hash};
+use crate::{counters::Components, descriptor::Descriptor, record::Hash};
 
 /// A component that is ready to run: what all charms of it share.
 pub struct Loaded {
@@ -44,8 +44,8 @@ impl Shelf {
     }
 
     /// Returns how many components are held now, and how often one was loaded.
-    pub fn figures(&self) -> (u64, u64) {
-        (self.held.load(Ordering::Relaxed), self.loads.load(Ordering::Relaxed))
+    pub fn figures(&self) -> Components {
+        Components { held: self.held.load(Ordering::Relaxed), loads: self.loads.load(Ordering::Relaxed) }
     }
 
     /// Forgets a component that nobody has or loads.

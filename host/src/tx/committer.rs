@@ -10,6 +10,7 @@ mod figures;
 mod group;
 mod held;
 mod indexing;
+mod line;
 mod shares;
 mod waits;
 
@@ -112,7 +113,9 @@ pub struct Noted(u64);
 pub struct Committer {
     locked: Mutex<Locked>,
     versions: Arc<Versions>,
-    durable: watch::Receiver<group::Progress>,
+    /// The last durable commit.
+    durable: watch::Receiver<u64>,
+    health: watch::Receiver<group::Health>,
     notify: Notify,
     env: Arc<dyn Env>,
     limits: Arc<Limits>,
@@ -149,13 +152,15 @@ impl Committer {
     ) -> Arc<Committer> {
         let (figures, core) = (Figures::load(&image), State::load(&image, limits.clone()));
         let (order, mint) = (image.order, core.mint.clone());
-        let (progress, durable) = watch::channel(group::Progress { order, ..Default::default() });
-        let group = Group::new(store, keyring, env.clone(), limits.clone(), &image, host, figures, progress);
+        let (told, durable) = watch::channel(order);
+        let (felt, health) = watch::channel(group::Health::default());
+        let group = Group::new(store, keyring, env.clone(), limits.clone(), &image, host, figures, told, felt);
         let (directory, waiting, logs, conflicts, closed) = Default::default();
         let committer = Arc::new(Committer {
             locked: Mutex::new(Locked { core, directory, waiting, logs, conflicts, closed }),
             versions: Arc::new(Versions::load(order, image.cells, limits.old_versions_bytes_max)),
             durable,
+            health,
             notify,
             env: env.clone(),
             limits,
@@ -185,7 +190,7 @@ impl Committer {
     /// Locks the state for something new.
     fn open(&self) -> Result<MutexGuard<'_, Locked>, Unavailable> {
         let locked = self.locked();
-        if let Some(stopped) = &self.durable.borrow().stopped {
+        if let Some(stopped) = &self.health.borrow().stopped {
             return Err(stopped.clone());
         }
         if locked.closed { Err(Unavailable::Closed) } else { Ok(locked) }
@@ -380,7 +385,7 @@ impl Committer {
         {
             return Ok(None);
         }
-        if let Some(why) = &self.durable.borrow().waits {
+        if let Some(why) = &self.health.borrow().waits {
             return Err(Refused::Unavailable(why.clone()));
         }
         let supplied = unseen.map(|unseen| unseen.id);
@@ -436,7 +441,7 @@ impl Committer {
     /// Returns for whom a durable event waits whose receipt is not durable yet, and whether it is held.
     pub fn waits_for(&self, id: &EventId) -> Option<(Did, bool)> {
         let core = &self.locked().core;
-        let open = core.open.get(id).filter(|open| open.order <= self.durable.borrow().order)?;
+        let open = core.open.get(id).filter(|open| self.is_durable(open.order))?;
         let queued = open.queued.as_ref()?;
         let to = queued.event.to;
         Some((to, core.spaces.get(&to).is_some_and(|space| space.inbox.is_held(queued))))

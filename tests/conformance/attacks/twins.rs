@@ -36,7 +36,7 @@ async fn a_turn_leaves_nothing_in_memory_for_a_charm_of_the_same_bytes() {
             assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
         }
     }
-    assert_eq!(host.counters().loads, 1);
+    assert_eq!(host.components().loads, 1);
 }
 
 /// I2, T2, A2, A6: cells, rights, rooms, log, faults and life of one are not those of the other.
@@ -51,7 +51,7 @@ async fn charms_of_the_same_bytes_share_nothing_but_their_code() {
     let evil = twin("evil").may_read("victim", only(&["shared"])).may_call(Wire::grant());
     let dids = host.install_all(vec![victim, evil, twin("good")]).await.unwrap();
     let (victim, evil, good) = (dids[0], dids[1], dids[2]);
-    assert_eq!(host.counters().components, 1);
+    assert_eq!(host.components().held, 1);
     // Cells: each has its own, and none can write another's.
     run(&host, victim, json!([["set", "shared", [], "mine"], ["set", "c", [], 1]])).await;
     for twin in [evil, good] {
@@ -84,7 +84,7 @@ async fn charms_of_the_same_bytes_share_nothing_but_their_code() {
     // Faults and life: one that panics, and one that is gone, leave the others as they are.
     assert_eq!(run(&host, evil, json!([["panic", "boo"]])).await.outcome, Outcome::Faulted);
     host.uninstall(&evil).await.unwrap();
-    assert_eq!(host.counters().components, 1);
+    assert_eq!(host.components().held, 1);
     is_served(&host, good).await;
     assert_eq!(cell(&host, victim, "shared").await, json!("mine"));
     host.verify_store().unwrap();

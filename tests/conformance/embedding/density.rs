@@ -9,7 +9,9 @@ use std::{
 };
 
 use charm_conformance::{GatedStore, Keys, builder, cell, component, host, probe_charm, run, until};
-use charm_host::{Charm, Component, Did, Host, InstallError, KeyError, Keyring, Manifest, MemoryStore, Names, Outcome};
+use charm_host::{
+    Charm, Component, Components, Did, Host, InstallError, KeyError, Keyring, Manifest, MemoryStore, Names, Outcome,
+};
 use futures_util::future::join_all;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -17,8 +19,8 @@ use zeroize::Zeroizing;
 use super::by_hand;
 
 fn held(host: &Host) -> (u64, u64) {
-    let counters = host.counters();
-    (counters.components, counters.loads)
+    let Components { held, loads, .. } = host.components();
+    (held, loads)
 }
 
 /// A5: code is compiled, linked and described once for all charms of it, however they are installed.

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::{
     Committer, Notice, Unavailable,
     figures::{Change, Figures, changes},
+    line::Line,
     shares::Shares,
 };
 use crate::{
@@ -52,19 +53,17 @@ const SIGN_HEADS: Duration = Duration::from_secs(1);
 /// Heads that are signed with one batch: a few milliseconds of work.
 const HEADS_MAX: usize = 128;
 
-/// How far the disk is.
+/// Whether anything can be written. Changes seldom: all who wait for anything are woken by it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    /// The last durable commit.
-    pub order: u64,
+pub(super) struct Health {
     /// Why nothing can be written now: it is tried again.
     pub waits: Option<Unavailable>,
     /// Why nothing is written any more.
     pub stopped: Option<Unavailable>,
 }
 
-impl Progress {
-    pub fn healthy(&self) -> Result<(), Unavailable> {
+impl Health {
+    pub fn check(&self) -> Result<(), Unavailable> {
         match &self.stopped {
             Some(stopped) => Err(stopped.clone()),
             None => self.waits.clone().map_or(Ok(()), Err),
@@ -132,7 +131,11 @@ pub(super) struct Group {
     chains: Mutex<Chains>,
     /// Changed when a batch is durable, before anybody hears of it.
     figures: Mutex<Figures>,
-    progress: watch::Sender<Progress>,
+    /// The last durable commit; changes with every batch.
+    durable: watch::Sender<u64>,
+    health: watch::Sender<Health>,
+    /// Who waits for a commit to be durable.
+    pub line: Line,
     /// `finish` closes the store and is told how that went; else whoever comes last does.
     finishes: AtomicBool,
 }
@@ -157,7 +160,8 @@ impl Group {
         image: &Image,
         host: Did,
         figures: Figures,
-        progress: watch::Sender<Progress>,
+        durable: watch::Sender<u64>,
+        health: watch::Sender<Health>,
     ) -> Arc<Group> {
         let is_open = |signed: Option<(u64, _)>, seq| signed.map_or(0, |(signed, _)| signed) < seq;
         let unsigned = image.spaces.iter().filter(|row| is_open(row.signed, row.seq)).map(|row| row.did).collect();
@@ -176,7 +180,9 @@ impl Group {
             host,
             chains: Mutex::new(chains),
             figures: Mutex::new(figures),
-            progress,
+            durable,
+            health,
+            line: Line::default(),
             finishes: AtomicBool::new(false),
         })
     }
@@ -292,18 +298,18 @@ impl Group {
     /// Completes when nothing is written any more.
     pub async fn ended(&self) {
         // The sender lives as long as this does.
-        let _ = self.progress.subscribe().wait_for(|progress| progress.stopped.is_some()).await;
+        let _ = self.health.subscribe().wait_for(|health| health.stopped.is_some()).await;
     }
 
     fn closed(&self) -> bool {
-        self.progress.borrow().stopped.is_some()
+        self.health.borrow().stopped.is_some()
     }
 
     /// Lets nothing more be written, for the first reason that is given.
     pub fn stop(&self, why: Unavailable) {
-        self.progress.send_if_modified(|progress| {
-            let is_first = progress.stopped.is_none();
-            progress.stopped.get_or_insert(why);
+        self.health.send_if_modified(|health| {
+            let is_first = health.stopped.is_none();
+            health.stopped.get_or_insert(why);
             is_first
         });
         self.wake.notify_one();
@@ -315,7 +321,7 @@ impl Group {
         if AssertUnwindSafe(self.write_all(&committer)).catch_unwind().await.is_err() {
             self.stop(Unavailable::Stopped { reason: "writing batches panicked".to_owned() });
         }
-        let stopped = self.progress.borrow().stopped.clone();
+        let stopped = self.health.borrow().stopped.clone();
         if let Some(why @ Unavailable::Stopped { .. }) = stopped {
             say(|| tracing::error!(error = %why, "host stops writing"));
         }
@@ -349,10 +355,9 @@ impl Group {
             self.committed.notify_one();
             self.figures().apply(&work.changes);
             committer.settled(&work.receipts);
-            self.progress.send_modify(|progress| {
-                progress.order = progress.order.max(work.order);
-                progress.waits = None;
-            });
+            self.durable.send_modify(|order| *order = (*order).max(work.order));
+            self.line.reached(work.order);
+            self.health.send_if_modified(|health| health.waits.take().is_some());
             work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
             (committer.notify)(Notice::Room);
         }
@@ -408,10 +413,11 @@ impl Group {
 
     /// Tells that nothing can be written now.
     fn waits(&self, why: Unavailable) {
-        if self.progress.borrow().waits.as_ref() != Some(&why) {
-            say(|| tracing::warn!("commits wait: {why}"));
+        if self.health.borrow().waits.as_ref() == Some(&why) {
+            return;
         }
-        self.progress.send_modify(|progress| progress.waits = Some(why));
+        say(|| tracing::warn!("commits wait: {why}"));
+        self.health.send_modify(|health| health.waits = Some(why));
     }
 
     /// Runs `work` off the async threads; none, and the host stopped, when it panicked or nothing is run any more.

@@ -146,7 +146,7 @@ impl Committer {
     /// not more than its share of them, and is not over its rate. A charm that may not waits for the next nudge of
     /// `ready`: after each batch, or when its time has come.
     pub fn may_begin(&self, charm: &Did) -> bool {
-        if self.durable.borrow().waits.is_some() {
+        if self.health.borrow().waits.is_some() {
             return false;
         }
         let begin = self.group.shares().begin(charm, &self.limits, self.env.monotonic());

@@ -1,25 +1,20 @@
 //! Waiting for the disk: what leaves the host goes through here (T8).
 
-use super::Committer;
+use super::{Committer, group::Health};
 use crate::{did::Did, tx::Unavailable};
 
 impl Committer {
+    /// Returns whether commit `order` is durable.
+    pub(super) fn is_durable(&self, order: u64) -> bool {
+        *self.durable.borrow() >= order
+    }
+
     /// Completes when commit `order` is durable.
     ///
     /// # Errors
     /// When the host stopped or was shut down first, or the disk is full.
     pub async fn durable(&self, order: u64) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        loop {
-            {
-                let progress = durable.borrow_and_update();
-                if progress.order >= order {
-                    return Ok(());
-                }
-                progress.healthy()?;
-            }
-            durable.changed().await.map_err(|_| Unavailable::Closed)?;
-        }
+        self.durable_or(order, self.unhealthy()).await
     }
 
     /// Completes when commit `order` is durable, however long the disk is full.
@@ -27,10 +22,23 @@ impl Committer {
     /// # Errors
     /// When the host stopped or was shut down first.
     pub async fn durable_at_last(&self, order: u64) -> Result<(), Unavailable> {
-        let mut durable = self.durable.clone();
-        let reached = durable.wait_for(|progress| progress.order >= order || progress.stopped.is_some()).await;
-        let progress = reached.map_err(|_| Unavailable::Closed)?;
-        if progress.order >= order { Ok(()) } else { Err(progress.stopped.clone().unwrap_or(Unavailable::Closed)) }
+        self.durable_or(order, self.stopped()).await
+    }
+
+    async fn durable_or(&self, order: u64, ill: impl Future<Output = Unavailable>) -> Result<(), Unavailable> {
+        if self.is_durable(order) {
+            return Ok(());
+        }
+        let joined = self.group.line.join(order);
+        // It may have become so before the group could see who joined.
+        if self.is_durable(order) {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            Ok(()) = joined => Ok(()),
+            ill = ill => if self.is_durable(order) { Ok(()) } else { Err(ill) },
+        }
     }
 
     /// Completes when no event waits for those charms, as far as they are not paused, and every commit until then is durable.
@@ -41,10 +49,8 @@ impl Committer {
         let mut durable = self.durable.clone();
         loop {
             // First the progress, then the state: whatever changes after that wakes this again.
-            let reached = {
-                let progress = durable.borrow_and_update();
-                progress.stopped.clone().map_or(Ok(progress.order), Err)?
-            };
+            let reached = *durable.borrow_and_update();
+            self.health.borrow().stopped.clone().map_or(Ok(()), Err)?;
             let (order, busy) = {
                 let core = &self.locked().core;
                 let busy =
@@ -54,21 +60,27 @@ impl Committer {
             if !busy && reached >= order {
                 return Ok(());
             }
-            durable.changed().await.map_err(|_| Unavailable::Closed)?;
+            tokio::select! {
+                biased;
+                Ok(()) = durable.changed() => {}
+                why = self.stopped() => return Err(why),
+            }
         }
     }
 
     /// Completes when the host has stopped or closed, or the disk is full, and says which.
     pub async fn unhealthy(&self) -> Unavailable {
-        let mut durable = self.durable.clone();
-        let ill = durable.wait_for(|progress| progress.healthy().is_err()).await;
-        ill.ok().and_then(|progress| progress.healthy().err()).unwrap_or(Unavailable::Closed)
+        self.ill(|health| health.check().err()).await
     }
 
     /// Completes when the host has stopped or closed, and says why.
     pub async fn stopped(&self) -> Unavailable {
-        let mut durable = self.durable.clone();
-        let stopped = durable.wait_for(|progress| progress.stopped.is_some()).await;
-        stopped.ok().and_then(|progress| progress.stopped.clone()).unwrap_or(Unavailable::Closed)
+        self.ill(|health| health.stopped.clone()).await
+    }
+
+    async fn ill(&self, why: impl Fn(&Health) -> Option<Unavailable>) -> Unavailable {
+        let mut health = self.health.clone();
+        let ill = health.wait_for(|health| why(health).is_some()).await;
+        ill.ok().and_then(|health| why(&health)).unwrap_or(Unavailable::Closed)
     }
 }
