@@ -5,6 +5,7 @@
 //!
 //! Nothing long happens under the lock: no disk, no log, no call into the embedder's code, no more than a bound of bytes.
 
+mod chains;
 mod commit;
 mod figures;
 mod group;
@@ -37,6 +38,7 @@ use crate::{
     rows::{Image, Queued},
     store::{Store, StoreError},
 };
+use chains::Chains;
 use figures::Figures;
 use group::Group;
 
@@ -154,7 +156,8 @@ impl Committer {
         let (order, mint) = (image.order, core.mint.clone());
         let (told, durable) = watch::channel(order);
         let (felt, health) = watch::channel(group::Health::default());
-        let group = Group::new(store, keyring, env.clone(), limits.clone(), &image, host, figures, told, felt);
+        let chains = Chains::new(&image, host, env.monotonic());
+        let group = Group::new(store, keyring, env.clone(), limits.clone(), chains, figures, told, felt);
         let (directory, waiting, logs, conflicts, closed) = Default::default();
         let committer = Arc::new(Committer {
             locked: Mutex::new(Locked { core, directory, waiting, logs, conflicts, closed }),

@@ -1,13 +1,11 @@
 //! Group commit: makes whatever queued while the last sync ran durable with one sync (T8, I3).
 //!
 //! Encoding, hashing, chaining and signing happen here, off the path of turns. The host's key seals every batch; each space's
-//! own key signs its head at most [`SIGN_HEADS`] later, and at a clean end. The only caller of [`Store::commit`].
+//! own key signs its head at most a second later, and at a clean end. While a batch syncs, the next one is assembled. The only caller of [`Store::commit`].
 //! A full disk and a lock of another program are waited out; after any other failure the host writes no more: what reached
 //! the disk is unknown, and only opening the store again tells.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Bound::{Excluded, Unbounded},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -21,6 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     Committer, Notice, Unavailable,
+    chains::{Chains, Ends, sign},
     figures::{Change, Figures, changes},
     line::Line,
     shares::Shares,
@@ -28,15 +27,14 @@ use super::{
 use crate::{
     core::{Commit, Effects},
     did::Did,
-    entry::{LogEntry, entry_hash, seal_message},
     env::Env,
     event::{Event, EventId},
-    keyring::{KeyError, Keyring},
+    keyring::Keyring,
     limits::{Limits, ROW_BYTES},
     log::say,
     receipt::Receipt,
-    record::{self, Hash},
-    rows::{Batch, Image, Notes, ReceiptRow},
+    record::Body,
+    rows::{Batch, Notes, ReceiptRow},
     store::{Store, StoreError, coalesce},
     value::Edit,
 };
@@ -48,10 +46,10 @@ const BATCH_COMMITS_MAX: usize = 1_024;
 /// Values and payloads in one batch, in bytes; the last commit may go over.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Longest time until a space's own key signs its head (I3), or begins to with those before it.
-const SIGN_HEADS: Duration = Duration::from_secs(1);
-/// Heads that are signed with one batch: a few milliseconds of work.
-const HEADS_MAX: usize = 128;
+/// Longest time that a commit waits for others when nobody waits for it.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// What is assembled on the way, in bytes; more than that where it hurts nobody.
+const INLINE_BYTES: usize = 64 << 10;
 
 /// Whether anything can be written. Changes seldom: all who wait for anything are woken by it.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +88,14 @@ impl Item {
         2 * ROW_BYTES + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
     }
 
+    /// Returns whether nobody waits for this commit alone: who sent the event waits for its receipt.
+    fn is_patient(&self) -> bool {
+        match self {
+            Item::Commit { commit, .. } => matches!(&commit.record.body, Body::Accepted(event) if event.awaited),
+            Item::Notes { .. } => true,
+        }
+    }
+
     /// Returns the charm whose turn it is; none for what others did.
     fn charm(&self) -> Option<Did> {
         match self {
@@ -97,20 +103,6 @@ impl Item {
             _ => None,
         }
     }
-}
-
-/// The chains as far as they are handed to the store.
-struct Chains {
-    /// Last record of each space: number and hash.
-    heads: HashMap<Did, (u64, Hash)>,
-    /// Hash of the log's last entry.
-    end: Hash,
-    /// Spaces whose head their own key has not signed.
-    unsigned: BTreeSet<Did>,
-    /// When all were signed last.
-    signed: Duration,
-    /// The space whose head was signed last, while others that have moved are still to be signed.
-    upto: Option<Did>,
 }
 
 /// The queue between the committer and the disk.
@@ -125,10 +117,11 @@ pub(super) struct Group {
     keyring: Arc<dyn Keyring>,
     pub(super) env: Arc<dyn Env>,
     limits: Arc<Limits>,
-    /// The host's own space, whose key seals each batch.
-    host: Did,
-    /// Locked while a batch is written.
     chains: Mutex<Chains>,
+    /// Locked while a batch is written.
+    writing: Mutex<()>,
+    /// Somebody waits for what is not on its way yet.
+    urgent: AtomicBool,
     /// Changed when a batch is durable, before anybody hears of it.
     figures: Mutex<Figures>,
     /// The last durable commit; changes with every batch.
@@ -144,6 +137,9 @@ pub(super) struct Group {
 #[derive(Default)]
 struct Work {
     batch: Batch,
+    /// Whose commits are in it, and their bytes.
+    loads: Vec<(Option<Did>, usize)>,
+    bytes: usize,
     order: u64,
     receipts: Vec<Receipt>,
     told: Vec<String>,
@@ -151,23 +147,17 @@ struct Work {
 }
 
 impl Group {
-    #[expect(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<dyn Keyring>,
         env: Arc<dyn Env>,
         limits: Arc<Limits>,
-        image: &Image,
-        host: Did,
+        chains: Chains,
         figures: Figures,
         durable: watch::Sender<u64>,
         health: watch::Sender<Health>,
     ) -> Arc<Group> {
-        let is_open = |signed: Option<(u64, _)>, seq| signed.map_or(0, |(signed, _)| signed) < seq;
-        let unsigned = image.spaces.iter().filter(|row| is_open(row.signed, row.seq)).map(|row| row.did).collect();
-        let heads = image.spaces.iter().map(|row| (row.did, (row.seq, row.head))).collect();
-        let chains = Chains { heads, end: image.end, unsigned, signed: env.monotonic(), upto: None };
-        let (items, shares) = Default::default();
+        let (items, shares, writing) = Default::default();
         Arc::new(Group {
             items,
             shares,
@@ -177,8 +167,9 @@ impl Group {
             store,
             keyring,
             env,
-            host,
             chains: Mutex::new(chains),
+            writing,
+            urgent: AtomicBool::new(false),
             figures: Mutex::new(figures),
             durable,
             health,
@@ -211,20 +202,31 @@ impl Group {
 
     /// Takes items in their order, all at once.
     pub fn push(&self, some: impl IntoIterator<Item = Item>) {
-        let mut items = self.items();
-        let mut shares = self.shares();
+        let mut is_patient = true;
+        let (mut items, mut shares) = (self.items(), self.shares());
         for item in some {
             let at = if let Item::Commit { at, .. } = &item { *at } else { Duration::ZERO };
+            is_patient &= item.is_patient();
             shares.push(item.charm(), item.bytes(), &self.limits, at);
             items.push(item);
         }
         drop((items, shares));
+        if is_patient { self.wake.notify_one() } else { self.urge() }
+    }
+
+    /// Lets what waits go to the disk at once.
+    pub fn urge(&self) {
+        self.urgent.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    fn chains(&self) -> MutexGuard<'_, Chains> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn close(&self) {
         self.stop(Unavailable::Closed);
-        if !matches!(self.chains.try_lock(), Err(TryLockError::WouldBlock)) {
+        if !matches!(self.writing.try_lock(), Err(TryLockError::WouldBlock)) {
             // Who drops a host is not told what is left beside the store.
             let _ = self.store.close();
         }
@@ -245,8 +247,7 @@ impl Group {
     fn close_store(&self) -> Result<(), StoreError> {
         let signed = self.sign_last();
         self.stop(Unavailable::Closed);
-        self.wake.notify_one();
-        drop(self.chains.lock());
+        drop(self.writing.lock());
         signed.and(self.store.close())
     }
 
@@ -255,44 +256,12 @@ impl Group {
         if self.closed() {
             return Ok(());
         }
-        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        chains.upto = None;
-        let batch = Batch { signed: self.sign_heads(&mut chains, usize::MAX), ..Batch::default() };
+        let heads = self.chains().unsigned(usize::MAX);
+        let batch = Batch { signed: sign(&heads, &*self.keyring), ..Batch::default() };
         match self.commit(&batch) {
             Err(StoreError::Full | StoreError::Locked { .. }) => Ok(()),
             done => done,
         }
-    }
-
-    /// Signs the heads of up to `max` spaces that have moved: in the order of their DIDs, from where it stopped before, so that
-    /// none that moves without end keeps another from its turn.
-    fn sign_heads(&self, chains: &mut Chains, max: usize) -> Vec<(Did, u64, [u8; 64])> {
-        let from = chains.upto.map_or(Unbounded, Excluded);
-        let some: Vec<Did> = chains.unsigned.range((from, Unbounded)).take(max).copied().collect();
-        chains.upto = some.last().filter(|_| some.len() == max).copied();
-        if chains.upto.is_none() {
-            chains.signed = self.env.monotonic();
-        }
-        let mut signed = Vec::with_capacity(some.len());
-        for space in some {
-            chains.unsigned.remove(&space);
-            let Some((seq, head)) = chains.heads.get(&space) else { continue };
-            match self.keyring.sign(&space, &record::head_message(&space, *seq, head)) {
-                Ok(signature) => signed.push((space, *seq, signature)),
-                // The host's seal covers it until then.
-                Err(error) => say(|| tracing::error!("{error}; {space} is signed when it commits again")),
-            }
-        }
-        signed
-    }
-
-    /// Returns when heads are to be signed next; none when all are.
-    fn heads_due(&self) -> Option<Duration> {
-        let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        if chains.upto.is_some() {
-            return Some(Duration::ZERO);
-        }
-        (!chains.unsigned.is_empty()).then(|| (chains.signed + SIGN_HEADS).saturating_sub(self.env.monotonic()))
     }
 
     /// Completes when nothing is written any more.
@@ -328,58 +297,117 @@ impl Group {
     }
 
     async fn write_all(self: &Arc<Group>, committer: &Committer) {
+        // What is on its way to the disk, and what grows meanwhile.
+        let (mut flight, mut next) = (None, Work::default());
+        let mut has_waited = false;
         while !self.closed() {
-            let (items, written) = self.next_batch();
-            if items.is_empty() {
-                match self.heads_due() {
+            let Some(writing) = &mut flight else {
+                let Some(more) = self.assemble(next).await else { return };
+                next = more;
+                let due = self.chains().due(self.env.monotonic());
+                let is_idle = next.loads.is_empty();
+                let pause = match due {
+                    Some(Duration::ZERO) => None,
+                    due if is_idle => Some(due.unwrap_or(Duration::MAX)),
+                    _ if self.urgent.swap(false, Ordering::AcqRel) || has_waited => None,
+                    _ => Some(PATIENCE),
+                };
+                match pause {
+                    Some(pause) => has_waited = self.rest(pause).await && !is_idle,
                     None => {
-                        self.wake.notified().await;
-                        continue;
+                        has_waited = false;
+                        let ends = self.chains().ends(self.env.monotonic());
+                        flight = Some(Box::pin(self.clone().write(std::mem::take(&mut next), ends)));
                     }
-                    Some(time) if !time.is_zero() => {
-                        tokio::select! {
-                            biased;
-                            () = self.wake.notified() => {}
-                            () = self.env.sleep(time) => {}
-                        }
-                        continue;
-                    }
-                    Some(_) => {}
+                }
+                continue;
+            };
+            let done = tokio::select! {
+                biased;
+                done = writing => Some(done),
+                () = self.wake.notified(), if !next.is_full() => None,
+            };
+            match done {
+                Some(Some(work)) => {
+                    flight = None;
+                    self.settle(committer, work);
+                }
+                Some(None) => return,
+                None => {
+                    let Some(more) = self.assemble(next).await else { return };
+                    next = more;
                 }
             }
-            let Some(work) = self.write(items).await else { return };
-            {
-                let mut shares = self.shares();
-                written.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
-            }
-            self.committed.notify_one();
-            self.figures().apply(&work.changes);
-            committer.settled(&work.receipts);
-            self.durable.send_modify(|order| *order = (*order).max(work.order));
-            self.line.reached(work.order);
-            self.health.send_if_modified(|health| health.waits.take().is_some());
-            work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
-            (committer.notify)(Notice::Room);
         }
     }
 
-    /// Takes what waits, in order, up to the bounds of a batch; returns it with whose it is and its bytes.
-    fn next_batch(&self) -> (Vec<Item>, Vec<(Option<Did>, usize)>) {
+    /// Waits until there is more to do; returns whether that took the whole time.
+    async fn rest(&self, time: Duration) -> bool {
+        if time == Duration::MAX {
+            self.wake.notified().await;
+            return false;
+        }
+        tokio::select! {
+            biased;
+            () = self.wake.notified() => false,
+            () = self.env.sleep(time) => true,
+        }
+    }
+
+    /// Tells the world what is durable.
+    fn settle(&self, committer: &Committer, work: Work) {
+        {
+            let mut shares = self.shares();
+            work.loads.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
+        }
+        self.committed.notify_one();
+        self.figures().apply(&work.changes);
+        committer.settled(&work.receipts);
+        self.durable.send_modify(|order| *order = (*order).max(work.order));
+        self.line.reached(work.order);
+        self.health.send_if_modified(|health| health.waits.take().is_some());
+        work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
+        (committer.notify)(Notice::Room);
+    }
+
+    /// Takes what waits, in order, as far as it has room in a batch.
+    fn take(&self, work: &Work) -> Vec<Item> {
         let mut items = self.items();
-        let (mut written, mut bytes) = (Vec::new(), 0);
-        while written.len() < items.len().min(BATCH_COMMITS_MAX) && bytes < BATCH_BYTES_MAX {
-            let item = &items[written.len()];
-            written.push((item.charm(), item.bytes()));
-            bytes += item.bytes();
+        let (mut count, mut bytes) = (0, work.bytes);
+        while work.loads.len() + count < BATCH_COMMITS_MAX && bytes < BATCH_BYTES_MAX && count < items.len() {
+            bytes += items[count].bytes();
+            count += 1;
         }
-        let rest = items.split_off(written.len());
-        (std::mem::replace(&mut *items, rest), written)
+        let rest = items.split_off(count);
+        std::mem::replace(&mut *items, rest)
     }
 
-    /// Writes a batch; none when the host has stopped.
-    async fn write(self: &Arc<Group>, items: Vec<Item>) -> Option<Arc<Work>> {
+    /// Adds what waits to a batch: a little at once, much where it hurts nobody. None when the host has stopped.
+    async fn assemble(self: &Arc<Group>, mut work: Work) -> Option<Work> {
+        let items = self.take(&work);
+        if items.iter().map(Item::bytes).sum::<usize>() <= INLINE_BYTES {
+            work.extend(items, &mut self.chains());
+            return Some(work);
+        }
         let group = self.clone();
-        let (work, mut result) = self.block(move || group.assemble(items)).await?;
+        let assemble = move || {
+            work.extend(items, &mut group.chains());
+            work
+        };
+        self.block(assemble).await
+    }
+
+    /// Signs a batch and writes it; none when the host has stopped.
+    async fn write(self: Arc<Group>, mut work: Work, ends: Ends) -> Option<Work> {
+        let group = self.clone();
+        let first = move || {
+            coalesce(&mut work.batch);
+            let signed = ends.sign(&*group.keyring, &mut work.batch);
+            let signed = signed.map_err(|error| StoreError::Failed(error.to_string()));
+            let result = signed.and_then(|()| group.commit(&work.batch));
+            (work, result)
+        };
+        let (mut work, mut result) = self.block(first).await?;
         let mut pause = Duration::from_millis(10);
         loop {
             match result {
@@ -402,12 +430,12 @@ impl Group {
                     return None;
                 }
             }
-            let (group, again) = (self.clone(), work.clone());
-            let commit = move || {
-                let _writing = group.chains.lock();
-                group.commit(&again.batch)
+            let group = self.clone();
+            let again = move || {
+                let result = group.commit(&work.batch);
+                (work, result)
             };
-            result = self.block(commit).await?;
+            (work, result) = self.block(again).await?;
         }
     }
 
@@ -421,7 +449,7 @@ impl Group {
     }
 
     /// Runs `work` off the async threads; none, and the host stopped, when it panicked or nothing is run any more.
-    pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.env
             .block(Box::new(move || {
@@ -437,42 +465,13 @@ impl Group {
         None
     }
 
-    /// Hands a batch to the store, with `chains` locked: after `close` there is none.
+    /// Hands a batch to the store: after `close` there is none.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
         if self.closed() {
             return Err(StoreError::Failed("host is shut down".to_owned()));
         }
         self.store.commit(batch)
-    }
-
-    fn assemble(&self, items: Vec<Item>) -> (Arc<Work>, Result<(), StoreError>) {
-        let mut work = Work::default();
-        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        for item in items {
-            match item {
-                Item::Notes { charm, notes, told } => {
-                    work.changes.push(Change::Notes(charm, notes));
-                    work.batch.notes.push((charm, notes));
-                    work.told.extend(told);
-                }
-                Item::Commit { commit, effects, .. } => work.add(*commit, &effects, &mut chains),
-            }
-        }
-        coalesce(&mut work.batch);
-        let result = self.seal(&mut work.batch, &chains).map_err(|error| StoreError::Failed(error.to_string()));
-        if chains.upto.is_some() || self.env.monotonic() >= chains.signed + SIGN_HEADS {
-            work.batch.signed = self.sign_heads(&mut chains, HEADS_MAX);
-        }
-        let result = result.and_then(|()| self.commit(&work.batch));
-        (Arc::new(work), result)
-    }
-
-    /// Signs the chain of entries up to the last one of a batch.
-    fn seal(&self, batch: &mut Batch, chains: &Chains) -> Result<(), KeyError> {
-        let Some(last) = batch.log.last_mut() else { return Ok(()) };
-        last.seal = Some(self.keyring.sign(&self.host, &seal_message(&self.host, last.order, &chains.end))?);
-        batch.end = Some(chains.end);
-        Ok(())
     }
 }
 
@@ -492,19 +491,28 @@ impl Drop for End {
 }
 
 impl Work {
-    /// Gives a commit its place in the chains, and takes in every row that it changes.
-    fn add(&mut self, mut commit: Commit, effects: &Effects, chains: &mut Chains) {
-        changes(&commit, effects, &mut self.changes);
-        let space = commit.record.space;
-        let (seq, head) = chains.heads.entry(space).or_default();
-        commit.record.previous = *head;
-        let bytes = commit.record.to_bytes();
-        (*seq, *head) = (commit.record.seq, record::hash(&bytes));
-        let Commit { order, position, taken, ref record } = commit;
-        chains.end = entry_hash(&chains.end, order, position, taken, head);
-        self.order = order;
-        let entry = LogEntry { order, space, seq: record.seq, position, taken, record: bytes.into(), seal: None };
-        self.receipts.extend(effects.rows(&commit, entry, *head, &mut self.batch));
-        chains.unsigned.insert(space);
+    fn is_full(&self) -> bool {
+        self.loads.len() >= BATCH_COMMITS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn extend(&mut self, items: Vec<Item>, chains: &mut Chains) {
+        for item in items {
+            let bytes = item.bytes();
+            self.loads.push((item.charm(), bytes));
+            self.bytes += bytes;
+            match item {
+                Item::Notes { charm, notes, told } => {
+                    self.changes.push(Change::Notes(charm, notes));
+                    self.batch.notes.push((charm, notes));
+                    self.told.extend(told);
+                }
+                Item::Commit { mut commit, effects, .. } => {
+                    changes(&commit, &effects, &mut self.changes);
+                    let (entry, head) = chains.add(&mut commit);
+                    self.order = commit.order;
+                    self.receipts.extend(effects.rows(&commit, entry, head, &mut self.batch));
+                }
+            }
+        }
     }
 }

@@ -30,6 +30,7 @@ impl Committer {
             return Ok(());
         }
         let joined = self.group.line.join(order);
+        self.group.urge();
         // It may have become so before the group could see who joined.
         if self.is_durable(order) {
             return Ok(());
@@ -59,6 +60,9 @@ impl Committer {
             };
             if !busy && reached >= order {
                 return Ok(());
+            }
+            if !busy {
+                self.group.urge();
             }
             tokio::select! {
                 biased;

@@ -1,0 +1,228 @@
+//! Chapter format: the bytes of docs/format.md, shown by a reader that was written from that page alone, and by vectors
+//! (I2, I3).
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say what they skip")]
+
+use std::{path::Path, process::Command};
+
+use charm_conformance::*;
+use charm_host::{
+    Body, Did, Event, EventId, Hash, Install, Keyring, LogEntry, MemoryKeyring, OnCommit, Outcome, RECORD_VERSION, Ran,
+    Receipt, Record, Sent, Taken, Turn, Value, Write, head_message, record_hash, seal_message,
+};
+use rusqlite::{Connection, params};
+use serde_json::{Value as Json, json};
+use zeroize::Zeroizing;
+
+/// Runs the script that proves stores; none where there is no Python.
+fn prove(index: &Path, did: Option<Did>) -> Option<Result<String, String>> {
+    let script = root().join("tests/format/verify.py");
+    let run = Command::new("python3").arg(script).arg(index).args(did.map(|did| did.to_string())).output();
+    let Ok(run) = run else {
+        eprintln!("SKIPPED: there is no python3 here");
+        return None;
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Some(if run.status.success() { Ok(text(run.stdout)) } else { Err(text(run.stderr)) })
+}
+
+/// Leaves a store with every kind of commit in it that a host makes.
+async fn eventful(home: &Home) -> (Did, Did) {
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    for n in 0..3 {
+        let tag = json!({ "stream": "on-receipt", "tag": n });
+        run(&host, a, json!([["set", "x", [], n], ["send", of(b, "note"), n, tag], ["send", of(b, "nowhere"), n]]))
+            .await;
+    }
+    run(&host, a, json!([["remove", "x", []]])).await;
+    run_unasked(&host, b, json!([["trap"]])).await;
+    run_unasked(&host, b, json!([["reject", "no"]])).await;
+    settle(&host).await;
+    let letters = host.dead_letters(&b, 0, usize::MAX).unwrap();
+    host.discard(&b, &letters[0].event.id).await.unwrap();
+    host.resend(&b, &letters[1].event.id).await.unwrap();
+    settle(&host).await;
+    host.pause(&b).await.unwrap();
+    host.resume(&b).await.unwrap();
+    host.shutdown().await.unwrap();
+    drop(home.builder().await);
+    (a, b)
+}
+
+/// I3: with nothing but its DID, and with nothing but Python's standard library.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_from_the_page_alone_proves_the_stores_of_a_host() {
+    let home = Home::default();
+    let (a, _) = eventful(&home).await;
+    let Some(whole) = prove(&home.index(), None) else { return };
+    let whole = whole.unwrap();
+    assert_eq!(whole.lines().count(), 5, "four spaces and the host's chain: {whole}");
+    let alone = prove(&home.index(), Some(a)).unwrap().unwrap();
+    assert!(whole.contains(alone.trim()) && alone.contains(&a.to_string()), "{alone}");
+    let proof = archive(&home).verify(&a).unwrap();
+    assert!(alone.contains(&format!("{} commits, signed up to {}", proof.commits, proof.signed)), "{alone}");
+}
+
+fn archive(home: &Home) -> charm_host::Archive {
+    charm_host::Archive::open(home.read_only()).unwrap()
+}
+
+fn flip(db: &Connection, table: &str, column: &str, row: i64, at: usize) {
+    let sql = format!("SELECT {column} FROM {table} WHERE rowid = ?1");
+    let mut bytes: Vec<u8> = db.query_row(&sql, [row], |row| row.get(0)).unwrap();
+    let at = at % bytes.len();
+    bytes[at] ^= 1 << (at % 8);
+    db.execute(&format!("UPDATE {table} SET {column} = ?2 WHERE rowid = ?1"), params![row, bytes]).unwrap();
+}
+
+/// I3: whatever is changed in what is signed, the script finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_finds_every_change_of_what_is_signed() {
+    let home = Home::default();
+    eventful(&home).await;
+    if prove(&home.index(), None).is_none() {
+        return;
+    }
+    let copy = home.path().join("copy.db");
+    let last: i64 =
+        Connection::open(home.index()).unwrap().query_row("SELECT max(g) FROM log", [], |row| row.get(0)).unwrap();
+    let mut changes: Vec<(String, Box<dyn Fn(&Connection)>)> = Vec::new();
+    for step in 0..24_usize {
+        let row = 1 + (step as i64 * 7) % last;
+        changes.push((format!("bit of record {row}"), Box::new(move |db| flip(db, "log", "record", row, step * 13))));
+    }
+    for (name, sql) in [
+        ("a position", "UPDATE log SET position = position + 1 WHERE g = 7"),
+        ("a place", "UPDATE log SET taken = taken + 1 WHERE g = (SELECT min(g) FROM log WHERE taken IS NOT NULL)"),
+        ("lateness", "UPDATE log SET late = 1 WHERE g = (SELECT min(g) FROM log WHERE taken IS NOT NULL)"),
+        ("the last entry", "DELETE FROM log WHERE g = (SELECT max(g) FROM log)"),
+        ("an entry", "DELETE FROM log WHERE g = 5"),
+        ("the first entry", "DELETE FROM log WHERE g = 1"),
+        ("the last seal", "UPDATE log SET seal = NULL WHERE g = (SELECT max(g) FROM log)"),
+        ("a seal of nothing", "UPDATE log SET seal = zeroblob(64) WHERE g = (SELECT max(g) FROM log)"),
+        ("a signature of nothing", "UPDATE space SET signature = zeroblob(64) WHERE cid = 2"),
+        ("a signature of an earlier commit", "UPDATE space SET signed = signed - 1 WHERE cid = 3"),
+        (
+            "a signature of another space",
+            "UPDATE space SET signature = (SELECT signature FROM space WHERE cid = 3) WHERE cid = 4",
+        ),
+        ("another key", "UPDATE space SET did = (SELECT sender FROM receipt LIMIT 1) WHERE cid = 4"),
+    ] {
+        let change = move |db: &Connection| assert!(db.execute(sql, []).unwrap() > 0 || sql.contains("late"), "{name}");
+        changes.push((name.to_owned(), Box::new(change)));
+    }
+    for (name, change) in changes {
+        std::fs::copy(home.index(), &copy).unwrap();
+        let db = Connection::open(&copy).unwrap();
+        db.pragma_update(None, "foreign_keys", false).unwrap();
+        if name == "another key" {
+            db.execute("UPDATE receipt SET sender = randomblob(32)", []).unwrap();
+        }
+        change(&db);
+        db.pragma_update(None, "journal_mode", "DELETE").unwrap();
+        drop(db);
+        let found = prove(&copy, None).unwrap();
+        assert!(found.is_err(), "{name} is found: {found:?}");
+    }
+}
+
+fn key(n: u8) -> (MemoryKeyring, Did) {
+    let keyring = MemoryKeyring::default();
+    let did = keyring.create(&Zeroizing::new([n; 32])).unwrap();
+    (keyring, did)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One record of each kind, in one chain.
+fn bodies(space: Did, other: Did) -> Vec<Body> {
+    let value = |json: Json| Value::encode(&json).unwrap();
+    let event = Event {
+        id: EventId([1; 16]),
+        sender: other,
+        to: space,
+        stream: "add".into(),
+        payload: value(json!({ "n": 1 })),
+        on_commit: Some(OnCommit { stream: "added".into(), tag: value(json!([1, "two"])) }),
+        receipt_of: Some(EventId([2; 16])),
+        supplied: true,
+        awaited: false,
+    };
+    let receipt = |outcome, commit, message| Receipt { id: EventId([1; 16]), outcome, commit, message };
+    let write = |name: &str, previous, value| Write { name: name.into(), previous, value };
+    let turn = Turn {
+        sender: other,
+        stream: "add".into(),
+        receipt: receipt(Outcome::Committed, Some(8), None),
+        writes: vec![write("count", 300, Some(value(json!(1)))), write("gone", 0, None)],
+        sends: vec![
+            Sent { event: event.clone(), refused: None },
+            Sent { event: event.clone(), refused: Some(Outcome::Denied) },
+        ],
+        dropped: None,
+        ran: Some(Ran { time_ms: 1_700_000_000_000, fuel: 123_456, costs: 1 }),
+    };
+    let failed = Turn {
+        receipt: receipt(Outcome::Faulted, None, Some("over fuel-max".to_owned())),
+        writes: Vec::new(),
+        sends: Vec::new(),
+        dropped: Some(EventId([3; 16])),
+        ran: None,
+        ..turn.clone()
+    };
+    let install = Install { component: [4; 32], description: value(json!({ "tags": ["#a"] })), rights: None };
+    vec![
+        Body::Registered { name: "counter".to_owned() },
+        Body::Installed(Box::new(install)),
+        Body::Rights { holder: space, kept: Some(vec![1, 2, 3]) },
+        Body::Paused(true),
+        Body::Accepted(event.clone()),
+        Body::Letters { dropped: vec![EventId([3; 16])], again: Some(event) },
+        Body::Uninstalled,
+        Body::Turn(Box::new(turn)),
+        Body::Turn(Box::new(failed)),
+    ]
+}
+
+/// I2, I3: the same bytes, hashes and signatures in every version of this host that says it has this format.
+#[test]
+fn records_heads_and_seals_have_these_bytes() {
+    let ((space_key, space), (host_key, host)) = (key(1), key(2));
+    let (mut previous, mut end, mut lines) = (Hash::default(), Hash::default(), Vec::new());
+    for (index, body) in (1_u64..).zip(bodies(space, host)) {
+        let record =
+            Record { version: RECORD_VERSION, space, seq: index, previous, time_ms: 1_700_000_000_000 + index, body };
+        let bytes = record.to_bytes();
+        assert_eq!(Record::from_bytes(&bytes), Some(record));
+        previous = record_hash(&bytes);
+        let taken = (index > 7).then_some(Taken { position: index, late: index == 9 });
+        let entry = LogEntry {
+            order: index,
+            space,
+            seq: index,
+            position: 10 + index,
+            taken,
+            record: bytes.clone().into(),
+            seal: None,
+        };
+        end = entry.hash(&end);
+        lines.push(json!({
+            "record": hex(&bytes),
+            "record-hash": hex(&previous),
+            "head-signature": hex(&space_key.sign(&space, &head_message(&space, index, &previous)).unwrap()),
+            "order": index, "position": 10 + index, "taken": taken.map(|taken| taken.position),
+            "late": taken.is_some_and(|taken| taken.late),
+            "entry-hash": hex(&end),
+            "seal": hex(&host_key.sign(&host, &seal_message(&host, index, &end)).unwrap()),
+        }));
+    }
+    let made = json!({ "space": space.to_string(), "host": host.to_string(), "entries": lines });
+    let file = root().join("tests/conformance/vectors/format.json");
+    if std::env::var_os("CHARM_BLESS").is_some() {
+        std::fs::write(&file, serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+    }
+    let kept: Json = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(made == kept, "the bytes differ from tests/conformance/vectors/format.json: that is another format");
+}
