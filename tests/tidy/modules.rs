@@ -24,11 +24,13 @@ const USES: &[(&str, &str)] = &[
     ("event", "did readable value"),
     ("receipt", "event limits text"),
     ("record", "did event receipt value"),
+    ("entry", "did record"),
+    ("rows", "did entry event receipt record value"),
     // what is kept
     ("journal", "limits text"),
-    ("store", "did event limits receipt record text value"),
+    ("store", "did entry event limits receipt record rows text value"),
     ("keyring", "did text"),
-    ("listing", "did receipt store value"),
+    ("listing", "did receipt rows value"),
     // shares of what all use
     ("rate", ""),
     ("meter", "did limits"),
@@ -38,32 +40,33 @@ const USES: &[(&str, &str)] = &[
     ("notices", "env event limits log receipt text"),
     ("run_queue", "did"),
     ("aging", "did env run_queue"),
-    ("suspects", "did env limits log store"),
+    ("suspects", "did env limits log rows store"),
     // the world outside
     ("http", "env limits text"),
     // who may do what
     ("directory", "cell cost descriptor did event http limits log_share meter receipt shape text"),
     // what happens
+    ("core", "did entry event limits meter rate receipt record rows value"),
     (
         "tx",
-        "cell cost counters did directory env event keyring limits listing log log_share meter path rate receipt record \
-         shape store text value",
+        "cell core cost counters did directory entry env event keyring limits listing log log_share meter path rate receipt \
+         record rows shape store text value",
     ),
     (
         "guest",
-        "cell component cost counters descriptor did env event http limits log log_share meter path record shape store suspects text \
-         tx",
+        "cell component cost counters descriptor did env event http limits log log_share meter path record rows shape store \
+         suspects text tx",
     ),
     ("charms", "did directory guest http tx"),
-    ("turn", "aging charms did env guest http log meter notices receipt store suspects text tx"),
+    ("turn", "aging charms cost did env guest http log meter notices receipt record rows suspects text tx"),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
-    ("verify", "did event limits path receipt record store text value"),
-    ("archive", "did event listing path record store suspects text tx value verify"),
+    ("verify", "cell did entry event limits path receipt record rows store text value"),
+    ("archive", "cell core did entry event listing path rows store suspects text tx value verify"),
     (
         "host",
         "aging archive cell charms component counters descriptor did directory env event guest http keyring limits listing meter notices path \
-         receipt run_queue scheduler store suspects text turn tx value verify",
+         receipt rows run_queue scheduler store suspects text turn tx value verify",
     ),
     ("manifest", "charms component did directory guest host http limits listing text"),
 ];
