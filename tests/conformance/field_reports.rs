@@ -287,5 +287,6 @@ async fn a_turn_that_meets_eight_conflicts_still_commits() {
     hold.release(1);
     assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
     assert_eq!(cell(&host, search, "state").await, json!("done"));
+    until("the log tells of it", || decided(search) > 0).await;
     assert_eq!(decided(search), 1, "nine attempts, one commit");
 }

@@ -65,17 +65,12 @@ impl Home {
         self.store().join("index.db")
     }
 
-    /// Returns the database in which the log can be looked at.
-    pub fn index(&self) -> PathBuf {
-        self.store()
-    }
-
     /// Opens the store for reading.
     ///
     /// # Panics
     /// When it is none.
-    pub fn read_only(&self) -> SqliteStore {
-        SqliteStore::open_read_only(self.store()).unwrap()
+    pub fn read_only(&self) -> FolderStore {
+        FolderStore::open_read_only(self.store()).unwrap()
     }
 
     /// Returns the folder.

@@ -13,7 +13,7 @@ use crate::{
     event::EventId,
     limits::NAME_BYTES_MAX,
     record::Record,
-    rows::{CellRow, Image, ReceiptRow},
+    rows::{CellRow, Image, ReceiptRow, SpaceRow},
     store::Store,
     text::clip,
     value::Value,
@@ -55,6 +55,7 @@ pub(super) fn compare(
 ) -> Result<VerifiedStore, VerifyError> {
     let order = seals.order;
     heads(image, &chains, &replay, order)?;
+    seals.end(image)?;
     cells(
         image.cells.iter(),
         |space, name| replay.cells.get_mut(space).and_then(|cells| cells.remove(name)),
@@ -99,9 +100,6 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
         if !names.insert(&row.name) {
             return broken("another space has the same name");
         }
-        if replay.made.get(&row.did) != Some(&row.name) {
-            return broken("the name is not the log's");
-        }
         if row.notes.paused != replay.paused.contains(&row.did) {
             return broken("it is paused, or not, other than in the log");
         }
@@ -110,6 +108,10 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
         let broken = |law, why| Err(VerifyError::broken(law, &row.did, row.seq, why));
         if names.len() != chains.len() {
             return broken(Law::State, "a space stands twice");
+        }
+        let named = |row: &&SpaceRow| replay.made.get(&row.did) != Some(&row.name);
+        if let Some(row) = image.spaces.iter().find(named) {
+            return Err(VerifyError::broken(Law::State, &row.did, row.seq, "the name is not the log's"));
         }
         if image.order != order {
             return broken(Law::Chain, "the log ends before the host's last commit");

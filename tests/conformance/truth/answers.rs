@@ -16,6 +16,7 @@ struct Known {
     /// A dead letter of `a`, which is dropped, and the event that is sent to `b`, or cancelled there.
     letter: EventId,
     cancelled: EventId,
+    next: u64,
 }
 
 type Ask = fn(Arc<Host>, Known) -> BoxFuture<'static, String>;
@@ -42,7 +43,10 @@ const QUESTIONS: [(&str, Ask); 21] = [
     ("counters", ask!(|host, known| host.counters())),
     ("get", ask!(|host, known| host.get::<u64>(&known.a, "x", "").await)),
     ("get_as", ask!(|host, known| host.get_as::<u64>(&host.operator(), &known.a, "x", "").await)),
-    ("get_at", ask!(|host, known| host.get_at::<u64>(&known.a, "x", "", 3).await.map_err(|error| error.to_string()))),
+    (
+        "get_at",
+        ask!(|host, known| host.get_at::<u64>(&known.a, "x", "", known.next).await.map_err(|error| error.to_string())),
+    ),
     ("cells", ask!(|host, known| host.cells(&known.a).await)),
     ("waiting", ask!(|host, known| host.waiting(&known.b, 0, 10).await)),
     ("held", ask!(|host, known| host.held(&known.b).await)),
@@ -93,12 +97,14 @@ async fn world() -> (Arc<Host>, Control, Known) {
     host.pause(&b).await.unwrap();
     let cancelled = host.send(NewEvent::new(b, "note", value(json!("cancelled")))).await.unwrap();
     host.send(NewEvent::new(b, "note", value(json!("waits")))).await.unwrap();
-    (host, control, Known { a, b, letter, cancelled })
+    // The next event of a, and its turn.
+    let next = commits(&host, a) + 2;
+    (host, control, Known { a, b, letter, cancelled, next })
 }
 
 /// Changes all that there is, in memory: nothing of it is durable, and nobody hears of it.
 async fn change(host: &Arc<Host>, known: &Known) {
-    let Known { a, b, letter, cancelled } = known.clone();
+    let Known { a, b, letter, cancelled, .. } = known.clone();
     let (of_a, of_b, last) = (decided(a), decided(b), last_decided(b));
     let start = |work: BoxFuture<'static, ()>| drop(tokio::spawn(work));
     let (h, steps) = (host.clone(), json!([["set", "x", [], 2], ["remove", "y", []], ["set", "z", [], 1]]));

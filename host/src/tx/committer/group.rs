@@ -449,7 +449,7 @@ impl Group {
     }
 
     /// Runs `work` off the async threads; none, and the host stopped, when it panicked or nothing is run any more.
-    async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.env
             .block(Box::new(move || {
