@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 
 use charm_conformance::*;
 use charm_host::{
-    Body, Did, Event, EventId, Hash, Install, Keyring, LogEntry, MemoryKeyring, OnCommit, Outcome, RECORD_VERSION, Ran,
+    Body, Did, Edit, Event, EventId, Hash, Install, Keyring, LogEntry, MemoryKeyring, OnCommit, Outcome, RECORD_VERSION, Ran,
     Receipt, Record, Sent, Taken, Turn, Value, Write, head_message, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
@@ -151,12 +151,17 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         awaited: false,
     };
     let receipt = |outcome, commit, message| Receipt { id: EventId([1; 16]), outcome, commit, message };
-    let write = |name: &str, previous, value| Write { name: name.into(), previous, value };
+    let edit = |path: &str, put| Edit { path: path.parse().unwrap(), put };
+    let write = |name: &str, previous, edits| Write { name: name.into(), previous, edits };
     let turn = Turn {
         sender: other,
         stream: "add".into(),
         receipt: receipt(Outcome::Committed, Some(8), None),
-        writes: vec![write("count", 300, Some(value(json!(1)))), write("gone", 0, None)],
+        writes: vec![
+            write("count", 300, vec![edit("", Some(value(json!(1))))]),
+            write("gone", 2, vec![edit("", None)]),
+            write("orders", 1, vec![edit("/a/0/'1'", Some(value(json!({ "n": 2 })))), edit("/b/17", None)]),
+        ],
         sends: vec![
             Sent { event: event.clone(), refused: None },
             Sent { event: event.clone(), refused: Some(Outcome::Denied) },

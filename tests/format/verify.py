@@ -81,7 +81,7 @@ def did(key):
 
 
 class Wrong(Exception):
-    """What does not hold."""
+    pass
 
 
 def must(condition, why):
@@ -131,8 +131,7 @@ class Reader:
     id = lambda self: self.take(16)
 
     def outcome(self):
-        number = self.varint()
-        must(number < 9, "an outcome that is none")
+        must((number := self.varint()) < 9, "an outcome that is none")
         return number
 
     def event(self):
@@ -146,11 +145,15 @@ class Reader:
         return {
             "sender": self.key(), "stream": self.text(),
             "receipt": (self.id(), self.outcome(), self.maybe(self.varint), self.maybe(self.text)),
-            "writes": self.list(lambda: (self.text(), self.varint(), self.maybe(self.bytes))),
+            "writes": self.list(lambda: (self.text(), self.varint(), self.list(self.edit))),
             "sends": self.list(lambda: (self.event(), self.maybe(self.outcome))),
             "dropped": self.maybe(self.id),
             "ran": self.maybe(lambda: (self.varint(), self.varint(), self.varint())),
         }
+
+    def edit(self):
+        step = [self.text, self.varint]
+        return self.list(lambda: step[self.flag()]()), self.maybe(self.bytes)
 
     def body(self):
         kind = self.varint()

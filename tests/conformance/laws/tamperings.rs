@@ -264,9 +264,10 @@ pub const ORDER: &[Case] = &[
             let (one, two) = own.split_at_mut(first + 1);
             let (one, two) = (&mut *one[first], &mut *two[0]);
             std::mem::swap(&mut one.taken, &mut two.taken);
-            let (first, second) = (turn(&mut one.record), turn(&mut two.record));
-            std::mem::swap(&mut first.receipt, &mut second.receipt);
-            (first.receipt.commit, second.receipt.commit) = (Some(one.record.seq), Some(two.record.seq));
+            std::mem::swap(status(&mut one.record), status(&mut two.record));
+            for line in [one, two] {
+                status(&mut line.record).commit = Some(line.record.seq);
+            }
         }),
     ),
 ];
