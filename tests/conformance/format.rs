@@ -6,8 +6,8 @@ use std::{path::Path, process::Command};
 
 use charm_conformance::*;
 use charm_host::{
-    Body, Did, Edit, Event, EventId, Hash, Install, Keyring, LogEntry, MemoryKeyring, OnCommit, Outcome, RECORD_VERSION, Ran,
-    Receipt, Record, Sent, Taken, Turn, Value, Write, head_message, record_hash, seal_message,
+    Body, Did, Edit, Event, EventId, Hash, Install, Keyring, LogEntry, MemoryKeyring, OnCommit, Outcome,
+    RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, Value, Write, head_message, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
