@@ -212,6 +212,11 @@ impl Store for FolderStore {
     }
 
     fn index(&self) -> Result<bool, StoreError> {
+        match self.journal()?.prepare() {
+            // Full is told by the append that needs the room.
+            Ok(_) | Err(JournalError::Full) => {}
+            Err(error) => return Err(self.journal_failed(error)),
+        }
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = self.tail().first(INDEX_BYTES);
         let Some(last) = groups.last() else { return Ok(false) };

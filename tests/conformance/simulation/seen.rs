@@ -32,8 +32,11 @@ impl Seen {
         let open = || open(&mounted.path());
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, order, end, position, spaces, cells, queued, dead, kept: _ } =
+        let Image { secret, order, end, position, mut spaces, mut cells, queued, dead, kept: _ } =
             store.load(None).map_err(text)?;
+        // They come in any order.
+        spaces.sort_by_key(|row| row.did.to_string());
+        cells.sort_by_key(|row| (row.space.to_string(), row.name.clone()));
         write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {dead:?}").unwrap();
         for SpaceRow { did, name, seq, head, .. } in &spaces {
             write!(dump, "{did} {name} {seq} {head:?}").unwrap();
