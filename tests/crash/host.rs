@@ -27,7 +27,7 @@ use std::{
     },
 };
 
-use charm_conformance::{WIRE, Wire, all_of, builder, grant, of, script, value};
+use charm_conformance::{WIRE, Wire, all_of, grant, of, quiet_builder, script, value};
 use charm_host::{Did, FileKeyring, FolderStore, Host, HostBuilder, Limits, Manifest, NewEvent, Outcome};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -67,7 +67,7 @@ async fn run() {
 }
 
 fn home(manifest: &Manifest) -> Result<HostBuilder, Failed> {
-    Ok(builder().store(FolderStore::open(&manifest.store)?).keyring(FileKeyring::open(&manifest.keys)?))
+    Ok(quiet_builder().store(FolderStore::open(&manifest.store)?).keyring(FileKeyring::open(&manifest.keys)?))
 }
 
 async fn work(manifest: &Manifest, first: u64, end: u64) -> Result<(), Failed> {

@@ -13,6 +13,11 @@ use crate::target;
 /// Returns what to build a host from: everything in memory, compiled components shared by all tests.
 pub fn builder() -> HostBuilder {
     crate::Logs::start();
+    quiet_builder()
+}
+
+/// As [`builder`], for a process that has a subscriber of its own.
+pub fn quiet_builder() -> HostBuilder {
     // Absolute: the engine's cache refuses relative folders.
     let folder = std::fs::canonicalize(target()).unwrap().join("test-code");
     Host::builder().code_cache(folder).compiler(Compiler::InProcess)
