@@ -23,6 +23,7 @@ pub async fn run(scale: Scale, report: &mut Report) {
         for end in ["index", "tail"] {
             let folder = world::folder();
             let child = child::start("recovery", folder.path(), &[*point]);
+            let behind = if end == "tail" { child.said.trim().to_owned() } else { "0".to_owned() };
             match end {
                 "index" => child.end(),
                 _ => child.kill(),
@@ -31,11 +32,15 @@ pub async fn run(scale: Scale, report: &mut Report) {
             if *point == 1_000_000 {
                 figure = figure.goal(Goal::Value(2.0));
             }
-            let bytes = read(folder.path()).1;
+            let store = folder.path().join("store");
+            let bytes = read(&store).1;
             let start = Instant::now();
             let host = world::durable(folder.path()).await.host;
-            figure.add(start.elapsed().as_secs_f64(), read(folder.path()).0);
-            report.add(figure.note(format!("{point} cells, as many commits, {} MB", bytes / 1_000_000)));
+            figure.add(start.elapsed().as_secs_f64(), read(&store).0);
+            let megabytes = bytes / 1_000_000;
+            report.add(
+                figure.note(format!("{point} cells, as many commits, {megabytes} MB; {behind} groups in the tail")),
+            );
             host.shutdown().await.unwrap();
         }
     }
@@ -58,6 +63,6 @@ pub async fn child(folder: &Path, numbers: &[usize]) {
     }
     world::chains(&host, &dids).await;
     world::run(&host, &dids, (numbers[0] / CHARMS) as u32).await;
-    child::say("ready");
+    child::say(&host.counters().lag_groups.to_string());
     host.shutdown().await.unwrap();
 }
