@@ -6,7 +6,7 @@ use charm_conformance::Random;
 
 use crate::{
     child,
-    report::{Figure, Goal, Report},
+    report::{Figure, Goal, Report, median},
     scale::Scale,
     world,
 };
@@ -29,7 +29,9 @@ pub async fn run(scale: Scale, report: &mut Report) {
     }
     report.add(memory.note(format!("{charms} charms of {components} components, beyond the first {components}")));
     report.add(install.note(format!("{} charms", charms.min(10_000))));
-    speed(scale, report).await;
+    for components in [1, components] {
+        speed(scale, report, components).await;
+    }
 }
 
 /// Prints the memory of a charm, the same of a map that holds as little as can be, and the time of one `install_all`.
@@ -80,24 +82,36 @@ fn key_files(many: usize) -> f64 {
 }
 
 /// Compares chains over 1,000 charms with one chain, on a store in memory.
-async fn speed(scale: Scale, report: &mut Report) {
+async fn speed(scale: Scale, report: &mut Report, components: usize) {
     let (charms, turns) = (scale.of([5, 200, 1_000, 1_000]), scale.of([10, 10_000, 20_000, 50_000]));
     let host = world::builder().open().await.unwrap();
-    let dids = world::install(&host, 0..charms, charms.min(COMPONENTS)).await;
+    let dids = world::install(&host, 0..charms, components).await;
     world::chains(&host, &dids).await;
-    let mut figure =
-        Figure::new(format!("density/speed/{charms}"), "turns/s", "one charm alone").goal(Goal::AtLeast(0.8));
+    let name = format!("density/speed/{charms}-of-{components}");
+    let mut figure = Figure::new(name, "turns/s", "one charm alone").goal(Goal::AtLeast(0.8));
+    let mut busy = [const { Vec::new() }; 2];
     for round in 0..=scale.of([1, 3, 7, 15]) {
+        // Turns a second, and microseconds of processor a turn.
         let rate = async |dids: &[_]| {
-            let each = turns / dids.len() as u32;
-            f64::from(each * dids.len() as u32) / world::run(&host, dids, each).await.as_secs_f64()
+            let (each, before) = (turns / dids.len() as u32, world::processor());
+            let turns = f64::from(each * dids.len() as u32);
+            let rate = turns / world::run(&host, dids, each).await.as_secs_f64();
+            (rate, (world::processor() - before) * 1e6 / turns)
         };
         let (one, many) = (rate(&dids[..1]).await, rate(&dids).await);
         // The first round warms up.
         if round > 0 {
-            figure.add(many, one);
+            figure.add(many.0, one.0);
+            busy[0].push(many.1);
+            busy[1].push(one.1);
         }
     }
-    report.add(figure.note(format!("{} components, store in memory", charms.min(COMPONENTS))));
+    let [many, one] = busy.map(median);
+    let components = charms.min(COMPONENTS);
+    report.add(
+        figure.note(format!(
+            "{components} components, store in memory; {many:.0} us of processor a turn, alone {one:.0}"
+        )),
+    );
     host.shutdown().await.unwrap();
 }

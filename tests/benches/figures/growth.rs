@@ -113,16 +113,16 @@ async fn bytes(scale: Scale, report: &mut Report) {
     host.shutdown().await.unwrap();
 }
 
-/// Charms that are installed; up to 1,000 of them have events.
+/// Charms that are installed; up to 100 of them have events.
 async fn charms(scale: Scale, report: &mut Report, points: &[usize]) {
     let (folder, events, most) = (world::folder(), events(scale), scale.of([10, 1_000, 10_000, 100_000]));
     let host = world::durable(folder.path()).await.host;
     let (mut curve, mut dids) = (curve(report, "charms"), Vec::new());
     for point in [1, 10, 100].iter().chain(points).filter(|point| **point <= most) {
         let more = world::install(&host, dids.len()..*point, 1).await;
-        world::chains(&host, &more[..more.len().min(1_000)]).await;
+        world::chains(&host, &more[..more.len().min(100)]).await;
         dids.extend(more);
-        let busy: Vec<Did> = dids.iter().take(1_000).copied().collect();
+        let busy: Vec<Did> = dids.iter().take(100).copied().collect();
         world::run(&host, &busy, 1).await;
         curve.add(*point, cost(&host, &busy, events).await);
     }
@@ -136,7 +136,7 @@ async fn queue(report: &mut Report, points: &[usize]) {
     let dids = world::install(&host, 0..1, 1).await;
     world::chains(&host, &dids).await;
     let mut curve = curve(report, "queue");
-    for point in [100].iter().chain(points) {
+    for point in points {
         host.pause(&dids[0]).await.unwrap();
         for begin in (0..*point).step_by(1_000) {
             let send = |_| host.send(NewEvent::new(dids[0], "turn", turns_left(0)));
