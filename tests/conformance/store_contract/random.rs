@@ -1,0 +1,173 @@
+//! Random batches: whatever is in the index, in the tail, or was cut off by a kill, a store on disk answers as one in memory.
+
+use std::fmt::Debug;
+
+use charm_conformance::{Random, copy_store, seed, times};
+
+use super::*;
+
+/// What comes next in a store that holds what `Made` says.
+#[derive(Default)]
+struct Made {
+    spaces: u8,
+    order: u64,
+    seqs: [u64; 8],
+    position: u64,
+    receipts: u8,
+    waiting: Vec<u64>,
+    dead: Vec<u64>,
+}
+
+impl Made {
+    fn batch(&mut self, random: &mut Random) -> Batch {
+        let mut batch = Batch::default();
+        if self.spaces < 8 && (self.spaces == 0 || random.chance(200)) {
+            self.spaces += 1;
+            batch.spaces.push(space(self.spaces));
+        }
+        let mut one = |random: &mut Random| random.below(u64::from(self.spaces)) as u8 + 1;
+        for _ in 0..random.below(4) {
+            let of = one(random);
+            self.order += 1 + random.below(2);
+            let seq = &mut self.seqs[usize::from(of) - 1];
+            *seq += 1;
+            batch.log.push(entry(self.order, of, *seq));
+            batch.heads.retain(|(did, ..)| *did != super::did(of));
+            batch.heads.push((super::did(of), *seq, [self.order as u8; 32]));
+            let name = ["x", "y", "z"][random.below(3) as usize];
+            batch.cells.retain(|row| (row.space, &*row.name) != (super::did(of), name));
+            let content = (!random.chance(200)).then(|| json!(self.order));
+            batch.cells.push(write(of, name, self.order, content));
+        }
+        for _ in 0..random.below(3) {
+            self.position += 1;
+            batch.queued.push(queued(self.position, one(random)));
+            self.waiting.push(self.position);
+            batch.position = Some(self.position);
+        }
+        if !self.waiting.is_empty() && random.chance(500) {
+            let position = self.waiting.swap_remove(random.below(self.waiting.len() as u64) as usize);
+            // Never in one batch: the host leaves both out.
+            match batch.queued.iter().any(|queued| queued.position == position) {
+                true => self.waiting.push(position),
+                false => {
+                    batch.taken.push(position);
+                    if random.chance(500) {
+                        batch.dead.push(letter(position, one(random)));
+                        self.dead.push(position);
+                    }
+                }
+            }
+        }
+        if !self.dead.is_empty() && random.chance(300) {
+            let position = self.dead.swap_remove(random.below(self.dead.len() as u64) as usize);
+            match batch.dead.iter().any(|letter| letter.position == position) {
+                true => self.dead.push(position),
+                false => {
+                    batch.buried.push(position);
+                    batch.letters_dropped.push((super::did(one(random)), 1));
+                }
+            }
+        }
+        if self.receipts < 250 && random.chance(700) {
+            self.receipts += 1;
+            // Ids in no order.
+            batch.receipts.push(receipt(self.receipts.wrapping_mul(37), Outcome::Committed));
+        }
+        if random.chance(200) {
+            batch.notes.push((super::did(one(random)), Notes { dropped: self.order, ..NOTES }));
+        }
+        if random.chance(200) {
+            batch.kept.push((super::did(one(random)), random.chance(700).then(|| vec![self.order as u8])));
+        }
+        if random.chance(200) {
+            batch.signed.push((super::did(one(random)), self.order, [self.order as u8; 64]));
+        }
+        if !batch.log.is_empty() {
+            batch.end = Some([self.order as u8; 32]);
+        }
+        batch
+    }
+}
+
+/// Everything that a store says, asked for in pages of any size.
+fn answers(store: &impl Store, random: &mut Random) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut image = store.load(None).unwrap();
+    // The contract leaves the order of spaces open.
+    image.spaces.sort_by_key(|row| row.did);
+    image.kept.sort();
+    all.push(format!("{:?} {:?} {:?} {:?}", image.spaces, image.dead, image.kept, (image.end, image.position)));
+    all.push(sorted(image));
+    let max = 1 + random.below(7) as usize;
+    fn pages<T: Debug>(all: &mut Vec<String>, mut next: impl FnMut(Option<&T>) -> Vec<T>) {
+        let mut last: Option<T> = None;
+        loop {
+            let mut page = next(last.as_ref());
+            all.extend(page.iter().map(|row| format!("{row:?}")));
+            let Some(row) = page.pop() else { return };
+            last = Some(row);
+        }
+    }
+    pages(&mut all, |last: Option<&ReceiptRow>| store.receipts(last.map(|row| &row.receipt.id), max).unwrap());
+    pages(&mut all, |last: Option<&LogEntry>| store.log(None, last.map_or(0, |entry| entry.order), max).unwrap());
+    for of in 1..=8 {
+        let did = super::did(of);
+        pages(&mut all, |last: Option<&LogEntry>| store.log(Some(&did), last.map_or(0, |entry| entry.order), max).unwrap());
+        pages(&mut all, |last: Option<&DeadLetter>| {
+            store.dead_letters(&did, last.map_or(0, |letter| letter.position), max).unwrap()
+        });
+        for seq in 0..40 {
+            all.push(format!("{:?}", store.entry(&did, seq).unwrap()));
+        }
+    }
+    for n in 0..=255 {
+        all.push(format!("{:?} {:?}", store.receipt(&id(n)).unwrap(), store.dead_letter_of(&id(n)).unwrap()));
+        all.push(format!("{:?}", store.dead_letter(u64::from(n)).unwrap()));
+    }
+    all
+}
+
+/// T5, S4, S9, S11: the index moves, the host ends or is killed at random moments, and readers come.
+#[test]
+fn a_store_on_disk_answers_as_one_in_memory() {
+    let mut random = Random::new(seed());
+    for round in 0..times(12) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut path = folder.path().join("store");
+        let (mut store, memory) = (FolderStore::open(&path).unwrap(), MemoryStore::new());
+        store.load(Some(SECRET)).unwrap();
+        memory.load(Some(SECRET)).unwrap();
+        let mut made = Made::default();
+        for step in 0..60 {
+            let batch = made.batch(&mut random);
+            store.commit(&batch).unwrap();
+            memory.commit(&batch).unwrap();
+            match random.below(10) {
+                0 | 1 => drop(store.index().unwrap()),
+                2 => {
+                    drop(store);
+                    store = FolderStore::open(&path).unwrap();
+                }
+                3 => {
+                    // As a host that was killed leaves it.
+                    let copy = folder.path().join(format!("store {step}"));
+                    copy_store(&path, &copy);
+                    drop(store);
+                    path = copy;
+                    store = FolderStore::open(&path).unwrap();
+                }
+                _ => {}
+            }
+            if step % 6 == 5 {
+                let (mut one, mut other) = (random.clone(), random.clone());
+                let expected = answers(&memory, &mut one);
+                let found = answers(&store, &mut other);
+                let first = expected.iter().zip(&found).find(|(expected, found)| expected != found);
+                assert_eq!((first, found.len()), (None, expected.len()), "round {round}, step {step}");
+                let reader = FolderStore::open_read_only(&path).unwrap();
+                assert!(answers(&reader, &mut random) == expected, "round {round}, step {step}, beside the host");
+            }
+        }
+    }
+}
