@@ -113,7 +113,9 @@ fn answers(store: &impl Store, random: &mut Random) -> Vec<String> {
     pages(&mut all, |last: Option<&LogEntry>| store.log(None, last.map_or(0, |entry| entry.order), max).unwrap());
     for of in 1..=8 {
         let did = super::did(of);
-        pages(&mut all, |last: Option<&LogEntry>| store.log(Some(&did), last.map_or(0, |entry| entry.order), max).unwrap());
+        pages(&mut all, |last: Option<&LogEntry>| {
+            store.log(Some(&did), last.map_or(0, |entry| entry.order), max).unwrap()
+        });
         pages(&mut all, |last: Option<&DeadLetter>| {
             store.dead_letters(&did, last.map_or(0, |letter| letter.position), max).unwrap()
         });
