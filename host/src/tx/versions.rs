@@ -479,6 +479,34 @@ mod tests {
         assert_eq!((cells.count("c"), cells.old_bytes()), (1, 0));
     }
 
+    /// C7: versions share what was not written.
+    #[test]
+    fn an_old_version_counts_what_it_holds_alone() {
+        let mut cells = Cells::new(usize::MAX);
+        let value = Tree::new(Value::encode(&vec!["x".repeat(KIB); 64]).expect("a list"));
+        let mut write = |cells: &mut Cells| {
+            cells.order += 1;
+            let change = Change { name: "c".into(), value: Some(value.clone()), replaced: KIB };
+            let from = cells.versions.snapshot();
+            let released = cells.versions.apply(&cell("").owner, cells.order, cells.order, vec![change], from);
+            cells.versions.release(released);
+        };
+        write(&mut cells);
+        let first = cells.versions.snapshot();
+        write(&mut cells);
+        assert_eq!(cells.old_bytes(), KIB + OLD_VERSION_COST);
+        let second = cells.versions.snapshot();
+        (0..9).for_each(|_| write(&mut cells));
+        assert_eq!((cells.count("c"), cells.old_bytes()), (3, KIB + 9 * KIB + 2 * OLD_VERSION_COST));
+        // What the second shared with the first, the first holds alone from now on.
+        drop(second);
+        assert_eq!((cells.count("c"), cells.old_bytes()), (2, 10 * KIB + OLD_VERSION_COST));
+        (0..100).for_each(|_| write(&mut cells));
+        assert_eq!(cells.old_bytes(), value.len() + OLD_VERSION_COST, "no more than all of it");
+        drop(first);
+        assert_eq!((cells.count("c"), cells.old_bytes()), (1, 0));
+    }
+
     /// Against a model that keeps everything.
     #[test]
     fn random_snapshots_see_what_was_there() {
