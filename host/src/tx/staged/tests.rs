@@ -88,6 +88,16 @@ fn edits_of_one_turn_become_few() {
             wanted.iter().map(|(path, put)| ((*path).to_owned(), put.as_ref().map(value))).collect();
         assert_eq!(found, wanted, "{acts:?}");
     }
+    // Behind an item that went, a path means another place than before.
+    let moved: [(Json, &[Act<'_>]); 3] = [
+        (json!([1, {}, {}]), &[put("/1", json!({"a": 1})), ("/0", None), put("/1/b", json!(2))]),
+        (json!([1, 2, 3]), &[("/0", None), put("/1", json!(2))]),
+        (json!([{"x": 1}, {"x": 2}]), &[put("/1/x", json!(3)), ("/0", None), put("/1", json!(4)), put("/0/x", json!(2))]),
+    ];
+    for (before, acts) in moved {
+        let edits = check(Some(&tree(&before)), staged(Some(&before), acts));
+        assert_eq!(edits.len(), acts.len(), "{acts:?}");
+    }
     assert!(check(None, staged(None, &[put("/x", json!(1)), ("", None)])).is_empty());
     // An item that goes and comes back behind the others.
     let same = json!([1, 1]);
