@@ -92,7 +92,10 @@ fn edits_of_one_turn_become_few() {
     let moved: [(Json, &[Act<'_>]); 3] = [
         (json!([1, {}, {}]), &[put("/1", json!({"a": 1})), ("/0", None), put("/1/b", json!(2))]),
         (json!([1, 2, 3]), &[("/0", None), put("/1", json!(2))]),
-        (json!([{"x": 1}, {"x": 2}]), &[put("/1/x", json!(3)), ("/0", None), put("/1", json!(4)), put("/0/x", json!(2))]),
+        (
+            json!([{"x": 1}, {"x": 2}]),
+            &[put("/1/x", json!(3)), ("/0", None), put("/1", json!(4)), put("/0/x", json!(2))],
+        ),
     ];
     for (before, acts) in moved {
         let edits = check(Some(&tree(&before)), staged(Some(&before), acts));
