@@ -30,10 +30,10 @@ pub struct LogEntry {
     /// The event that it answers.
     pub taken: Option<Taken>,
     /// The record's bytes.
-    #[serde(with = "crate::store::bytes::record")]
+    #[serde(with = "crate::bytes::record")]
     pub record: Arc<[u8]>,
     /// Signature of the host over the chain up to here, on the last entry of each batch.
-    #[serde(with = "crate::store::bytes::seal")]
+    #[serde(with = "crate::bytes::seal")]
     pub seal: Option<[u8; 64]>,
 }
 

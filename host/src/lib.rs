@@ -16,6 +16,7 @@
 
 mod aging;
 mod archive;
+mod bytes;
 mod cell;
 mod charms;
 mod component;

@@ -121,7 +121,7 @@ pub struct SpaceRow {
     /// Hash of that record.
     pub head: Hash,
     /// The last of its records that its own key has signed, and the signature (I3); none before the first.
-    #[serde(with = "crate::store::bytes::optional")]
+    #[serde(with = "crate::bytes::optional")]
     pub signed: Option<(u64, [u8; 64])>,
     /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
     pub letters_dropped: u64,
@@ -171,7 +171,7 @@ pub struct Batch {
     /// Spaces moved to a new head: number and hash of the last record.
     pub heads: Vec<(Did, u64, Hash)>,
     /// Heads that the spaces' own keys have signed: number of the record, and the signature.
-    #[serde(with = "crate::store::bytes::listed")]
+    #[serde(with = "crate::bytes::listed")]
     pub signed: Vec<(Did, u64, [u8; 64])>,
     /// Cells written.
     pub cells: Vec<CellWrite>,

@@ -3,7 +3,6 @@
 //! The log of signed records is the truth; cells, queue, receipts and dead letters are derived from it. On disk a batch is
 //! durable in a journal and looked up in an index that is behind it ([`FolderStore`]); a test's store may be one map.
 
-pub(crate) mod bytes;
 mod folder;
 mod group;
 mod index;

@@ -13,7 +13,8 @@ use std::{
 
 use charm_conformance::{Home, builder, copy_store, note, probe, run};
 use charm_host::{
-    Archive, Batch, FileKeyring, FolderStore, Keyring, MemoryKeyring, NewEvent, Outcome, Status, Store, StoreError,
+    Archive, Batch, CHECKPOINT_BYTES, FileKeyring, FolderStore, INDEX_BYTES, INDEX_PAUSE_MS, Keyring, LAG_BYTES_MAX,
+    LAG_GROUPS_MAX, Lag, MemoryJournal, MemoryKeyring, NewEvent, Outcome, Status, Store, StoreError,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -167,7 +168,7 @@ fn an_index_that_the_journal_cannot_make_again_is_named() {
     let fill = |byte: u8| {
         let store = FolderStore::open(&path).unwrap();
         store.load(Some([7; 32])).unwrap();
-        for _ in 0..64 {
+        for _ in 0..4 * CHECKPOINT_BYTES >> 20 {
             let kept = vec![(did, Some(vec![byte; 1 << 20]))];
             store.commit(&Batch { kept, ..Batch::default() }).unwrap();
             while store.index().unwrap() {}
@@ -193,4 +194,52 @@ fn an_index_that_the_journal_cannot_make_again_is_named() {
     }
     fs::write(path.join("index.db"), &whole).unwrap();
     assert_eq!(FolderStore::open(&path).unwrap().load(None).unwrap().kept, [(did, vec![2; 1 << 20])]);
+}
+
+/// However much comes at once, no more of it waits for the index, and stands in memory, than the bound.
+#[test]
+fn no_more_batches_wait_for_the_index_than_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::open_on(MemoryJournal::new(), folder.path().join("index.db"), "unix").unwrap();
+    store.load(Some([7; 32])).unwrap();
+    let mut most = 0;
+    for number in 0..LAG_GROUPS_MAX as u64 + 100 {
+        store.commit(&Batch { position: Some(number), ..Batch::default() }).unwrap();
+        most = most.max(store.lag().groups);
+    }
+    assert_eq!(most, LAG_GROUPS_MAX);
+    while store.index().unwrap() {}
+    assert_eq!(store.lag(), Lag::default());
+    assert_eq!(store.load(None).unwrap().position, LAG_GROUPS_MAX as u64 + 99);
+    // By their bytes.
+    let did = MemoryKeyring::default().create(&Zeroizing::new([1; 32])).unwrap();
+    let kept = Batch { kept: vec![(did, Some(vec![1; INDEX_BYTES / 2]))], ..Batch::default() };
+    for _ in 0..2 * LAG_BYTES_MAX / INDEX_BYTES + 4 {
+        store.commit(&kept).unwrap();
+        assert!(store.lag().bytes < LAG_BYTES_MAX + INDEX_BYTES);
+    }
+    let before = store.lag();
+    assert!(store.index().unwrap());
+    assert_eq!(before.groups - store.lag().groups, 1, "one transaction takes no more than its bound");
+}
+
+/// What is committed within a moment is written into the index together, and then nothing waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_together_is_indexed_together() {
+    let home = Home::default();
+    let host = home.open().await;
+    let a = probe(&host, "a").await;
+    let mut together = 0;
+    for number in 0..50 {
+        note(&host, a, json!(number)).await;
+        together = together.max(host.counters().lag_groups);
+    }
+    assert!(together > 1);
+    let mut tries = 0;
+    while host.counters().lag_groups > 0 {
+        tries += 1;
+        assert!(tries < 100, "nothing more comes and the index is behind");
+        tokio::time::sleep(std::time::Duration::from_millis(INDEX_PAUSE_MS)).await;
+    }
+    host.shutdown().await.unwrap();
 }

@@ -24,11 +24,12 @@ const USES: &[(&str, &str)] = &[
     ("event", "did readable value"),
     ("receipt", "event limits text"),
     ("record", "did event receipt value"),
-    ("entry", "did record"),
-    ("rows", "did entry event receipt record value"),
+    ("bytes", "did"),
+    ("entry", "bytes did record"),
+    ("rows", "bytes did entry event receipt record value"),
     // what is kept
     ("journal", "limits text"),
-    ("store", "did entry event limits receipt record rows text value"),
+    ("store", "did entry env event journal limits receipt record rows text value"),
     ("keyring", "did text"),
     ("listing", "did receipt rows value"),
     // shares of what all use

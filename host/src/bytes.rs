@@ -1,6 +1,6 @@
 //! Byte strings in groups: serde alone writes them as lists of numbers, and knows no array of 64.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{Serialize, Serializer, de::Error};
 
 /// Borrowed bytes.
 struct Bytes<'a>(&'a [u8]);
@@ -19,7 +19,7 @@ fn array<E: Error>(bytes: &[u8]) -> Result<[u8; 64], E> {
 pub mod record {
     use std::sync::Arc;
 
-    use super::*;
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(bytes: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
@@ -32,7 +32,9 @@ pub mod record {
 
 /// A signature that may be there.
 pub mod seal {
-    use super::*;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::bytes::{Bytes, array};
 
     pub fn serialize<S: Serializer>(seal: &Option<[u8; 64]>, serializer: S) -> Result<S::Ok, S::Error> {
         seal.as_ref().map(|bytes| Bytes(bytes)).serialize(serializer)
@@ -45,7 +47,9 @@ pub mod seal {
 
 /// A signature and what it is of, that may be there.
 pub mod optional {
-    use super::*;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::bytes::{Bytes, array};
 
     pub fn serialize<S: Serializer>(signed: &Option<(u64, [u8; 64])>, serializer: S) -> Result<S::Ok, S::Error> {
         signed.as_ref().map(|(seq, bytes)| (seq, Bytes(bytes))).serialize(serializer)
@@ -59,8 +63,12 @@ pub mod optional {
 
 /// Signatures, whose they are and of what.
 pub mod listed {
-    use super::*;
-    use crate::did::Did;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::{
+        bytes::{Bytes, array},
+        did::Did,
+    };
 
     pub fn serialize<S: Serializer>(signed: &[(Did, u64, [u8; 64])], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(signed.iter().map(|(did, seq, bytes)| (did, seq, Bytes(bytes))))
