@@ -53,7 +53,9 @@ pub async fn durable(folder: &Path) -> Durable {
 /// Installs so many charms, of so many components that do the same.
 pub async fn install(host: &Host, range: std::ops::Range<usize>, components: usize) -> Vec<Did> {
     let bytes = component("bench");
-    let charms = range.map(|number| Charm::new(format!("c{number}"), variant(&bytes, number % components)));
+    // One copy of the bytes of each, which all charms of it share.
+    let variants: Vec<Component> = (0..components).map(|number| variant(&bytes, number).into()).collect();
+    let charms = range.map(|number| Charm::new(format!("c{number}"), variants[number % components].clone()));
     host.install_all(charms.collect()).await.unwrap()
 }
 
