@@ -98,6 +98,9 @@ impl Shared {
     }
 }
 
+/// Groups with their numbers.
+type Groups = Vec<(u64, Vec<u8>)>;
+
 /// The place of the group after `after`.
 #[derive(Clone, Copy)]
 struct Cursor {
@@ -256,7 +259,7 @@ impl FileJournal {
     }
 
     /// Reads what `read` says; none when it went meanwhile.
-    fn try_read(&self, after: u64, bytes_max: usize) -> Result<Option<Vec<(u64, Vec<u8>)>>, JournalError> {
+    fn try_read(&self, after: u64, bytes_max: usize) -> Result<Option<Groups>, JournalError> {
         let (mut groups, mut bytes, end) = (Vec::new(), 0, self.end());
         if after >= end {
             return Ok(Some(groups));
