@@ -153,9 +153,10 @@ impl Compared<'_> {
     /// Returns how many bytes a look at one path goes through at most: the way there, and both answers unless they are shared or
     /// differ in length.
     fn bytes(&self, path: &Path) -> usize {
-        let (seen, found) = self.answers(path);
-        let (Ok(Some(seen)), Ok(Some(found))) = (seen, found) else { return 0 };
-        let compared = if seen.is_shared(found) || seen.len() != found.len() { 0 } else { seen.len() };
+        let compared = match self.answers(path) {
+            (Ok(Some(seen)), Ok(Some(found))) if !seen.is_shared(found) && seen.len() == found.len() => seen.len(),
+            _ => 0,
+        };
         2 * (compared + path.0.len() * PATH_STEP_BYTES)
     }
 

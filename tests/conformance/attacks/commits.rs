@@ -11,17 +11,16 @@ use crate::neighbours::Met;
 /// More turns than a neighbour has at least, however short an attack is.
 const MANY: u64 = 8;
 
-/// A5, T4: comparing what was read is long here, and nobody waits for it: the neighbours commit one turn after another.
-/// Up to the bound everything is compared; what is more makes the turn run again.
+/// A5, T4, C7: paths of cells that others have made large. Only the way there is looked at, and what the reads gave: nobody waits,
+/// and one attempt is enough, though all of it together is more than is compared at most.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_compares_much_holds_nobody_up() {
-    compares_much(20_000, 48, 1).await;
-    let met = compares_much(60_000, 28, 2).await;
-    assert!(met.turns >= MANY, "{met:?}");
+    compares_much(20_000, 48).await;
+    compares_much(60_000, 28).await;
 }
 
-/// A turn reads so many paths of cells that others then make so large; it makes so many attempts.
-async fn compares_much(entries: u32, paths: usize, attempts: usize) -> Met {
+/// A turn reads so many paths of cells that others then make so large.
+async fn compares_much(entries: u32, paths: usize) {
     let limits = Limits { event_bytes_max: 1 << 20, ..Limits::default() };
     let (host, hold) = (builder().limits(limits).open().await.unwrap(), Hold::new());
     let neighbours = Neighbours::install(&host).await;
@@ -47,13 +46,11 @@ async fn compares_much(entries: u32, paths: usize, attempts: usize) -> Met {
         hold.release(100);
         receipt(&host, &id).await
     };
-    let (receipt, met) = neighbours.beside(&host, ended).await;
+    let (receipt, _) = neighbours.beside(&host, ended).await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
-    assert_eq!(hold.count(), attempts);
+    assert_eq!(hold.count(), 1, "attempts");
     let bytes = names.len() * paths * Value::encode(&wide).unwrap().as_bytes().len();
     assert!(bytes > RECHECK_BYTES_MAX / 2, "{bytes} bytes are too few to be an attack");
-    assert_eq!(bytes > RECHECK_BYTES_MAX, attempts > 1);
-    met
 }
 
 /// A5, T3: a bound on what is kept for open snapshots alone. Whoever looks longest runs again, and ends well.
