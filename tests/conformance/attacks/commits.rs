@@ -6,10 +6,6 @@ use std::{
 };
 
 use super::*;
-use crate::neighbours::Met;
-
-/// More turns than a neighbour has at least, however short an attack is.
-const MANY: u64 = 8;
 
 /// A5, T4, C7: paths of cells that others have made large. Only the way there is looked at, and what the reads gave: nobody waits,
 /// and one attempt is enough, though all of it together is more than is compared at most.
