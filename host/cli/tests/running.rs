@@ -325,3 +325,20 @@ fn ls_tells_how_many_dead_letters_went() {
     assert_eq!(folder.json(0, &["ls"])[0]["letters_dropped"], 4, "also when nobody runs");
     folder.json(0, &["verify"]);
 }
+
+/// The copy is a store, taken beside a host and after its end; it is made where nothing is.
+#[test]
+fn a_backup_is_a_store() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(folder.json(0, &["backup", "copy"]), json!({"backup": "copy"}));
+    folder.json(0, &["send", "counter/add", "1"]);
+    assert_eq!(host.stop("TERM"), Some(0));
+    assert_eq!(folder.json(0, &["get", "counter/count", "--store", "copy"])["value"], 1);
+    folder.json(0, &["verify", "--store", "copy"]);
+    let refused = folder.json(1, &["backup", "copy"]);
+    assert!(refused["error"].as_str().unwrap().contains("is there already"), "{refused}");
+    folder.json(0, &["backup", "later"]);
+    assert_eq!(folder.json(0, &["get", "counter/count", "--store", "later"])["value"], 2);
+}
