@@ -20,10 +20,11 @@ pub struct Live {
 }
 
 impl State {
-    /// Returns why a commit of the log cannot be the next one; `apply` is for those that can. What was decided here can.
+    /// Returns why a commit of a log cannot be the next one; `apply` is for those that can. What was decided here can.
     ///
     /// # Errors
     /// What is wrong with it.
+    #[cfg(test)]
     pub fn follows(&self, commit: &Commit) -> Result<(), &'static str> {
         let record = &commit.record;
         let space = self.spaces.get(&record.space);
