@@ -114,7 +114,8 @@ async fn what_waited_when_the_host_was_opened_is_counted_as_found() {
     settle(&host).await;
     let after = settled(&host);
     assert_eq!((after.found, after.sent, after.committed), (3, 3, 6), "three notes, and their receipts");
-    assert_eq!(after.to_string(), "3 found, 3 sent: 6 committed; 0 waiting, 0 conflicts");
+    let told = after.to_string();
+    assert!(told.starts_with("3 found, 3 sent: 6 committed; 0 waiting, 0 conflicts"), "{told}");
     host.shutdown().await.unwrap();
 }
 

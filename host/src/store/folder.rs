@@ -148,18 +148,23 @@ impl FolderStore {
             result = loop {
                 match self.index() {
                     Ok(true) => {}
-                    // The journal has it.
-                    Ok(false) | Err(StoreError::Locked { .. }) => break Ok(()),
-                    Err(error) => break Err(error),
+                    Ok(false) => break Ok(()),
+                    Err(error) => break put_off(error),
                 }
             };
             let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
             let mark = self.index.mark()?.number;
-            result = result.and(self.checkpoint(&mut pace, mark, true));
+            result = result.and(self.checkpoint(&mut pace, mark, true).or_else(put_off));
         }
-        let closed = self.journal()?.close().map_err(|error| self.journal_failed(error));
-        result.and(self.index.close()).and(closed).and(writer.lock.sync())
+        let closed = self.journal()?.close().map_err(|error| self.journal_failed(error)).or_else(put_off);
+        result.and(self.index.close().or_else(put_off)).and(closed).and(writer.lock.sync())
     }
+}
+
+/// What cannot be done at a clean end, for want of room or because another program has the index, the next opening does:
+/// the journal has it.
+fn put_off(error: StoreError) -> Result<(), StoreError> {
+    if matches!(error, StoreError::Full | StoreError::Locked { .. }) { Ok(()) } else { Err(error) }
 }
 
 impl Writer {

@@ -484,7 +484,7 @@ mod tests {
     fn an_old_version_counts_what_it_holds_alone() {
         let mut cells = Cells::new(usize::MAX);
         let value = Tree::new(Value::encode(&vec!["x".repeat(KIB); 64]).expect("a list"));
-        let mut write = |cells: &mut Cells| {
+        let write = |cells: &mut Cells| {
             cells.order += 1;
             let change = Change { name: "c".into(), value: Some(value.clone()), replaced: KIB };
             let from = cells.versions.snapshot();

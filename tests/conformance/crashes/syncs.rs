@@ -74,7 +74,7 @@ async fn whichever_sync_fails_the_host_stops_loudly_and_keeps_all_that_it_acknow
         match (failed, said.lines().last().unwrap_or_default()) {
             // Not as a full disk, which is waited out: nobody knows what a failed sync has left.
             (Some(_), last) if last.starts_with("failed ") && !last.contains("disk full") => stopped += 1,
-            (Some(name), "stopped") if Path::new(name) == folder.path() => folders += 1,
+            (Some(name), "stopped") if Path::new(name) == folder.path().join("store") => folders += 1,
             (None, "stopped") => break,
             (name, last) => panic!("sync {failing} failed, of {name:?}, and the host ended with: {last}"),
         }

@@ -238,7 +238,7 @@ async fn no_refused_manifest_is_quoted() {
         format!("[charm.hello]\ncomponent = \"hello.wasm\"\ngrant = [{{ charm = {} }}]", toml(&"c".repeat(100_000))),
         format!("[outside.{}]\ngrant = [{{ charm = \"x\" }}]", toml(&"o".repeat(100_000))),
         format!("[outside.{}]\ngrant = []", toml(&"did:".repeat(100_000))),
-        format!("#{}", secret.much(2 << 20)),
+        format!("#{}", secret.much(17 << 20)),
     ];
     for text in long {
         secret.shown(&refused(&text).await);

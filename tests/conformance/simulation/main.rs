@@ -158,8 +158,12 @@ fn sweep(planned: Planned, more: impl Fn(Options) -> Options + Sync) {
         let report = must(&more(Options::planned(seed, number, planned)));
         states.fetch_add(report.states, Ordering::Relaxed);
         match planned {
-            // The process ends, a second one does the work, a third one finds nothing to do.
-            Planned::Sign => assert_eq!(report.processes, 2 + report.faults, "call {number}"),
+            // Without a seal the process ends, a second one does the work, a third one finds nothing to do. The head of a
+            // space is signed later.
+            Planned::Sign => {
+                let processes = 2..=2 + report.faults;
+                assert!(processes.contains(&report.processes), "call {number}: {} processes", report.processes);
+            }
             // One process does the work, a second one finds nothing to do.
             Planned::Call => {
                 assert_eq!(report.processes, 2, "call {number}");
@@ -209,7 +213,7 @@ fn a_panic_in_any_host_call_fails_that_turn_and_no_other() {
 
 /// (I3, T8)
 #[test]
-fn a_signature_that_cannot_be_had_stops_the_host() {
+fn a_signature_that_cannot_be_had_stops_the_host_or_is_made_later() {
     sweep(Planned::Sign, |options| options);
 }
 

@@ -16,8 +16,8 @@ use crate::{
     rows::{Batch, Image, SpaceRow},
 };
 
-/// Longest time until a space's own key signs its head, or begins to with those before it.
-const SIGN_HEADS: Duration = Duration::from_secs(1);
+/// Time until a space's own key signs its head, or begins to with those before it: it is on the disk within a second.
+const SIGN_HEADS: Duration = Duration::from_millis(900);
 
 /// Heads that are signed with one batch: a few milliseconds of work.
 const HEADS_MAX: usize = 128;

@@ -334,11 +334,17 @@ impl Group {
                 }
                 Some(None) => return,
                 None => {
-                    let Some(more) = self.assemble(next).await else { return };
+                    let Some(more) = self.assemble(next).await else { break };
                     next = more;
                 }
             }
         }
+        // What is on its way gets there, or not, before anybody else has the store.
+        let last = match flight {
+            Some(writing) => writing.await,
+            None => None,
+        };
+        last.into_iter().for_each(|work| self.settle(committer, work));
     }
 
     /// Waits until there is more to do; returns whether that took the whole time.
