@@ -34,7 +34,7 @@ macro_rules! ask {
 }
 
 /// Every method that tells something.
-const QUESTIONS: [(&str, Ask); 21] = [
+const QUESTIONS: [(&str, Ask); 22] = [
     ("operator", ask!(|host, known| host.operator())),
     ("rights", ask!(|host, known| host.rights(&known.a))),
     ("charms", ask!(|host, known| host.charms())),
@@ -57,15 +57,16 @@ const QUESTIONS: [(&str, Ask); 21] = [
     ("verify", ask!(|host, known| host.verify(&known.a))),
     ("verify_store", ask!(|host, known| host.verify_store())),
     ("settled", ask!(|host, known| host.settled().await)),
-    // Of a component, whatever the store holds.
+    // Of components, whatever the store holds.
+    ("components", ask!(|host, known| host.components())),
     ("describe", ask!(|host, known| host.describe(probe_charm("a")).await.map(|told| told.sha256))),
     // What is refused is an answer too.
     ("cancel", ask!(|host, known| host.cancel(&known.b, &known.cancelled).await)),
 ];
 
 /// Every method that changes something. Each completes when that is durable: see `no_change_is_confirmed_before_it_is_durable`
-/// and, for what stands beside the log, the chapters `durability` and `crashes`.
-const CHANGES: [&str; 18] = [
+/// and, for what stands beside the log, the chapters `durability`, `backups` and `crashes`.
+const CHANGES: [&str; 19] = [
     "install",
     "install_all",
     "grant",
@@ -81,6 +82,7 @@ const CHANGES: [&str; 18] = [
     "discard_all",
     "release",
     "release_component",
+    "backup",
     "stopped",
     "shutdown",
     "shutdown_within",
@@ -155,7 +157,7 @@ async fn every_answer_is_durable() {
         if let Some(waited) = waited.get(name).filter(|_| name != "charms") {
             assert_eq!(*waited, now, "{name} waited for what is durable now");
         }
-        let changes = !["operator", "rights", "receipt", "held", "settled", "describe"].contains(&name);
+        let changes = !["operator", "rights", "receipt", "held", "settled", "describe", "components"].contains(&name);
         assert!(!changes || before.get(name) != Some(&now), "{name}: the test changes what it tells: {now}");
     }
 }
