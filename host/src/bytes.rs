@@ -70,11 +70,13 @@ pub mod listed {
         did::Did,
     };
 
-    pub fn serialize<S: Serializer>(signed: &[(Did, u64, [u8; 64])], serializer: S) -> Result<S::Ok, S::Error> {
+    type Signed = (Did, u64, [u8; 64]);
+
+    pub fn serialize<S: Serializer>(signed: &[Signed], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(signed.iter().map(|(did, seq, bytes)| (did, seq, Bytes(bytes))))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Did, u64, [u8; 64])>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signed>, D::Error> {
         let signed: Vec<(Did, u64, &[u8])> = Vec::deserialize(deserializer)?;
         signed.into_iter().map(|(did, seq, bytes)| Ok((did, seq, array(bytes)?))).collect()
     }

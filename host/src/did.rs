@@ -59,12 +59,14 @@ const TEXTS: usize = 1 << 9;
 
 /// A DID as text: all have the same length.
 type Text = [u8; PREFIX.len() + 47];
+/// A DID's key and its text.
+type Shown = ([u8; 32], Text);
 
 thread_local! {
     /// DIDs shown on this thread, each at a place by its key.
-    static SHOWN: RefCell<Box<[([u8; 32], Text)]>> = RefCell::new(vec![([0; 32], [0; PREFIX.len() + 47]); TEXTS].into());
+    static SHOWN: RefCell<Box<[Shown]>> = RefCell::new(vec![([0; 32], [0; PREFIX.len() + 47]); TEXTS].into());
     /// DIDs read on this thread, each at a place by the end of its text.
-    static READ: RefCell<Box<[([u8; 32], Text)]>> = RefCell::new(vec![([0; 32], [0; PREFIX.len() + 47]); TEXTS].into());
+    static READ: RefCell<Box<[Shown]>> = RefCell::new(vec![([0; 32], [0; PREFIX.len() + 47]); TEXTS].into());
     /// Keys that were found good on this thread, each at a place of its own: there are few DIDs, read over and over.
     static GOOD: RefCell<Box<[[u8; 32]]>> = RefCell::new(vec![[0; 32]; 1 << 10].into());
 }

@@ -168,7 +168,7 @@ fn an_index_that_the_journal_cannot_make_again_is_named() {
     let fill = |byte: u8| {
         let store = FolderStore::open(&path).unwrap();
         store.load(Some([7; 32])).unwrap();
-        for _ in 0..4 * CHECKPOINT_BYTES >> 20 {
+        for _ in 0..(4 * CHECKPOINT_BYTES) >> 20 {
             let kept = vec![(did, Some(vec![byte; 1 << 20]))];
             store.commit(&Batch { kept, ..Batch::default() }).unwrap();
             while store.index().unwrap() {}

@@ -86,7 +86,8 @@ async fn the_script_finds_every_change_of_what_is_signed() {
     let copy = home.path().join("copy.db");
     let last: i64 =
         Connection::open(home.index()).unwrap().query_row("SELECT max(g) FROM log", [], |row| row.get(0)).unwrap();
-    let mut changes: Vec<(String, Box<dyn Fn(&Connection)>)> = Vec::new();
+    type Change = Box<dyn Fn(&Connection)>;
+    let mut changes: Vec<(String, Change)> = Vec::new();
     for step in 0..24_usize {
         let row = 1 + (step as i64 * 7) % last;
         changes.push((format!("bit of record {row}"), Box::new(move |db| flip(db, "log", "record", row, step * 13))));

@@ -147,8 +147,8 @@ impl State {
     /// Returns whether there is room for an event from outside, or one that is sent again.
     pub fn has_room(&self, event: &Event) -> bool {
         let more = Amount::one(event.payload.as_bytes().len());
-        let room = |space: &Box<Space>| space.inbox.meter.has_room(&self.sender(event), more, &self.limits);
-        self.spaces.get(&event.to).is_some_and(room)
+        let room = |space: &Space| space.inbox.meter.has_room(&self.sender(event), more, &self.limits);
+        self.spaces.get(&event.to).is_some_and(|space| room(space))
     }
 
     /// Takes an event whose receipt is durable out of `open`.

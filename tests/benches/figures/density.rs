@@ -106,7 +106,6 @@ async fn speed(scale: Scale, report: &mut Report, components: usize) {
         }
     }
     let [many, one] = busy.map(median);
-    let components = charms.min(COMPONENTS);
     report.add(figure.note(format!("store in memory; {many:.0} us of processor a turn, alone {one:.0}")));
     host.shutdown().await.unwrap();
 }

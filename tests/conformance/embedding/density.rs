@@ -138,7 +138,9 @@ async fn an_install_of_thousands_is_one_call_for_keys_and_few_batches() {
     // Heads are signed in batches of their own.
     let batches = Arc::new(AtomicUsize::new(0));
     let count = batches.clone();
-    control.look(move |batch| drop(count.fetch_add(usize::from(!batch.spaces.is_empty()), Ordering::Relaxed)));
+    control.look(move |batch| {
+        count.fetch_add(usize::from(!batch.spaces.is_empty()), Ordering::Relaxed);
+    });
     let batches = || batches.load(Ordering::Relaxed);
     keys.calls.lock().unwrap().clear();
     let probe = Component::from(component("probe"));

@@ -25,17 +25,17 @@ impl Made {
             self.spaces += 1;
             batch.spaces.push(space(self.spaces));
         }
-        let mut one = |random: &mut Random| random.below(u64::from(self.spaces)) as u8 + 1;
+        let one = |random: &mut Random| random.below(u64::from(self.spaces)) as u8 + 1;
         for _ in 0..random.below(4) {
             let of = one(random);
             self.order += 1 + random.below(2);
             let seq = &mut self.seqs[usize::from(of) - 1];
             *seq += 1;
             batch.log.push(entry(self.order, of, *seq));
-            batch.heads.retain(|(did, ..)| *did != super::did(of));
-            batch.heads.push((super::did(of), *seq, [self.order as u8; 32]));
+            batch.heads.retain(|(space, ..)| *space != did(of));
+            batch.heads.push((did(of), *seq, [self.order as u8; 32]));
             let name = ["x", "y", "z"][random.below(3) as usize];
-            batch.cells.retain(|row| (row.space, &*row.name) != (super::did(of), name));
+            batch.cells.retain(|row| (row.space, &*row.name) != (did(of), name));
             let content = (!random.chance(200)).then(|| json!(self.order));
             batch.cells.push(write(of, name, self.order, content));
         }
@@ -65,7 +65,7 @@ impl Made {
                 true => self.dead.push(position),
                 false => {
                     batch.buried.push(position);
-                    batch.letters_dropped.push((super::did(one(random)), 1));
+                    batch.letters_dropped.push((did(one(random)), 1));
                 }
             }
         }
@@ -75,13 +75,13 @@ impl Made {
             batch.receipts.push(receipt(self.receipts.wrapping_mul(37), Outcome::Committed));
         }
         if random.chance(200) {
-            batch.notes.push((super::did(one(random)), Notes { dropped: self.order, ..NOTES }));
+            batch.notes.push((did(one(random)), Notes { dropped: self.order, ..NOTES }));
         }
         if random.chance(200) {
-            batch.kept.push((super::did(one(random)), random.chance(700).then(|| vec![self.order as u8])));
+            batch.kept.push((did(one(random)), random.chance(700).then(|| vec![self.order as u8])));
         }
         if random.chance(200) {
-            batch.signed.push((super::did(one(random)), self.order, [self.order as u8; 64]));
+            batch.signed.push((did(one(random)), self.order, [self.order as u8; 64]));
         }
         if !batch.log.is_empty() {
             batch.end = Some([self.order as u8; 32]);
@@ -112,7 +112,7 @@ fn answers(store: &impl Store, random: &mut Random) -> Vec<String> {
     pages(&mut all, |last: Option<&ReceiptRow>| store.receipts(last.map(|row| &row.receipt.id), max).unwrap());
     pages(&mut all, |last: Option<&LogEntry>| store.log(None, last.map_or(0, |entry| entry.order), max).unwrap());
     for of in 1..=8 {
-        let did = super::did(of);
+        let did = did(of);
         pages(&mut all, |last: Option<&LogEntry>| {
             store.log(Some(&did), last.map_or(0, |entry| entry.order), max).unwrap()
         });

@@ -147,6 +147,7 @@ struct Work {
 }
 
 impl Group {
+    #[expect(clippy::too_many_arguments, reason = "made in one place")]
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<dyn Keyring>,
