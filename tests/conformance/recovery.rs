@@ -285,11 +285,14 @@ async fn an_archive_is_a_picture_of_one_moment_beside_a_running_host() {
     let host = Arc::new(home.open().await);
     let (a, b) = pair(&host).await;
     let end = Arc::new(AtomicBool::new(false));
+    // A few at each moment: a host commits faster than all of it is proved again.
+    let more = Arc::new(tokio::sync::Semaphore::new(0));
     let writer = tokio::spawn({
-        let (host, end) = (host.clone(), end.clone());
+        let (host, end, more) = (host.clone(), end.clone(), more.clone());
         async move {
             let mut last = 0;
             while !end.load(Ordering::Relaxed) {
+                more.acquire().await.unwrap().forget();
                 last += 1;
                 let steps =
                     json!([["set", "x", [], last], ["set", "y", [], last], ["send", of(b, "shaped"), {"n": 1}]]);
@@ -299,6 +302,7 @@ async fn an_archive_is_a_picture_of_one_moment_beside_a_running_host() {
     });
     let mut moments = std::collections::BTreeSet::new();
     while moments.len() < 20 {
+        more.add_permits(5);
         let archive = archive(&home);
         let get = |name| archive.get(&a, name, &Path::root(), None).unwrap();
         assert_eq!(get("x"), get("y"), "both were written by one commit");
@@ -309,6 +313,7 @@ async fn an_archive_is_a_picture_of_one_moment_beside_a_running_host() {
         moments.insert(commits);
     }
     end.store(true, Ordering::Relaxed);
+    more.add_permits(1);
     writer.await.unwrap();
 }
 
