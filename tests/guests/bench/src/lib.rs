@@ -19,8 +19,13 @@ export!(Bench);
 
 impl Guest for Bench {
     fn describe() -> Vec<u8> {
-        let shapes =
-            [("fill", "int"), ("link", "string | bytes"), ("turn", "int"), ("order", "[int, int, int]"), ("orders", "int")];
+        let shapes = [
+            ("fill", "int"),
+            ("link", "string | bytes"),
+            ("turn", "int"),
+            ("order", "[int, int, int]"),
+            ("orders", "int"),
+        ];
         let mut bytes = [&b"\xa1\x67streams"[..], &[0xa0 | shapes.len() as u8]].concat();
         for (name, shape) in shapes {
             text(&mut bytes, name);
