@@ -15,7 +15,7 @@ mod state;
 mod tests;
 
 pub use apply::Live;
-pub use decide::{Act, Ending, Refused};
+pub use decide::{Act, Decided, Ending, Refused};
 pub use draft::Draft;
 pub use effects::Effects;
 pub use inbox::Growth;

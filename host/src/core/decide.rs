@@ -17,8 +17,8 @@ use crate::{
 
 /// What somebody wants to happen in a space.
 pub enum Act<'a> {
-    /// The space comes to be.
-    Register(String),
+    /// The space comes to be, under that name.
+    Register(&'a str),
     /// This is decided about the rights of a DID.
     Rights(Did, Option<Vec<u8>>),
     /// The charm begins no turns, or begins them again.
@@ -67,6 +67,8 @@ pub struct Decided {
 pub enum Refused {
     /// There is no such space, event or dead letter.
     Gone,
+    /// The space is there already.
+    Known,
     /// There is no room for the event.
     Full,
     /// An inbox that the turn sends to has filled up.
@@ -89,7 +91,8 @@ impl State {
         let (mut fits, mut growth, mut taken) = (Vec::new(), Growth::default(), None);
         let mut position = self.position;
         let body = match act {
-            Act::Register(name) => Body::Registered { name },
+            Act::Register(_) if self.spaces.contains_key(&space) => return Err(Refused::Known),
+            Act::Register(name) => Body::Registered { name: name.to_owned() },
             Act::Rights(holder, kept) => Body::Rights { holder, kept },
             Act::Pause(paused) => Body::Paused(paused),
             Act::Accept(event, supplied, of) => {

@@ -50,9 +50,16 @@ fn perform(state: &mut State, space: Did, act: Act<'_>) -> Result<(Commit, Effec
 fn world(limits: Limits) -> (State, Did, Did) {
     let (mut state, a, b) = (empty(limits), did(1), did(2));
     for (did, name) in [(a, "a"), (b, "b")] {
-        perform(&mut state, did, Act::Register(name.to_owned())).expect("a new space");
+        perform(&mut state, did, Act::Register(name)).expect("a new space");
     }
     (state, a, b)
+}
+
+#[test]
+fn a_space_comes_to_be_once() {
+    let (state, a, _) = world(Limits::default());
+    assert!(matches!(state.decide(a, 0, Act::Register("another")), Err(Refused::Known)));
+    assert!(state.decide(did(3), 0, Act::Register("c")).is_ok());
 }
 
 fn accept(state: &mut State, to: Did) -> Arc<Queued> {
@@ -164,7 +171,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
         let (mut state, a, b) = (empty(limits.clone()), did(1), did(2));
         let (mut log, mut batch): (Vec<(Commit, Effects)>, _) = (Vec::new(), Batch::default());
         for (did, name) in [(a, "a"), (b, "b")] {
-            log.push(perform(&mut state, did, Act::Register(name.to_owned())).expect("a new space"));
+            log.push(perform(&mut state, did, Act::Register(name)).expect("a new space"));
         }
         for step in 0..60_u8 {
             let charm = [a, b][random.below(2)];

@@ -39,10 +39,11 @@ use crate::{
     store::{Store, StoreError},
 };
 use chains::Chains;
+use commit::Done;
 use figures::Figures;
 use group::Group;
 
-/// Receipts that are noted as durable, or spaces that are made, under one hold of the lock.
+/// Receipts that are noted as durable under one hold of the lock.
 const SETTLED_STEP: usize = 256;
 /// Spaces that are added under one hold of the lock, in one batch.
 const REGISTERED_STEP: usize = 1_000;
@@ -199,15 +200,14 @@ impl Committer {
         if locked.closed { Err(Unavailable::Closed) } else { Ok(locked) }
     }
 
-    /// Lets one thing happen that is no turn's; returns its commit.
-    fn act(&self, space: Did, act: Act<'_>) -> Result<u64, Refused> {
+    /// Lets one thing happen that is no turn's.
+    fn act(&self, space: Did, act: Act<'_>) -> Result<Done, Refused> {
         let now = self.now();
         let mut locked = self.open().map_err(Refused::Unavailable)?;
-        let (_, after) = self.perform(&mut locked, space, now, act, None)?;
-        let order = locked.core.order;
+        let (done, after) = self.perform(&mut locked, space, now, act, None)?;
         drop(locked);
         self.tell(after);
-        Ok(order)
+        Ok(done)
     }
 
     /// Returns who may do what now.
@@ -226,14 +226,11 @@ impl Committer {
         kept: Vec<(Did, Option<Vec<u8>>)>,
     ) -> Result<Noted, Unavailable> {
         let (directory, now) = (Arc::new(directory), self.now());
-        let mut afters = Vec::with_capacity(kept.len());
         let mut locked = self.open()?;
-        for (holder, kept) in kept {
-            let space = if locked.core.spaces.contains_key(&holder) { holder } else { self.host };
-            // Nothing speaks against it.
-            let done = self.perform(&mut locked, space, now, Act::Rights(holder, kept), None);
-            afters.extend(done.into_iter().map(|(_, after)| after));
-        }
+        let space_of = |holder| if locked.core.spaces.contains_key(&holder) { holder } else { self.host };
+        let acts: Vec<_> =
+            kept.into_iter().map(|(holder, kept)| (space_of(holder), Act::Rights(holder, kept))).collect();
+        let afters = self.perform_all(&mut locked, now, acts.into_iter());
         let before = std::mem::replace(&mut locked.directory, directory);
         let order = locked.core.order;
         drop(locked);
@@ -274,21 +271,13 @@ impl Committer {
     pub async fn register(&self, spaces: &[(Did, Arc<str>)]) -> Result<Vec<Arc<Meter>>, Unavailable> {
         let (mut meters, mut order) = (Vec::with_capacity(spaces.len()), 0);
         for some in spaces.chunks(REGISTERED_STEP) {
-            let (now, mut afters, mut items, mut locked) = (self.now(), Vec::new(), Vec::new(), self.locked());
-            for (did, name) in some {
-                if !locked.core.spaces.contains_key(did) {
-                    // Nothing speaks against it.
-                    let made = self.happen(&mut locked, *did, now, Act::Register(name.to_string()), None);
-                    if let Ok((_, after, item)) = made {
-                        afters.push(after);
-                        items.push(item);
-                    }
-                }
-                let Some(space) = locked.core.spaces.get(did) else { continue };
+            let (now, mut locked) = (self.now(), self.locked());
+            let acts = some.iter().map(|(did, name)| (*did, Act::Register(name)));
+            let afters = self.perform_all(&mut locked, now, acts);
+            for space in some.iter().filter_map(|(did, _)| locked.core.spaces.get(did)) {
                 order = order.max(space.made);
                 meters.push(space.inbox.meter.clone());
             }
-            self.group.push(items);
             drop(locked);
             afters.into_iter().for_each(|after| self.tell(after));
         }
@@ -392,28 +381,24 @@ impl Committer {
             return Err(Refused::Unavailable(why.clone()));
         }
         let supplied = unseen.map(|unseen| unseen.id);
-        let id = supplied.unwrap_or_else(|| self.mint.outside(locked.core.position + 1));
-        let (_, after) = self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None)?;
-        let accepted = Accepted { id, order: locked.core.order };
+        let (done, after) =
+            self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None)?;
         drop(locked);
         self.tell(after);
-        Ok(Some(accepted))
+        // What is accepted waits.
+        let id = done.queued.ok_or(Refused::Gone)?;
+        Ok(Some(Accepted { id, order: done.order }))
     }
 
-    /// Drops a dead letter, or sends its event again under a new id from the same sender (S11).
+    /// Drops a dead letter, or sends its event again under a new id from the same sender (S11). Returns the event that it
+    /// ends as.
     ///
     /// # Errors
     /// `Refused::Full`, `Refused::Gone`, `Refused::Unavailable`.
     pub fn end_letter(&self, charm: &Did, letter: EventId, resend: Option<Event>) -> Result<Accepted, Refused> {
-        let now = self.now();
-        let mut locked = self.open().map_err(Refused::Unavailable)?;
-        let id = self.mint.outside(locked.core.position + 1);
         let act = resend.map_or(Act::Drop(letter), |event| Act::Resend(letter, event));
-        let (_, after) = self.perform(&mut locked, *charm, now, act, None)?;
-        let accepted = Accepted { id, order: locked.core.order };
-        drop(locked);
-        self.tell(after);
-        Ok(accepted)
+        let Done { order, queued, .. } = self.act(*charm, act)?;
+        Ok(Accepted { id: queued.unwrap_or(letter), order })
     }
 
     /// Drops up to `LETTERS_PER_COMMIT_MAX` dead letters of a charm, the first first; returns how many, and the commit.
@@ -427,12 +412,11 @@ impl Committer {
         if before == 0 {
             return Ok((0, locked.core.order));
         }
-        let (_, after) = self.perform(&mut locked, *charm, now, Act::DropAll, None)?;
+        let (done, after) = self.perform(&mut locked, *charm, now, Act::DropAll, None)?;
         let left = locked.core.spaces.get(charm).map_or(0, |space| space.dead.len());
-        let order = locked.core.order;
         drop(locked);
         self.tell(after);
-        Ok((before - left, order))
+        Ok((before - left, done.order))
     }
 
     /// Stops at once: what is not durable yet may be lost, and was not acknowledged.
@@ -525,7 +509,7 @@ impl From<core::Refused> for Refused {
     fn from(refused: core::Refused) -> Refused {
         match refused {
             core::Refused::Full | core::Refused::NoRoom { .. } => Refused::Full,
-            core::Refused::Gone | core::Refused::Limit(_) => Refused::Gone,
+            core::Refused::Gone | core::Refused::Known | core::Refused::Limit(_) => Refused::Gone,
         }
     }
 }

@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Committer, Failure, Locked, Notice, group::Item};
 use crate::{
-    core::{Act, Commit, Draft, Effects, Ending, Growth, Live, Refused},
+    core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Refused},
     did::Did,
     directory::Directory,
     event::EventId,
@@ -40,7 +40,7 @@ impl Committer {
         let mut checked = Checked::begin(&tx.snapshot);
         let (mut ending, cells) = self.ending(&mut tx, ran);
         let mut checks = 0;
-        let (seq, after) = loop {
+        let (done, after) = loop {
             checks += 1;
             let read = tx.reads.check(&tx.snapshot, &mut checked).await;
             let now = self.now();
@@ -67,19 +67,21 @@ impl Committer {
             }
             let charm = tx.writer;
             let cells = if cells.is_empty() { None } else { Some((cells, tx.snapshot)) };
-            let done = self.perform(&mut locked, charm, now, Act::Settle(queued, Box::new(ending)), cells);
-            break done.map_err(|refused| match refused {
+            let performed = self.perform(&mut locked, charm, now, Act::Settle(queued, Box::new(ending)), cells);
+            break performed.map_err(|refused| match refused {
                 Refused::NoRoom { inbox, used } => {
                     locked.conflicts += 1;
                     Failure::Conflict(Cause::Full { inbox, events: used.events, bytes: used.bytes })
                 }
                 Refused::Limit(text) => Failure::Limit(text),
                 // Its turn may have panicked after its commit: the event is settled.
-                Refused::Gone | Refused::Full => Failure::Limit("the event was settled meanwhile".to_owned()),
+                Refused::Gone | Refused::Known | Refused::Full => {
+                    Failure::Limit("the event was settled meanwhile".to_owned())
+                }
             })?;
         };
         self.tell(after);
-        Ok(seq)
+        Ok(done.seq)
     }
 
     /// Counts a turn whose snapshot was given back as a conflict.
@@ -134,11 +136,7 @@ impl Committer {
         Ok(())
     }
 
-    /// The commit point in memory: what is decided to happen happens, its cells are published, and it is handed to the group.
-    /// Returns its number in its space, and what is left for [`Committer::tell`], after the lock.
-    ///
-    /// What could fail is made first. Should the rest fail all the same, the lock is poisoned and the host stops: see
-    /// [`Committer::locked`].
+    /// Lets one thing happen, with the cells that it changes; what is left is for [`Committer::tell`], after the lock.
     pub(super) fn perform(
         &self,
         locked: &mut Locked,
@@ -146,29 +144,50 @@ impl Committer {
         (now, at): (u64, Duration),
         act: Act<'_>,
         cells: Option<(Vec<Change>, Snapshot)>,
-    ) -> Result<(u64, After), Refused> {
-        let (seq, after, item) = self.happen(locked, space, (now, at), act, cells)?;
+    ) -> Result<(Done, After), Refused> {
+        let decided = locked.core.decide(space, now, act)?;
+        let (done, after, item) = self.happen(locked, decided, at, cells);
         self.group.push([item]);
-        Ok((seq, after))
+        Ok((done, after))
     }
 
-    /// As [`Committer::perform`], but for handing it to the group: whoever holds the lock does, for all that happened, in order.
-    pub(super) fn happen(
+    /// Lets several things happen, in order, which reach the group at once; what is refused does not.
+    pub(super) fn perform_all<'a>(
         &self,
         locked: &mut Locked,
-        space: Did,
         (now, at): (u64, Duration),
-        act: Act<'_>,
+        acts: impl Iterator<Item = (Did, Act<'a>)>,
+    ) -> Vec<After> {
+        let (mut afters, mut items) = (Vec::new(), Vec::new());
+        for (space, act) in acts {
+            let Ok(decided) = locked.core.decide(space, now, act) else { continue };
+            let (_, after, item) = self.happen(locked, decided, at, None);
+            afters.push(after);
+            items.push(item);
+        }
+        self.group.push(items);
+        afters
+    }
+
+    /// The commit point in memory: what is decided happens, and its cells are published. Whoever holds the lock hands it to
+    /// the group.
+    ///
+    /// What could fail is made first. Should the rest fail all the same, the lock is poisoned and the host stops: see
+    /// [`Committer::locked`].
+    fn happen(
+        &self,
+        locked: &mut Locked,
+        decided: Decided,
+        at: Duration,
         cells: Option<(Vec<Change>, Snapshot)>,
-    ) -> Result<(u64, After, Item), Refused> {
-        let decided = locked.core.decide(space, now, act)?;
-        let (commit, live) = (decided.commit, Live { at, fits: decided.fits, growth: decided.growth });
-        let seq = commit.record.seq;
-        let effects = locked.core.apply(&commit, live);
+    ) -> (Done, After, Item) {
+        let Decided { commit, fits, growth } = decided;
+        let (space, seq, order) = (commit.record.space, commit.record.seq, commit.order);
+        let effects = locked.core.apply(&commit, Live { at, fits, growth });
         let released = match cells {
-            Some((cells, snapshot)) => self.versions.apply(&space, commit.order, seq, cells, snapshot),
+            Some((cells, snapshot)) => self.versions.apply(&space, order, seq, cells, snapshot),
             None => {
-                self.versions.advance(commit.order);
+                self.versions.advance(order);
                 Released::default()
             }
         };
@@ -176,11 +195,12 @@ impl Committer {
         // The level is a number in memory; the embedder's subscriber is asked after the lock.
         let detailed = LevelFilter::current() >= LevelFilter::DEBUG;
         let sends = if detailed { said(&commit) } else { Vec::new() };
+        let done = Done { seq, order, queued: effects.queued.first().map(|queued| queued.event.id) };
         let event = effects.taken.as_ref().map(|queued| queued.event.id);
-        let said = Said { charm: space, seq, order: commit.order, event, sends };
+        let said = Said { charm: space, done, event, sends };
         let wakes = effects.wakes().collect();
         let item = Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at };
-        Ok((seq, After { wakes, said, told, released }, item))
+        (done, After { wakes, said, told, released }, item)
     }
 
     /// Notes what the operator is told of a charm, beside the log; returns what is told at once.
@@ -217,7 +237,8 @@ impl Committer {
             say(|| tracing::warn!("{told}"));
         }
         let event = said.event.map(tracing::field::display);
-        let commit = || tracing::info_span!("commit", space = %said.charm, seq = said.seq, order = said.order, event);
+        let commit =
+            || tracing::info_span!("commit", space = %said.charm, seq = said.done.seq, order = said.done.order, event);
         within(commit, || {
             for (id, to, stream, refused) in &said.sends {
                 let stream = crate::text::clean(stream);
@@ -239,6 +260,17 @@ impl Committer {
     }
 }
 
+/// What has happened.
+#[derive(Clone, Copy)]
+pub(super) struct Done {
+    /// Its number in its space.
+    pub seq: u64,
+    /// Its number in the host.
+    pub order: u64,
+    /// The first event that waits from now on.
+    pub queued: Option<EventId>,
+}
+
 /// What is left to do after the lock.
 pub(super) struct After {
     wakes: Vec<Did>,
@@ -251,8 +283,7 @@ pub(super) struct After {
 /// What the log says of a commit: names only.
 struct Said {
     charm: Did,
-    seq: u64,
-    order: u64,
+    done: Done,
     /// The event that it answers.
     event: Option<EventId>,
     sends: Vec<(EventId, Did, Arc<str>, Option<Outcome>)>,

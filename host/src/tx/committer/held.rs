@@ -82,11 +82,10 @@ impl Committer {
             return Err(Refused::Running);
         }
         let ending = Ending { failed: Some((Outcome::Cancelled, CANCELLED.to_owned())), ..Ending::default() };
-        let (_, after) = self.perform(&mut locked, *charm, now, Act::Settle(&queued, Box::new(ending)), None)?;
-        let order = locked.core.order;
+        let (done, after) = self.perform(&mut locked, *charm, now, Act::Settle(&queued, Box::new(ending)), None)?;
         drop(locked);
         self.tell(after);
-        Ok(Accepted { id: *id, order })
+        Ok(Accepted { id: *id, order: done.order })
     }
 
     /// Returns the events of a charm that are held. Completes when that is durable.

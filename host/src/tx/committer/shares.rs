@@ -188,7 +188,7 @@ impl Committer {
     /// `Refused::Gone` when the store does not know the charm, `Refused::Unavailable`.
     pub async fn pause(&self, charm: &Did, paused: bool) -> Result<(), Refused> {
         let name = self.name_of(charm).ok_or(Refused::Gone)?;
-        let order = self.act(*charm, Act::Pause(paused))?;
+        let order = self.act(*charm, Act::Pause(paused))?.order;
         if !paused {
             (self.notify)(Notice::Work(*charm));
         }
