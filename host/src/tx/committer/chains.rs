@@ -104,7 +104,7 @@ pub(super) struct Ends {
     host: Did,
     log: Hash,
     /// Heads to be signed: number and hash of the last record.
-    pub heads: Vec<(Did, u64, Hash)>,
+    heads: Vec<(Did, u64, Hash)>,
 }
 
 impl Ends {

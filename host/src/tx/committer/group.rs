@@ -1,7 +1,8 @@
 //! Group commit: makes whatever queued while the last sync ran durable with one sync (T8, I3).
 //!
 //! Encoding, hashing, chaining and signing happen here, off the path of turns. The host's key seals every batch; each space's
-//! own key signs its head at most a second later, and at a clean end. While a batch syncs, the next one is assembled. The only caller of [`Store::commit`].
+//! own key signs its head at most a second later, and at a clean end. While a batch syncs, the next one is assembled. The only
+//! caller of [`Store::commit`].
 //! A full disk and a lock of another program are waited out; after any other failure the host writes no more: what reached
 //! the disk is unknown, and only opening the store again tells.
 
@@ -107,7 +108,8 @@ impl Item {
 
 /// The queue between the committer and the disk.
 pub(super) struct Group {
-    items: Mutex<Vec<Item>>,
+    /// Each with its bytes.
+    items: Mutex<Vec<(Item, usize)>>,
     /// Items that are not durable yet, those in the batch that is being written too, by charm.
     shares: Mutex<Shares>,
     wake: Notify,
@@ -179,7 +181,7 @@ impl Group {
         })
     }
 
-    fn items(&self) -> MutexGuard<'_, Vec<Item>> {
+    fn items(&self) -> MutexGuard<'_, Vec<(Item, usize)>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,8 +210,9 @@ impl Group {
         for item in some {
             let at = if let Item::Commit { at, .. } = &item { *at } else { Duration::ZERO };
             is_patient &= item.is_patient();
-            shares.push(item.charm(), item.bytes(), &self.limits, at);
-            items.push(item);
+            let bytes = item.bytes();
+            shares.push(item.charm(), bytes, &self.limits, at);
+            items.push((item, bytes));
         }
         drop((items, shares));
         if is_patient { self.wake.notify_one() } else { self.urge() }
@@ -378,11 +381,11 @@ impl Group {
     }
 
     /// Takes what waits, in order, as far as it has room in a batch.
-    fn take(&self, work: &Work) -> Vec<Item> {
+    fn take(&self, work: &Work) -> Vec<(Item, usize)> {
         let mut items = self.items();
         let (mut count, mut bytes) = (0, work.bytes);
         while work.loads.len() + count < BATCH_COMMITS_MAX && bytes < BATCH_BYTES_MAX && count < items.len() {
-            bytes += items[count].bytes();
+            bytes += items[count].1;
             count += 1;
         }
         let rest = items.split_off(count);
@@ -392,7 +395,7 @@ impl Group {
     /// Adds what waits to a batch: a little at once, much where it hurts nobody. None when the host has stopped.
     async fn assemble(self: &Arc<Group>, mut work: Work) -> Option<Work> {
         let items = self.take(&work);
-        if items.iter().map(Item::bytes).sum::<usize>() <= INLINE_BYTES {
+        if items.iter().map(|(_, bytes)| bytes).sum::<usize>() <= INLINE_BYTES {
             work.extend(items, &mut self.chains());
             return Some(work);
         }
@@ -502,9 +505,8 @@ impl Work {
         self.loads.len() >= BATCH_COMMITS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
-    fn extend(&mut self, items: Vec<Item>, chains: &mut Chains) {
-        for item in items {
-            let bytes = item.bytes();
+    fn extend(&mut self, items: Vec<(Item, usize)>, chains: &mut Chains) {
+        for (item, bytes) in items {
             self.loads.push((item.charm(), bytes));
             self.bytes += bytes;
             match item {
