@@ -1,6 +1,6 @@
 //! What a store keeps, row by row, and what one commit or one batch changes of it.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +187,34 @@ pub struct Batch {
     pub buried: Vec<u64>,
     /// How many more dead letters of a space went because there were too many.
     pub letters_dropped: Vec<(Did, u64)>,
+}
+
+impl Batch {
+    /// Changes the rows of spaces that are there; `change` finds each.
+    pub(crate) fn change_spaces(&self, mut change: impl FnMut(&Did, &dyn Fn(&mut SpaceRow))) {
+        for (did, seq, head) in &self.heads {
+            change(did, &|row| (row.seq, row.head) = (*seq, *head));
+        }
+        for (did, seq, signature) in &self.signed {
+            change(did, &|row| row.signed = Some((*seq, *signature)));
+        }
+        for (did, notes) in &self.notes {
+            change(did, &|row| row.notes = *notes);
+        }
+        for (did, more) in &self.letters_dropped {
+            change(did, &|row| row.letters_dropped += more);
+        }
+    }
+
+    /// Changes what is kept of the operator's decisions.
+    pub(crate) fn change_kept(&self, kept: &mut BTreeMap<Did, Vec<u8>>) {
+        for (did, bytes) in &self.kept {
+            match bytes {
+                Some(bytes) => drop(kept.insert(*did, bytes.clone())),
+                None => drop(kept.remove(did)),
+            }
+        }
+    }
 }
 
 /// What a host needs to start.

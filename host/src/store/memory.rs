@@ -88,27 +88,12 @@ impl Store for MemoryStore {
         tables.orders.extend(batch.log.iter().map(|entry| ((entry.space, entry.seq), entry.order)));
         tables.log.extend(batch.log.iter().map(|entry| (entry.order, entry.clone())));
         tables.spaces.extend(batch.spaces.iter().map(|row| (row.did, row.clone())));
-        for (did, seq, head) in &batch.heads {
+        batch.change_spaces(|did, change| {
             if let Some(row) = tables.spaces.get_mut(did) {
-                (row.seq, row.head) = (*seq, *head);
+                change(row);
             }
-        }
-        for (did, seq, signature) in &batch.signed {
-            if let Some(row) = tables.spaces.get_mut(did) {
-                row.signed = Some((*seq, *signature));
-            }
-        }
-        for (did, notes) in &batch.notes {
-            if let Some(row) = tables.spaces.get_mut(did) {
-                row.notes = *notes;
-            }
-        }
-        for (did, kept) in &batch.kept {
-            match kept {
-                Some(kept) => drop(tables.kept.insert(*did, kept.clone())),
-                None => drop(tables.kept.remove(did)),
-            }
-        }
+        });
+        batch.change_kept(&mut tables.kept);
         tables.cells.extend(cells);
         tables.position = batch.position.unwrap_or(tables.position);
         tables.end = batch.end.unwrap_or(tables.end);
@@ -120,11 +105,6 @@ impl Store for MemoryStore {
         tables.dead.extend(batch.dead.iter().map(|dead| (dead.position, dead.clone())));
         for position in &batch.buried {
             tables.dead.remove(position);
-        }
-        for (did, more) in &batch.letters_dropped {
-            if let Some(row) = tables.spaces.get_mut(did) {
-                row.letters_dropped += more;
-            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{
     did::Did,
     entry::LogEntry,
     event::EventId,
-    rows::{Batch, CellRow, CellWrite, DeadLetter, Image, ReceiptRow, SpaceRow},
+    rows::{CellRow, CellWrite, DeadLetter, Image, ReceiptRow},
 };
 
 /// A group of the tail.
@@ -207,7 +207,11 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
                 image.spaces.len() - 1
             });
         }
-        change_spaces(image, &spaces, batch);
+        batch.change_spaces(|did, change| {
+            if let Some(row) = spaces.get(did).and_then(|place| image.spaces.get_mut(*place)) {
+                change(row);
+            }
+        });
         for write in &batch.cells {
             cells.entry(write.space).or_default().entry(write.name.clone()).or_default().push(write);
         }
@@ -221,12 +225,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
             dead.remove(position);
             buried.insert(*position);
         }
-        for (did, bytes) in &batch.kept {
-            match bytes {
-                Some(bytes) => drop(kept.insert(*did, bytes.clone())),
-                None => drop(kept.remove(did)),
-            }
-        }
+        batch.change_kept(&mut kept);
     }
     image.kept = kept.into_iter().collect();
     for row in &mut image.cells {
@@ -247,24 +246,4 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
     image.dead.extend(dead.into_iter().map(|(position, (did, id))| (did, position, id)));
     image.dead.sort_by_key(|(_, position, _)| *position);
     Ok(())
-}
-
-fn change_spaces(image: &mut Image, places: &HashMap<Did, usize>, batch: &Batch) {
-    let mut change = |did: &Did, change: &dyn Fn(&mut SpaceRow)| {
-        if let Some(row) = places.get(did).and_then(|place| image.spaces.get_mut(*place)) {
-            change(row);
-        }
-    };
-    for (did, seq, head) in &batch.heads {
-        change(did, &|row| (row.seq, row.head) = (*seq, *head));
-    }
-    for (did, seq, signature) in &batch.signed {
-        change(did, &|row| row.signed = Some((*seq, *signature)));
-    }
-    for (did, notes) in &batch.notes {
-        change(did, &|row| row.notes = *notes);
-    }
-    for (did, more) in &batch.letters_dropped {
-        change(did, &|row| row.letters_dropped += more);
-    }
 }
