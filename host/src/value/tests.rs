@@ -311,7 +311,7 @@ fn ipld() -> impl Strategy<Value = Ipld> {
     })
 }
 
-fn encode(ipld: &Ipld) -> Vec<u8> {
+pub(super) fn encode(ipld: &Ipld) -> Vec<u8> {
     serde_ipld_dagcbor::to_vec(ipld).expect("in the data model")
 }
 
@@ -416,7 +416,7 @@ proptest! {
 // -- paths against a model --
 
 /// Why the model refuses: the number of steps that were taken before.
-type Wrong = usize;
+pub(super) type Wrong = usize;
 
 fn model_get<'a>(value: &'a Ipld, path: &[Segment], depth: usize) -> Result<Option<&'a Ipld>, Wrong> {
     let Some(segment) = path.get(depth) else { return Ok(Some(value)) };
@@ -428,7 +428,8 @@ fn model_get<'a>(value: &'a Ipld, path: &[Segment], depth: usize) -> Result<Opti
     child.map_or(Ok(None), |child| model_get(child, path, depth + 1))
 }
 
-fn model_set(current: Option<Ipld>, path: &[Segment], depth: usize, new: &Ipld) -> Result<Ipld, Wrong> {
+/// Writes at a path as one does who decodes, changes and encodes.
+pub(super) fn model_set(current: Option<Ipld>, path: &[Segment], depth: usize, new: &Ipld) -> Result<Ipld, Wrong> {
     let Some(segment) = path.get(depth) else { return Ok(new.clone()) };
     match (current, segment) {
         (None, Segment::Key(_)) => model_set(Some(Ipld::Map(BTreeMap::new())), path, depth, new),
@@ -453,7 +454,7 @@ fn model_set(current: Option<Ipld>, path: &[Segment], depth: usize, new: &Ipld) 
     }
 }
 
-fn model_remove(value: &mut Ipld, path: &[Segment], depth: usize) -> Result<bool, Wrong> {
+pub(super) fn model_remove(value: &mut Ipld, path: &[Segment], depth: usize) -> Result<bool, Wrong> {
     let last = depth + 1 == path.len();
     match (value, &path[depth]) {
         (Ipld::Map(entries), Segment::Key(key)) if last => Ok(entries.remove(key).is_some()),

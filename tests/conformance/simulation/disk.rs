@@ -214,6 +214,57 @@ impl Inner {
     fn file(&mut self, name: &str) -> &mut File {
         self.files.entry(name.to_owned()).or_default()
     }
+
+    fn size(&mut self, name: &str) -> VfsResult<usize> {
+        self.operate("size", VfsErrorCode::IoStat, 0)?;
+        Ok(self.live(name).map_or(0, Vec::len))
+    }
+
+    fn read(&mut self, name: &str, buffer: &mut [u8], offset: u64) -> VfsResult<usize> {
+        self.operate("read", VfsErrorCode::IoRead, 0)?;
+        let bytes = self.live(name).map_or(&[][..], Vec::as_slice);
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let size = rest.len().min(buffer.len());
+        buffer[..size].copy_from_slice(&rest[..size]);
+        Ok(size)
+    }
+
+    /// Writes all, or after a fault a part; of what has no room a part too when `fills`, else nothing.
+    fn write(&mut self, name: &str, bytes: &[u8], offset: u64, fills: bool) -> VfsResult<()> {
+        let (was_off, offset) = (self.off, offset as usize);
+        let grows = (offset + bytes.len()).saturating_sub(self.live(name).map_or(0, Vec::len));
+        let result = self.operate("write", VfsErrorCode::IoWrite, grows);
+        let written = match &result {
+            Ok(()) => bytes,
+            Err(_) if was_off => &[],
+            // Nobody knows how far it came.
+            Err(_) => &bytes[..self.random.below(bytes.len() as u64 + 1) as usize],
+        };
+        let is_full = result.as_ref().is_err_and(|error| error.code() == VfsErrorCode::Full);
+        if !written.is_empty() && (fills || !is_full) {
+            self.file(name).change(Change::Write(offset, written.to_vec()));
+        }
+        result
+    }
+
+    fn truncate(&mut self, name: &str, size: u64) -> VfsResult<()> {
+        self.operate("truncate", VfsErrorCode::IoTruncate, 0)?;
+        self.file(name).change(Change::Truncate(size as usize));
+        Ok(())
+    }
+
+    fn sync(&mut self, name: &str) -> VfsResult<()> {
+        let result = self.operate("sync", VfsErrorCode::IoSync, 0);
+        let (off, mut random) = (self.off, Random::new(self.random.bits()));
+        let file = self.file(name);
+        match &result {
+            Ok(()) => file.sync(),
+            Err(_) if off => {}
+            // The cache says that these are written, and they are not.
+            Err(_) => file.pending.retain(|_| random.chance(500)),
+        }
+        result
+    }
 }
 
 impl Disk {
@@ -489,63 +540,28 @@ impl VfsFile for Handle {
     }
 
     fn read(&mut self, buffer: &mut [u8], offset: u64) -> VfsResult<usize> {
-        let mut inner = self.disk.inner();
-        inner.operate("read", VfsErrorCode::IoRead, 0)?;
-        let bytes = inner.live(&self.name).map_or(&[][..], Vec::as_slice);
-        let rest = bytes.get(offset as usize..).unwrap_or_default();
-        let size = rest.len().min(buffer.len());
-        buffer[..size].copy_from_slice(&rest[..size]);
-        Ok(size)
+        self.disk.inner().read(&self.name, buffer, offset)
     }
 
     fn write(&mut self, bytes: &[u8], offset: u64) -> VfsResult<()> {
-        let (mut inner, offset) = (self.disk.inner(), offset as usize);
-        let was_off = inner.off;
-        let grows = (offset + bytes.len()).saturating_sub(inner.live(&self.name).map_or(0, Vec::len));
-        let result = inner.operate("write", VfsErrorCode::IoWrite, grows);
-        let written = match &result {
-            Ok(()) => bytes,
-            Err(_) if was_off => &[],
-            // Nobody knows how far it came.
-            Err(_) => &bytes[..inner.random.below(bytes.len() as u64 + 1) as usize],
-        };
-        let full = result.as_ref().is_err_and(|error| error.code() == VfsErrorCode::Full);
-        if !written.is_empty() && !full {
-            inner.file(&self.name).change(Change::Write(offset, written.to_vec()));
-        }
-        result
+        self.disk.inner().write(&self.name, bytes, offset, false)
     }
 
     fn truncate(&mut self, size: u64) -> VfsResult<()> {
-        let mut inner = self.disk.inner();
-        inner.operate("truncate", VfsErrorCode::IoTruncate, 0)?;
-        inner.file(&self.name).change(Change::Truncate(size as usize));
-        Ok(())
+        self.disk.inner().truncate(&self.name, size)
     }
 
     fn sync(&mut self, _: SyncOptions) -> VfsResult<()> {
         let mut inner = self.disk.inner();
-        let result = inner.operate("sync", VfsErrorCode::IoSync, 0);
-        let (off, mut random) = (inner.off, Random::new(inner.random.bits()));
-        let file = inner.file(&self.name);
-        match &result {
-            Ok(()) => {
-                file.sync();
-                if std::mem::take(&mut self.syncs_folder) {
-                    inner.files.values_mut().for_each(File::sync_name);
-                }
-            }
-            Err(_) if off => {}
-            // The cache says that these are written, and they are not.
-            Err(_) => file.pending.retain(|_| random.chance(500)),
+        inner.sync(&self.name)?;
+        if std::mem::take(&mut self.syncs_folder) {
+            inner.files.values_mut().for_each(File::sync_name);
         }
-        result
+        Ok(())
     }
 
     fn size(&self) -> VfsResult<u64> {
-        let mut inner = self.disk.inner();
-        inner.operate("size", VfsErrorCode::IoStat, 0)?;
-        Ok(inner.live(&self.name).map_or(0, Vec::len) as u64)
+        Ok(self.disk.inner().size(&self.name)? as u64)
     }
 
     fn lock(&mut self, _: LockLevel) -> VfsResult<()> {

@@ -5,7 +5,7 @@ use std::io;
 use charm_host::{Disk as Files, DiskFile};
 use rsqlite_vfs::{VfsError, VfsErrorCode};
 
-use super::{Change, Disk, File, Random};
+use super::{Change, Disk, File};
 
 /// A folder of a disk; its files stand beside those of SQLite.
 #[derive(Clone)]
@@ -114,56 +114,22 @@ impl Files for Folder {
 
 impl DiskFile for Open {
     fn length(&self) -> io::Result<u64> {
-        let mut inner = self.disk.inner();
-        inner.operate("length", VfsErrorCode::IoStat, 0).map_err(told)?;
-        Ok(inner.live(&self.name).map_or(0, Vec::len) as u64)
+        self.disk.inner().size(&self.name).map(|size| size as u64).map_err(told)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut inner = self.disk.inner();
-        inner.operate("read", VfsErrorCode::IoRead, 0).map_err(told)?;
-        let bytes = inner.live(&self.name).map_or(&[][..], Vec::as_slice);
-        let rest = bytes.get(offset as usize..).unwrap_or_default();
-        let size = rest.len().min(buffer.len());
-        buffer[..size].copy_from_slice(&rest[..size]);
-        Ok(size)
+        self.disk.inner().read(&self.name, buffer, offset).map_err(told)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let (mut inner, offset) = (self.disk.inner(), offset as usize);
-        let was_off = inner.off;
-        let grows = (offset + bytes.len()).saturating_sub(inner.live(&self.name).map_or(0, Vec::len));
-        let result = inner.operate("write", VfsErrorCode::IoWrite, grows);
-        let written = match &result {
-            Ok(()) => bytes,
-            Err(_) if was_off => &[],
-            // Nobody knows how far it came.
-            Err(_) => &bytes[..inner.random.below(bytes.len() as u64 + 1) as usize],
-        };
-        if !written.is_empty() {
-            inner.file(&self.name).change(Change::Write(offset, written.to_vec()));
-        }
-        result.map_err(told)
+        self.disk.inner().write(&self.name, bytes, offset, true).map_err(told)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        let mut inner = self.disk.inner();
-        inner.operate("truncate", VfsErrorCode::IoTruncate, 0).map_err(told)?;
-        inner.file(&self.name).change(Change::Truncate(length as usize));
-        Ok(())
+        self.disk.inner().truncate(&self.name, length).map_err(told)
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut inner = self.disk.inner();
-        let result = inner.operate("sync", VfsErrorCode::IoSync, 0);
-        let (off, mut random) = (inner.off, Random::new(inner.random.bits()));
-        let file = inner.file(&self.name);
-        match &result {
-            Ok(()) => file.sync(),
-            Err(_) if off => {}
-            // The cache says that these are written, and they are not.
-            Err(_) => file.pending.retain(|_| random.chance(500)),
-        }
-        result.map_err(told)
+        self.disk.inner().sync(&self.name).map_err(told)
     }
 }

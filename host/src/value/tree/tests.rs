@@ -4,58 +4,13 @@ use ipld_core::ipld::Ipld;
 use proptest::{collection, prelude::*, sample::Index};
 
 use super::*;
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::{
+    limits::VALUE_DEPTH_MAX,
+    value::tests::{encode, model_remove, model_set},
+};
 
 /// The second opinion: decode, change, encode.
 type Model = Option<Ipld>;
-
-fn encode(ipld: &Ipld) -> Vec<u8> {
-    serde_ipld_dagcbor::to_vec(ipld).expect("in the data model")
-}
-
-/// Why the model refuses: the number of steps that were taken before.
-fn model_set(current: Model, path: &[Segment], depth: usize, new: &Ipld) -> Result<Ipld, usize> {
-    let Some(segment) = path.get(depth) else { return Ok(new.clone()) };
-    match (current, segment) {
-        (None, Segment::Key(_)) => model_set(Some(Ipld::Map(BTreeMap::new())), path, depth, new),
-        (None, Segment::Index(_)) => model_set(Some(Ipld::List(Vec::new())), path, depth, new),
-        (Some(Ipld::Map(mut entries)), Segment::Key(key)) => {
-            let child = model_set(entries.remove(key), path, depth + 1, new)?;
-            entries.insert(key.clone(), child);
-            Ok(Ipld::Map(entries))
-        }
-        (Some(Ipld::List(mut items)), Segment::Index(index)) => {
-            let index = *index as usize;
-            if index < items.len() {
-                items[index] = model_set(Some(items[index].clone()), path, depth + 1, new)?;
-            } else if index == items.len() {
-                items.push(model_set(None, path, depth + 1, new)?);
-            } else {
-                return Err(depth + 1);
-            }
-            Ok(Ipld::List(items))
-        }
-        _ => Err(depth),
-    }
-}
-
-fn model_remove(value: &mut Ipld, path: &[Segment]) -> Result<bool, usize> {
-    let (step, rest) = path.split_first().expect("a step");
-    let found = match (value, step) {
-        (Ipld::Map(entries), Segment::Key(key)) if rest.is_empty() => return Ok(entries.remove(key).is_some()),
-        (Ipld::Map(entries), Segment::Key(key)) => entries.get_mut(key),
-        (Ipld::List(items), Segment::Index(index)) => {
-            let index = *index as usize;
-            if rest.is_empty() && index < items.len() {
-                items.remove(index);
-                return Ok(true);
-            }
-            items.get_mut(index)
-        }
-        _ => return Err(path.len()),
-    };
-    if rest.is_empty() { Ok(false) } else { found.map_or(Ok(false), |found| model_remove(found, rest)) }
-}
 
 /// A tree and the same value decoded.
 struct Both {
@@ -93,12 +48,12 @@ impl Both {
 
     fn remove(&mut self, path: &[Segment]) {
         let (Some(tree), Some(model)) = (&self.tree, &mut self.model) else { return };
-        match (tree.remove(path), model_remove(model, path)) {
+        match (tree.remove(path), model_remove(model, path, 0)) {
             (Ok(after), Ok(removed)) => {
                 assert_eq!(after.is_some(), removed, "{path:?}");
                 self.tree = after.or_else(|| self.tree.take());
             }
-            (Err(mismatch), Err(left)) => assert_eq!(mismatch.at, super::super::at(&path[..path.len() - left])),
+            (Err(mismatch), Err(steps)) => assert_eq!(mismatch.at, super::super::at(&path[..steps])),
             (after, wanted) => panic!("remove {path:?}: {:?}, model {wanted:?}", after.is_ok()),
         }
         self.check();
