@@ -61,6 +61,24 @@ pub mod optional {
     }
 }
 
+/// Components by hash, those that go without bytes.
+pub mod components {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::{bytes::Bytes, component::Component};
+
+    type Row = ([u8; 32], Option<Component>);
+
+    pub fn serialize<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(rows.iter().map(|(hash, row)| (hash, row.as_ref().map(|row| Bytes(row.bytes())))))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Row>, D::Error> {
+        let rows: Vec<([u8; 32], Option<&[u8]>)> = Vec::deserialize(deserializer)?;
+        Ok(rows.into_iter().map(|(hash, bytes)| (hash, bytes.map(|bytes| bytes.to_vec().into()))).collect())
+    }
+}
+
 /// Signatures, whose they are and of what.
 pub mod listed {
     use serde::{Deserialize, Deserializer, Serializer};

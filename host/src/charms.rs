@@ -6,10 +6,12 @@ use std::{
 };
 
 use crate::{
+    component::Component,
     did::Did,
     directory::{Directory, Entry, Kept, Right, Rights},
     guest::Loaded,
     http::HttpGrant,
+    record::Install,
     tx::{Committer, Noted, Unavailable},
 };
 
@@ -28,6 +30,8 @@ pub struct Candidate {
     pub entry: Entry,
     /// Its component.
     pub loaded: Arc<Loaded>,
+    /// The same in bytes.
+    pub component: Component,
 }
 
 /// All of them. Changes make a new directory, which takes its place in the order of commits (A2).
@@ -49,14 +53,17 @@ impl Charms {
         Charms { inner: RwLock::default(), committer }
     }
 
-    /// Changes who may do what; `work` says about whom something else is kept in the store. Returns when that is durable.
+    /// Changes who may do what; `work` says about whom something else is kept in the store, after the log says what is
+    /// installed: no turn runs anything before. Returns when that is durable.
     fn change<E: From<Unavailable>>(
         &self,
+        installs: Installs,
         work: impl FnOnce(&mut Directory, &mut Inner) -> Result<BTreeSet<Did>, E>,
     ) -> Result<Noted, E> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let mut directory = self.committer.directory().next();
         let changed = work(&mut directory, &mut inner)?;
+        self.committer.install(installs)?;
         let kept = changed.into_iter().map(|did| (did, directory.kept(&did).to_bytes())).collect();
         Ok(self.committer.swap_directory(directory, kept)?)
     }
@@ -71,7 +78,7 @@ impl Charms {
     /// # Errors
     /// When the host does not write any more.
     pub fn install(&self, charms: Vec<Candidate>) -> Result<Noted, Unavailable> {
-        self.change(|directory, inner| Ok(inner.install(directory, charms)))
+        self.change(installs(&charms), |directory, inner| Ok(inner.install(directory, charms)))
     }
 
     /// Adds or replaces the charms of a manifest, and the rights of those outside that it names; whom it no longer
@@ -80,7 +87,7 @@ impl Charms {
     /// # Errors
     /// When the host does not write any more.
     pub fn install_all(&self, charms: Vec<Candidate>, outside: Vec<(Did, Rights)>) -> Result<Noted, Unavailable> {
-        self.change(|directory, inner| {
+        self.change(installs(&charms), |directory, inner| {
             std::mem::take(&mut inner.outside).iter().for_each(|holder| directory.forget(holder));
             for (holder, rights) in outside {
                 directory.grant(holder, rights);
@@ -96,7 +103,7 @@ impl Charms {
         })
     }
 
-    /// Removes a charm; none when it is not installed.
+    /// Removes a charm, but for the turn that runs: [`Charms::end`] says when that has ended. None when it is not installed.
     ///
     /// # Errors
     /// When the host does not write any more.
@@ -104,7 +111,7 @@ impl Charms {
         if self.get(charm).is_none() {
             return Ok(None);
         }
-        let removed = self.change(|directory, inner| {
+        let removed = self.change(Vec::new(), |directory, inner| {
             inner.installed.remove(charm);
             directory.remove(charm);
             Ok(BTreeSet::from([*charm]))
@@ -112,12 +119,22 @@ impl Charms {
         removed.map(Some)
     }
 
+    /// Lets the log say that a charm that was removed is not installed any more, unless it has come back.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn end(&self, charm: &Did) -> Result<Noted, Unavailable> {
+        let inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = (!inner.installed.contains_key(charm)).then_some((*charm, None));
+        self.committer.install(gone.into_iter().collect())
+    }
+
     /// Adds a right to what is kept of a holder.
     ///
     /// # Errors
     /// When the host does not write any more.
     pub fn grant(&self, holder: Did, right: Right) -> Result<Noted, Unavailable> {
-        self.change(|directory, _| {
+        self.change(Vec::new(), |directory, _| {
             let mut kept = directory.kept(&holder);
             right.add(&mut kept.rights, &mut kept.http);
             directory.keep(holder, kept);
@@ -130,7 +147,7 @@ impl Charms {
     /// # Errors
     /// That it cannot be taken alone, or that the host does not write any more.
     pub fn revoke(&self, holder: Did, right: &Right) -> Result<Noted, Untaken> {
-        self.change(|directory, _| {
+        self.change(Vec::new(), |directory, _| {
             let mut kept = directory.kept(&holder);
             right.take(&mut kept.rights, &mut kept.http).map_err(Untaken::Alone)?;
             directory.take(&holder, right).map_err(Untaken::Alone)?;
@@ -144,7 +161,7 @@ impl Charms {
     /// # Errors
     /// When the host does not write any more.
     pub fn set_rights(&self, holder: Did, rights: Rights, http: Vec<HttpGrant>) -> Result<Noted, Unavailable> {
-        self.change(|directory, inner| {
+        self.change(Vec::new(), |directory, inner| {
             directory.take_all(&holder);
             inner.outside.remove(&holder);
             let is_gone = directory.kept(&holder).is_gone;
@@ -152,6 +169,20 @@ impl Charms {
             Ok(BTreeSet::from([holder]))
         })
     }
+}
+
+/// What the log is to say of charms: what is installed, or nothing.
+type Installs = Vec<(Did, Option<(Box<Install>, Component)>)>;
+
+/// Returns what the log is to say of charms that are installed.
+fn installs(charms: &[Candidate]) -> Installs {
+    let install = |Candidate { entry, loaded, component: bytes }: &Candidate| {
+        let kept = Kept { rights: entry.rights.clone(), http: entry.http.to_vec(), is_gone: false };
+        let (component, description) = (loaded.hash, loaded.description.clone());
+        let install = Install { component, description, rights: kept.to_bytes() };
+        (entry.did, Some((Box::new(install), bytes.clone())))
+    };
+    charms.iter().map(install).collect()
 }
 
 /// Why a right is not taken.
@@ -172,7 +203,7 @@ impl Inner {
     /// Returns those about whom something else is kept now.
     fn install(&mut self, directory: &mut Directory, charms: Vec<Candidate>) -> BTreeSet<Did> {
         let mut changed = BTreeSet::new();
-        for Candidate { entry, loaded } in charms {
+        for Candidate { entry, loaded, .. } in charms {
             let (did, name) = (entry.did, entry.name.clone());
             if directory.insert(entry) {
                 changed.insert(did);

@@ -45,6 +45,14 @@ impl From<Vec<u8>> for Component {
     }
 }
 
+impl PartialEq for Component {
+    fn eq(&self, other: &Component) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Component {}
+
 /// Debug output is how many bytes there are.
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

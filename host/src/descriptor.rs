@@ -45,8 +45,8 @@ impl Declaration {
 }
 
 impl Descriptor {
-    /// Reads what `describe` returned; the error says what is wrong with it.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Descriptor, String> {
+    /// Reads what `describe` returned, as a value too; the error says what is wrong with it.
+    pub(crate) fn read(bytes: &[u8]) -> Result<(Value, Descriptor), String> {
         if bytes.len() > DESCRIPTION_BYTES_MAX {
             return Err(format!("over description-bytes-max {DESCRIPTION_BYTES_MAX}"));
         }
@@ -57,7 +57,7 @@ impl Descriptor {
         let tags = told.remove("tags").map_or(Ok(Vec::new()), tags)?;
         let mut declared = |key: &str, kind| told.remove(key).map_or(Ok(BTreeMap::new()), |of| declared(kind, of));
         let (cells, streams) = (declared("cells", "cell")?, declared("streams", "stream")?);
-        Ok(Descriptor { tags, cells, streams, more: more(told)? })
+        Ok((value, Descriptor { tags, cells, streams, more: more(told)? }))
     }
 }
 

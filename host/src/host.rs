@@ -93,7 +93,8 @@ impl Host {
 
     /// Installs a charm, or replaces its component and the grants of its last install; what was granted to it one by one
     /// ([`Host::grant`]) is its own still. The same name keeps its DID and its cells. Compiling takes a while for a component
-    /// that the code cache does not have; dropping the call ends it.
+    /// that the code cache does not have; dropping the call ends it. A turn of the component before that has not committed yet
+    /// runs again with the new one (U1).
     ///
     /// Events that waited for it run at once. [`Host::install_all`] and `Manifest::install` start charms that need each other
     /// together.
@@ -203,10 +204,10 @@ impl Host {
             let did = did?;
             let inbox = meters.next().unwrap_or_default();
             let log = self.stage.committer.log_share(&did);
-            let Checked { name, http, loaded, .. } = charm;
+            let Checked { name, http, loaded, component, .. } = charm;
             let (descriptor, rights, http) = (loaded.descriptor.clone(), Rights::default(), http.into());
             let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
-            Ok(Candidate { entry, loaded })
+            Ok(Candidate { entry, loaded, component })
         };
         Ok(charms.into_iter().zip(usable).map(candidate).collect())
     }

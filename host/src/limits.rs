@@ -81,6 +81,8 @@ pub const JOURNAL_AHEAD_BYTES: u64 = 1 << 20;
 /// Longest frame that is written into zeros, in bytes: for a longer one it is cheaper to let the file grow than to write all
 /// twice.
 pub const JOURNAL_ZEROED_GROUP_BYTES_MAX: u64 = 64 << 10;
+/// Largest component that a host can be set to take, in bytes: with what else is in its batch it fits into a group.
+pub const COMPONENT_BYTES_MAX: usize = 48 << 20;
 /// Longest group, in bytes: more than any batch has, and what is torn is never longer.
 pub const JOURNAL_GROUP_BYTES_MAX: usize = 64 << 20;
 

@@ -261,10 +261,10 @@ impl CharmSpec {
     }
 }
 
-/// The component files of a manifest: each is read once, and its bytes go when it is loaded.
+/// The component files of a manifest: each is read once.
 struct Files<'a> {
     host: &'a Host,
-    loaded: HashMap<&'a Path, Arc<Loaded>>,
+    loaded: HashMap<&'a Path, (Arc<Loaded>, Component)>,
 }
 
 impl<'a> Files<'a> {
@@ -276,7 +276,7 @@ impl<'a> Files<'a> {
     async fn check(&mut self, name: &str, spec: &'a CharmSpec) -> Result<Checked, ManifestError> {
         let (charm, loaded) = self.charm(name, spec)?;
         let checked = self.host.check_charm(charm, loaded).await?;
-        self.loaded.entry(&spec.component).or_insert_with(|| checked.loaded.clone());
+        self.keep(&spec.component, &checked);
         Ok(checked)
     }
 
@@ -284,15 +284,18 @@ impl<'a> Files<'a> {
     async fn describe(&mut self, name: &str, spec: &'a CharmSpec) -> Result<Description, ManifestError> {
         let (charm, loaded) = self.charm(name, spec)?;
         let checked = self.host.load(charm, loaded).await?;
-        let loaded = self.loaded.entry(&spec.component).or_insert(checked.loaded);
-        Ok(self.host.description(loaded))
+        self.keep(&spec.component, &checked);
+        Ok(self.host.description(&checked.loaded))
+    }
+
+    fn keep(&mut self, file: &'a Path, checked: &Checked) {
+        self.loaded.entry(file).or_insert_with(|| (checked.loaded.clone(), checked.component.clone()));
     }
 
     /// Returns a charm with its component's bytes, or loaded.
     fn charm(&self, name: &str, spec: &CharmSpec) -> Result<(Charm, Option<Arc<Loaded>>), ManifestError> {
-        let loaded = self.loaded.get(&*spec.component).cloned();
-        if loaded.is_some() {
-            return Ok((spec.charm(name, Component::default())?, loaded));
+        if let Some((loaded, component)) = self.loaded.get(&*spec.component).cloned() {
+            return Ok((spec.charm(name, component)?, Some(loaded)));
         }
         let max = self.host.component_bytes_max();
         match read(&spec.component, max)? {

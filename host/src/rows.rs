@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
+    component::Component,
     did::Did,
     entry::LogEntry,
     event::{Event, EventId},
     receipt::Receipt,
-    record::Hash,
+    record::{Hash, Install},
     value::{self, Edit, Tree, Value},
 };
 
@@ -125,8 +127,27 @@ pub struct SpaceRow {
     pub signed: Option<(u64, [u8; 64])>,
     /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
     pub letters_dropped: u64,
+    /// What is installed; none before the first install and after the last uninstall.
+    pub installed: Option<InstallRow>,
     /// What the operator did to it or is told of it.
     pub notes: Notes,
+}
+
+/// What is installed in a space, as far as it takes to tell whether another install says something new (U1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRow {
+    /// SHA-256 of the component.
+    pub component: Hash,
+    /// SHA-256 of what it may do by this install, as the log has it; zeros for nothing.
+    pub rights: Hash,
+}
+
+impl InstallRow {
+    /// Returns that of an install.
+    pub fn of(install: &Install) -> InstallRow {
+        let rights = install.rights.as_ref().map(|rights| Sha256::digest(rights).into());
+        InstallRow { component: install.component, rights: rights.unwrap_or_default() }
+    }
 }
 
 /// What the operator did to a charm or is told of it. Stands beside the log: no law holds for it.
@@ -144,7 +165,7 @@ impl SpaceRow {
     /// Returns a space before its first record.
     pub(crate) fn new(did: Did, name: String) -> SpaceRow {
         let (notes, head) = Default::default();
-        SpaceRow { did, name, seq: 0, head, signed: None, letters_dropped: 0, notes }
+        SpaceRow { did, name, seq: 0, head, signed: None, letters_dropped: 0, installed: None, notes }
     }
 
     /// Name of the host's own space, whose key seals the log; no charm can have it.
@@ -187,6 +208,12 @@ pub struct Batch {
     pub buried: Vec<u64>,
     /// How many more dead letters of a space went because there were too many.
     pub letters_dropped: Vec<(Did, u64)>,
+    /// What is installed in a space now; none for nothing. A later one counts.
+    pub installed: Vec<(Did, Option<InstallRow>)>,
+    /// Bytes of components, by their SHA-256, that something installed needs from now on; none for what nothing needs any
+    /// more. A later one counts.
+    #[serde(with = "crate::bytes::components")]
+    pub components: Vec<(Hash, Option<Component>)>,
 }
 
 impl Batch {
@@ -203,6 +230,9 @@ impl Batch {
         }
         for (did, more) in &self.letters_dropped {
             change(did, &|row| row.letters_dropped += more);
+        }
+        for (did, installed) in &self.installed {
+            change(did, &|row| row.installed = *installed);
         }
     }
 
@@ -238,6 +268,8 @@ pub struct Image {
     pub dead: Vec<(Did, u64, EventId)>,
     /// What the host keeps of the operator's decisions, by DID.
     pub kept: Vec<(Did, Vec<u8>)>,
+    /// SHA-256 of the components whose bytes are there, in order: see `Store::component`.
+    pub components: Vec<Hash>,
 }
 
 /// Debug output is without the secret.

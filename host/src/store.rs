@@ -20,9 +20,11 @@ pub use memory::MemoryStore;
 use std::path::Path;
 
 use crate::{
+    component::Component,
     did::Did,
     entry::LogEntry,
     event::EventId,
+    record::Hash,
     rows::{Batch, DeadLetter, Image, ReceiptRow, Unfit},
     text::clip,
 };
@@ -144,6 +146,12 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
+
+    /// Returns a component by its SHA-256: it is there as long as a charm has it installed.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError>;
 
     /// Returns the receipt of an event.
     ///

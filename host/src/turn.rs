@@ -213,7 +213,7 @@ impl Stage {
         let failure = match ended {
             Ended::Done(tx) => {
                 let ran = Ran { time_ms: turn.facts.time_ms, fuel, costs: cost::VERSION };
-                self.committer.commit(*tx, &queued, ran).await
+                self.committer.commit(*tx, &queued, (ran, charm.loaded.hash)).await
             }
             Ended::Lost => Err(self.committer.lost()),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use charm_host::{
-    Batch, DeadLetter, Did, EventId, Image, KeyError, Keyring, LogEntry, MemoryKeyring, MemoryStore, ReceiptRow, Store,
-    StoreError,
+    Batch, Component, DeadLetter, Did, EventId, Hash, Image, KeyError, Keyring, LogEntry, MemoryKeyring, MemoryStore,
+    ReceiptRow, Store, StoreError,
 };
 use tokio::sync::watch;
 
@@ -163,6 +163,10 @@ impl Store for GatedStore {
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         self.inner.looks_up()?;
         self.memory.receipt(id)
+    }
+
+    fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+        self.memory.component(hash)
     }
 
     fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {

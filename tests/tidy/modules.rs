@@ -24,12 +24,12 @@ const USES: &[(&str, &str)] = &[
     ("event", "did readable value"),
     ("receipt", "event limits text"),
     ("record", "did event receipt value"),
-    ("bytes", "did"),
+    ("bytes", "component did"),
     ("entry", "bytes did record"),
-    ("rows", "bytes did entry event receipt record value"),
+    ("rows", "bytes component did entry event receipt record value"),
     // what is kept
     ("journal", "limits text"),
-    ("store", "did entry env event journal limits receipt record rows text value"),
+    ("store", "component did entry env event journal limits receipt record rows text value"),
     ("keyring", "did text"),
     ("listing", "did receipt rows value"),
     // shares of what all use
@@ -47,18 +47,18 @@ const USES: &[(&str, &str)] = &[
     // who may do what
     ("directory", "cell cost descriptor did event http limits log_share meter receipt shape text"),
     // what happens
-    ("core", "did entry event limits meter rate receipt record rows value"),
+    ("core", "component did entry event limits meter rate receipt record rows value"),
     (
         "tx",
-        "cell core cost counters did directory entry env event keyring limits listing log log_share meter path rate receipt \
+        "cell component core cost counters did directory entry env event keyring limits listing log log_share meter path rate receipt \
          record rows shape store text value",
     ),
     (
         "guest",
         "cell component cost counters descriptor did env event http limits log log_share meter path record rows shape store \
-         suspects text tx",
+         suspects text tx value",
     ),
-    ("charms", "did directory guest http tx"),
+    ("charms", "component did directory guest http record tx"),
     ("turn", "aging charms cost did env guest http log meter notices receipt record rows suspects text tx"),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use

@@ -37,7 +37,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     println!("\nThe store is in {FOLDER}. Look at it:");
     let charm = built.join("charm");
     let manifest = format!("{FOLDER}/charms.toml");
-    for arguments in ["ls", "get gmail-search/results", "get google-auth/token/version --at 4", "verify"] {
+    for arguments in ["ls", "get gmail-search/results", "get google-auth/token/version --at 5", "verify"] {
         let arguments: Vec<&str> = ["-m", &manifest].into_iter().chain(arguments.split(' ')).collect();
         println!("\n$ {} {}", relative(&charm), arguments.join(" "));
         run_command(Command::new(&charm).args(arguments).current_dir(root()))?;

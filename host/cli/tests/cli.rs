@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use common::{Folder, OUTSIDER};
+use common::{FIRST, Folder, OUTSIDER};
 use serde_json::{Value, json};
 
 const MISSING: &str = "00000000000000000000000000000000";
@@ -15,13 +15,13 @@ fn an_event_is_sent_settled_and_seen_in_the_cell() {
     let folder = Folder::counter();
     let receipt = folder.json(0, &["send", "counter/add", "5"]);
     assert_eq!(receipt["outcome"], "committed");
-    assert_eq!((&receipt["commit"], &receipt["settled"]), (&json!(3), &json!(true)));
-    assert_eq!(folder.json(0, &["send", "counter/add", "--", "-2"])["commit"], 5);
+    assert_eq!((&receipt["commit"], &receipt["settled"]), (&json!(FIRST), &json!(true)));
+    assert_eq!(folder.json(0, &["send", "counter/add", "--", "-2"])["commit"], FIRST + 2);
     let (out, err) = folder.text(0, &["get", "counter/count"]);
     assert_eq!((out.as_str(), err.as_str()), ("3\n", ""));
-    let found = folder.json(0, &["get", "counter/count", "--at", "3"]);
-    assert_eq!((&found["value"], &found["at"], &found["path"]), (&json!(5), &json!(3), &json!("")));
-    assert_eq!(folder.json(0, &["receipt", receipt["id"].as_str().unwrap()])["commit"], 3);
+    let found = folder.json(0, &["get", "counter/count", "--at", &FIRST.to_string()]);
+    assert_eq!((&found["value"], &found["at"], &found["path"]), (&json!(5), &json!(FIRST), &json!("")));
+    assert_eq!(folder.json(0, &["receipt", receipt["id"].as_str().unwrap()])["commit"], FIRST);
 }
 
 /// A3: authorities of one's own come from the manifest and from `SSL_CERT_FILE`; what is of no use is refused by name.
@@ -57,9 +57,9 @@ fn lists_name_every_did() {
     assert!(did.starts_with("did:key:z6Mk"), "{did}");
     assert_eq!(folder.text(0, &["did", "counter"]).0, format!("{did}\n"));
     let charms = folder.json(0, &["ls"]);
-    assert_eq!(charms, json!([{"name": "counter", "did": did, "commits": 3, "waiting": 0, "dead": 0}]));
+    assert_eq!(charms, json!([{"name": "counter", "did": did, "commits": FIRST, "waiting": 0, "dead": 0}]));
     let cells = folder.json(0, &["ls", &did]);
-    assert_eq!(cells, json!([{"name": "count", "did": did, "revision": 3, "kind": "integer", "bytes": 1}]));
+    assert_eq!(cells, json!([{"name": "count", "did": did, "revision": FIRST, "kind": "integer", "bytes": 1}]));
     for arguments in [vec!["ls"], vec!["ls", "counter"], vec!["did"], vec!["verify"]] {
         assert!(folder.text(0, &arguments).0.contains(&did), "{arguments:?}");
     }
@@ -83,7 +83,7 @@ fn a_store_is_read_without_a_manifest() {
     folder.json(0, &["send", "counter/add", "7"]);
     fs::remove_file(folder.path("charms.toml")).unwrap();
     assert_eq!(folder.json(0, &["get", "counter/count", "--store", "charm"])["value"], 7);
-    assert_eq!(folder.json(0, &["verify", "counter", "--store", "charm"])[0]["commits"], 3);
+    assert_eq!(folder.json(0, &["verify", "counter", "--store", "charm"])[0]["commits"], FIRST);
     assert_eq!(folder.json(2, &["get", "counter/count"])["kind"], "manifest");
 }
 
@@ -151,7 +151,7 @@ fn an_event_that_cannot_be_sent_is_exit_5() {
     let (_, err) = folder.text(5, &["send", "counter/add", "1.5"]);
     assert_eq!(err.lines().count(), 1, "{err}");
     assert!(err.starts_with("error: counter/add: event does not fit stream add: type mismatch at /"), "{err}");
-    assert_eq!(folder.json(0, &["ls"])[0]["commits"], 1, "its name");
+    assert_eq!(folder.json(0, &["ls"])[0]["commits"], FIRST - 2, "its name and its install");
 }
 
 #[test]
@@ -208,13 +208,13 @@ fn verify_says_what_was_proven() {
     folder.json(3, &["send", "counter/add", "1"]);
     let whole = folder.json(0, &["verify"]);
     let proven = &whole["store"];
-    assert_eq!((&proven["spaces"], &proven["commits"]), (&json!(3), &json!(7)));
+    assert_eq!((&proven["spaces"], &proven["commits"]), (&json!(3), &json!(FIRST + 4)));
     assert_eq!((&proven["sent"], &proven["settled"]), (&json!(2), &json!(2)));
     assert_eq!((&proven["waiting"], &proven["dead"]), (&json!(0), &json!(1)));
     let of = |key: &str| whole["spaces"].as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum::<u64>();
-    assert_eq!((of("commits"), of("signed")), (7, 7), "a clean end signs every head");
+    assert_eq!((of("commits"), of("signed")), (FIRST + 4, FIRST + 4), "a clean end signs every head");
     assert!(proven["seals"].as_u64() > Some(0));
-    assert_eq!(folder.json(0, &["verify", "counter"])[0]["commits"], 5, "one space alone");
+    assert_eq!(folder.json(0, &["verify", "counter"])[0]["commits"], FIRST + 2, "one space alone");
     let (out, _) = folder.text(0, &["verify"]);
     assert!(out.lines().last().unwrap().ends_with("events: 2 sent, 2 settled, 0 waiting, 1 dead"), "{out}");
 }
@@ -246,7 +246,7 @@ fn a_receipt_that_is_gone_is_exit_6() {
     assert_eq!(out.matches("FAILED").count(), 1, "{out}");
     assert!(out.lines().last().unwrap().starts_with("store: FAILED"), "{out}");
     assert!(err.contains("(law once): restore the store from a backup"), "{err}");
-    assert_eq!(folder.json(0, &["verify", "counter"])[0]["commits"], 3);
+    assert_eq!(folder.json(0, &["verify", "counter"])[0]["commits"], FIRST);
 }
 
 #[test]

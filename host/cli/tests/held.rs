@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Folder, Running};
+use common::{FIRST, Folder, Running};
 use serde_json::{Value, json};
 
 const COUNTER: &str = "[charm.counter]\ncomponent = \"counter.wasm\"\n";
@@ -128,7 +128,7 @@ fn an_event_that_hosts_died_under_is_held_and_runs_when_it_is_let() {
     let host = Running::start(&folder, &[]);
     assert_eq!(fs::read_to_string(folder.path("charm/suspects")).unwrap(), line(&folder, id(&sent)));
     assert_eq!(folder.json(0, &["send", "counter/add", "1"])["outcome"], "committed");
-    assert_eq!(folder.json(0, &["send", "slow/run", "2"])["commit"], 6);
+    assert_eq!(folder.json(0, &["send", "slow/run", "2"])["commit"], FIRST + 3, "two events wait");
     let waiting = folder.json(0, &["events", "slow"]);
     assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
     assert_eq!((&waiting[0]["id"], &waiting[0]["held"]), (&sent["id"], &json!(true)));
@@ -168,7 +168,7 @@ fn a_held_event_runs_when_it_is_let_with_and_without_a_host() {
         let (folder, id) = held();
         let host = serves.then(|| Running::start(&folder, &[]));
         let ran = folder.json(0, &["events", "counter", "--run", &id]);
-        assert_eq!((&ran["outcome"], &ran["commit"]), (&json!("committed"), &json!(7)), "{ran}");
+        assert_eq!((&ran["outcome"], &ran["commit"]), (&json!("committed"), &json!(FIRST + 4)), "{ran}");
         assert_eq!(counted(&folder), (json!(0), Value::Null));
         assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 6);
         assert_eq!(folder.json(4, &["events", "counter", "--run", &id])["kind"], "not-found");

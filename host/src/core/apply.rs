@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Commit, Effects, Open, State, chain::Chain, inbox::Growth};
 use crate::{
-    record::{Body, Turn},
-    rows::{Queued, SpaceRow},
+    component::Component,
+    did::Did,
+    record::{Body, Hash, Turn},
+    rows::{InstallRow, Queued, SpaceRow},
 };
 
-/// What only the living host knows of a commit. Nothing that lasts depends on it.
+/// What only the living host knows of a commit. Nothing that lasts depends on it but the bytes of a component, of which the
+/// log has the hash.
 #[derive(Debug, Default)]
 pub struct Live {
     /// The moment, on the clock that never goes back.
@@ -17,6 +20,8 @@ pub struct Live {
     pub fits: Vec<u64>,
     /// What the commit adds to its space.
     pub growth: Growth,
+    /// What it installs.
+    pub component: Option<Component>,
 }
 
 impl State {
@@ -50,13 +55,18 @@ impl State {
     }
 
     /// Lets a commit happen, and returns what follows from it.
-    pub fn apply(&mut self, commit: &Commit, live: Live) -> Effects {
+    pub fn apply(&mut self, commit: &Commit, mut live: Live) -> Effects {
         let (record, mut effects) = (&commit.record, Effects::default());
         let charm = record.space;
         self.order = commit.order;
         let order = self.order;
         match &record.body {
             Body::Registered { name } => self.add_space(&SpaceRow::new(charm, name.clone()), order),
+            Body::Installed(install) => {
+                let row = Some(InstallRow::of(install));
+                effects.components = self.install(&charm, row, live.component.take());
+            }
+            Body::Uninstalled => effects.components = self.install(&charm, None, None),
             Body::Paused(paused) => {
                 if let Some(space) = self.spaces.get_mut(&charm) {
                     (space.notes.paused, space.notes.chain) = (*paused, 0);
@@ -88,6 +98,35 @@ impl State {
         }
         self.position = position;
         effects
+    }
+
+    /// Notes what is installed; returns the component that is needed from now on, and the one that is not any more.
+    fn install(
+        &mut self,
+        charm: &Did,
+        row: Option<InstallRow>,
+        component: Option<Component>,
+    ) -> Vec<(Hash, Option<Component>)> {
+        let Some(space) = self.spaces.get_mut(charm) else { return Vec::new() };
+        let before = std::mem::replace(&mut space.installed, row);
+        let mut changed = Vec::new();
+        if let Some(InstallRow { component: hash, .. }) = row {
+            let users = self.components.entry(hash).or_default();
+            *users += 1;
+            if *users == 1 {
+                changed.extend(component.map(|component| (hash, Some(component))));
+            }
+        }
+        if let Some(InstallRow { component: hash, .. }) = before
+            && let Some(users) = self.components.get_mut(&hash)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.components.remove(&hash);
+                changed.push((hash, None));
+            }
+        }
+        changed
     }
 
     /// Takes the event that a commit answers out of its inbox; returns what leads to all that the commit sends.

@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Commit, Draft, Space, State, inbox::Growth};
 use crate::{
+    component::Component,
     did::Did,
     entry::Taken,
     event::{Event, EventId},
     limits::LETTERS_PER_COMMIT_MAX,
     meter::{Amount, Sender},
     receipt::{Outcome, Receipt},
-    record::{self, Body, Ran, Record, Sent, Turn, Write},
-    rows::Queued,
+    record::{self, Body, Hash, Install, Ran, Record, Sent, Turn, Write},
+    rows::{InstallRow, Queued},
     value::Value,
 };
 
@@ -19,6 +20,10 @@ use crate::{
 pub enum Act<'a> {
     /// The space comes to be, under that name.
     Register(&'a str),
+    /// This component is installed.
+    Install(Box<Install>, Component),
+    /// The charm is uninstalled.
+    Uninstall,
     /// This is decided about the rights of a DID.
     Rights(Did, Option<Vec<u8>>),
     /// The charm begins no turns, or begins them again.
@@ -40,8 +45,8 @@ pub enum Act<'a> {
 pub struct Ending {
     /// The outcome, and why; none when it is committed.
     pub failed: Option<(Outcome, String)>,
-    /// What ran.
-    pub ran: Option<Ran>,
+    /// What ran, and of which component.
+    pub ran: Option<(Ran, Hash)>,
     /// Cell writes.
     pub writes: Vec<Write>,
     /// What they add to the space.
@@ -60,6 +65,8 @@ pub struct Decided {
     pub fits: Vec<u64>,
     /// What it adds to the space.
     pub growth: Growth,
+    /// What it installs.
+    pub component: Option<Component>,
 }
 
 /// Why something may not happen.
@@ -67,8 +74,10 @@ pub struct Decided {
 pub enum Refused {
     /// There is no such space, event or dead letter.
     Gone,
-    /// The space is there already.
+    /// It is so already.
     Known,
+    /// Another component is installed than ran, or none.
+    Replaced,
     /// There is no room for the event.
     Full,
     /// An inbox that the turn sends to has filled up.
@@ -88,11 +97,23 @@ impl State {
     /// # Errors
     /// [`Refused`].
     pub fn decide(&self, space: Did, time_ms: u64, act: Act<'_>) -> Result<Decided, Refused> {
-        let (mut fits, mut growth, mut taken) = (Vec::new(), Growth::default(), None);
+        let (mut fits, mut growth, mut taken, mut component) = (Vec::new(), Growth::default(), None, None);
         let mut position = self.position;
         let body = match act {
             Act::Register(_) if self.spaces.contains_key(&space) => return Err(Refused::Known),
             Act::Register(name) => Body::Registered { name: name.to_owned() },
+            Act::Install(install, of) => {
+                let installed = self.spaces.get(&space).ok_or(Refused::Gone)?.installed;
+                if installed == Some(InstallRow::of(&install)) {
+                    return Err(Refused::Known);
+                }
+                component = Some(of);
+                Body::Installed(install)
+            }
+            Act::Uninstall => {
+                self.spaces.get(&space).and_then(|space| space.installed).ok_or(Refused::Gone)?;
+                Body::Uninstalled
+            }
             Act::Rights(holder, kept) => Body::Rights { holder, kept },
             Act::Pause(paused) => Body::Paused(paused),
             Act::Accept(event, supplied, of) => {
@@ -125,9 +146,9 @@ impl State {
             }
         };
         let seq = self.spaces.get(&space).map_or(1, |space| space.seq + 1);
-        let previous = record::Hash::default();
+        let previous = Hash::default();
         let record = Record { version: record::VERSION, space, seq, previous, time_ms, body };
-        Ok(Decided { commit: Commit { order: self.order + 1, position, taken, record }, fits, growth })
+        Ok(Decided { commit: Commit { order: self.order + 1, position, taken, record }, fits, growth, component })
     }
 
     /// Returns an event from outside as it enters the log.
@@ -149,6 +170,10 @@ impl State {
         let space = self.spaces.get(charm).filter(|space| space.inbox.holds(queued)).ok_or(Refused::Gone)?;
         if ending.failed.is_some() {
             return Ok(());
+        }
+        let installed = space.installed.map(|row| row.component);
+        if ending.ran.is_some_and(|(_, component)| installed != Some(component)) {
+            return Err(Refused::Replaced);
         }
         for (did, staged) in &ending.staged {
             let sender = if did == charm { Sender::Own } else { Sender::Charm(*charm) };
@@ -181,7 +206,7 @@ impl State {
             }
             Sent { event, refused }
         });
-        let sends = sends.collect();
+        let (sends, ran) = (sends.collect(), ran.map(|(ran, _)| ran));
         Turn { sender: event.sender, stream: event.stream.clone(), receipt, writes, sends, dropped, ran }
     }
 }

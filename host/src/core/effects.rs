@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Commit;
 use crate::{
+    component::Component,
     did::Did,
     entry::LogEntry,
     event::digest,
     receipt::{self, Receipt},
     record::{Body, Hash},
-    rows::{Batch, CellWrite, DeadLetter, Notes, Queued, ReceiptRow, SpaceRow},
+    rows::{Batch, CellWrite, DeadLetter, InstallRow, Notes, Queued, ReceiptRow, SpaceRow},
 };
 
 /// What one commit brings about.
@@ -25,6 +26,8 @@ pub struct Effects {
     pub buried: Vec<u64>,
     /// What the operator did to the charm, or is told of it, as it is now; none when that stays.
     pub notes: Option<Notes>,
+    /// Components whose bytes are needed from now on, and those, without bytes, that nothing needs any more.
+    pub components: Vec<(Hash, Option<Component>)>,
     /// A chain of events that is deep and fast at once, to be named: how deep it is (A6).
     pub deep: Option<u64>,
     /// How many dead letters of the charm went because there were too many, when that is to be told.
@@ -59,10 +62,13 @@ impl Effects {
         batch.log.push(entry);
         match &record.body {
             Body::Registered { name } => batch.spaces.push(SpaceRow::new(space, name.clone())),
+            Body::Installed(install) => batch.installed.push((space, Some(InstallRow::of(install)))),
+            Body::Uninstalled => batch.installed.push((space, None)),
             Body::Rights { holder, kept } => batch.kept.push((*holder, kept.clone())),
             _ => {}
         }
 
+        batch.components.extend_from_slice(&self.components);
         batch.heads.push((space, seq, head));
         batch.notes.extend(self.notes.map(|notes| (space, notes)));
         for write in record.writes() {

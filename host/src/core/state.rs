@@ -15,7 +15,8 @@ use crate::{
     event::{Event, EventId, Mint},
     limits::Limits,
     meter::{Amount, Sender},
-    rows::{CellRow, Image, Notes, Queued, SpaceRow},
+    record::Hash,
+    rows::{CellRow, Image, InstallRow, Notes, Queued, SpaceRow},
 };
 
 /// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
@@ -36,6 +37,8 @@ pub struct State {
     pub names: HashMap<Arc<str>, Did>,
     /// Events that wait, or whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
+    /// How many spaces have each component installed.
+    pub(super) components: HashMap<Hash, usize>,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     /// Bounds.
@@ -63,6 +66,8 @@ pub struct Space {
     pub dead: VecDeque<(u64, EventId)>,
     /// How full it is.
     pub usage: Usage,
+    /// What is installed.
+    pub installed: Option<InstallRow>,
     /// What the operator did to it or is told of it.
     pub notes: Notes,
     /// Dead letters that went because there were too many.
@@ -81,6 +86,7 @@ impl Space {
             inbox: Inbox::default(),
             dead: VecDeque::new(),
             usage: Usage::default(),
+            installed: row.installed,
             notes: row.notes,
             letters_dropped: row.letters_dropped,
             letters_told: None,
@@ -105,6 +111,7 @@ impl State {
             spaces: HashMap::with_capacity(image.spaces.len()),
             names: HashMap::with_capacity(image.spaces.len()),
             open: HashMap::new(),
+            components: HashMap::new(),
             late: BTreeSet::new(),
             limits,
             mint: Arc::new(Mint::new(image.secret)),
@@ -112,6 +119,9 @@ impl State {
             settled_ids: VecDeque::new(),
         };
         image.spaces.iter().for_each(|row| state.add_space(row, 0));
+        for InstallRow { component, .. } in image.spaces.iter().filter_map(|row| row.installed) {
+            *state.components.entry(component).or_default() += 1;
+        }
         for CellRow { space, value, .. } in &image.cells {
             if let Some(space) = state.spaces.get_mut(space) {
                 space.usage = space.usage.with_cell(value.as_ref());

@@ -11,7 +11,7 @@ use crate::{
     meter::Amount,
     path::Path,
     receipt::Outcome,
-    record::{Body, Hash, Write},
+    record::{Body, Hash, Install, Ran, Write},
     rows::{Batch, Image, Queued},
     value::{Edit, Value},
 };
@@ -42,7 +42,7 @@ fn event(sender: Did, to: Did, bytes: usize) -> Event {
 fn perform(state: &mut State, space: Did, act: Act<'_>) -> Result<(Commit, Effects), Refused> {
     let decided = state.decide(space, 1_000, act)?;
     assert_eq!(state.follows(&decided.commit), Ok(()), "what is decided can be applied");
-    let live = Live { at: Duration::ZERO, fits: decided.fits, growth: decided.growth };
+    let live = Live { at: Duration::ZERO, fits: decided.fits, growth: decided.growth, component: decided.component };
     let effects = state.apply(&decided.commit, live);
     Ok((decided.commit, effects))
 }
@@ -78,8 +78,8 @@ fn shown(state: &State) -> String {
     for (did, space) in spaces {
         let waiting: Vec<_> =
             space.inbox.page(0, usize::MAX).iter().map(|queued| (queued.position, queued.event.id)).collect();
-        let Space { name, seq, dead, notes, letters_dropped, .. } = &**space;
-        text += &format!("\n{did} {name} {seq} {waiting:?} {dead:?} {notes:?} {letters_dropped}");
+        let Space { name, seq, dead, installed, notes, letters_dropped, .. } = &**space;
+        text += &format!("\n{did} {name} {seq} {waiting:?} {dead:?} {installed:?} {notes:?} {letters_dropped}");
     }
     text
 }
@@ -161,6 +161,40 @@ fn what_is_refused_changes_nothing() {
     assert_eq!(shown(&state), before);
 }
 
+fn install(component: u8) -> Box<Install> {
+    let rights = (component == 0).then(|| vec![1]);
+    Box::new(Install { component: [component; 32], description: Value::null(), rights })
+}
+
+fn installs(component: u8) -> Act<'static> {
+    Act::Install(install(component), vec![component; 3].into())
+}
+
+/// U1: the log says what is installed when that changes, and a turn of another component does not end there.
+#[test]
+fn a_component_is_installed_once_and_a_turn_of_another_does_not_commit() {
+    let (mut state, a, _) = world(Limits::default());
+    let queued = accept(&mut state, a);
+    let turn = |component: u8| {
+        let ran = Some((Ran { time_ms: 1, fuel: 1, costs: 1 }, [component; 32]));
+        committed(&queued, Ending { ran, ..Ending::default() })
+    };
+    assert!(matches!(state.decide(a, 0, turn(1)), Err(Refused::Replaced)), "nothing is installed");
+    assert!(matches!(state.decide(a, 0, Act::Uninstall), Err(Refused::Gone)));
+    assert!(matches!(state.decide(did(3), 0, installs(1)), Err(Refused::Gone)));
+    perform(&mut state, a, installs(1)).expect("a new component");
+    assert!(matches!(state.decide(a, 0, installs(1)), Err(Refused::Known)));
+    let others = Box::new(Install { rights: Some(vec![2]), ..*install(1) });
+    perform(&mut state, a, Act::Install(others, vec![1; 3].into())).expect("other rights");
+    assert!(state.decide(a, 0, turn(1)).is_ok());
+    perform(&mut state, a, installs(2)).expect("a new component");
+    assert!(matches!(state.decide(a, 0, turn(1)), Err(Refused::Replaced)));
+    perform(&mut state, a, Act::Uninstall).expect("it is installed");
+    assert!(matches!(state.decide(a, 0, turn(2)), Err(Refused::Replaced)));
+    perform(&mut state, a, installs(2)).expect("it is gone");
+    perform(&mut state, a, turn(2)).expect("what is installed ran");
+}
+
 /// T5, T8: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
 /// commits make.
 #[test]
@@ -178,7 +212,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
             let waiting = state.spaces[&charm].inbox.page(0, usize::MAX);
             let dead: Vec<EventId> = state.spaces[&charm].dead.iter().map(|(_, event)| *event).collect();
             let first = waiting.first().cloned();
-            let act = match (random.below(8), &first) {
+            let act = match (random.below(10), &first) {
                 (0..4, Some(queued)) => {
                     let failed = (random.below(3) == 0).then(|| (Outcome::Faulted, "why".to_owned()));
                     let mut ending = Ending { failed, ..Ending::default() };
@@ -197,6 +231,8 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
                     }
                     committed(queued, ending)
                 }
+                (8, _) => installs(random.below(2) as u8),
+                (9, _) => Act::Uninstall,
                 (4, _) => Act::Pause(random.below(2) == 0),
                 (5, _) if !dead.is_empty() => Act::Drop(dead[random.below(dead.len())]),
                 (6, _) if !dead.is_empty() => Act::Resend(dead[0], event(did(7), charm, 2)),
@@ -231,6 +267,7 @@ fn image(batch: &Batch, order: u64) -> Image {
     let mut spaces = batch.spaces.clone();
     for row in &mut spaces {
         row.seq = batch.heads.iter().rev().find(|(did, ..)| *did == row.did).map_or(0, |(_, seq, _)| *seq);
+        row.installed = batch.installed.iter().rev().find(|(did, _)| *did == row.did).and_then(|(_, row)| *row);
         row.notes = batch.notes.iter().rev().find(|(did, _)| *did == row.did).map_or(row.notes, |(_, notes)| *notes);
         row.letters_dropped =
             batch.letters_dropped.iter().filter(|(did, _)| *did == row.did).map(|(_, more)| more).sum();

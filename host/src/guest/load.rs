@@ -21,6 +21,7 @@ use crate::{
     record::Hash,
     store::{Work, hex},
     text::clip,
+    value::Value,
 };
 
 /// What the interfaces of the world are named after.
@@ -83,8 +84,8 @@ impl Guests {
             Err(empty) => empty,
         };
         let prepared = self.prepare(&self.code.component(&*self.env, component.bytes().clone(), hash).await?)?;
-        let descriptor = self.ask(name, &prepared, hash).await?;
-        Ok(empty.keep(prepared, descriptor))
+        let (description, descriptor) = self.ask(name, &prepared, hash).await?;
+        Ok(empty.keep(prepared, description, descriptor))
     }
 
     /// Returns the names of what a component imports.
@@ -120,7 +121,7 @@ impl Guests {
     }
 
     /// Asks a component what it is, unless processes have died under that.
-    async fn ask(&self, name: &str, prepared: &Prepared, hash: Hash) -> Result<Descriptor, LoadError> {
+    async fn ask(&self, name: &str, prepared: &Prepared, hash: Hash) -> Result<(Value, Descriptor), LoadError> {
         let work = Work::Describe { component: hash };
         if self.threads.suspects().is_held(&work) {
             return Err(LoadError::Deadly(hex(&hash)));
@@ -184,7 +185,7 @@ impl Guests {
         told.map_err(|error| LoadError::Describe(Fault::explain(&error, &store, &limits).message))
     }
 
-    async fn read(&self, told: Vec<u8>) -> Result<Descriptor, LoadError> {
+    async fn read(&self, told: Vec<u8>) -> Result<(Value, Descriptor), LoadError> {
         // A long one takes longer than a step of the host may.
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.env.block(Box::new(move || drop(sender.send(Descriptor::read(&told))))).await;

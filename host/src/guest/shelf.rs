@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::load::Prepared;
-use crate::{counters::Components, descriptor::Descriptor, record::Hash};
+use crate::{counters::Components, descriptor::Descriptor, record::Hash, value::Value};
 
 /// A component that is ready to run: what all charms of it share.
 pub struct Loaded {
@@ -19,6 +19,8 @@ pub struct Loaded {
     pub hash: Hash,
     /// What it says of itself.
     pub descriptor: Arc<Descriptor>,
+    /// The same as it told it.
+    pub description: Value,
     shelf: Arc<Shelf>,
 }
 
@@ -92,12 +94,12 @@ pub struct Empty<'a> {
 
 impl Empty<'_> {
     /// Puts the component there.
-    pub fn keep(mut self, prepared: Prepared, descriptor: Descriptor) -> Arc<Loaded> {
+    pub fn keep(mut self, prepared: Prepared, description: Value, descriptor: Descriptor) -> Arc<Loaded> {
         let Place { shelf, hash, .. } = self.place;
         shelf.held.fetch_add(1, Ordering::Relaxed);
         shelf.loads.fetch_add(1, Ordering::Relaxed);
         let descriptor = Arc::new(descriptor);
-        let loaded = Arc::new(Loaded { prepared, hash: *hash, descriptor, shelf: shelf.clone() });
+        let loaded = Arc::new(Loaded { prepared, hash: *hash, descriptor, description, shelf: shelf.clone() });
         *self.had = Arc::downgrade(&loaded);
         loaded
     }

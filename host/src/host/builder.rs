@@ -1,6 +1,6 @@
 //! What a host is built from, and how it opens.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{Host, OpenError, end::End, fresh_key};
 use crate::{
@@ -138,7 +138,10 @@ impl HostBuilder {
         let ready = Arc::new(RunQueue::default());
         let kept = image.kept.iter().map(|(did, bytes)| Some((*did, Arc::new(Kept::from_bytes(bytes)?))));
         let kept = kept.collect::<Option<_>>();
-        let kept = kept.ok_or_else(|| StoreError::Failed("what it keeps of grants is malformed".to_owned()))?;
+        let kept: BTreeMap<_, _> =
+            kept.ok_or_else(|| StoreError::Failed("what it keeps of grants is malformed".to_owned()))?;
+        // A host that ended while it uninstalled them has not said so.
+        let gone = kept.iter().filter(|(_, kept)| kept.is_gone).map(|(did, _)| (*did, None)).collect();
         let paused = suspects.paused(&image);
         let line = ready.clone();
         let notify = Arc::new(move |notice| match notice {
@@ -157,6 +160,7 @@ impl HostBuilder {
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);
         committer.swap_directory(Directory::new(operator, known, kept), Vec::new())?;
+        committer.install(gone)?;
         let charms = Arc::new(Charms::new(committer.clone()));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max));
         let aging = Aging::new(env.clone(), ready.clone());

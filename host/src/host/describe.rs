@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Charm, Host, InstallError, check_charm_name, check_http_grant, load_error};
-use crate::{descriptor::Descriptor, did::Did, guest::Loaded, http::HttpGrant, store::hex};
+use crate::{component::Component, descriptor::Descriptor, did::Did, guest::Loaded, http::HttpGrant, store::hex};
 
 /// What a component tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Checked {
     pub did: Option<Did>,
     pub http: Vec<HttpGrant>,
     pub loaded: Arc<Loaded>,
+    /// The same in bytes.
+    pub component: Component,
 }
 
 impl Host {
@@ -59,7 +61,7 @@ impl Host {
                 loaded.map_err(|error| load_error(name.clone(), error))?
             }
         };
-        Ok(Checked { name: name.into(), did, http, loaded })
+        Ok(Checked { name: name.into(), did, http, loaded, component })
     }
 
     /// Checks what needs no look into the component, which may be loaded.

@@ -94,8 +94,9 @@ impl Host {
     pub async fn uninstall(&self, charm: &Did) -> Result<(), SendError> {
         self.check_open()?;
         let _installing = self.installing.lock().await;
-        let removed = self.charms.uninstall(charm)?.ok_or(SendError::NoSuchCharm { to: *charm })?;
+        self.charms.uninstall(charm)?.ok_or(SendError::NoSuchCharm { to: *charm })?;
         self.ready.at_rest(|| BTreeSet::from([*charm])).await;
-        Ok(self.stage.committer.noted(removed).await?)
+        let ended = self.charms.end(charm)?;
+        Ok(self.stage.committer.noted(ended).await?)
     }
 }

@@ -1,6 +1,6 @@
 //! Which limits a host can run with. Checked when it is opened: none of them stops it later, or lets it do nothing.
 
-use super::Limits;
+use super::{COMPONENT_BYTES_MAX, Limits};
 
 /// A limit that no host can run with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,7 +138,7 @@ impl Limits {
             ("log-burst-bytes", log_burst_bytes, 0, BYTES_MAX),
             ("chain-events-per-second", chain_events_per_second, 0, BYTES_MAX),
             ("chain-burst-events", chain_burst_events, 0, BYTES_MAX),
-            ("component-bytes-max", size(component_bytes_max), 1, PIECE_BYTES_MAX),
+            ("component-bytes-max", size(component_bytes_max), 1, size(COMPONENT_BYTES_MAX)),
             ("compile-ms-max", compile_ms_max, 1, MS_MAX),
             // No program starts with less.
             ("compile-memory-bytes-max", size(compile_memory_bytes_max), 64 << 20, BYTES_MAX),

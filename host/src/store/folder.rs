@@ -24,11 +24,13 @@ use super::{
     tail::{Numbered, Tail, overlay},
 };
 use crate::{
+    component::Component,
     did::Did,
     entry::LogEntry,
     event::EventId,
     journal::{AppendError, Journal, JournalError},
     limits::{CHECKPOINT_BYTES, INDEX_BYTES, LAG_BYTES_MAX, LAG_GROUPS_MAX},
+    record::Hash,
     rows::{Batch, DeadLetter, Image, ReceiptRow},
 };
 
@@ -189,7 +191,8 @@ impl Writer {
             .chain(batch.signed.iter().map(|(did, ..)| *did))
             .chain(batch.cells.iter().map(|row| row.space));
         let named = named.chain(batch.notes.iter().map(|(did, _)| *did));
-        let mut named = named.chain(batch.letters_dropped.iter().map(|(did, _)| *did));
+        let named = named.chain(batch.letters_dropped.iter().map(|(did, _)| *did));
+        let mut named = named.chain(batch.installed.iter().map(|(did, _)| *did));
         match named.find(|did| !self.spaces.contains(did) && !added.contains(did)) {
             Some(did) => Err(format!("there is no space {did}")),
             None => Ok(()),
@@ -259,6 +262,11 @@ impl Store for FolderStore {
         let _closing = self.closing.lock();
         let Some(writer) = self.writer().take() else { return Ok(()) };
         self.end(&writer)
+    }
+
+    fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+        let known = self.tail().component(hash);
+        known.map_or_else(|| self.index.component(hash), Ok)
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

@@ -90,6 +90,8 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
         all.batch.dead.extend_from_slice(&batch.dead);
         all.batch.buried.extend_from_slice(&batch.buried);
         all.batch.letters_dropped.extend_from_slice(&batch.letters_dropped);
+        all.batch.installed.extend_from_slice(&batch.installed);
+        all.batch.components.extend_from_slice(&batch.components);
     }
     last_of_each(&mut all.batch.signed, |(did, ..)| *did);
     last_of_each(&mut all.batch.notes, |(did, _)| *did);
@@ -101,6 +103,8 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
 pub fn coalesce(batch: &mut Batch) {
     one_of_each(&mut batch.cells);
     last_of_each(&mut batch.heads, |(space, ..)| *space);
+    last_of_each(&mut batch.installed, |(space, _)| *space);
+    last_of_each(&mut batch.components, |(hash, _)| *hash);
     let queued: HashSet<u64> = batch.queued.iter().map(|queued| queued.position).collect();
     let taken: HashSet<u64> = batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
     batch.queued.retain(|queued| !taken.contains(&queued.position));

@@ -17,11 +17,13 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transactio
 
 use super::{StoreError, group::Mark};
 use crate::{
+    component::Component,
     did::Did,
     entry::{LogEntry, Taken},
     event::EventId,
     receipt::{Outcome, Receipt},
-    rows::{Batch, DeadLetter, Image, Notes, Queued, ReceiptRow, SpaceRow},
+    record::Hash,
+    rows::{Batch, DeadLetter, Image, InstallRow, Notes, Queued, ReceiptRow, SpaceRow},
 };
 
 /// One SQLite file.
@@ -163,7 +165,7 @@ impl Index {
                 order: last_order(connection)?,
                 spaces: rows(
                     connection,
-                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature FROM space ORDER BY cid",
+                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature, component, rights FROM space ORDER BY cid",
                     [],
                     space_row,
                 )?,
@@ -172,6 +174,7 @@ impl Index {
                 dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
                     Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
                 })?,
+                components: rows(connection, "SELECT hash FROM component ORDER BY hash", [], |row| row.get(0))?,
                 kept: rows(connection, "SELECT did, kept FROM kept ORDER BY did", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
             };
             let mark = meta("mark")?.map(|bytes| Mark::from_bytes(&bytes).ok_or_else(|| bad(0))).transpose()?;
@@ -237,6 +240,10 @@ fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
         head: row.get(3)?,
         signed: row.get::<_, Option<i64>>(8)?.zip(row.get(9)?).map(|(seq, signature)| (seq as u64, signature)),
         letters_dropped: row.get::<_, i64>(7)? as u64,
+        installed: row
+            .get::<_, Option<Hash>>(10)?
+            .zip(row.get(11)?)
+            .map(|(component, rights)| InstallRow { component, rights }),
         notes,
     })
 }
@@ -281,6 +288,13 @@ impl Index {
         let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt
                    WHERE id > ?1 ORDER BY id LIMIT ?2";
         self.scan(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
+    }
+
+    pub fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+        let sql = "SELECT bytes FROM component WHERE hash = ?1";
+        let bytes = |row: &Row<'_>| row.get::<_, Vec<u8>>(0);
+        let bytes = self.scan(|connection| connection.prepare_cached(sql)?.query_row([hash], bytes).optional())?;
+        Ok(bytes.map(Component::from))
     }
 
     pub fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
@@ -357,6 +371,14 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         };
         transaction.prepare_cached(sql)?.execute(params![did.public_key(), kept])?;
     }
+    for (hash, component) in &batch.components {
+        let sql = match component {
+            Some(_) => "INSERT OR REPLACE INTO component VALUES (?1, ?2)",
+            None => "DELETE FROM component WHERE hash = ?1 AND ?2 IS NULL",
+        };
+        let bytes = component.as_ref().map(|component| &component.bytes()[..]);
+        transaction.prepare_cached(sql)?.execute(params![hash, bytes])?;
+    }
     for write in &batch.cells {
         cells::write(transaction, cid(&write.space)?, write)?;
     }
@@ -388,6 +410,10 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         transaction.prepare_cached("UPDATE space SET letters_dropped = letters_dropped + ?2 WHERE cid = ?1")?;
     for (did, more) in &batch.letters_dropped {
         dropped.execute(params![cid(did)?, *more as i64])?;
+    }
+    let mut installed = transaction.prepare_cached("UPDATE space SET component = ?2, rights = ?3 WHERE cid = ?1")?;
+    for (did, row) in &batch.installed {
+        installed.execute(params![cid(did)?, row.map(|row| row.component), row.map(|row| row.rights)])?;
     }
     if let Some(end) = &batch.end {
         transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('end', ?1)")?.execute([end])?;

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Store, StoreError};
 use crate::{
+    component::Component,
     did::Did,
     entry::LogEntry,
     event::EventId,
@@ -34,6 +35,7 @@ struct Tables {
     receipts: BTreeMap<EventId, ReceiptRow>,
     dead: BTreeMap<u64, DeadLetter>,
     kept: BTreeMap<Did, Vec<u8>>,
+    components: BTreeMap<Hash, Component>,
 }
 
 #[derive(Clone)]
@@ -72,6 +74,7 @@ impl Store for MemoryStore {
             cells: tables.cells.iter().map(row).collect(),
             queued: tables.queued.values().cloned().collect(),
             dead: tables.dead.values().map(|dead| (dead.event.to, dead.position, dead.event.id)).collect(),
+            components: tables.components.keys().copied().collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
         })
     }
@@ -94,6 +97,12 @@ impl Store for MemoryStore {
             }
         });
         batch.change_kept(&mut tables.kept);
+        for (hash, component) in &batch.components {
+            match component {
+                Some(component) => drop(tables.components.insert(*hash, component.clone())),
+                None => drop(tables.components.remove(hash)),
+            }
+        }
         tables.cells.extend(cells);
         tables.position = batch.position.unwrap_or(tables.position);
         tables.end = batch.end.unwrap_or(tables.end);
@@ -107,6 +116,10 @@ impl Store for MemoryStore {
             tables.dead.remove(position);
         }
         Ok(())
+    }
+
+    fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+        Ok(self.tables().components.get(hash).cloned())
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

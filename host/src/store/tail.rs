@@ -1,15 +1,17 @@
 //! The groups that are durable in the journal and not yet in the index. Every look-up asks here first.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use super::{StoreError, group::Group};
 use crate::{
+    component::Component,
     did::Did,
     entry::LogEntry,
     event::EventId,
+    record::Hash,
     rows::{CellRow, CellWrite, DeadLetter, Image, ReceiptRow},
 };
 
@@ -37,6 +39,8 @@ pub struct Tail {
     orders: HashMap<(Did, u64), u64>,
     /// Dead letters that came, and the positions of those that went, with the number of the group that says so.
     letters: BTreeMap<u64, (u64, Option<DeadLetter>)>,
+    /// Components that came, and those that went as none, with the number of the group that says so.
+    components: HashMap<Hash, (u64, Option<Component>)>,
     /// Positions of the letters that came.
     letter_ids: HashMap<EventId, u64>,
 }
@@ -58,6 +62,8 @@ impl Tail {
                 self.letter_ids.remove(&letter.event.id);
             }
         }
+        let components = batch.components.iter();
+        self.components.extend(components.map(|(hash, component)| (*hash, (*number, component.clone()))));
         self.groups.push_back(numbered);
     }
 
@@ -76,6 +82,11 @@ impl Tail {
             }
             for entry in &batch.log {
                 self.orders.remove(&(entry.space, entry.seq));
+            }
+            for (hash, _) in &batch.components {
+                if self.components.get(hash).is_some_and(|(of, _)| *of == number) {
+                    self.components.remove(hash);
+                }
             }
             let positions = batch.dead.iter().map(|letter| letter.position).chain(batch.buried.iter().copied());
             for position in positions {
@@ -115,6 +126,11 @@ impl Tail {
     /// Returns all its groups.
     pub fn groups(&self) -> Vec<Numbered> {
         self.groups.iter().cloned().collect()
+    }
+
+    /// Returns a component, or none inside when it is gone; none when the tail knows nothing of it.
+    pub fn component(&self, hash: &Hash) -> Option<Option<Component>> {
+        self.components.get(hash).map(|(_, component)| component.clone())
     }
 
     /// Returns the receipt of an event.
@@ -194,6 +210,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
     let mut dead = BTreeMap::new();
     let mut buried = HashSet::new();
     let mut kept: BTreeMap<Did, Vec<u8>> = std::mem::take(&mut image.kept).into_iter().collect();
+    let mut components: BTreeSet<Hash> = std::mem::take(&mut image.components).into_iter().collect();
     for Group { secret, batch } in groups {
         if image.secret == [0; 32] {
             image.secret = secret.unwrap_or_default();
@@ -226,8 +243,16 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
             buried.insert(*position);
         }
         batch.change_kept(&mut kept);
+        for (hash, component) in &batch.components {
+            if component.is_some() {
+                components.insert(*hash)
+            } else {
+                components.remove(hash)
+            };
+        }
     }
     image.kept = kept.into_iter().collect();
+    image.components = components.into_iter().collect();
     for row in &mut image.cells {
         if let Some(writes) = cells.get_mut(&row.space).and_then(|cells| cells.remove(&row.name)) {
             row.write(&writes)?;

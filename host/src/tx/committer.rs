@@ -25,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Cause, Unavailable, Versions};
 use crate::{
+    component::Component,
     core::{self, Act, Ending, State},
     did::Did,
     directory::Directory,
@@ -35,6 +36,7 @@ use crate::{
     log_share::LogShare,
     meter::Meter,
     receipt::{Outcome, Receipt},
+    record::Install,
     rows::{Image, Queued},
     store::{Store, StoreError},
 };
@@ -45,7 +47,7 @@ use group::Group;
 
 /// Receipts that are noted as durable under one hold of the lock.
 const SETTLED_STEP: usize = 256;
-/// Spaces that are added under one hold of the lock, in one batch.
+/// Spaces that are added, or components that are installed, under one hold of the lock, in one batch.
 const REGISTERED_STEP: usize = 1_000;
 
 /// Why a commit did not take place. Nothing of the transaction remains.
@@ -238,6 +240,25 @@ impl Committer {
         drop(before);
         afters.into_iter().for_each(|after| self.tell(after));
         Ok(Noted(order))
+    }
+
+    /// Says which components are installed from here on, or none, as far as the log does not say so already (U1). A turn that
+    /// ran another one does not commit any more. The bytes of the components go to the store with that.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn install(&self, installs: Vec<(Did, Option<(Box<Install>, Component)>)>) -> Result<Noted, Unavailable> {
+        let mut installs = installs.into_iter().peekable();
+        while installs.peek().is_some() {
+            let (now, mut locked) = (self.now(), self.open()?);
+            let some = installs.by_ref().take(REGISTERED_STEP);
+            let act = |(install, component)| Act::Install(install, component);
+            let acts = some.map(|(did, install)| (did, install.map_or(Act::Uninstall, act)));
+            let afters = self.perform_all(&mut locked, now, acts);
+            drop(locked);
+            afters.into_iter().for_each(|after| self.tell(after));
+        }
+        Ok(Noted(self.order()))
     }
 
     /// Completes when what was noted is durable.
@@ -509,7 +530,9 @@ impl From<core::Refused> for Refused {
     fn from(refused: core::Refused) -> Refused {
         match refused {
             core::Refused::Full | core::Refused::NoRoom { .. } => Refused::Full,
-            core::Refused::Gone | core::Refused::Known | core::Refused::Limit(_) => Refused::Gone,
+            core::Refused::Gone | core::Refused::Known | core::Refused::Replaced | core::Refused::Limit(_) => {
+                Refused::Gone
+            }
         }
     }
 }

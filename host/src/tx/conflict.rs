@@ -38,6 +38,8 @@ pub enum Cause {
         /// The bound, in bytes.
         max: usize,
     },
+    /// Another component of its charm was installed since, or none is (U1): the next attempt runs that.
+    Component,
     /// An inbox filled up since the send was staged: the next attempt will see it (S12).
     Full {
         /// Whose.
@@ -59,6 +61,7 @@ impl Cause {
         let remedy = match self {
             Cause::Read(_) => "read less, or a narrower path, of cells that others write often".to_owned(),
             Cause::Right { .. } => "grant it again, or send the event later".to_owned(),
+            Cause::Component => "send the event again".to_owned(),
             Cause::Lost { .. } => "compute less between reading and the end, or raise the bound".to_owned(),
             Cause::Full { .. } => {
                 let Limits { inbox_events_max, inbox_bytes_max, .. } = limits;
@@ -101,6 +104,7 @@ impl fmt::Display for Cause {
             }
             Cause::Right { cell } => write!(f, "the right to read cell {} of {} was taken back", cell.name, cell.owner),
             Cause::Lost { max } => write!(f, "its snapshot was given back: over old-versions-bytes-max {max}"),
+            Cause::Component => write!(f, "another component was installed meanwhile, or it was uninstalled"),
             Cause::Full { inbox, events, bytes } => {
                 write!(f, "inbox of {inbox} filled up, with {events} events of {bytes} bytes")
             }

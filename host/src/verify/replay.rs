@@ -17,7 +17,7 @@ use crate::{
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
     record::{Body, Record, Sent, Turn, Write},
-    rows::{DeadLetter, ReceiptRow},
+    rows::{DeadLetter, InstallRow, ReceiptRow},
     value::Value,
 };
 
@@ -89,6 +89,8 @@ pub(super) struct Replay {
     pub made: BTreeMap<Did, String>,
     /// Charms that are paused.
     pub paused: BTreeSet<Did>,
+    /// What is installed.
+    pub installed: BTreeMap<Did, InstallRow>,
     /// What is decided about the rights of single DIDs.
     pub kept: BTreeMap<Did, Vec<u8>>,
     mint: Mint,
@@ -114,6 +116,7 @@ impl Replay {
             host,
             made: BTreeMap::new(),
             paused: BTreeSet::new(),
+            installed: BTreeMap::new(),
             kept: BTreeMap::new(),
             mint,
             charms: BTreeSet::new(),
@@ -156,7 +159,16 @@ impl Replay {
                 };
                 must(charm, Law::Cause, "the host's own space is no charm")
             }
-            Body::Installed(_) | Body::Uninstalled => must(charm, Law::Cause, "the host's own space is no charm"),
+            Body::Installed(install) => {
+                let row = InstallRow::of(install);
+                let before = self.installed.insert(space, row);
+                must(before != Some(row), Law::Cause, "what is installed already is installed again")?;
+                must(charm, Law::Cause, "the host's own space is no charm")
+            }
+            Body::Uninstalled => {
+                let before = self.installed.remove(&space);
+                must(before.is_some(), Law::Cause, "a charm is uninstalled that is not installed")
+            }
             Body::Accepted(event) => self.accepted(entry, event),
             Body::Letters { dropped, again } => self.letters(entry, dropped, again.as_ref()),
             Body::Turn(turn) => self.turn(entry, &record, turn),
@@ -204,6 +216,8 @@ impl Replay {
         let receipt = &taken.receipt;
         let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
         must(self.host != Some(record.space), Law::Cause, "the host's own space handles an event")?;
+        let runs = taken.ran.is_none() || self.installed.contains_key(&record.space);
+        must(runs, Law::Cause, "a turn runs, and no component is installed")?;
         let Some((_, event)) = self.waiting.remove(&position) else {
             let before = position <= self.position;
             must(!before, Law::Once, "answers an event that was answered before")?;

@@ -1,6 +1,6 @@
 //! What the store keeps beside its log, compared with what the log makes (T5).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ipld_core::ipld::Ipld;
 
@@ -12,7 +12,7 @@ use crate::{
     did::Did,
     event::EventId,
     limits::NAME_BYTES_MAX,
-    record::Record,
+    record::{Body, Hash, Record},
     rows::{CellRow, Image, ReceiptRow, SpaceRow},
     store::Store,
     text::clip,
@@ -23,11 +23,13 @@ use crate::{
 struct Later {
     settled: HashSet<EventId>,
     buried: HashSet<EventId>,
+    /// Spaces in which something else is installed.
+    installed: HashSet<Did>,
 }
 
 impl Later {
     fn read(store: &dyn Store, mut order: u64) -> Result<Later, VerifyError> {
-        let mut later = Later { settled: HashSet::new(), buried: HashSet::new() };
+        let mut later = Later { settled: HashSet::new(), buried: HashSet::new(), installed: HashSet::new() };
         loop {
             let page = store.log(None, order, PAGE)?;
             let Some(last) = page.last() else { return Ok(later) };
@@ -40,6 +42,8 @@ impl Later {
                 let refused = record.sends().filter(|(_, refused)| refused.is_some());
                 later.settled.extend(refused.map(|(event, _)| event.id));
                 later.buried.extend(record.dropped());
+                let installs = matches!(record.body, Body::Installed(_) | Body::Uninstalled);
+                later.installed.extend(installs.then_some(record.space));
             }
         }
     }
@@ -72,10 +76,14 @@ pub(super) fn compare(
     let sent = replay.events.len() as u64;
     let settled = replay.settled;
     let new = receipts(store, &mut replay)?;
-    if !gone.is_empty() || !new.is_empty() {
+    let needed = components(store, image, &replay)?;
+    if !gone.is_empty() || !new.is_empty() || !needed.is_empty() {
         let later = Later::read(store, order)?;
         if let Some((event, order)) = gone.iter().find(|(event, _)| !later.buried.contains(event)) {
             return Err(at(store, *order, Law::State, format!("dead letter of event {event} is missing")));
+        }
+        if let Some(charm) = needed.iter().find(|charm| !later.installed.contains(charm)) {
+            return Err(VerifyError::broken(Law::State, charm, last_commit(image, charm), NO_COMPONENT));
         }
         if let Some(row) = new.iter().find(|row| !later.settled.contains(&row.receipt.id)) {
             let why = format!("receipt {} of an event that is not settled", row.receipt.id);
@@ -99,6 +107,9 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
         let broken = |why: &str| Err(VerifyError::broken(Law::State, &row.did, row.seq, why));
         if !names.insert(&row.name) {
             return broken("another space has the same name");
+        }
+        if row.installed != replay.installed.get(&row.did).copied() {
+            return broken("another component is installed, or with other rights, than in the log");
         }
         if row.notes.paused != replay.paused.contains(&row.did) {
             return broken("it is paused, or not, other than in the log");
@@ -163,6 +174,34 @@ fn at(store: &dyn Store, order: u64, law: Law, why: String) -> VerifyError {
         Ok(None) => crate::store::StoreError::Failed(format!("log entry {order} is missing")).into(),
         Err(error) => error.into(),
     }
+}
+
+const NO_COMPONENT: &str = "the bytes of its component are missing";
+
+/// Compares the components with what is installed; returns the charms of those that are not there any more.
+fn components(store: &dyn Store, image: &Image, replay: &Replay) -> Result<Vec<Did>, VerifyError> {
+    let broken = |charm: &Did, why| VerifyError::broken(Law::State, charm, last_commit(image, charm), why);
+    let mut users: BTreeMap<Hash, Vec<Did>> = BTreeMap::new();
+    replay.installed.iter().for_each(|(charm, row)| users.entry(row.component).or_default().push(*charm));
+    let kept: BTreeSet<Hash> = image.components.iter().copied().collect();
+    if let Some(row) = image.spaces.first()
+        && kept.iter().any(|hash| !users.contains_key(hash))
+    {
+        return Err(broken(&row.did, "the bytes of a component are kept that is not installed"));
+    }
+    let mut gone = Vec::new();
+    for (hash, charms) in users {
+        let Some(first) = charms.first().filter(|_| !kept.contains(&hash)) else {
+            match store.component(&hash)? {
+                Some(component) if component.sha256() == hash => {}
+                Some(_) => return Err(broken(&charms[0], "the bytes of its component are others")),
+                None => gone.extend(charms),
+            }
+            continue;
+        };
+        return Err(broken(first, NO_COMPONENT));
+    }
+    Ok(gone)
 }
 
 fn queue(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<(), VerifyError> {

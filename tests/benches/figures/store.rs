@@ -81,6 +81,10 @@ impl<S: Store> Store for Watched<S> {
         self.store.close()
     }
 
+    fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+        self.store.component(hash)
+    }
+
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         self.store.receipt(id)
     }

@@ -100,7 +100,7 @@ async fn a_store_on_a_full_disk_opens_again_when_there_is_space() {
 /// Step of the sweep: pages of the disk. The journal makes room in large pieces.
 const STEP: u64 = 64 << 10;
 /// Events of one run.
-const EVENTS: u64 = 6;
+const EVENTS: u64 = 12;
 
 /// A disk that one run fills.
 struct Filled<'a> {

@@ -5,6 +5,7 @@
 mod by_hand;
 mod density;
 mod http;
+mod installs;
 mod lifetime;
 mod limits;
 mod rights;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use charm_conformance::edited;
 use charm_host::{
-    Batch, CellRow, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record, SpaceRow, Store,
-    StoreError, Taken, head_message, record_hash, seal_message,
+    Batch, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record, SpaceRow,
+    Store, StoreError, Taken, head_message, record_hash, seal_message,
 };
 
 /// A record, the space whose chain it is put in, and its place in the host.
@@ -32,6 +32,7 @@ pub struct Rows {
     pub log: Vec<LogEntry>,
     pub receipts: BTreeMap<EventId, ReceiptRow>,
     pub dead: BTreeMap<u64, DeadLetter>,
+    pub components: BTreeMap<Hash, Component>,
 }
 
 impl Rows {
@@ -41,7 +42,9 @@ impl Rows {
         let receipts = store.receipts(None, usize::MAX >> 1).unwrap();
         let letters = image.dead.iter().map(|(_, position, _)| store.dead_letter(*position).unwrap().unwrap());
         let dead = letters.map(|letter| (letter.position, letter)).collect();
-        Rows { log, receipts: receipts.into_iter().map(|row| (row.receipt.id, row)).collect(), dead, image }
+        let component = |hash: &Hash| (*hash, store.component(hash).unwrap().unwrap());
+        let components = image.components.iter().map(component).collect();
+        Rows { components, log, receipts: receipts.into_iter().map(|row| (row.receipt.id, row)).collect(), dead, image }
     }
 
     pub fn did(&self, name: &str) -> Did {
@@ -80,6 +83,10 @@ impl Store for Rows {
 
     fn commit(&self, _: &Batch) -> Result<(), StoreError> {
         Err(StoreError::Failed("read only".to_owned()))
+    }
+
+    fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+        Ok(self.components.get(hash).cloned())
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

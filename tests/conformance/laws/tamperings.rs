@@ -58,6 +58,10 @@ fn resends(record: &Record) -> bool {
     matches!(record.body, Body::Letters { again: Some(_), .. })
 }
 
+fn installs(record: &Record) -> bool {
+    matches!(record.body, Body::Installed(_))
+}
+
 fn accepts(record: &Record) -> bool {
     matches!(record.body, Body::Accepted(_))
 }

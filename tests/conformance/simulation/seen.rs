@@ -32,14 +32,14 @@ impl Seen {
         let open = || open(&mounted.path());
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, order, end, position, mut spaces, mut cells, queued, dead, kept: _ } =
+        let Image { secret, order, end, position, mut spaces, mut cells, queued, dead, kept, components } =
             store.load(None).map_err(text)?;
         // They come in any order.
         spaces.sort_by_key(|row| row.did.to_string());
         cells.sort_by_key(|row| (row.space.to_string(), row.name.clone()));
-        write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {dead:?}").unwrap();
-        for SpaceRow { did, name, seq, head, .. } in &spaces {
-            write!(dump, "{did} {name} {seq} {head:?}").unwrap();
+        write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {dead:?} {kept:?} {components:?}").unwrap();
+        for SpaceRow { did, name, seq, head, installed, .. } in &spaces {
+            write!(dump, "{did} {name} {seq} {head:?} {installed:?}").unwrap();
         }
         for CellRow { space, name, order, seq, value } in &cells {
             write!(dump, "{space} {name} {order} {seq} {:?}", value.as_ref().map(Value::as_bytes)).unwrap();

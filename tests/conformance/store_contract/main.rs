@@ -43,6 +43,10 @@ macro_rules! delegate {
             self.0.load(fresh_secret)
         }
 
+        fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
+            self.0.component(hash)
+        }
+
         fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
             self.0.receipt(id)
         }
@@ -148,6 +152,7 @@ suite! {
     the_log_is_read_in_pages,
     the_log_is_read_by_space,
     only_sealed_entries_have_a_seal,
+    a_component_is_there_until_it_goes,
     an_empty_batch_changes_nothing,
     the_greatest_numbers_and_texts_come_back,
 }
@@ -174,8 +179,20 @@ fn space(n: u8) -> SpaceRow {
         head: [0; 32],
         signed: None,
         letters_dropped: 0,
+        installed: None,
         notes: Notes::default(),
     }
+}
+
+/// A component that comes.
+fn bytes(n: u8) -> (Hash, Option<Component>) {
+    let component = Component::from(vec![n; usize::from(n)]);
+    (component.sha256(), Some(component))
+}
+
+/// A component that is installed.
+fn install(n: u8) -> InstallRow {
+    InstallRow { component: [n; 32], rights: [n + 1; 32] }
 }
 
 fn event(n: u8, to: u8) -> Event {
@@ -246,9 +263,11 @@ fn picture(store: &impl Store) -> String {
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, order, end, position, spaces, cells, queued, dead, kept } = store.load(Some(SECRET)).unwrap();
+    let Image { secret, order, end, position, spaces, cells, queued, dead, kept, components } =
+        store.load(Some(SECRET)).unwrap();
     assert_eq!((secret, order, end, position), (SECRET, 0, [0; 32], 0));
     assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty() && kept.is_empty());
+    assert!(components.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
     assert_eq!(store.entry(&did(1), 1), Ok(None));
     assert_eq!(store.log(None, 0, 10), Ok(vec![]));
@@ -286,6 +305,13 @@ fn whole_batch() -> Batch {
         dead: vec![letter(4, 1)],
         buried: vec![],
         letters_dropped: vec![(did(1), 2), (did(1), 1)],
+        components: vec![bytes(1), (Component::from(vec![1; 9]).sha256(), None), bytes(3), bytes(2), bytes(3)],
+        installed: vec![
+            (did(1), Some(install(1))),
+            (did(2), Some(install(2))),
+            (did(2), None),
+            (did(1), Some(install(3))),
+        ],
     }
 }
 
@@ -417,6 +443,27 @@ fn receipts_are_listed_in_pages_by_id(kind: &impl Kind) {
 }
 
 /// S4: the closed set.
+fn a_component_is_there_until_it_goes(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let ((first, one), (second, other)) = (bytes(1), bytes(200));
+    let both = vec![(first, one.clone()), (second, other.clone())];
+    store.commit(&Batch { components: both, ..Batch::default() }).unwrap();
+    let all = || store.load(None).unwrap().components;
+    let mut sorted = vec![first, second];
+    sorted.sort_unstable();
+    assert_eq!(all(), sorted);
+    assert_eq!((store.component(&first), store.component(&second)), (Ok(one.clone()), Ok(other)));
+    assert_eq!(store.component(&[0; 32]), Ok(None));
+    // It goes, comes back and goes within one batch, or the other way round.
+    let away = vec![(first, None), (first, one.clone()), (first, None), (second, None), bytes(200)];
+    store.commit(&Batch { components: away, ..Batch::default() }).unwrap();
+    assert_eq!((all(), store.component(&first)), (vec![second], Ok(None)));
+    store.commit(&Batch { components: vec![(first, one.clone())], ..Batch::default() }).unwrap();
+    drop(store);
+    let store = kind.open();
+    assert_eq!((store.load(None).unwrap().components, store.component(&first)), (sorted, Ok(one)));
+}
+
 fn every_outcome_is_kept(kind: &impl Kind) {
     let store = with_spaces(kind);
     let rows: Vec<_> = Outcome::ALL.into_iter().zip(1..).map(|(outcome, n)| receipt(n, outcome)).collect();

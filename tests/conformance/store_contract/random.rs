@@ -81,6 +81,14 @@ impl Made {
             batch.kept.push((did(one(random)), random.chance(700).then(|| vec![self.order as u8])));
         }
         if random.chance(200) {
+            let row = random.chance(700).then(|| install(random.below(3) as u8));
+            batch.installed.push((did(one(random)), row));
+        }
+        if random.chance(300) {
+            let (hash, component) = bytes(random.below(4) as u8 * 60);
+            batch.components.push((hash, component.filter(|_| random.chance(600))));
+        }
+        if random.chance(200) {
             batch.signed.push((did(one(random)), self.order, [self.order as u8; 64]));
         }
         if !batch.log.is_empty() {
@@ -97,7 +105,16 @@ fn answers(store: &impl Store, random: &mut Random) -> Vec<String> {
     // The contract leaves the order of spaces open.
     image.spaces.sort_by_key(|row| row.did);
     image.kept.sort();
-    all.push(format!("{:?} {:?} {:?} {:?}", image.spaces, image.dead, image.kept, (image.end, image.position)));
+    for n in 0..4 {
+        all.push(format!("{:?}", store.component(&bytes(n * 60).0).unwrap().map(|component| component.sha256())));
+    }
+    all.push(format!(
+        "{:?} {:?} {:?} {:?}",
+        image.spaces,
+        image.dead,
+        image.kept,
+        (image.end, image.position, &image.components)
+    ));
     all.push(sorted(image));
     let max = 1 + random.below(7) as usize;
     fn pages<T: Debug>(all: &mut Vec<String>, mut next: impl FnMut(Option<&T>) -> Vec<T>) {

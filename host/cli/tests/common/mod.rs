@@ -16,6 +16,9 @@ use serde_json::Value;
 /// Somebody who is no charm.
 pub const OUTSIDER: &str = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp";
 
+/// The commit of the first turn of a charm: after its name, its install and the event.
+pub const FIRST: u64 = 4;
+
 /// Returns the binary: tests are in `target/<profile>/deps`.
 pub fn program() -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("charm")

@@ -11,13 +11,13 @@ use crate::{
 };
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 pub const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
                         seq INTEGER NOT NULL, head BLOB NOT NULL, signed INTEGER, signature BLOB, paused INTEGER NOT NULL DEFAULT 0,
                         chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0,
-                        letters_dropped INTEGER NOT NULL DEFAULT 0) STRICT;
+                        letters_dropped INTEGER NOT NULL DEFAULT 0, component BLOB, rights BLOB) STRICT;
     CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
                       position INTEGER NOT NULL, taken INTEGER, late INTEGER, seal BLOB) STRICT;
     CREATE UNIQUE INDEX log_by_space ON log (cid, seq);
@@ -31,6 +31,7 @@ pub const SCHEMA: &str = "
     CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, id BLOB NOT NULL UNIQUE,
                        letter BLOB NOT NULL) STRICT;
     CREATE INDEX dead_by_receiver ON dead (receiver, position);
+    CREATE TABLE component (hash BLOB PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
     CREATE TABLE kept (did BLOB PRIMARY KEY, kept BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 

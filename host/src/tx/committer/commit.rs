@@ -12,7 +12,7 @@ use crate::{
     event::EventId,
     log::{say, within},
     receipt::{self, Outcome},
-    record::{Ran, Write},
+    record::{Hash, Ran, Write},
     rows::Queued,
     tx::{
         Cause, Transaction,
@@ -28,7 +28,7 @@ const CHECKS_MAX: usize = 4;
 
 impl Committer {
     /// Commits a turn: its writes, the acknowledgement of its event, its sends and receipts, as one (T5).
-    /// Returns the sequence number in the charm's space.
+    /// Returns the sequence number in the charm's space. `ran` is what ran, and of which component.
     ///
     /// What takes long happens before the lock: the reads are checked at some commit, in steps, and what the commit
     /// brings is made ready. Under the lock only what was committed since is looked at, up to a bound: when there is more,
@@ -36,7 +36,7 @@ impl Committer {
     ///
     /// # Errors
     /// [`Failure`] leaves nothing behind but the event, which still waits.
-    pub async fn commit(&self, mut tx: Transaction, queued: &Arc<Queued>, ran: Ran) -> Result<u64, Failure> {
+    pub async fn commit(&self, mut tx: Transaction, queued: &Arc<Queued>, ran: (Ran, Hash)) -> Result<u64, Failure> {
         let mut checked = Checked::begin(&tx.snapshot);
         let (mut ending, cells) = self.ending(&mut tx, ran);
         let mut checks = 0;
@@ -73,6 +73,10 @@ impl Committer {
                     locked.conflicts += 1;
                     Failure::Conflict(Cause::Full { inbox, events: used.events, bytes: used.bytes })
                 }
+                Refused::Replaced => {
+                    locked.conflicts += 1;
+                    Failure::Conflict(Cause::Component)
+                }
                 Refused::Limit(text) => Failure::Limit(text),
                 // Its turn may have panicked after its commit: the event is settled.
                 Refused::Gone | Refused::Known | Refused::Full => {
@@ -91,7 +95,7 @@ impl Committer {
     }
 
     /// Makes ready what a transaction brings. No other commit changes the cells of a charm while its turn runs.
-    fn ending(&self, tx: &mut Transaction, ran: Ran) -> (Ending, Vec<Change>) {
+    fn ending(&self, tx: &mut Transaction, ran: (Ran, Hash)) -> (Ending, Vec<Change>) {
         while tx.finish_next().is_some() {}
         let mut growth = Growth::default();
         let mut writes = Vec::with_capacity(tx.written.len());
@@ -181,9 +185,9 @@ impl Committer {
         at: Duration,
         cells: Option<(Vec<Change>, Snapshot)>,
     ) -> (Done, After, Item) {
-        let Decided { commit, fits, growth } = decided;
+        let Decided { commit, fits, growth, component } = decided;
         let (space, seq, order) = (commit.record.space, commit.record.seq, commit.order);
-        let effects = locked.core.apply(&commit, Live { at, fits, growth });
+        let effects = locked.core.apply(&commit, Live { at, fits, growth, component });
         let released = match cells {
             Some((cells, snapshot)) => self.versions.apply(&space, order, seq, cells, snapshot),
             None => {

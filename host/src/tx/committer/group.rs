@@ -81,7 +81,12 @@ pub(super) enum Item {
 impl Item {
     /// Returns what it takes on disk: rows, and the values and payloads that they carry.
     fn bytes(&self) -> usize {
-        let Item::Commit { commit, .. } = self else { return ROW_BYTES };
+        let Item::Commit { commit, effects, .. } = self else { return ROW_BYTES };
+        if let Body::Installed(install) = &commit.record.body {
+            let components = effects.components.iter().filter_map(|(_, component)| component.as_ref());
+            let components = components.map(|component| component.bytes().len()).sum::<usize>();
+            return 2 * ROW_BYTES + install.description.as_bytes().len() + components;
+        }
         let writes = commit.record.writes().iter();
         let writes = writes.map(|write| write.edits.iter().map(Edit::bytes).sum::<usize>());
         let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());

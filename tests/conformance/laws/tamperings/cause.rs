@@ -7,7 +7,8 @@ use serde_json::json;
 use super::{
     Case, NOBODY,
     Tamper::{Log, Own, Rows as Shown},
-    accepts, committed, dropped, failed, outside, receipt_sent, resends, sends, sends_receipt, status, turn, write,
+    accepts, committed, dropped, failed, installs, outside, receipt_sent, resends, sends, sends_receipt, status, turn,
+    write,
 };
 use crate::forged::Line;
 
@@ -111,6 +112,37 @@ pub const CAUSE: &[Case] = &[
             let record = Record { body: Body::Paused(true), ..line.record };
             f.append(Line { record, ..line }, 0);
         }),
+    ),
+    (
+        Law::Cause,
+        "a component installed that is installed",
+        "installed again",
+        Log(|f| {
+            let line = f.line(installs).clone();
+            f.append(line, 0);
+        }),
+    ),
+    (
+        Law::Cause,
+        "a component installed in the host's own space",
+        "is no charm",
+        Log(|f| {
+            let (host, line) = (f.did("@host"), f.line(installs).clone());
+            let record = Record { space: host, ..line.record };
+            f.append(Line { space: host, record, ..line }, 0);
+        }),
+    ),
+    (
+        Law::Cause,
+        "a charm uninstalled that is not installed",
+        "is not installed",
+        Log(|f| f.find(installs).body = Body::Uninstalled),
+    ),
+    (
+        Law::Cause,
+        "a turn of a charm that is not installed",
+        "no component is installed",
+        Log(|f| f.find_in("b", installs).body = Body::Paused(false)),
     ),
     (
         Law::Cause,

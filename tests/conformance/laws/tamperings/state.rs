@@ -1,7 +1,7 @@
 //! A store that is not what its log makes (T5, C6, S11).
 
 use charm_conformance::{value, whole};
-use charm_host::{CellRow, Law, OnCommit, Outcome, Queued, Record, SpaceRow};
+use charm_host::{CellRow, Component, Law, OnCommit, Outcome, Queued, Record, SpaceRow};
 use serde_json::json;
 
 use super::{
@@ -194,6 +194,33 @@ pub const STATE: &[Case] = &[
         Shown(|r| r.space_mut("b").letters_dropped -= 1),
     ),
     (Law::State, "another name", "not the log's", Shown(|r| r.space_mut("b").name = "e".to_owned())),
+    (
+        Law::State,
+        "another component installed",
+        "another component",
+        Shown(|r| r.space_mut("b").installed.as_mut().unwrap().component[0] ^= 1),
+    ),
+    (
+        Law::State,
+        "other rights by the install",
+        "another component",
+        Shown(|r| r.space_mut("b").installed.as_mut().unwrap().rights[0] ^= 1),
+    ),
+    (Law::State, "a component gone", "component are missing", Shown(|r| r.image.components.truncate(0))),
+    (Law::State, "a component gone but listed", "component are missing", Shown(|r| r.components.clear())),
+    (
+        Law::State,
+        "another component's bytes",
+        "component are others",
+        Shown(|r| r.components.values_mut().for_each(|bytes| *bytes = Component::from(vec![1]))),
+    ),
+    (
+        Law::State,
+        "a component that nobody has installed",
+        "kept that is not installed",
+        Shown(|r| r.image.components.push([1; 32])),
+    ),
+    (Law::State, "nothing installed", "another component", Shown(|r| r.space_mut("b").installed = None)),
     (Law::State, "a charm paused", "paused, or not", Shown(|r| r.space_mut("b").notes.paused = true)),
     (
         Law::State,
