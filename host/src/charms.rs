@@ -12,7 +12,7 @@ use crate::{
     guest::Loaded,
     http::HttpGrant,
     record::Install,
-    tx::{Committer, Noted, Unavailable},
+    tx::{Committer, Installs, Noted, Unavailable},
 };
 
 /// One installed charm, as its turns need it: the rest says the directory.
@@ -170,9 +170,6 @@ impl Charms {
         })
     }
 }
-
-/// What the log is to say of charms: what is installed, or nothing.
-type Installs = Vec<(Did, Option<(Box<Install>, Component)>)>;
 
 /// Returns what the log is to say of charms that are installed.
 fn installs(charms: &[Candidate]) -> Installs {

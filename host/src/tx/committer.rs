@@ -110,6 +110,9 @@ pub enum Begun {
     Late,
 }
 
+/// What the log is to say of charms: what is installed, or nothing.
+pub type Installs = Vec<(Did, Option<(Box<Install>, Component)>)>;
+
 /// A commit of the operator's that becomes durable: see [`Committer::noted`].
 #[derive(Debug)]
 pub struct Noted(u64);
@@ -247,7 +250,7 @@ impl Committer {
     ///
     /// # Errors
     /// When the host does not write any more.
-    pub fn install(&self, installs: Vec<(Did, Option<(Box<Install>, Component)>)>) -> Result<Noted, Unavailable> {
+    pub fn install(&self, installs: Installs) -> Result<Noted, Unavailable> {
         let mut installs = installs.into_iter().peekable();
         while installs.peek().is_some() {
             let (now, mut locked) = (self.now(), self.open()?);

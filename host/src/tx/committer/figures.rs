@@ -27,7 +27,7 @@ pub(super) struct Figures {
 /// What one item of a batch changes in them.
 pub(super) enum Change {
     /// There is one more space.
-    Space(SpaceRow),
+    Space(Box<SpaceRow>),
     /// A charm has other notes.
     Notes(Did, Notes),
     /// A space has that commit.
@@ -46,7 +46,7 @@ pub(super) enum Change {
 pub(super) fn changes(commit: &Commit, effects: &Effects, into: &mut Vec<Change>) {
     let record = &commit.record;
     if let Body::Registered { name } = &record.body {
-        into.push(Change::Space(SpaceRow::new(record.space, name.clone())));
+        into.push(Change::Space(Box::new(SpaceRow::new(record.space, name.clone()))));
     }
     into.push(Change::Commit(record.space, record.seq));
     into.extend(effects.notes.map(|notes| Change::Notes(record.space, notes)));
