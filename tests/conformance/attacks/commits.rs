@@ -17,7 +17,8 @@ async fn a_commit_that_compares_much_holds_nobody_up() {
 
 /// A turn reads so many paths of cells that others then make so large.
 async fn compares_much(entries: u32, paths: usize) {
-    let limits = Limits { event_bytes_max: 1 << 20, ..Limits::default() };
+    // The time that a turn is held here counts.
+    let limits = Limits { event_bytes_max: 1 << 20, compute_ms_max: 60_000, ..Limits::default() };
     let (host, hold) = (builder().limits(limits).open().await.unwrap(), Hold::new());
     let neighbours = Neighbours::install(&host).await;
     let (owner, reader) = pair(&host).await;
@@ -111,4 +112,49 @@ async fn a_reader_that_always_loses_gets_its_turn() {
     tokio::join!(write(), write(), write(), read());
     let counters = host.counters();
     assert!(counters.conflicts > 0, "the reader never lost: {counters}");
+}
+
+/// A5, T4: values that were changed and changed back are compared byte by byte, up to `RECHECK_BYTES_MAX` in one commit: beyond
+/// that a change of a cell that was read is a conflict, and the turn runs again. Nobody waits for either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_would_compare_more_than_its_bound_runs_again() {
+    const DEPTH: usize = 8;
+    let length = 700_000;
+    let nested = |filler: &str| (0..DEPTH).fold(json!(filler.repeat(length)), |inner, _| json!({ "k": inner }));
+    for (names, attempts) in [(&["x", "y", "z"][..], 1), (&["x", "y", "z", "token", "count", "hot", "version"], 2)] {
+        let compared = 2 * names.len() * DEPTH * length;
+        assert_eq!(compared > RECHECK_BYTES_MAX, attempts > 1, "{compared}");
+        // The time that a turn is held here counts.
+        let limits = Limits {
+            event_bytes_max: 1 << 20,
+            memory_bytes_max: 256 << 20,
+            turns_max: 8,
+            compute_ms_max: 60_000,
+            ..Limits::default()
+        };
+        let (host, hold) = (builder().limits(limits).open().await.unwrap(), Hold::new());
+        let neighbours = Neighbours::install(&host).await;
+        let (owner, reader) = pair(&host).await;
+        let set = async |filler| {
+            for name in names {
+                let receipt = run(&host, owner, json!([["set", name, [], nested(filler)]])).await;
+                assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+            }
+        };
+        set("a").await;
+        let paths = (1..=DEPTH).map(|depth| vec!["k"; depth]);
+        let reads = paths.flat_map(|path| names.iter().map(move |name| json!(["get", of(owner, name), path])));
+        let steps: Vec<_> = reads.chain([hold.step()]).collect();
+        let id = send(&host, reader, json!(steps)).await;
+        hold.arrived(1).await;
+        set("b").await;
+        set("a").await;
+        let ended = async {
+            hold.release(2);
+            receipt(&host, &id).await
+        };
+        let (receipt, _) = neighbours.beside(&host, ended).await;
+        assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+        assert_eq!(hold.count(), attempts, "{} cells", names.len());
+    }
 }
