@@ -1,9 +1,9 @@
 //! Cells on disk: a base value, and the edits since, so that a write costs what is written (C7). A new base takes the place of
 //! both when the edits have come to as much as the base.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params, types::ValueRef};
 
 use super::{bad, blob, did, frame, rows};
 use crate::{
@@ -28,33 +28,51 @@ impl Cell {
     }
 }
 
-fn tree(bytes: Option<Vec<u8>>) -> rusqlite::Result<Option<Tree>> {
-    let value = bytes.map(|bytes| Value::from_bytes(&bytes, usize::MAX, VALUE_DEPTH_MAX).map(Tree::new)).transpose();
-    value.map_err(|_| bad(0))
+fn read(bytes: ValueRef<'_>) -> rusqlite::Result<Option<Value>> {
+    let bytes = bytes.as_blob_or_null().map_err(|_| bad(4))?;
+    let value = bytes.map(|bytes| Value::from_bytes(bytes, usize::MAX, VALUE_DEPTH_MAX));
+    value.transpose().map_err(|_| bad(4))
 }
 
-/// Returns every cell as it is now.
+/// Edits of a cell by one commit.
+struct Edits {
+    cid: i64,
+    name: String,
+    order: i64,
+    seq: i64,
+    edits: Vec<Edit>,
+}
+
+/// Returns every cell as it is now. Both tables stand in the order of cells: one pass over each.
 pub fn load(connection: &Connection) -> rusqlite::Result<Vec<CellRow>> {
-    let mut cells: BTreeMap<(Did, Arc<str>), Cell> = BTreeMap::new();
-    let sql = "SELECT did, cell.name, g, cell.seq, value FROM cell JOIN space USING (cid)";
-    let read = |row: &rusqlite::Row<'_>| {
-        let cell = Cell { order: row.get(2)?, seq: row.get(3)?, value: tree(row.get(4)?)? };
-        Ok(((did(row, 0)?, row.get::<_, String>(1)?.into()), cell))
-    };
-    cells.extend(rows(connection, sql, [], read)?);
-    let sql = "SELECT did, edit.name, g, edit.seq, edits FROM edit JOIN space USING (cid) ORDER BY cid, edit.name, g";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut edits = statement.query([])?;
-    while let Some(row) = edits.next()? {
-        let key = (did(row, 0)?, row.get::<_, String>(1)?.into());
-        let cell = cells.get_mut(&key).ok_or_else(|| bad(1))?;
-        cell.apply(row.get(2)?, row.get(3)?, &frame::<Vec<Edit>>(row, 4)?)?;
+    let spaces = rows(connection, "SELECT cid, did FROM space", [], |row| Ok((row.get::<_, i64>(0)?, did(row, 1)?)))?;
+    let spaces: HashMap<i64, Did> = spaces.into_iter().collect();
+    let mut statement = connection.prepare_cached("SELECT cid, name, g, seq, edits FROM edit ORDER BY cid, name, g")?;
+    let mut edits = statement.query_map([], |row| {
+        let (cid, name, order, seq) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(Edits { cid, name, order, seq, edits: frame(row, 4)? })
+    })?;
+    let mut next = edits.next().transpose()?;
+    let mut statement = connection.prepare_cached("SELECT cid, name, g, seq, value FROM cell ORDER BY cid, name")?;
+    let (mut cells, mut found) = (statement.query([])?, Vec::new());
+    while let Some(row) = cells.next()? {
+        let (cid, name): (i64, &str) = (row.get(0)?, row.get_ref(1)?.as_str().map_err(|_| bad(1))?);
+        let space = *spaces.get(&cid).ok_or_else(|| bad(0))?;
+        let (mut order, mut seq, mut value) = (row.get(2)?, row.get(3)?, read(row.get_ref(4)?)?);
+        if next.as_ref().is_some_and(|next| next.cid == cid && next.name == name) {
+            let mut cell = Cell { order, seq, value: value.map(Tree::new) };
+            while let Some(Edits { order, seq, edits: some, .. }) =
+                next.take_if(|next| next.cid == cid && next.name == name)
+            {
+                cell.apply(order, seq, &some)?;
+                next = edits.next().transpose()?;
+            }
+            (order, seq, value) = (cell.order, cell.seq, cell.value.as_ref().map(Tree::to_value));
+        }
+        found.push(CellRow { space, name: name.into(), order: order as u64, seq: seq as u64, value });
     }
-    let row = |((space, name), Cell { order, seq, value }): ((Did, Arc<str>), Cell)| {
-        let (order, seq) = (order as u64, seq as u64);
-        CellRow { space, name, order, seq, value: value.as_ref().map(Tree::to_value) }
-    };
-    Ok(cells.into_iter().map(row).collect())
+    // Edits of no cell.
+    if next.is_some() { Err(bad(1)) } else { Ok(found) }
 }
 
 /// Writes one cell.
@@ -78,7 +96,7 @@ pub fn write(transaction: &Transaction<'_>, cid: i64, write: &CellWrite) -> rusq
     }
     let sql = "SELECT g, seq, value FROM cell WHERE cid = ?1 AND name = ?2";
     let mut cell = transaction.prepare_cached(sql)?.query_row(params![cid, name], |row| {
-        Ok(Cell { order: row.get(0)?, seq: row.get(1)?, value: tree(row.get(2)?)? })
+        Ok(Cell { order: row.get(0)?, seq: row.get(1)?, value: read(row.get_ref(2)?)?.map(Tree::new) })
     })?;
     let sql = "SELECT edits FROM edit WHERE cid = ?1 AND name = ?2 ORDER BY g";
     for edits in rows(transaction, sql, params![cid, name], |row| frame::<Vec<Edit>>(row, 0))? {
