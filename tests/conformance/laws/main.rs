@@ -12,7 +12,7 @@ use std::{
 
 use charm_conformance::*;
 use charm_host::{
-    Archive, Did, FileKeyring, FolderStore, Host, Law, Limits, MemoryStore, Names, NewEvent, Outcome, Store,
+    Archive, Charm, Did, FileKeyring, FolderStore, Host, Law, Limits, MemoryStore, Names, NewEvent, Outcome, Store,
     VerifyError,
 };
 use forged::{Forged, Rows};
@@ -167,7 +167,7 @@ async fn every_broken_law_is_found_and_named() {
     eprintln!("{} tamperings", cases.len());
 }
 
-/// Receipts that came and dead letters that went since are no damage: the log says so. (T5)
+/// Receipts that came, dead letters and components that went since are no damage: the log says so. (T5, U1)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
     let (store, wire) = (MemoryStore::new(), Wire::gated());
@@ -186,6 +186,7 @@ async fn a_proof_is_of_one_picture_whatever_is_committed_meanwhile() {
     host.discard(&a, &host.dead_letters(&a, 0, usize::MAX).unwrap()[0].event.id).await.unwrap();
     let after = host.verify_store().unwrap();
     assert_eq!((after.waiting, after.dead, after.settled), (0, 0, 5));
+    host.install(Charm::new("a", component("counter"))).await.unwrap();
     host.shutdown().await.unwrap();
     // An older picture than what is stored, as beside a running host.
     let moved = Archive::open(Rows { image: before, ..Rows::copy(&store) }).unwrap();
