@@ -51,6 +51,16 @@ pub enum ReadError {
         /// What it has.
         last: u64,
     },
+    /// What the space came to with that commit has gone (H1).
+    #[error("commit {seq} of {space} is compacted: the oldest that can be read is {oldest}")]
+    Compacted {
+        /// The space.
+        space: Did,
+        /// As asked.
+        seq: u64,
+        /// The oldest commit that can be read.
+        oldest: u64,
+    },
     /// The text is no path.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -106,6 +116,8 @@ impl Archive {
             held: queued.iter().filter(|queued| queued.event.to == row.did && held.contains(&queued.position)).count(),
             dead: dead.iter().filter(|(did, ..)| *did == row.did).count(),
             letters_dropped: row.letters_dropped,
+            history_bytes: row.history_bytes,
+            floor: row.floor.seq,
             notes: row.notes,
         };
         spaces.iter().map(info).collect()
@@ -138,12 +150,15 @@ impl Archive {
     /// `NoSuchSpace`, `NoSuchCommit`, `Mismatch`, `Store`.
     pub fn get(&self, space: &Did, cell: &str, path: &Path, at: Option<u64>) -> Result<Option<Value>, ReadError> {
         let last = self.last_commit(space)?;
+        let floor = self.image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.floor.seq);
         let row = self.image.cells.iter().find(|row| row.space == *space && &*row.name == cell);
         let value = match at {
+            Some(seq) if seq < floor => return Err(ReadError::Compacted { space: *space, seq, oldest: floor }),
             Some(seq) if seq > last => return Err(ReadError::NoSuchCommit { space: *space, seq, last }),
             Some(seq) => {
                 let id = CellId { owner: *space, name: cell.into() };
-                verify::value_at(&*self.store, &id, row.map_or(0, |row: &CellRow| row.seq), seq)?
+                let present = row.and_then(|row: &CellRow| Some((row.seq, Tree::new(row.value.clone()?))));
+                verify::value_at(&*self.store, &id, present, seq)?
             }
             None => row.and_then(|row| row.value.clone()).map(Tree::new),
         };

@@ -6,6 +6,7 @@ mod describe;
 mod end;
 mod error;
 mod held;
+mod history;
 mod letters;
 mod request;
 mod rights;
@@ -17,6 +18,8 @@ pub(crate) use describe::Checked;
 pub use describe::Description;
 use end::End;
 pub use error::{InstallError, OpenError, SendError};
+
+pub use crate::tx::{Gone, Keep};
 
 use std::{
     collections::{HashMap, HashSet},
@@ -204,7 +207,8 @@ impl Host {
             let did = did?;
             let inbox = meters.next().unwrap_or_default();
             let log = self.stage.committer.log_share(&did);
-            let Checked { name, http, loaded, component, .. } = charm;
+            let Checked { name, http, loaded, component, keep, .. } = charm;
+            self.stage.committer.keep(&did, keep);
             let (descriptor, rights, http) = (loaded.descriptor.clone(), Rights::default(), http.into());
             let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
             Ok(Candidate { entry, loaded, component })
@@ -224,9 +228,9 @@ impl Host {
         receiver.await.map_err(|_| Unavailable::RuntimeEnded)
     }
 
-    /// Returns how large a component may be.
-    pub(crate) fn component_bytes_max(&self) -> usize {
-        self.limits.component_bytes_max
+    /// Returns the bounds.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Lets prepared charms have turns from now on: none of them runs before all are there. With the rights of those
@@ -438,11 +442,16 @@ impl Host {
         if seq > last {
             return Err(ReadError::NoSuchCommit { space: *owner, seq, last });
         }
+        if seq < committer.floor(owner) {
+            return Err(ReadError::Compacted { space: *owner, seq, oldest: committer.floor(owner) });
+        }
         let version = committer.versions().latest(owner, cell);
-        let (order, revision) = version.map_or((0, 0), |version| (version.order, version.seq));
+        // What is not there was removed by some commit.
+        let order = version.as_ref().map_or_else(|| committer.last_order(owner), |version| version.order);
         committer.durable(order).await?;
+        let present = version.and_then(|version| Some((version.seq, version.value?)));
         let cell = CellId { owner: *owner, name: cell.into() };
-        archive::part(verify::value_at(&*self.store, &cell, revision, seq)?.as_ref(), path)
+        archive::part(verify::value_at(&*self.store, &cell, present, seq)?.as_ref(), path)
     }
 
     /// Returns the cells of a space that hold a value, by name. Completes when that is durable, removals too.

@@ -101,6 +101,9 @@ pub trait Journal: Send + Sync + 'static {
     /// When that fails. Nothing after `upto` has gone.
     fn release(&self, upto: u64) -> Result<(), JournalError>;
 
+    /// Says that the next group begins a new segment: all before it can go as a whole.
+    fn roll(&self) {}
+
     /// Says that nothing more will be appended, so that the next one to open it knows where it ends. Reading goes on.
     ///
     /// # Errors

@@ -71,7 +71,9 @@ pub use entry::{LogEntry, Taken, seal_message};
 pub use env::{BoxFuture, Env, SystemEnv};
 pub use event::{Event, EventId, EventIdError, OnCommit};
 pub use guest::{Compiler, compile_helper};
-pub use host::{Charm, CharmInfo, Description, Host, HostBuilder, InstallError, NewEvent, OpenError, Owner, SendError};
+pub use host::{
+    Charm, CharmInfo, Description, Gone, Host, HostBuilder, InstallError, Keep, NewEvent, OpenError, Owner, SendError,
+};
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use journal::{
     AppendError, Disk, DiskFile, FileJournal, FolderDisk, Journal, JournalError, JournalOptions, JournalReader,
@@ -80,21 +82,25 @@ pub use journal::{
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
     CHECKPOINT_BYTES, CODE_CACHE_BYTES_MAX, COMPONENT_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN,
-    DESCRIPTION_BYTES_MAX, HTTP_IDLE_MAX, HTTP_IDLE_MS, INDEX_BYTES, INDEX_PAUSE_MS, JOURNAL_AHEAD_BYTES,
-    JOURNAL_GROUP_BYTES_MAX, JOURNAL_SEGMENT_BYTES, JOURNAL_ZEROED_GROUP_BYTES_MAX, LAG_BYTES_MAX, LAG_GROUPS_MAX,
-    LETTERS_PER_COMMIT_MAX, LOG_LINE_BYTES, LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MANIFEST_BYTES_MAX,
-    MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX,
-    PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,
-    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
+    DESCRIPTION_BYTES_MAX, FREE_PAGES_MAX, HISTORY_PAUSE_MS, HISTORY_STEP, HTTP_IDLE_MAX, HTTP_IDLE_MS, INDEX_BYTES,
+    INDEX_PAUSE_MS, JOURNAL_AHEAD_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_SEGMENT_BYTES,
+    JOURNAL_ZEROED_GROUP_BYTES_MAX, LAG_BYTES_MAX, LAG_GROUPS_MAX, LETTERS_PER_COMMIT_MAX, LOG_LINE_BYTES,
+    LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MANIFEST_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+    NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECEIPTS_PAUSE_MS,
+    RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,
+    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WAITING_STEP, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
 pub use listing::{CellInfo, SpaceInfo, Status};
 pub use manifest::{CharmSpec, Finding, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};
 pub use receipt::{NotCommitted, Outcome, Receipt};
 pub use record::{
-    Body, Hash, Install, Ran, Record, Sent, Turn, VERSION as RECORD_VERSION, Write, hash as record_hash, head_message,
+    Body, Checkpoint, Cut, Hash, Install, Mark as EventMark, Pruned, Ran, Record, Sent, Turn,
+    VERSION as RECORD_VERSION, Write, cells_root, event_hash, hash as record_hash, head_message, heads_hash,
 };
-pub use rows::{Batch, CellRow, CellWrite, DeadLetter, Image, InstallRow, Notes, Queued, ReceiptRow, SpaceRow};
+pub use rows::{
+    Batch, CellRow, CellWrite, CutRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, SpaceRow,
+};
 pub use shape::{Field, Shape, ShapeError};
 pub use store::{FolderStore, Lag, MemoryStore, Store, StoreError};
 pub use text::is_unprintable;

@@ -106,6 +106,18 @@ pub const EDITS_BYTES_MIN: usize = 1 << 10;
 /// What an edit kept so is taken to cost beside what it carries, in bytes: many small ones take long to read back.
 pub const EDIT_ROW_BYTES: usize = 64;
 
+/// Spaces, commits or cells that are worked through at once when history is looked through: a step of well below a
+/// millisecond under a lock.
+pub const HISTORY_STEP: usize = 256;
+/// Events that are cancelled with one look at an inbox.
+pub const WAITING_STEP: usize = 1_000;
+/// Time between a commit and the look whether some charm's past is to go, in milliseconds.
+pub const HISTORY_PAUSE_MS: u64 = 2_000;
+/// Time between two looks for receipts whose time is over, in milliseconds.
+pub const RECEIPTS_PAUSE_MS: u64 = 3_600_000;
+/// Free pages of the index that are kept for what is written next, of 4 KiB each; when there are more its file shrinks.
+pub const FREE_PAGES_MAX: i64 = 1_024;
+
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
 ///
 /// Name those that differ: limits may be added. [`Limits::check`] says whether a host can run with them.
@@ -163,7 +175,7 @@ pub struct Limits {
     pub inbox_events_max: usize,
     /// Payload bytes waiting for one charm, in the same three parts.
     pub inbox_bytes_max: usize,
-    /// Cells of one charm, removed ones included.
+    /// Cells of one charm.
     pub cells_max: usize,
     /// Bytes in the cells of one charm.
     pub space_bytes_max: usize,
@@ -211,6 +223,11 @@ pub struct Limits {
     pub disk_bytes_per_second: u64,
     /// What one charm may write at once after a time of rest, in bytes: some minutes of its rate.
     pub disk_burst_bytes: u64,
+    /// Records of a charm's commits that are kept, in bytes, unless the operator says otherwise: the oldest go (H1).
+    pub history_bytes_max: u64,
+    /// How long the receipts of events that a charm handled are kept, in milliseconds, unless the operator says otherwise: so
+    /// long an event with an id of its sender's own is handled once (S9).
+    pub receipts_ms: u64,
     /// What one charm may log a second in the long run, in bytes, over all its turns: nobody reads more. Lines over it are
     /// dropped, and how many is told.
     pub log_bytes_per_second: u64,
@@ -279,6 +296,8 @@ impl Default for Limits {
             old_versions_bytes_max: 256 << 20,
             disk_bytes_per_second: 1 << 20,
             disk_burst_bytes: 256 << 20,
+            history_bytes_max: 64 << 20,
+            receipts_ms: 30 * 24 * 3_600 * 1_000,
             log_bytes_per_second: 4 << 10,
             log_burst_bytes: 1 << 20,
             chain_events_per_second: 100,

@@ -26,6 +26,10 @@ pub struct SpaceInfo {
     pub dead: usize,
     /// Dead letters that went because there were more than `dead-letters-max`, since the space was made.
     pub letters_dropped: u64,
+    /// The records of its commits that are kept, in bytes. What has gone by a commit may be counted until the index has it.
+    pub history_bytes: u64,
+    /// Commits up to this one have gone, 0 for none: its cells can be read as of it and later (H1).
+    pub floor: u64,
     /// Whether it is paused, and what else the operator is told of it.
     pub notes: Notes,
 }

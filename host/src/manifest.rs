@@ -20,9 +20,9 @@ use crate::{
     did::{Did, DidError},
     directory::{Entry, Names, Rights},
     guest::Loaded,
-    host::{Charm, Checked, Description, Host, InstallError},
+    host::{Charm, Checked, Description, Host, InstallError, Keep},
     http::HttpGrant,
-    limits::MANIFEST_BYTES_MAX,
+    limits::{Limits, MANIFEST_BYTES_MAX},
     text::{clip, nearest, shown},
 };
 
@@ -38,6 +38,8 @@ use crate::{
 /// component = "google-auth.wasm"
 /// did = "did:key:z6Mk…"               # optional: refuse another one
 /// sha256 = "9f86d081884c7d65…"        # optional: refuse another component
+/// history-bytes = 67108864            # records of its commits that are kept; default 64 MiB
+/// receipts-days = 30                  # how long receipts of events that it handled are kept; default
 /// http = [{ origin = "https://oauth2.googleapis.com", methods = ["POST"] }]
 ///
 /// [charm.gmail-search]
@@ -70,6 +72,8 @@ pub struct Manifest {
     pub outside: BTreeMap<String, OutsideSpec>,
 }
 
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
 /// One charm of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table: [charm.NAME] with component = \"FILE.wasm\" below it")]
@@ -80,6 +84,12 @@ pub struct CharmSpec {
     pub did: Option<String>,
     /// The SHA-256 that the component must have, in hexadecimal.
     pub sha256: Option<String>,
+    /// Records of its commits that are kept, in bytes (H1); else as the limits say.
+    #[serde(rename = "history-bytes")]
+    pub history_bytes: Option<u64>,
+    /// How long the receipts of events that it handled are kept, in days (S9); else as the limits say.
+    #[serde(rename = "receipts-days")]
+    pub receipts_days: Option<u32>,
     /// What it may do with others.
     #[serde(default)]
     pub grant: Vec<GrantSpec>,
@@ -245,13 +255,18 @@ impl Manifest {
 
 impl CharmSpec {
     /// Returns the charm with what the operator allows it, but for what it may do with others.
-    fn charm(&self, name: &str, component: Component) -> Result<Charm, ManifestError> {
+    fn charm(&self, name: &str, component: Component, limits: &Limits) -> Result<Charm, ManifestError> {
         let mut charm = Charm::new(name, component);
         if let Some(hash) = &self.sha256 {
             charm = charm.sha256(parse_hash(name, hash)?);
         }
         if let Some(did) = &self.did {
             charm = charm.pinned(parse_did(name, did)?);
+        }
+        if self.history_bytes.is_some() || self.receipts_days.is_some() {
+            let history_bytes = self.history_bytes.unwrap_or(limits.history_bytes_max);
+            let receipts_ms = self.receipts_days.map_or(limits.receipts_ms, |days| u64::from(days) * DAY_MS);
+            charm = charm.keep(Keep { history_bytes, receipts_ms });
         }
         for HttpSpec { origin, methods, private } in &self.http {
             let (origin, methods) = (origin.clone(), methods.clone());
@@ -294,12 +309,13 @@ impl<'a> Files<'a> {
 
     /// Returns a charm with its component's bytes, or loaded.
     fn charm(&self, name: &str, spec: &CharmSpec) -> Result<(Charm, Option<Arc<Loaded>>), ManifestError> {
+        let limits = self.host.limits();
         if let Some((loaded, component)) = self.loaded.get(&*spec.component).cloned() {
-            return Ok((spec.charm(name, component)?, Some(loaded)));
+            return Ok((spec.charm(name, component, limits)?, Some(loaded)));
         }
-        let max = self.host.component_bytes_max();
+        let max = limits.component_bytes_max;
         match read(&spec.component, max)? {
-            Ok(bytes) => Ok((spec.charm(name, bytes.into())?, None)),
+            Ok(bytes) => Ok((spec.charm(name, bytes.into(), limits)?, None)),
             Err(bytes) => Err(InstallError::TooLarge { charm: name_of(name), bytes, max }.into()),
         }
     }

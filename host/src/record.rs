@@ -21,6 +21,9 @@ use crate::{
 pub const VERSION: u8 = 4;
 const RECORD_TAG: &[u8] = b"charm commit v4\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
+const CELLS_TAG: &[u8] = b"charm cells v1\0";
+const EVENT_TAG: &[u8] = b"charm event v1\0";
+const HEADS_TAG: &[u8] = b"charm heads v1\0";
 
 /// SHA-256 of a record, or of a log's entry.
 pub type Hash = [u8; 32];
@@ -75,6 +78,85 @@ pub enum Body {
     },
     /// An event that waited is settled.
     Turn(Box<Turn>),
+    /// Says all that the space came to with an earlier commit: what is before that may go (H1).
+    Checkpoint(Box<Checkpoint>),
+    /// The past of spaces goes. It stands in the host's own space.
+    Pruned(Box<Pruned>),
+    /// Cells of a charm that is uninstalled are removed, with its data.
+    Removed(Vec<Write>),
+}
+
+/// What a space came to with one of its commits, so that it can be proved from there.
+///
+/// The lists leave out what ended between that commit and this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The commit: a number in the same space, before this one's.
+    pub seq: u64,
+    /// The charm's name.
+    pub name: String,
+    /// Whether it begins no turns.
+    pub paused: bool,
+    /// What is installed: SHA-256 of the component, and of what it may do by that install, zeros for nothing.
+    pub installed: Option<(Hash, Hash)>,
+    /// What is decided about the rights of those whose rights stand in this space.
+    pub rights: Vec<(Did, Vec<u8>)>,
+    /// How many of its dead letters went because there were too many.
+    pub letters_dropped: u64,
+    /// Root of its cells: see [`cells_root`].
+    pub cells: Hash,
+    /// Events that wait for it, in the order of their positions.
+    pub waiting: Vec<Mark>,
+    /// Its dead letters, in the order of their positions.
+    pub dead: Vec<Mark>,
+    /// Events that its commits sent and that wait for others, by receiver.
+    pub sent: Vec<(Did, Mark)>,
+}
+
+/// An event, told by its id and hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Its id.
+    pub id: EventId,
+    /// Hash of its bytes: see [`event_hash`].
+    pub hash: Hash,
+}
+
+impl Mark {
+    /// Returns the mark of an event.
+    pub fn of(event: &Event) -> Mark {
+        Mark { id: event.id, hash: event_hash(event) }
+    }
+}
+
+/// The past of spaces goes, and what proves the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// A commit in the order of the host: from the next one on nothing has gone.
+    pub order: u64,
+    /// Hash of its entry, which is also that of all entries before it.
+    pub entry: Hash,
+    /// The last position given to an event up to there.
+    pub position: u64,
+    /// Hash over the heads of all spaces there: see [`heads_hash`].
+    pub heads: Hash,
+    /// Whose past goes, each once.
+    pub cuts: Vec<Cut>,
+}
+
+/// How much of a space's past goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The space.
+    pub space: Did,
+    /// Its commits up to this one go, which a later checkpoint of it stands for; 0 when they stay.
+    pub seq: u64,
+    /// The same commit in the order of the host.
+    pub order: u64,
+    /// Receipts go that its commits up to this one settled.
+    pub receipts: u64,
+    /// Of receipts that its commits up to this one settled, the messages go.
+    pub messages: u64,
 }
 
 /// A component as it is installed.
@@ -159,7 +241,20 @@ impl Record {
 
     /// Returns the cells that it writes.
     pub fn writes(&self) -> &[Write] {
-        self.turn().map_or(&[], |turn| &turn.writes)
+        match &self.body {
+            Body::Turn(turn) => &turn.writes,
+            Body::Removed(writes) => writes,
+            _ => &[],
+        }
+    }
+
+    /// Returns the cells that it writes, to keep.
+    pub(crate) fn into_writes(self) -> Vec<Write> {
+        match self.body {
+            Body::Turn(turn) => turn.writes,
+            Body::Removed(writes) => writes,
+            _ => Vec::new(),
+        }
     }
 
     /// Returns the events that go out with it, each with why it was refused; in the order of their positions.
@@ -203,4 +298,34 @@ pub fn hash(bytes: &[u8]) -> Hash {
 /// Returns what a space's key signs for its head.
 pub fn head_message(space: &Did, seq: u64, hash: &Hash) -> Vec<u8> {
     [HEAD_TAG, space.public_key(), &seq.to_be_bytes(), hash].concat()
+}
+
+/// Returns the hash of an event's bytes.
+pub fn event_hash(event: &Event) -> Hash {
+    let bytes = postcard::to_stdvec(event).expect("an event holds nothing that postcard refuses");
+    Sha256::new().chain_update(EVENT_TAG).chain_update(bytes).finalize().into()
+}
+
+/// Returns the root of a space's cells: each that holds a value with its name, the number of the commit that wrote it and its
+/// bytes, in the order of the names.
+pub fn cells_root<'a>(cells: impl Iterator<Item = (&'a str, u64, &'a [u8])>) -> Hash {
+    let mut root = Sha256::new().chain_update(CELLS_TAG);
+    for (name, seq, value) in cells {
+        root.update((name.len() as u64).to_be_bytes());
+        root.update(name);
+        root.update(seq.to_be_bytes());
+        root.update(Sha256::digest(value));
+    }
+    root.finalize().into()
+}
+
+/// Returns the hash over the heads of spaces: DID, number and hash of the last record of each, in the order of the DIDs.
+pub fn heads_hash<'a>(heads: impl Iterator<Item = (&'a Did, u64, &'a Hash)>) -> Hash {
+    let mut hash = Sha256::new().chain_update(HEADS_TAG);
+    for (did, seq, head) in heads {
+        hash.update(did.public_key());
+        hash.update(seq.to_be_bytes());
+        hash.update(head);
+    }
+    hash.finalize().into()
 }

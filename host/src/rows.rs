@@ -81,6 +81,8 @@ impl CellWrite {
 pub struct Queued {
     /// Position in the queue, in order over all charms.
     pub position: u64,
+    /// The space whose commit sent it. A receipt is sent by whoever settled what it is for, an event from outside by its receiver.
+    pub space: Did,
     /// The event.
     pub event: Event,
 }
@@ -98,7 +100,7 @@ pub struct DeadLetter {
     pub receipt: Receipt,
 }
 
-/// A receipt with what it takes to recognise a repeated send (S9).
+/// A receipt with what it takes to recognise a repeated send (S9), and to let it go after its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptRow {
     /// The receipt.
@@ -109,6 +111,36 @@ pub struct ReceiptRow {
     pub to: Did,
     /// For an id that the sender chose: hash over receiver, stream and payload.
     pub digest: Option<[u8; 16]>,
+    /// The space whose commit settled it.
+    pub space: Did,
+    /// The commit's number there.
+    pub seq: u64,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// A commit of a space that a checkpoint stands for (H1). All zeros for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// Its number in the space.
+    pub seq: u64,
+    /// The same commit in the order of the host.
+    pub order: u64,
+    /// Number of the commit that is the checkpoint.
+    pub at: u64,
+}
+
+/// The past of a space that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRow {
+    /// Whose.
+    pub space: Did,
+    /// Commits up to here go, and what stands for them; all zeros when they stay.
+    pub floor: Point,
+    /// Receipts that commits up to here settled go.
+    pub receipts: u64,
+    /// Of receipts that commits up to here settled, the messages go.
+    pub messages: u64,
 }
 
 /// A charm that the store knows.
@@ -131,6 +163,14 @@ pub struct SpaceRow {
     pub installed: Option<InstallRow>,
     /// What the operator did to it or is told of it.
     pub notes: Notes,
+    /// Its records that are there, in bytes.
+    pub history_bytes: u64,
+    /// Its records up to here have gone.
+    pub floor: Point,
+    /// What its last checkpoint stands for.
+    pub checkpoint: Point,
+    /// Receipts that its commits up to here settled have gone.
+    pub receipts_floor: u64,
 }
 
 /// What is installed in a space, as far as it takes to tell whether another install says something new (U1).
@@ -163,9 +203,22 @@ pub struct Notes {
 
 impl SpaceRow {
     /// Returns a space before its first record.
-    pub(crate) fn new(did: Did, name: String) -> SpaceRow {
-        let (notes, head) = Default::default();
-        SpaceRow { did, name, seq: 0, head, signed: None, letters_dropped: 0, installed: None, notes }
+    pub fn new(did: Did, name: String) -> SpaceRow {
+        let (notes, head, floor, checkpoint) = Default::default();
+        SpaceRow {
+            did,
+            name,
+            seq: 0,
+            head,
+            signed: None,
+            letters_dropped: 0,
+            notes,
+            installed: None,
+            history_bytes: 0,
+            floor,
+            checkpoint,
+            receipts_floor: 0,
+        }
     }
 
     /// Name of the host's own space, whose key seals the log; no charm can have it.
@@ -214,6 +267,12 @@ pub struct Batch {
     /// more. A later one counts.
     #[serde(with = "crate::bytes::components")]
     pub components: Vec<(Hash, Option<Component>)>,
+    /// Checkpoints of spaces: what the last one of each stands for.
+    pub checkpoints: Vec<(Did, Point)>,
+    /// Pasts that go, after all else in the batch.
+    pub cuts: Vec<CutRow>,
+    /// The last commit that says what has gone, in the order of the host; none leaves it as it is.
+    pub pruned: Option<u64>,
 }
 
 impl Batch {
@@ -233,6 +292,12 @@ impl Batch {
         }
         for (did, installed) in &self.installed {
             change(did, &|row| row.installed = *installed);
+        }
+        for (did, point) in &self.checkpoints {
+            change(did, &|row| row.checkpoint = *point);
+        }
+        for entry in &self.log {
+            change(&entry.space, &|row| row.history_bytes += entry.record.len() as u64);
         }
     }
 
@@ -270,6 +335,8 @@ pub struct Image {
     pub kept: Vec<(Did, Vec<u8>)>,
     /// SHA-256 of the components whose bytes are there, in order: see `Store::component`.
     pub components: Vec<Hash>,
+    /// The last commit that says what has gone, 0 for none.
+    pub pruned: u64,
 }
 
 /// Debug output is without the secret.

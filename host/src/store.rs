@@ -9,6 +9,7 @@ mod index;
 mod lock;
 mod marks;
 mod memory;
+mod past;
 mod place;
 mod tail;
 
@@ -25,7 +26,7 @@ use crate::{
     entry::LogEntry,
     event::EventId,
     record::Hash,
-    rows::{Batch, DeadLetter, Image, ReceiptRow, Unfit},
+    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow, Unfit},
     text::clip,
 };
 
@@ -118,6 +119,15 @@ pub trait Store: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Sees to it that what has gone by a cut ([`Batch::cuts`]) is in no file of the store. Returns whether that is so: not while
+    /// somebody reads what is to go.
+    ///
+    /// # Errors
+    /// As `commit`.
+    fn scrub(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// Returns how much there is of that.
     fn lag(&self) -> Lag {
         Lag::default()
@@ -176,6 +186,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Returns what cells of a space held at its floor, the last commit whose record has gone: those that were written since, or
+    /// the one with that name if it was. Any other has its present value.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError>;
+
+    /// Returns up to `max` receipts that commits of a space settled after its commit `after`, in that order.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError>;
 
     /// Returns the dead letter at a position.
     ///

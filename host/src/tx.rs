@@ -14,7 +14,7 @@ mod versions;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use committer::{Accepted, Begun, Committer, Failure, Installs, Noted, Notice, Refused, Seen};
+pub use committer::{Accepted, Begun, Committer, Failure, Gone, Installs, Keep, Noted, Notice, Refused, Seen};
 pub use conflict::{Cause, Tries};
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;

@@ -5,11 +5,12 @@
 
 mod chain;
 mod edits;
+mod floor;
 mod laws;
 mod replay;
 mod state;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 pub use laws::Law;
 
@@ -18,24 +19,29 @@ use crate::{
     did::Did,
     event::Mint,
     receipt::Outcome,
-    record::{Hash, Record, Turn, Write},
+    record::{self, Body, Hash, Pruned, Record, Turn, Write},
     rows::{Image, SpaceRow},
     store::{Store, StoreError},
     value::{self, Tree},
 };
 use chain::{Chain, Seals};
-use replay::{Cell, Replay};
+use floor::Floor;
+use replay::Replay;
 
 /// Log entries read at once: a record may be tens of megabytes.
 const PAGE: usize = 8;
 /// Receipts read at once: each is below 2 KiB (T7).
 const RECEIPTS_PAGE: usize = 512;
+/// How often a proof begins anew because the past of a space went meanwhile.
+const TRIES_MAX: usize = 10;
 
 /// What the proof of a space proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Commits in the space.
     pub commits: u64,
+    /// The last of them whose record has gone, 0 for none: a checkpoint stands for those (H1).
+    pub floor: u64,
     /// The last commit that the space's own key has signed; those after it are younger than a second, or their host was
     /// killed.
     pub signed: u64,
@@ -97,17 +103,40 @@ impl VerifyError {
     }
 }
 
-/// Reads a space's log from its start: numbers without gaps, unbroken hashes, every record for this DID, the signature by
-/// its key over the last head that it signed, and cells equal to what the records write.
+/// Reads a space's log from its start, or from where its checkpoint stands for what has gone: numbers without gaps, unbroken
+/// hashes, every record for this DID, the signature by its key over the last head that it signed, and cells equal to what the
+/// records write.
 ///
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.
 pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
-    let image = store.load(None)?;
+    while_kept(store, |image| verify_space(store, image, space))
+}
+
+/// Looks again when the past of a space went while it was read.
+fn while_kept<T>(store: &dyn Store, prove: impl Fn(&Image) -> Result<T, VerifyError>) -> Result<T, VerifyError> {
+    let mut image = store.load(None)?;
+    for _ in 0..TRIES_MAX {
+        let result = prove(&image);
+        if result.is_ok() {
+            return result;
+        }
+        let floors = |image: &Image| image.spaces.iter().map(|row| (row.floor, row.receipts_floor)).collect::<Vec<_>>();
+        let now = store.load(None)?;
+        if now.spaces.iter().zip(floors(&image)).all(|(row, before)| (row.floor, row.receipts_floor) == before) {
+            return result;
+        }
+        image = now;
+    }
+    prove(&image)
+}
+
+fn verify_space(store: &dyn Store, image: &Image, space: &Did) -> Result<Verified, VerifyError> {
     let row = image.spaces.iter().find(|row| row.did == *space).ok_or(VerifyError::NoSuchSpace(*space))?;
-    let mut chain = Chain::new(row);
+    let live = || image.cells.iter().filter(|cell| cell.space == *space);
+    let mut chain = Chain::new(row, 0);
     let mut after = 0;
-    let mut cells: BTreeMap<Arc<str>, Cell> = BTreeMap::new();
+    let mut cells = Floor::read(store, row, live())?.map(|floor| floor.cells).unwrap_or_default();
     // A host that runs meanwhile commits more: the picture above ends at its own head.
     while chain.proof.commits < row.seq {
         let max = (row.seq - chain.proof.commits).min(PAGE as u64);
@@ -116,38 +145,37 @@ pub fn verify(store: &dyn Store, space: &Did) -> Result<Verified, VerifyError> {
         after = last.order;
         for entry in &page {
             let record = chain.next(entry)?;
+            let broken = |law, why| VerifyError::broken(law, space, entry.seq, why);
             if let Some(why) = record.turn().and_then(effect_of_failure) {
-                return Err(VerifyError::broken(Law::Cause, space, record.seq, why));
+                return Err(broken(Law::Cause, why));
             }
-            let (order, seq) = (entry.order, record.seq);
-            for Write { name, edits, .. } in record.writes() {
-                let cell = cells.entry(name.clone()).or_insert(Cell { order, seq, value: None });
-                (cell.order, cell.seq) = (order, seq);
-                let applied = edits::apply(&mut cell.value, edits);
-                applied.map_err(|why| VerifyError::broken(Law::State, space, seq, why))?;
-            }
+            replay::write(&mut cells, entry.order, record).map_err(|why| broken(Law::State, why))?;
         }
     }
     chain.end(row)?;
-    let live = image.cells.iter().filter(|cell| cell.space == *space);
-    state::cells(live, |_, name| cells.remove(name), |_| chain.proof.commits)?;
-    match cells.pop_first() {
-        Some((name, cell)) => Err(state::cell(space, &name, cell.seq)),
+    state::cells(live(), |_, name| cells.remove(name), |_| chain.proof.commits)?;
+    match cells.iter().next() {
+        Some((name, cell)) => Err(state::cell(space, name, cell.seq)),
         None => Ok(chain.proof),
     }
 }
 
 /// Reads the whole log once, in order, and checks every [`Law`]; then compares what it makes with what the store
-/// keeps. In memory are the present cells, what waits, and some 100 bytes for each event that was ever sent.
+/// keeps. In memory are the present cells, what waits, and some 150 bytes for each event that the log tells of.
 ///
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.
 pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
-    let image = store.load(None)?;
+    while_kept(store, |image| verify_all(store, image))
+}
+
+fn verify_all(store: &dyn Store, image: &Image) -> Result<VerifiedStore, VerifyError> {
     let host = image.spaces.iter().find(|row| row.name == SpaceRow::HOST).map(|row| row.did);
-    let mut chains: BTreeMap<Did, Chain> = image.spaces.iter().map(|row| (row.did, Chain::new(row))).collect();
-    let mut replay = Replay::new(host, Mint::new(image.secret));
-    let mut seals = Seals::new(host);
+    let pruned = pruned(store, image, host)?;
+    let whole = pruned.as_ref().map_or(0, |pruned| pruned.order);
+    let mut chains: BTreeMap<Did, Chain> = image.spaces.iter().map(|row| (row.did, Chain::new(row, whole))).collect();
+    let mut replay = Replay::new(host, Mint::new(image.secret), whole, Floor::read_all(store, image)?);
+    let mut seals = Seals::new(host, whole, pruned.as_ref().map_or(Hash::default(), |pruned| pruned.entry));
     let mut order = 0;
     while order < image.order {
         let page = store.log(None, order, PAGE)?;
@@ -156,12 +184,20 @@ pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
         }
         for entry in page.iter().filter(|entry| entry.order <= image.order) {
             let broken = |law, why: &str| VerifyError::broken(law, &entry.space, entry.seq, why);
-            if entry.order != order + 1 {
+            if order <= whole && entry.order > whole {
+                // From here on all is there.
+                order = whole;
+                let met = replay.meet(pruned.as_ref().map_or(0, |pruned| pruned.position));
+                met.map_err(|wrong| broken(wrong.law, wrong.why))?;
+            }
+            if entry.order != order + 1 && entry.order > whole {
                 return Err(broken(Law::Chain, &format!("is host commit {} and comes after {order}", entry.order)));
             }
             let chain = chains.get_mut(&entry.space);
             let record = chain.ok_or_else(|| broken(Law::Chain, "the store does not know the space"))?.next(entry)?;
-            seals.next(entry)?;
+            if entry.order > whole {
+                seals.next(entry)?;
+            }
             replay.apply(entry, record).map_err(|wrong| broken(wrong.law, wrong.why))?;
             order = entry.order;
         }
@@ -169,7 +205,33 @@ pub fn verify_store(store: &dyn Store) -> Result<VerifiedStore, VerifyError> {
             break;
         }
     }
-    state::compare(store, &image, chains, replay, seals)
+    if let (Some(pruned), Some(host)) = (&pruned, host) {
+        let heads = chains.iter().filter_map(|(did, chain)| Some((did, chain.then?)));
+        let heads: Vec<_> = heads.collect();
+        if record::heads_hash(heads.iter().map(|(did, (seq, head))| (*did, *seq, head))) != pruned.heads {
+            let why = format!("the heads of spaces at host commit {whole} are not those that were sealed");
+            return Err(VerifyError::broken(Law::Chain, &host, last_commit(image, &host), why));
+        }
+    }
+    state::compare(store, image, chains, replay, seals)
+}
+
+/// Returns what the host said last of what has gone.
+fn pruned(store: &dyn Store, image: &Image, host: Option<Did>) -> Result<Option<Pruned>, VerifyError> {
+    let Some(before) = image.pruned.checked_sub(1) else { return Ok(None) };
+    let entry = store.log(None, before, 1)?.pop().filter(|entry| entry.order == image.pruned);
+    match entry.and_then(|entry| Record::from_bytes(&entry.record)) {
+        Some(Record { space, body: Body::Pruned(pruned), .. })
+            if Some(space) == host && pruned.order < image.pruned =>
+        {
+            Ok(Some(*pruned))
+        }
+        _ => {
+            let Some(space) = host.or(image.spaces.first().map(|row| row.did)) else { return Ok(None) };
+            let why = format!("host commit {} does not say what has gone", image.pruned);
+            Err(VerifyError::broken(Law::Chain, &space, last_commit(image, &space), why))
+        }
+    }
 }
 
 /// Returns what a failed event must not do and does (T6).
@@ -184,32 +246,86 @@ fn last_commit(image: &Image, space: &Did) -> u64 {
     image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.seq)
 }
 
-/// Returns the value that a cell had after commit `seq` of its space. `last` is the commit that wrote its present value,
-/// 0 for none. Walks back one log entry per revision, to one that wrote the whole value.
+/// Returns the value that a cell had after commit `seq` of its space, which is not before the space's floor. `present` is what it
+/// holds now, and the commit that wrote it. Walks back one log entry per revision, to one that wrote the whole value; where the
+/// cell was removed since, it reads the log up to there.
 ///
 /// # Errors
 /// When the store is damaged.
-pub fn value_at(store: &dyn Store, cell: &CellId, mut last: u64, seq: u64) -> Result<Option<Tree>, StoreError> {
+pub fn value_at(
+    store: &dyn Store,
+    cell: &CellId,
+    present: Option<(u64, Tree)>,
+    seq: u64,
+) -> Result<Option<Tree>, StoreError> {
+    let mut result = walk(store, cell, present.clone(), seq);
+    // The past may have gone meanwhile, as far as to a commit before that one.
+    for _ in 1..TRIES_MAX {
+        if result.is_ok() {
+            break;
+        }
+        result = walk(store, cell, present.clone(), seq);
+    }
+    result
+}
+
+fn walk(store: &dyn Store, cell: &CellId, present: Option<(u64, Tree)>, seq: u64) -> Result<Option<Tree>, StoreError> {
     let damaged =
         |seq| StoreError::Failed(format!("commit {seq} of {} is missing or malformed: run verify", cell.owner));
+    let mut at = match present {
+        Some((last, value)) if last <= seq => return Ok(Some(value)),
+        Some((last, _)) => last,
+        None => 0,
+    };
     let mut found: Vec<Write> = Vec::new();
-    while last != 0 {
-        let entry = store.entry(&cell.owner, last)?;
-        let record = entry.and_then(|entry| Record::from_bytes(&entry.record)).ok_or_else(|| damaged(last))?;
-        let write = record.writes().iter().find(|write| write.name == cell.name).ok_or_else(|| damaged(last))?;
-        let previous = write.previous;
-        if last <= seq {
-            let is_whole = write.edits.first().is_some_and(|edit| edit.path.is_root());
-            found.push(write.clone());
+    let mut value = None;
+    loop {
+        if at == 0 {
+            // It was removed meanwhile, and began anew.
+            return value_before(store, cell, seq);
+        }
+        let Some(entry) = store.entry(&cell.owner, at)? else {
+            let held = store.past(&cell.owner, Some(&cell.name))?.pop().filter(|held| held.seq == at);
+            value = held.ok_or_else(|| damaged(at))?.value.map(Tree::new);
+            break;
+        };
+        let record = Record::from_bytes(&entry.record).ok_or_else(|| damaged(at))?;
+        let write = record.into_writes().into_iter().find(|write| write.name == cell.name);
+        let write = write.ok_or_else(|| damaged(at))?;
+        if write.previous >= at {
+            return Err(damaged(at));
+        }
+        let (previous, is_whole) = (write.previous, write.edits.first().is_some_and(|edit| edit.path.is_root()));
+        if at <= seq {
+            found.push(write);
             if is_whole {
                 break;
             }
         }
-        if previous >= last {
-            return Err(damaged(last));
-        }
-        last = previous;
+        at = previous;
     }
     let apply = |value, write: Write| value::apply(value, &write.edits).map_err(|_| damaged(seq));
-    found.into_iter().rev().try_fold(None, apply)
+    found.into_iter().rev().try_fold(value, apply)
+}
+
+/// Returns the value that a cell had after commit `seq`, from what it held at the floor on.
+fn value_before(store: &dyn Store, cell: &CellId, seq: u64) -> Result<Option<Tree>, StoreError> {
+    let damaged = |seq| StoreError::Failed(format!("commit {seq} of {} is malformed: run verify", cell.owner));
+    let held = store.past(&cell.owner, Some(&cell.name))?.pop();
+    let mut value = held.and_then(|held| held.value).map(Tree::new);
+    let mut after = 0;
+    loop {
+        let page = store.log(Some(&cell.owner), after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(value) };
+        after = last.order;
+        for entry in page {
+            if entry.seq > seq {
+                return Ok(value);
+            }
+            let record = Record::from_bytes(&entry.record).ok_or_else(|| damaged(entry.seq))?;
+            for write in record.into_writes().into_iter().filter(|write| write.name == cell.name) {
+                value = value::apply(value, &write.edits).map_err(|_| damaged(entry.seq))?;
+            }
+        }
+    }
 }

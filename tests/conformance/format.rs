@@ -6,8 +6,9 @@ use std::{path::Path, process::Command};
 
 use charm_conformance::*;
 use charm_host::{
-    Body, Did, Edit, Event, EventId, Hash, Install, Keyring, LogEntry, MemoryKeyring, OnCommit, Outcome,
-    RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, Value, Write, head_message, record_hash, seal_message,
+    Body, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry, MemoryKeyring,
+    OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, Value, Write, cells_root,
+    head_message, heads_hash, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
@@ -61,6 +62,42 @@ async fn a_script_from_the_page_alone_proves_the_stores_of_a_host() {
     assert!(whole.contains(alone.trim()) && alone.contains(&a.to_string()), "{alone}");
     let proof = archive(&home).verify(&a).unwrap();
     assert!(alone.contains(&format!("{} commits, signed up to {}", proof.commits, proof.signed)), "{alone}");
+}
+
+/// H1, I3: a space from its checkpoint on, and all of them where something has gone; what is not said has not gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_proves_what_is_left_where_a_past_has_gone() {
+    let home = Home::default();
+    let (a, b) = eventful(&home).await;
+    let host = home.open().await;
+    for name in ["a", "b"] {
+        probe(&host, name).await;
+    }
+    let floor = host.prune(&a).await.unwrap().floor;
+    run(&host, a, json!([["set", "x", [], 1]])).await;
+    run(&host, b, json!([["set", "x", [], 1]])).await;
+    host.uninstall_with_data(&b).await.unwrap();
+    host.shutdown().await.unwrap();
+    let Some(whole) = prove(&home.index(), None) else { return };
+    whole.unwrap();
+    let alone = prove(&home.index(), Some(a)).unwrap().unwrap();
+    let proof = archive(&home).verify(&a).unwrap();
+    assert!(alone.contains(&format!("{} commits, signed up to {}", proof.commits, proof.signed)), "{alone}");
+    let copy = home.path().join("copy.db");
+    let (space, host) =
+        ("cid = (SELECT cid FROM space WHERE name = 'a')", "cid = (SELECT cid FROM space WHERE name = '@host')");
+    for (sql, why) in [
+        (format!("DELETE FROM log WHERE {space} AND seq = {}", floor + 1), "no signed checkpoint stands"),
+        (format!("UPDATE space SET signed = NULL, signature = NULL WHERE {space}"), "no signed checkpoint stands"),
+        (format!("DELETE FROM log WHERE {space} AND seq = (SELECT max(seq) FROM log WHERE {space})"), "is not there"),
+        (format!("DELETE FROM log WHERE {host} AND seq = (SELECT max(seq) FROM log WHERE {host})"), "is not there"),
+        ("DELETE FROM log WHERE g = (SELECT max(g) FROM log)".to_owned(), ""),
+    ] {
+        std::fs::copy(home.index(), &copy).unwrap();
+        assert!(Connection::open(&copy).unwrap().execute(&sql, []).unwrap() > 0, "{sql}");
+        let found = prove(&copy, None).unwrap().expect_err(&sql);
+        assert!(found.contains(why), "{sql}: {found}");
+    }
 }
 
 fn archive(home: &Home) -> charm_host::Archive {
@@ -170,6 +207,7 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         dropped: None,
         ran: Some(Ran { time_ms: 1_700_000_000_000, fuel: 123_456, costs: 1 }),
     };
+    let (mark, removed) = (event.clone(), vec![write("gone", 2, vec![edit("", None)])]);
     let failed = Turn {
         receipt: receipt(Outcome::Faulted, None, Some("over fuel-max".to_owned())),
         writes: Vec::new(),
@@ -189,6 +227,26 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         Body::Uninstalled,
         Body::Turn(Box::new(turn)),
         Body::Turn(Box::new(failed)),
+        Body::Checkpoint(Box::new(Checkpoint {
+            seq: 9,
+            name: "counter".to_owned(),
+            paused: false,
+            installed: Some(([4; 32], [0; 32])),
+            rights: vec![(space, vec![1, 2, 3])],
+            letters_dropped: 1,
+            cells: cells_root([("count", 8, &[1][..]), ("orders", 300, &[0xa0])].into_iter()),
+            waiting: vec![EventMark::of(&mark)],
+            dead: vec![EventMark::of(&mark)],
+            sent: vec![(other, EventMark::of(&mark))],
+        })),
+        Body::Pruned(Box::new(Pruned {
+            order: 9,
+            entry: [6; 32],
+            position: 19,
+            heads: heads_hash([(&space, 9, &[7; 32])].into_iter()),
+            cuts: vec![Cut { space, seq: 9, order: 300, receipts: 2, messages: 9 }],
+        })),
+        Body::Removed(removed),
     ]
 }
 
@@ -203,7 +261,7 @@ fn records_heads_and_seals_have_these_bytes() {
         let bytes = record.to_bytes();
         assert_eq!(Record::from_bytes(&bytes), Some(record));
         previous = record_hash(&bytes);
-        let taken = (index > 7).then_some(Taken { position: index, late: index == 9 });
+        let taken = (8..10).contains(&index).then_some(Taken { position: index, late: index == 9 });
         let entry = LogEntry {
             order: index,
             space,

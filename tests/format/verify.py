@@ -4,8 +4,7 @@
     verify.py INDEX.DB           every space, and the host's chain over all
     verify.py INDEX.DB DID       one space, with nothing but its DID
 
-Prints a line for each space that is proved; exit code 1, and what is wrong, for the first that is not.
-"""
+Prints a line for each space that is proved; exit code 1, and what is wrong, for the first that is not."""
 
 import hashlib
 import sqlite3
@@ -18,13 +17,11 @@ D = -121665 * pow(121666, P - 2, P) % P
 ROOT = pow(2, (P - 1) // 4, P)
 ZERO = (0, 1, 1, 0)
 
-
 def add(p, q):
     a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
     c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
     e, f, g, h = b - a, d - c, d + c, b + a
     return e * f % P, g * h % P, f * g % P, e * h % P
-
 
 def times(n, p):
     q = ZERO
@@ -34,10 +31,8 @@ def times(n, p):
         p, n = add(p, p), n >> 1
     return q
 
-
 def same(p, q):
     return (p[0] * q[2] - q[0] * p[2]) % P == 0 and (p[1] * q[2] - q[1] * p[2]) % P == 0
-
 
 def point(raw):
     """A point from its 32 bytes; none when they are no point, or another spelling of one."""
@@ -54,9 +49,7 @@ def point(raw):
     x = P - x if x & 1 != sign else x
     return x, y, 1, x * y % P
 
-
 BASE = point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
-
 
 def holds(key, message, signature):
     """Whether the key has signed the message; keys and points of small order are refused."""
@@ -68,26 +61,19 @@ def holds(key, message, signature):
     k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % L
     return same(times(s, BASE), add(r, times(k, a)))
 
-
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
 
 def did(key):
     number, text = int.from_bytes(b"\xed\x01" + key, "big"), ""
     while number:
-        number, digit = divmod(number, 58)
-        text = BASE58[digit] + text
+        number, text = number // 58, BASE58[number % 58] + text
     return "did:key:z" + text
 
-
-class Wrong(Exception):
-    pass
-
+class Wrong(SystemExit): pass
 
 def must(condition, why):
     if not condition:
         raise Wrong(why)
-
 
 class Reader:
     """Reads the building blocks of a record."""
@@ -115,20 +101,15 @@ class Reader:
         must(byte < 2, "neither 0 nor 1")
         return byte == 1
 
-    def bytes(self):
-        return self.take(self.varint())
-
-    def text(self):
-        return self.bytes().decode("utf-8")
-
-    def maybe(self, read):
-        return read() if self.flag() else None
-
-    def list(self, read):
-        return [read() for _ in range(self.varint())]
-
-    key = lambda self: self.take(32)
+    key = hash = lambda self: self.take(32)
     id = lambda self: self.take(16)
+    bytes = lambda self: self.take(self.varint())
+    text = lambda self: self.bytes().decode("utf-8")
+    maybe = lambda self, read: read() if self.flag() else None
+    list = lambda self, read: [read() for _ in range(self.varint())]
+    write = lambda self: (self.text(), self.varint(), self.list(self.edit))
+    mark = lambda self: (self.id(), self.hash())
+    cut = lambda self: (self.key(), self.varint(), self.varint(), self.varint(), self.varint())
 
     def outcome(self):
         must((number := self.varint()) < 9, "an outcome that is none")
@@ -145,10 +126,19 @@ class Reader:
         return {
             "sender": self.key(), "stream": self.text(),
             "receipt": (self.id(), self.outcome(), self.maybe(self.varint), self.maybe(self.text)),
-            "writes": self.list(lambda: (self.text(), self.varint(), self.list(self.edit))),
+            "writes": self.list(self.write),
             "sends": self.list(lambda: (self.event(), self.maybe(self.outcome))),
             "dropped": self.maybe(self.id),
             "ran": self.maybe(lambda: (self.varint(), self.varint(), self.varint())),
+        }
+
+    def checkpoint(self):
+        return {
+            "seq": self.varint(), "name": self.text(), "paused": self.flag(),
+            "installed": self.maybe(lambda: (self.hash(), self.hash())),
+            "rights": self.list(lambda: (self.key(), self.bytes())), "letters_dropped": self.varint(),
+            "cells": self.hash(), "waiting": self.list(self.mark), "dead": self.list(self.mark),
+            "sent": self.list(lambda: (self.key(), self.mark())),
         }
 
     def edit(self):
@@ -158,14 +148,17 @@ class Reader:
     def body(self):
         kind = self.varint()
         read = [
-            lambda: self.text(),
+            self.text,
             lambda: (self.key(), self.bytes(), self.maybe(self.bytes)),
             lambda: None,
             lambda: (self.key(), self.maybe(self.bytes)),
-            lambda: self.flag(),
-            lambda: self.event(),
+            self.flag,
+            self.event,
             lambda: (self.list(self.id), self.maybe(self.event)),
-            lambda: self.turn(),
+            self.turn,
+            self.checkpoint,
+            lambda: (self.varint(), self.hash(), self.varint(), self.hash(), self.list(self.cut)),
+            lambda: self.list(self.write),
         ]
         must(kind < len(read), "a body that is none")
         return kind, read[kind]()
@@ -177,51 +170,61 @@ class Reader:
         must(self.at == len(self.raw), "bytes after the record")
         return record
 
-
 be64 = lambda number: number.to_bytes(8, "big")
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
-
-
-def record_hash(raw):
-    return sha256(b"charm commit v4\0", raw)
-
+record_hash = lambda raw: sha256(b"charm commit v4\0", raw)
 
 def prove_space(key, rows, signed, signature):
-    """Proves a space from its first record; returns how many there are, and how many its own key covers."""
-    head, heads = bytes(32), {}
-    for number, (seq, raw) in enumerate(rows, 1):
+    """Proves a space from its first record that is there; returns the number of its last, and how many its own key covers."""
+    head, heads, last, points = bytes(32), {}, 0, set()
+    for seq, raw in rows:
         record = Reader(raw).record()
-        must(seq == number and record["seq"] == number, f"commit {number}: number out of sequence")
-        must(record["space"] == key, f"commit {number}: made for another DID")
-        must(record["previous"] == head, f"commit {number}: does not continue the one before it")
-        must((record["kind"] == 0) == (number == 1), f"commit {number}: a space begins with its name")
-        head = heads[number] = record_hash(raw)
+        if not heads and seq > 1:
+            # What is before has gone: a checkpoint has to stand for it.
+            last, head = seq - 1, record["previous"]
+        must(seq == last + 1 and record["seq"] == seq, f"commit {last + 1}: number out of sequence")
+        must(record["space"] == key, f"commit {seq}: made for another DID")
+        must(record["previous"] == head, f"commit {seq}: does not continue the one before it")
+        must((record["kind"] == 0) == (seq == 1), f"commit {seq}: a space begins with its name")
+        last, head = seq, heads.setdefault(seq, record_hash(raw))
+        if record["kind"] == 8:
+            points.add((record["body"]["seq"], seq))
     if signature is not None:
         must(signed in heads, f"commit {signed}: was signed and is not there")
         message = b"charm head v1\0" + key + be64(signed) + heads[signed]
         must(holds(key, message, signature), f"commit {signed}: signature is not by this DID")
-    return len(heads), signed or 0
-
+    gone = min(heads, default=1) - 1
+    stands = gone == 0 or any(seq == gone and at <= (signed or 0) for seq, at in points)
+    must(stands, f"commit {gone}: no signed checkpoint stands for what has gone")
+    return last, signed or 0
 
 def prove_host(key, rows):
-    """Proves the chain of entries and the host's seals; returns how many there are."""
-    end, position, sealed, seals = bytes(32), 0, True, 0
-    for number, (order, raw, at, taken, late, seal) in enumerate(rows, 1):
+    """Proves the chain of entries and the host's seals, from where all is there; returns how many seals there are."""
+    rows = [(*row, Reader(row[1]).record()) for row in rows]
+    said = [record["body"] for *_, record in rows if record["kind"] == 9 and record["space"] == key]
+    whole, end, position, before, _ = said[-1] if said else (0, bytes(32), 0, None, None)
+    heads, number, sealed, seals = {}, whole, True, 0
+    for order, raw, at, taken, late, seal, record in rows:
+        kind, body, space = record["kind"], record["body"], record["space"]
+        if order <= whole:
+            heads[space] = record["seq"], record_hash(raw)
+            continue
+        heads.setdefault(space, (record["seq"] - 1, record["previous"]) if record["seq"] > 1 else None)
+        number += 1
         must(order == number, f"host commit {number}: number out of sequence")
-        kind, body = (record := Reader(raw).record())["kind"], record["body"]
         waits = 1 if kind == 5 or (kind == 6 and body[1]) else 0
         waits += sum(refused is None for _, refused in body["sends"]) if kind == 7 else 0
         position += waits
         must(at == position, f"host commit {number}: positions are not in the order of sends")
         must((kind == 7) == (taken is not None), f"host commit {number}: a place in the queue for no event")
         end = sha256(b"charm entry v1\0", end, be64(order), be64(at), be64(taken or 0), bytes([late or 0]), record_hash(raw))
-        sealed = seal is not None
-        if sealed:
+        if sealed := seal is not None:
             must(holds(key, b"charm seal v1\0" + key + be64(order) + end, seal), f"host commit {number}: seal does not hold")
             seals += 1
     must(sealed, "the last commit is not sealed by the host")
+    there = sha256(b"charm heads v1\0", *[space + be64(head[0]) + head[1] for space, head in sorted(heads.items()) if head])
+    must(not said or there == before, f"host commit {whole}: the heads of spaces are not those that were sealed")
     return seals
-
 
 def main(path, only=None):
     store = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
@@ -242,9 +245,5 @@ def main(path, only=None):
         rows = store.execute("SELECT g, record, position, taken, late, seal FROM log ORDER BY g")
         print(f"host {did(host)}: {prove_host(host, rows)} seals")
 
-
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except Wrong as why:
-        sys.exit(str(why))
+    main(*sys.argv[1:])

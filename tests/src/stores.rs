@@ -6,8 +6,8 @@ use std::{
 };
 
 use charm_host::{
-    Batch, Component, DeadLetter, Did, EventId, Hash, Image, KeyError, Keyring, LogEntry, MemoryKeyring, MemoryStore,
-    ReceiptRow, Store, StoreError,
+    Batch, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, KeyError, Keyring, LogEntry, MemoryKeyring,
+    MemoryStore, ReceiptRow, Store, StoreError,
 };
 use tokio::sync::watch;
 
@@ -179,6 +179,14 @@ impl Store for GatedStore {
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
         self.memory.log(space, after, max)
+    }
+
+    fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
+        self.memory.past(space, name)
+    }
+
+    fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        self.memory.settled(space, after, max)
     }
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {

@@ -9,6 +9,7 @@ mod events;
 mod get;
 mod ls;
 mod pause;
+mod prune;
 mod receipt;
 mod release;
 mod run;
@@ -49,6 +50,8 @@ pub enum Command {
     Pause(pause::Pause),
     /// Let a charm that was paused go on
     Resume(pause::Resume),
+    /// Let the past of a charm go, up to now
+    Prune(prune::Prune),
     /// Let a component be installed though processes died while it was described
     Release(release::Release),
     /// Build the charm in a folder to a component
@@ -83,6 +86,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Events(command) => command.run(context).await,
         Command::Pause(command) => command.run(context).await,
         Command::Resume(command) => command.run(context).await,
+        Command::Prune(command) => command.run(context).await,
         Command::Release(command) => command.run(context).await,
         Command::Build(command) => command.run(output).await,
         Command::Describe(command) => command.run(globals, output).await,

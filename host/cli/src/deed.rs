@@ -69,6 +69,13 @@ pub enum Deed {
         /// The charm, by name or DID.
         charm: String,
     },
+    /// Let the past of a charm go.
+    Prune {
+        /// The charm, by name or DID.
+        charm: String,
+        /// Its data too.
+        data: bool,
+    },
     /// Nothing: say that a host is there.
     Ping,
 }
@@ -203,6 +210,14 @@ impl Deed {
             }
             Deed::Resume { charm } => {
                 host.resume(&place::space(&host.spaces(), charm)?.did).await?;
+                Ok(None)
+            }
+            Deed::Prune { charm, data } => {
+                let did = place::space(&host.spaces(), charm)?.did;
+                match data {
+                    true => host.uninstall_with_data(&did).await?,
+                    false => host.prune(&did).await?,
+                };
                 Ok(None)
             }
             Deed::Release { charm, id } => {

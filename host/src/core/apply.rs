@@ -6,8 +6,8 @@ use super::{Commit, Effects, Open, State, chain::Chain, inbox::Growth};
 use crate::{
     component::Component,
     did::Did,
-    record::{Body, Hash, Turn},
-    rows::{InstallRow, Queued, SpaceRow},
+    record::{Body, Cut, Hash, Turn},
+    rows::{CutRow, InstallRow, Point, Queued, SpaceRow},
 };
 
 /// What only the living host knows of a commit. Nothing that lasts depends on it but the bytes of a component, of which the
@@ -67,6 +67,20 @@ impl State {
                 effects.components = self.install(&charm, row, live.component.take());
             }
             Body::Uninstalled => effects.components = self.install(&charm, None, None),
+            Body::Rights { holder, kept } => {
+                self.kept.remove(holder);
+                match (self.spaces.get_mut(holder), kept) {
+                    (Some(space), kept) => space.kept = kept.clone(),
+                    (None, Some(kept)) => drop(self.kept.insert(*holder, kept.clone())),
+                    (None, None) => {}
+                }
+            }
+            Body::Checkpoint(checkpoint) => {
+                if let Some(space) = self.spaces.get_mut(&charm) {
+                    space.checkpoint = Point { seq: checkpoint.seq, order: 0, at: record.seq };
+                }
+            }
+            Body::Pruned(pruned) => effects.cuts = pruned.cuts.iter().filter_map(|cut| self.cut(cut)).collect(),
             Body::Paused(paused) => {
                 if let Some(space) = self.spaces.get_mut(&charm) {
                     (space.notes.paused, space.notes.chain) = (*paused, 0);
@@ -92,7 +106,7 @@ impl State {
                 continue;
             }
             position += 1;
-            let queued = Arc::new(Queued { position, event: event.clone() });
+            let queued = Arc::new(Queued { position, space: charm, event: event.clone() });
             effects.queued.push(queued.clone());
             self.enqueue(queued, chain, fits.next().unwrap_or(0));
         }
@@ -127,6 +141,18 @@ impl State {
             }
         }
         changed
+    }
+
+    /// Lets the past of a space go.
+    fn cut(&mut self, cut: &Cut) -> Option<CutRow> {
+        let space = self.spaces.get_mut(&cut.space)?;
+        let mut floor = Point::default();
+        if cut.seq > 0 {
+            floor = Point { seq: cut.seq, order: cut.order, at: space.checkpoint.at };
+            space.floor = cut.seq;
+        }
+        space.receipts_floor = cut.receipts;
+        Some(CutRow { space: cut.space, floor, receipts: cut.receipts, messages: cut.messages })
     }
 
     /// Takes the event that a commit answers out of its inbox; returns what leads to all that the commit sends.

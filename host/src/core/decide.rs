@@ -11,7 +11,7 @@ use crate::{
     limits::LETTERS_PER_COMMIT_MAX,
     meter::{Amount, Sender},
     receipt::{Outcome, Receipt},
-    record::{self, Body, Hash, Install, Ran, Record, Sent, Turn, Write},
+    record::{self, Body, Checkpoint, Cut, Hash, Install, Pruned, Ran, Record, Sent, Turn, Write},
     rows::{InstallRow, Queued},
     value::Value,
 };
@@ -36,6 +36,12 @@ pub enum Act<'a> {
     Drop(EventId),
     /// The oldest dead letters are dropped, up to a bound.
     DropAll,
+    /// What the space came to with one of its commits is written down (H1).
+    Checkpoint(Box<Checkpoint>),
+    /// The past of spaces goes.
+    Prune(Box<Pruned>),
+    /// Cells are removed by the operator.
+    Remove(Vec<Write>, Growth),
     /// An event that waits is settled.
     Settle(&'a Arc<Queued>, Box<Ending>),
 }
@@ -136,6 +142,23 @@ impl State {
                 let dropped = dead.iter().take(LETTERS_PER_COMMIT_MAX).map(|(_, event)| *event).collect();
                 Body::Letters { dropped, again: None }
             }
+            Act::Checkpoint(checkpoint) => {
+                let seq = self.spaces.get(&space).ok_or(Refused::Gone)?.seq;
+                if checkpoint.seq == 0 || checkpoint.seq > seq {
+                    return Err(Refused::Gone);
+                }
+                Body::Checkpoint(checkpoint)
+            }
+            Act::Prune(pruned) => {
+                if pruned.order > self.order || !pruned.cuts.iter().all(|cut| self.can_cut(cut, pruned.order)) {
+                    return Err(Refused::Gone);
+                }
+                Body::Pruned(pruned)
+            }
+            Act::Remove(writes, of) => {
+                growth = of;
+                Body::Removed(writes)
+            }
             Act::Settle(queued, ending) => {
                 self.check(&space, queued, &ending)?;
                 taken = Some(Taken { position: queued.position, late: self.late.contains(&queued.position) });
@@ -149,6 +172,14 @@ impl State {
         let previous = Hash::default();
         let record = Record { version: record::VERSION, space, seq, previous, time_ms, body };
         Ok(Decided { commit: Commit { order: self.order + 1, position, taken, record }, fits, growth, component })
+    }
+
+    /// Returns whether a space's past may go: a checkpoint stands for it, and it has not gone.
+    fn can_cut(&self, cut: &Cut, order: u64) -> bool {
+        let Some(space) = self.spaces.get(&cut.space) else { return false };
+        let records = cut.seq == 0 || (cut.seq == space.checkpoint.seq && cut.seq > space.floor && cut.order <= order);
+        let messages = cut.messages <= cut.seq.max(space.floor);
+        records && messages && cut.receipts >= space.receipts_floor && cut.receipts <= space.seq
     }
 
     /// Returns an event from outside as it enters the log.

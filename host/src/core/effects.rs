@@ -7,10 +7,10 @@ use crate::{
     component::Component,
     did::Did,
     entry::LogEntry,
-    event::digest,
+    event::{Event, digest},
     receipt::{self, Receipt},
-    record::{Body, Hash},
-    rows::{Batch, CellWrite, DeadLetter, InstallRow, Notes, Queued, ReceiptRow, SpaceRow},
+    record::{Body, Hash, Record},
+    rows::{Batch, CellWrite, CutRow, DeadLetter, InstallRow, Notes, Point, Queued, ReceiptRow, SpaceRow},
 };
 
 /// What one commit brings about.
@@ -30,6 +30,8 @@ pub struct Effects {
     pub components: Vec<(Hash, Option<Component>)>,
     /// A chain of events that is deep and fast at once, to be named: how deep it is (A6).
     pub deep: Option<u64>,
+    /// Pasts that go.
+    pub cuts: Vec<CutRow>,
     /// How many dead letters of the charm went because there were too many, when that is to be told.
     pub letters_gone: Option<u64>,
 }
@@ -42,14 +44,19 @@ impl Effects {
 
     /// Returns the receipts that it settles, in order.
     pub fn receipts(&self, commit: &Commit) -> Vec<ReceiptRow> {
+        let Record { space, seq, time_ms, .. } = commit.record;
+        let row = |receipt, event: &Event, digest| {
+            let Event { sender, to, .. } = *event;
+            ReceiptRow { receipt, sender, to, digest, space, seq, time_ms }
+        };
         let refused = commit.record.sends().filter_map(|(event, refused)| {
             let receipt = receipt::refused(event, refused?);
-            Some(ReceiptRow { receipt, sender: event.sender, to: event.to, digest: None })
+            Some(row(receipt, event, None))
         });
         let own = self.taken.iter().zip(commit.record.turn()).map(|(queued, turn)| {
             let event = &queued.event;
             let digest = event.supplied.then(|| digest(event));
-            ReceiptRow { receipt: turn.receipt.clone(), sender: event.sender, to: event.to, digest }
+            row(turn.receipt.clone(), event, digest)
         });
         refused.chain(own).collect()
     }
@@ -65,6 +72,13 @@ impl Effects {
             Body::Installed(install) => batch.installed.push((space, Some(InstallRow::of(install)))),
             Body::Uninstalled => batch.installed.push((space, None)),
             Body::Rights { holder, kept } => batch.kept.push((*holder, kept.clone())),
+            Body::Checkpoint(checkpoint) => {
+                batch.checkpoints.push((space, Point { seq: checkpoint.seq, order: 0, at: seq }));
+            }
+            Body::Pruned(_) => {
+                batch.cuts.extend(&self.cuts);
+                batch.pruned = Some(order);
+            }
             _ => {}
         }
 

@@ -129,6 +129,20 @@ impl Inbox {
         held.iter().for_each(|queued| self.hold(queued));
     }
 
+    /// Returns all events, held ones too, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Queued>> {
+        let lines = self.lines.values().flat_map(|line| &line.events).map(|waiting| &waiting.queued);
+        lines.chain(self.held())
+    }
+
+    /// Returns the events that commits of a space sent to `owner`, whose inbox it is, held ones too, in no order.
+    pub fn of<'a>(&'a self, space: &'a Did, owner: &'a Did) -> impl Iterator<Item = &'a Arc<Queued>> {
+        // Receipts stand in the owner's own line.
+        let lines = [space, owner].into_iter().filter_map(|sender| self.lines.get(sender));
+        let waiting = lines.flat_map(|line| &line.events).map(|waiting| &waiting.queued);
+        waiting.chain(self.held()).filter(|queued| queued.space == *space)
+    }
+
     /// Returns the events that are held.
     pub fn held(&self) -> impl Iterator<Item = &Arc<Queued>> {
         self.held.values().map(|(_, waiting)| &waiting.queued)
@@ -309,18 +323,18 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Replaces one cell by one of so many bytes, 0 for a removed one; `before` none is a cell that never was.
-    pub fn change(&mut self, before: Option<usize>, after: usize) {
-        self.cells += isize::from(before.is_none());
-        self.bytes += after as isize - before.unwrap_or(0) as isize;
+    /// Replaces a cell of so many bytes by one of so many; none is one that holds no value.
+    pub fn change(&mut self, before: Option<usize>, after: Option<usize>) {
+        self.cells += isize::from(after.is_some()) - isize::from(before.is_some());
+        self.bytes += after.unwrap_or(0) as isize - before.unwrap_or(0) as isize;
     }
 }
 
 impl Usage {
-    /// Returns it with one cell more; none is one that was removed.
-    pub fn with_cell(self, value: Option<&Value>) -> Usage {
+    /// Returns it with one cell more.
+    pub fn with_cell(self, value: &Value) -> Usage {
         let mut growth = Growth::default();
-        growth.change(None, value.map_or(0, |value| value.as_bytes().len()));
+        growth.change(None, Some(value.as_bytes().len()));
         self.grown(&growth)
     }
 

@@ -1,7 +1,7 @@
 //! What decides what may happen next in a host.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use crate::{
     limits::Limits,
     meter::{Amount, Sender},
     record::Hash,
-    rows::{CellRow, Image, InstallRow, Notes, Queued, SpaceRow},
+    rows::{CellRow, Image, InstallRow, Notes, Point, Queued, SpaceRow},
 };
 
 /// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
@@ -41,6 +41,8 @@ pub struct State {
     pub(super) components: HashMap<Hash, usize>,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
+    /// What is decided about the rights of those outside.
+    pub kept: BTreeMap<Did, Vec<u8>>,
     /// Bounds.
     pub limits: Arc<Limits>,
     /// Makes event ids.
@@ -72,6 +74,14 @@ pub struct Space {
     pub notes: Notes,
     /// Dead letters that went because there were too many.
     pub letters_dropped: u64,
+    /// What is decided about its rights.
+    pub kept: Option<Vec<u8>>,
+    /// Its commits up to here have gone (H1).
+    pub floor: u64,
+    /// What its last checkpoint stands for.
+    pub checkpoint: Point,
+    /// Receipts that its commits up to here settled have gone.
+    pub receipts_floor: u64,
     /// When that was last told.
     letters_told: Option<Duration>,
 }
@@ -89,6 +99,10 @@ impl Space {
             installed: row.installed,
             notes: row.notes,
             letters_dropped: row.letters_dropped,
+            kept: None,
+            floor: row.floor.seq,
+            checkpoint: row.checkpoint,
+            receipts_floor: row.receipts_floor,
             letters_told: None,
         }
     }
@@ -113,6 +127,7 @@ impl State {
             open: HashMap::new(),
             components: HashMap::new(),
             late: BTreeSet::new(),
+            kept: BTreeMap::new(),
             limits,
             mint: Arc::new(Mint::new(image.secret)),
             settled: 0,
@@ -122,9 +137,15 @@ impl State {
         for InstallRow { component, .. } in image.spaces.iter().filter_map(|row| row.installed) {
             *state.components.entry(component).or_default() += 1;
         }
+        for (holder, kept) in &image.kept {
+            match state.spaces.get_mut(holder) {
+                Some(space) => space.kept = Some(kept.clone()),
+                None => drop(state.kept.insert(*holder, kept.clone())),
+            }
+        }
         for CellRow { space, value, .. } in &image.cells {
-            if let Some(space) = state.spaces.get_mut(space) {
-                space.usage = space.usage.with_cell(value.as_ref());
+            if let (Some(space), Some(value)) = (state.spaces.get_mut(space), value) {
+                space.usage = space.usage.with_cell(value);
             }
         }
         for queued in &image.queued {

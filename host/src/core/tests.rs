@@ -154,7 +154,7 @@ fn what_is_refused_changes_nothing() {
     let refused = state.decide(a, 0, committed(&queued, Ending { staged, ..Ending::default() })).map(drop);
     assert!(matches!(refused, Err(Refused::NoRoom { inbox, .. }) if inbox == b), "{refused:?}");
     let mut growth = Growth::default();
-    growth.change(None, Value::encode(&"x".repeat(20)).expect("a text").as_bytes().len());
+    growth.change(None, Some(Value::encode(&"x".repeat(20)).expect("a text").as_bytes().len()));
     let refused = state.decide(a, 0, committed(&queued, Ending { growth, ..Ending::default() })).map(drop);
     assert!(matches!(&refused, Err(Refused::Limit(why)) if why.contains("space-bytes-max 10")), "{refused:?}");
     assert!(matches!(state.decide(a, 0, Act::Drop(queued.event.id)).map(drop), Err(Refused::Gone)));

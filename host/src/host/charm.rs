@@ -11,6 +11,7 @@ use crate::{
     directory::{Names, Right},
     http::HttpGrant,
     text::clip,
+    tx::Keep,
     value::{IntoValue, Invalid, Value},
 };
 
@@ -23,6 +24,7 @@ pub struct Charm {
     pub(super) sha256: Option<[u8; 32]>,
     pub(super) grants: Vec<(Owner, Wanted)>,
     pub(super) http: Vec<HttpGrant>,
+    pub(super) keep: Option<Keep>,
 }
 
 impl Charm {
@@ -36,6 +38,7 @@ impl Charm {
             sha256: None,
             grants: Vec::new(),
             http: Vec::new(),
+            keep: None,
         }
     }
 
@@ -61,6 +64,12 @@ impl Charm {
     /// Lets it send to these streams of another charm, by its DID or its name.
     pub fn may_send(mut self, owner: impl Into<Owner>, streams: Names) -> Charm {
         self.grants.push((owner.into(), Wanted::Send(streams)));
+        self
+    }
+
+    /// Says how much of its past the host keeps (H1); else that is `history-bytes-max` and `receipts-ms` of the limits.
+    pub fn keep(mut self, keep: Keep) -> Charm {
+        self.keep = Some(keep);
         self
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Charm, Host, InstallError, check_charm_name, check_http_grant, load_error};
-use crate::{component::Component, descriptor::Descriptor, did::Did, guest::Loaded, http::HttpGrant, store::hex};
+use crate::{
+    component::Component, descriptor::Descriptor, did::Did, guest::Loaded, http::HttpGrant, store::hex, tx::Keep,
+};
 
 /// What a component tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) struct Checked {
     /// The DID that it must have.
     pub did: Option<Did>,
     pub http: Vec<HttpGrant>,
+    /// How much of its past is kept; none for the usual.
+    pub keep: Option<Keep>,
     pub loaded: Arc<Loaded>,
     /// The same in bytes.
     pub component: Component,
@@ -53,7 +57,7 @@ impl Host {
     /// As `check_charm`, whatever DID the store has for it.
     pub(crate) async fn load(&self, charm: Charm, loaded: Option<Arc<Loaded>>) -> Result<Checked, InstallError> {
         self.examine(&charm, loaded.as_deref())?;
-        let Charm { name, component, did, http, .. } = charm;
+        let Charm { name, component, did, http, keep, .. } = charm;
         let loaded = match loaded {
             Some(loaded) => loaded,
             None => {
@@ -61,7 +65,7 @@ impl Host {
                 loaded.map_err(|error| load_error(name.clone(), error))?
             }
         };
-        Ok(Checked { name: name.into(), did, http, loaded, component })
+        Ok(Checked { name: name.into(), did, http, keep, loaded, component })
     }
 
     /// Checks what needs no look into the component, which may be loaded.

@@ -84,6 +84,8 @@ struct Shared {
     zeroed: u64,
     /// The last frame is the mark of a clean end.
     is_clean: bool,
+    /// The next group begins a new segment.
+    rolls: bool,
     /// Why nothing more is appended.
     stopped: Option<String>,
 }
@@ -140,12 +142,15 @@ impl FileJournal {
                 let active = open(end.segments.last().map_or(1, |segment| segment.number))?;
                 let (zeroed, segments, stopped) = (active.zeroed, end.segments, None);
                 let (end, offset, is_clean) = (end.number, end.offset, end.is_clean);
-                (active, Shared { segments, end, offset, zeroed, is_clean, stopped })
+                (active, Shared { segments, end, offset, zeroed, is_clean, rolls: false, stopped })
             }
             None => {
                 let active = make(&*disk, id, 1, &options).map_err(|error| failed(&path(1), &error))?;
                 let (segments, zeroed) = (vec![Kept { number: 1, first: 1 }], active.zeroed);
-                (active, Shared { segments, end: 0, offset: UNIT, zeroed, is_clean: false, stopped: None })
+                (
+                    active,
+                    Shared { segments, end: 0, offset: UNIT, zeroed, is_clean: false, rolls: false, stopped: None },
+                )
             }
         };
         let (writer, room) = (Writer { file: active.file, frame: Vec::new() }, Room { next, released: Vec::new() });
@@ -178,7 +183,7 @@ impl FileJournal {
             (writer.file, offset, zeroed) = (next.file, UNIT, next.zeroed);
             let mut shared = lock(&self.shared);
             shared.segments.push(Kept { number: next.number, first: end + 1 });
-            (shared.offset, shared.zeroed) = (offset, zeroed);
+            (shared.offset, shared.zeroed, shared.rolls) = (offset, zeroed, false);
         }
         if offset + length > zeroed && length > JOURNAL_ZEROED_GROUP_BYTES_MAX {
             return Ok(Some(room));
@@ -192,7 +197,7 @@ impl FileJournal {
     }
 
     fn is_over(&self, offset: u64, length: u64) -> bool {
-        offset > UNIT && offset + length > self.options.segment_bytes
+        offset > UNIT && (offset + length > self.options.segment_bytes || lock(&self.shared).rolls)
     }
 
     /// Writes and syncs a frame behind the last one.
@@ -420,6 +425,10 @@ impl Journal for FileJournal {
             room.released.remove(0);
         }
         Ok(())
+    }
+
+    fn roll(&self) {
+        lock(&self.shared).rolls = true;
     }
 
     fn close(&self) -> Result<(), JournalError> {

@@ -31,7 +31,7 @@ use crate::{
     journal::{AppendError, Journal, JournalError},
     limits::{CHECKPOINT_BYTES, INDEX_BYTES, LAG_BYTES_MAX, LAG_GROUPS_MAX},
     record::Hash,
-    rows::{Batch, DeadLetter, Image, ReceiptRow},
+    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow},
 };
 
 /// Checkpoints of the index until its write-ahead log is cut as well.
@@ -189,7 +189,11 @@ impl Writer {
         let named = named
             .chain(batch.heads.iter().map(|(did, ..)| *did))
             .chain(batch.signed.iter().map(|(did, ..)| *did))
-            .chain(batch.cells.iter().map(|row| row.space));
+            .chain(batch.cells.iter().map(|row| row.space))
+            .chain(batch.receipts.iter().map(|row| row.space))
+            .chain(batch.queued.iter().map(|queued| queued.space))
+            .chain(batch.checkpoints.iter().map(|(did, _)| *did))
+            .chain(batch.cuts.iter().map(|cut| cut.space));
         let named = named.chain(batch.notes.iter().map(|(did, _)| *did));
         let named = named.chain(batch.letters_dropped.iter().map(|(did, _)| *did));
         let mut named = named.chain(batch.installed.iter().map(|(did, _)| *did));
@@ -245,6 +249,20 @@ impl Store for FolderStore {
         Ok(rest > 0)
     }
 
+    fn scrub(&self) -> Result<bool, StoreError> {
+        while self.index()? {}
+        // A group in a new segment, for the mark: all segments before it can go.
+        self.journal()?.roll();
+        self.write(None, &Batch::default())?;
+        while self.index()? {}
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = self.index.mark()?.number;
+        self.checkpoint(&mut pace, mark, true)?;
+        // What is released is one checkpoint behind.
+        self.checkpoint(&mut pace, mark, true)?;
+        Ok(pace.durable == mark && self.journal()?.first() >= mark && self.index.is_alone()?)
+    }
+
     fn lag(&self) -> Lag {
         let tail = self.tail();
         Lag { groups: tail.len(), bytes: tail.bytes() }
@@ -287,6 +305,17 @@ impl Store for FolderStore {
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
         let newer = self.tail().log(space, after, max);
         Ok(merged(self.index.log(space, after, max)?, newer, max, |entry| entry.order))
+    }
+
+    fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
+        // What the tail writes over the index has as it was.
+        let written = self.tail().written(space, name);
+        self.index.past(space, name, &written)
+    }
+
+    fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        let newer = self.tail().settled(space, after, max);
+        Ok(merged(self.index.settled(space, after, max)?, newer, max, |row| (row.seq, row.receipt.id)))
     }
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {

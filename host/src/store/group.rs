@@ -92,6 +92,9 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
         all.batch.letters_dropped.extend_from_slice(&batch.letters_dropped);
         all.batch.installed.extend_from_slice(&batch.installed);
         all.batch.components.extend_from_slice(&batch.components);
+        all.batch.checkpoints.extend_from_slice(&batch.checkpoints);
+        all.batch.cuts.extend_from_slice(&batch.cuts);
+        all.batch.pruned = batch.pruned.or(all.batch.pruned);
     }
     last_of_each(&mut all.batch.signed, |(did, ..)| *did);
     last_of_each(&mut all.batch.notes, |(did, _)| *did);

@@ -4,11 +4,12 @@
 mod apply;
 mod cells;
 mod file;
+mod past;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 pub use apply::Moved;
@@ -23,7 +24,7 @@ use crate::{
     event::EventId,
     receipt::{Outcome, Receipt},
     record::Hash,
-    rows::{Batch, DeadLetter, Image, InstallRow, Notes, Queued, ReceiptRow, SpaceRow},
+    rows::{Batch, CellRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, SpaceRow},
 };
 
 /// One SQLite file.
@@ -47,6 +48,8 @@ struct Writer {
     connection: Option<Connection>,
     /// Row numbers of the spaces: the log and the cells name spaces by them.
     cids: HashMap<Did, i64>,
+    /// Of those whose past has gone: up to which commit.
+    floors: HashMap<i64, i64>,
 }
 
 impl Index {
@@ -62,7 +65,9 @@ impl Index {
         }
         let cids = rows(&connection, "SELECT did, cid FROM space", [], |row| Ok((did(row, 0)?, row.get(1)?)))
             .map_err(|error| failed(&path, error))?;
-        let writer = Mutex::new(Writer { connection: Some(connection), cids: cids.into_iter().collect() });
+        let floors = past::floors(&connection).map_err(|error| failed(&path, error))?;
+        let (cids, floors) = (cids.into_iter().collect(), floors.into_iter().collect());
+        let writer = Mutex::new(Writer { connection: Some(connection), cids, floors });
         let reading =
             |connection: Option<Connection>| connection.map(|connection| Mutex::new(Some(Opened::shared(connection))));
         let (reader, scanner) = (reading(reader), reading(scanner));
@@ -141,7 +146,7 @@ impl Index {
     /// Returns one that only reads, and opens the file when somebody does.
     fn unopened(path: &str, file: &Path) -> Index {
         let (reader, scanner, file) = (Some(Mutex::default()), Some(Mutex::default()), Some(file.to_owned()));
-        let writer = Mutex::new(Writer { connection: None, cids: HashMap::new() });
+        let writer = Mutex::new(Writer { connection: None, cids: HashMap::new(), floors: HashMap::new() });
         Index { path: path.to_owned(), file, writer, reader, scanner }
     }
 
@@ -165,17 +170,26 @@ impl Index {
                 order: last_order(connection)?,
                 spaces: rows(
                     connection,
-                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature, component, rights FROM space ORDER BY cid",
+                    "SELECT did, name, seq, head, paused, chain, dropped, letters_dropped, signed, signature, component, rights,
+                            history, floor, floor_g, floor_at, point, point_at, receipts_floor FROM space ORDER BY cid",
                     [],
                     space_row,
                 )?,
                 cells: cells::load(connection)?,
-                queued: rows(connection, "SELECT position, event FROM queue ORDER BY position", [], queued)?,
+                queued: rows(
+                    connection,
+                    "SELECT position, did, event FROM queue JOIN space USING (cid) ORDER BY position",
+                    [],
+                    queued,
+                )?,
                 dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
                     Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
                 })?,
                 components: rows(connection, "SELECT hash FROM component ORDER BY hash", [], |row| row.get(0))?,
-                kept: rows(connection, "SELECT did, kept FROM kept ORDER BY did", [], |row| Ok((did(row, 0)?, row.get(1)?)))?,
+                kept: rows(connection, "SELECT did, kept FROM kept ORDER BY did", [], |row| {
+                    Ok((did(row, 0)?, row.get(1)?))
+                })?,
+                pruned: past::pruned(connection)?,
             };
             let mark = meta("mark")?.map(|bytes| Mark::from_bytes(&bytes).ok_or_else(|| bad(0))).transpose()?;
             Ok((image, mark.unwrap_or_default()))
@@ -233,6 +247,7 @@ fn blob<T: serde::Serialize>(value: &T) -> Vec<u8> {
 fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
     let notes =
         Notes { paused: row.get(4)?, chain: row.get::<_, i64>(5)? as u64, dropped: row.get::<_, i64>(6)? as u64 };
+    let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
     Ok(SpaceRow {
         did: did(row, 0)?,
         name: row.get(1)?,
@@ -245,6 +260,10 @@ fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
             .zip(row.get(11)?)
             .map(|(component, rights)| InstallRow { component, rights }),
         notes,
+        history_bytes: number(12)?,
+        floor: Point { seq: number(13)?, order: number(14)?, at: number(15)? },
+        checkpoint: Point { seq: number(16)?, order: 0, at: number(17)? },
+        receipts_floor: number(18)?,
     })
 }
 
@@ -261,8 +280,12 @@ fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
 }
 
 fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
-    Ok(Queued { position: row.get::<_, i64>(0)? as u64, event: frame(row, 1)? })
+    Ok(Queued { position: row.get::<_, i64>(0)? as u64, space: did(row, 1)?, event: frame(row, 2)? })
 }
+
+/// What [`receipt_row`] reads.
+const RECEIPTS: &str = "SELECT id, outcome, receipt.seq, message, sender, receiver, digest, did, at, time
+                        FROM receipt JOIN space USING (cid)";
 
 fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
     let name: String = row.get(1)?;
@@ -273,21 +296,38 @@ fn receipt_row(row: &Row<'_>) -> rusqlite::Result<ReceiptRow> {
         commit: row.get::<_, Option<i64>>(2)?.map(|seq| seq as u64),
         message: row.get(3)?,
     };
-    Ok(ReceiptRow { receipt, sender: did(row, 4)?, to: did(row, 5)?, digest: row.get(6)? })
+    let (sender, to, digest, space) = (did(row, 4)?, did(row, 5)?, row.get(6)?, did(row, 7)?);
+    let (seq, time_ms) = (row.get::<_, i64>(8)? as u64, row.get::<_, i64>(9)? as u64);
+    Ok(ReceiptRow { receipt, sender, to, digest, space, seq, time_ms })
 }
 
 impl Index {
     pub fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
-        let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt WHERE id = ?1";
-        self.read(|connection| connection.prepare_cached(sql)?.query_row([id.0], receipt_row).optional())
+        let sql = RECEIPTS.to_owned() + " WHERE id = ?1";
+        self.read(|connection| connection.prepare_cached(&sql)?.query_row([id.0], receipt_row).optional())
     }
 
     pub fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
         // No id is shorter than the empty one.
         let after = after.map_or(&[][..], |id| &id.0);
-        let sql = "SELECT id, outcome, seq, message, sender, receiver, digest FROM receipt
-                   WHERE id > ?1 ORDER BY id LIMIT ?2";
-        self.scan(|connection| rows(connection, sql, params![after, max as i64], receipt_row))
+        let sql = RECEIPTS.to_owned() + " WHERE id > ?1 ORDER BY id LIMIT ?2";
+        self.scan(|connection| rows(connection, &sql, params![after, max as i64], receipt_row))
+    }
+
+    pub fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        let sql = RECEIPTS.to_owned() + " WHERE did = ?1 AND at > ?2 ORDER BY at, id LIMIT ?3";
+        let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
+        self.scan(|connection| rows(connection, &sql, params![space.public_key(), after, max], receipt_row))
+    }
+
+    /// Returns what cells of a space held at its floor, of those that were written since, or are in `written`.
+    pub fn past(
+        &self,
+        space: &Did,
+        name: Option<&str>,
+        written: &HashSet<Arc<str>>,
+    ) -> Result<Vec<CellRow>, StoreError> {
+        self.scan(|connection| past::past(connection, space, name, written))
     }
 
     pub fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
@@ -305,10 +345,18 @@ impl Index {
     }
 
     pub fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
+        let Some(space) = space else {
+            let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
+                       WHERE g > ?1 ORDER BY g LIMIT ?2";
+            return self.scan(|connection| rows(connection, sql, params![after, max], log_entry));
+        };
+        // Its own entries lie side by side; whoever reads on begins behind one of them.
         let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
-                   WHERE g > ?1 AND (?2 IS NULL OR did = ?2) ORDER BY g LIMIT ?3";
-        let space = space.map(|space| space.public_key().to_vec());
-        self.scan(|connection| rows(connection, sql, params![after as i64, space, max as i64], log_entry))
+                   WHERE did = ?1 AND g > ?2
+                     AND log.seq > coalesce((SELECT last.seq FROM log AS last WHERE last.g = ?2 AND last.cid = space.cid), 0)
+                   ORDER BY log.seq LIMIT ?3";
+        self.scan(|connection| rows(connection, sql, params![space.public_key(), after, max], log_entry))
     }
 
     pub fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
@@ -330,7 +378,12 @@ impl Index {
     }
 }
 
-fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Batch) -> rusqlite::Result<()> {
+fn write(
+    transaction: &Transaction<'_>,
+    cids: &mut HashMap<Did, i64>,
+    floors: &HashMap<i64, i64>,
+    batch: &Batch,
+) -> rusqlite::Result<()> {
     for row in &batch.spaces {
         transaction
             .prepare_cached("INSERT INTO space (did, name, seq, head) VALUES (?1, ?2, ?3, ?4)")?
@@ -354,6 +407,12 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
     let mut head = transaction.prepare_cached("UPDATE space SET seq = ?2, head = ?3 WHERE cid = ?1")?;
     for (did, seq, hash) in &batch.heads {
         head.execute(params![cid(did)?, *seq as i64, hash])?;
+    }
+    let mut history = transaction.prepare_cached("UPDATE space SET history = history + ?2 WHERE cid = ?1")?;
+    let mut more: HashMap<Did, i64> = HashMap::new();
+    batch.log.iter().for_each(|entry| *more.entry(entry.space).or_default() += entry.record.len() as i64);
+    for (did, bytes) in &more {
+        history.execute(params![cid(did)?, bytes])?;
     }
     let mut signed = transaction.prepare_cached("UPDATE space SET signed = ?2, signature = ?3 WHERE cid = ?1")?;
     for (did, seq, signature) in &batch.signed {
@@ -380,22 +439,25 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
         transaction.prepare_cached(sql)?.execute(params![hash, bytes])?;
     }
     for write in &batch.cells {
-        cells::write(transaction, cid(&write.space)?, write)?;
+        let cid = cid(&write.space)?;
+        cells::write(transaction, cid, write, floors.get(&cid).copied().unwrap_or(0))?;
     }
-    let mut queue = transaction.prepare_cached("INSERT INTO queue VALUES (?1, ?2)")?;
+    let mut queue = transaction.prepare_cached("INSERT INTO queue VALUES (?1, ?2, ?3)")?;
     for queued in &batch.queued {
-        queue.execute(params![queued.position as i64, blob(&queued.event)])?;
+        queue.execute(params![queued.position as i64, cid(&queued.space)?, blob(&queued.event)])?;
     }
     let mut taken = transaction.prepare_cached("DELETE FROM queue WHERE position = ?1")?;
     for position in &batch.taken {
         taken.execute([*position as i64])?;
     }
-    let mut receipt = transaction.prepare_cached("INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut receipt =
+        transaction.prepare_cached("INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for row in &batch.receipts {
         let Receipt { id, outcome, commit, message } = &row.receipt;
         let seq = commit.map(|seq| seq as i64);
         let (sender, to) = (row.sender.public_key(), row.to.public_key());
-        receipt.execute(params![id.0, outcome.name(), seq, message, sender, to, row.digest])?;
+        let (cid, at, time) = (cid(&row.space)?, row.seq as i64, row.time_ms as i64);
+        receipt.execute(params![id.0, outcome.name(), seq, message, sender, to, row.digest, cid, at, time])?;
     }
     let mut dead = transaction.prepare_cached("INSERT INTO dead VALUES (?1, ?2, ?3, ?4)")?;
     for letter in &batch.dead {
@@ -414,6 +476,18 @@ fn write(transaction: &Transaction<'_>, cids: &mut HashMap<Did, i64>, batch: &Ba
     let mut installed = transaction.prepare_cached("UPDATE space SET component = ?2, rights = ?3 WHERE cid = ?1")?;
     for (did, row) in &batch.installed {
         installed.execute(params![cid(did)?, row.map(|row| row.component), row.map(|row| row.rights)])?;
+    }
+    let mut point = transaction.prepare_cached("UPDATE space SET point = ?2, point_at = ?3 WHERE cid = ?1")?;
+    for (did, Point { seq, at, .. }) in &batch.checkpoints {
+        point.execute(params![cid(did)?, *seq as i64, *at as i64])?;
+    }
+    if let Some(pruned) = batch.pruned {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('pruned', ?1)")?
+            .execute([pruned.to_be_bytes()])?;
+    }
+    for cut in &batch.cuts {
+        past::cut(transaction, cid(&cut.space)?, cut)?;
     }
     if let Some(end) = &batch.end {
         transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('end', ?1)")?.execute([end])?;

@@ -6,14 +6,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    past::{Held, Past},
+};
 use crate::{
     component::Component,
     did::Did,
     entry::LogEntry,
     event::EventId,
-    record::Hash,
-    rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, SpaceRow},
+    record::{Hash, Record},
+    rows::{Batch, CellRow, CutRow, DeadLetter, Image, Queued, ReceiptRow, SpaceRow},
     value::Tree,
 };
 
@@ -30,19 +33,15 @@ struct Tables {
     /// Entries of each space by their number there.
     orders: BTreeMap<(Did, u64), u64>,
     spaces: BTreeMap<Did, SpaceRow>,
-    cells: BTreeMap<(Did, Arc<str>), Cell>,
+    cells: BTreeMap<(Did, Arc<str>), Held>,
     queued: BTreeMap<u64, Queued>,
     receipts: BTreeMap<EventId, ReceiptRow>,
     dead: BTreeMap<u64, DeadLetter>,
     kept: BTreeMap<Did, Vec<u8>>,
     components: BTreeMap<Hash, Component>,
-}
-
-#[derive(Clone)]
-struct Cell {
-    order: u64,
-    seq: u64,
-    value: Option<Tree>,
+    /// What cells held at the floors of their spaces, if they were written since.
+    past: BTreeMap<(Did, Arc<str>), Held>,
+    pruned: u64,
 }
 
 impl MemoryStore {
@@ -56,8 +55,57 @@ impl MemoryStore {
     }
 }
 
-fn row(((space, name), cell): (&(Did, Arc<str>), &Cell)) -> CellRow {
-    let Cell { order, seq, value } = cell;
+impl Tables {
+    /// Writes a cell; what it held at its space's floor stays.
+    fn write(&mut self, key: (Did, Arc<str>), cell: Held) {
+        let floor = self.spaces.get(&key.0).map_or(0, |row| row.floor.seq);
+        let before = match cell.value {
+            Some(_) => self.cells.insert(key.clone(), cell),
+            None => self.cells.remove(&key),
+        };
+        if let Some(before) = before.filter(|before| before.seq <= floor) {
+            self.past.entry(key).or_insert(before);
+        }
+    }
+
+    /// Lets the past of a space go.
+    fn cut(&mut self, cut: &CutRow) -> Result<(), StoreError> {
+        let CutRow { space, floor, receipts, messages } = cut;
+        self.receipts.retain(|_, row| row.space != *space || row.seq > *receipts);
+        let told = self.receipts.values_mut().filter(|row| row.space == *space && row.seq <= *messages);
+        told.for_each(|row| row.receipt.message = None);
+        let Some(row) = self.spaces.get_mut(space) else { return Ok(()) };
+        row.receipts_floor = *receipts;
+        if floor.seq == 0 {
+            return Ok(());
+        }
+        row.floor = *floor;
+        let cells = &self.cells;
+        let is_present = |name: &str| cells.get(&(*space, name.into())).is_some_and(|cell| cell.seq <= floor.seq);
+        let (mut past, mut gone) = (Past::default(), 0);
+        let before: Vec<_> = self.past.keys().filter(|(did, _)| did == space).cloned().collect();
+        for key in before {
+            let held = self.past.remove(&key);
+            held.into_iter().for_each(|held| past.begin(key.1.clone(), held, is_present(&key.1)));
+        }
+        let orders: Vec<_> =
+            self.orders.range((*space, 0)..=(*space, floor.seq)).map(|(key, order)| (*key, *order)).collect();
+        for (key, order) in orders {
+            self.orders.remove(&key);
+            let Some(entry) = self.log.remove(&order) else { continue };
+            gone += entry.record.len() as u64;
+            let record = Record::from_bytes(&entry.record);
+            let malformed = || StoreError::Failed(format!("log entry {order} is malformed: run verify"));
+            past.next::<StoreError>(order, record.ok_or_else(malformed)?, |name| Ok(is_present(name)))?;
+        }
+        row.history_bytes = row.history_bytes.saturating_sub(gone);
+        self.past.extend(past.end().map(|(name, held)| ((*space, name), held)));
+        Ok(())
+    }
+}
+
+fn row(((space, name), cell): (&(Did, Arc<str>), &Held)) -> CellRow {
+    let Held { order, seq, value } = cell;
     CellRow { space: *space, name: name.clone(), order: *order, seq: *seq, value: value.as_ref().map(Tree::to_value) }
 }
 
@@ -76,6 +124,7 @@ impl Store for MemoryStore {
             dead: tables.dead.values().map(|dead| (dead.event.to, dead.position, dead.event.id)).collect(),
             components: tables.components.keys().copied().collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
+            pruned: tables.pruned,
         })
     }
 
@@ -86,7 +135,7 @@ impl Store for MemoryStore {
             let key = (write.space, write.name.clone());
             let before = tables.cells.get(&key).and_then(|cell| cell.value.clone());
             let value = write.apply(before)?;
-            cells.push((key, Cell { order: write.order, seq: write.seq, value }));
+            cells.push((key, Held { order: write.order, seq: write.seq, value }));
         }
         tables.orders.extend(batch.log.iter().map(|entry| ((entry.space, entry.seq), entry.order)));
         tables.log.extend(batch.log.iter().map(|entry| (entry.order, entry.clone())));
@@ -103,7 +152,7 @@ impl Store for MemoryStore {
                 None => drop(tables.components.remove(hash)),
             }
         }
-        tables.cells.extend(cells);
+        cells.into_iter().for_each(|(key, cell)| tables.write(key, cell));
         tables.position = batch.position.unwrap_or(tables.position);
         tables.end = batch.end.unwrap_or(tables.end);
         tables.queued.extend(batch.queued.iter().map(|queued| (queued.position, queued.clone())));
@@ -115,7 +164,8 @@ impl Store for MemoryStore {
         for position in &batch.buried {
             tables.dead.remove(position);
         }
-        Ok(())
+        tables.pruned = batch.pruned.unwrap_or(tables.pruned);
+        batch.cuts.iter().try_for_each(|cut| tables.cut(cut))
     }
 
     fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
@@ -141,6 +191,21 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let entries = tables.log.range(after + 1..).map(|(_, entry)| entry);
         Ok(entries.filter(|entry| space.is_none_or(|space| *space == entry.space)).take(max).cloned().collect())
+    }
+
+    fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
+        let tables = self.tables();
+        let of = tables.past.range((*space, Arc::from(""))..).take_while(|((did, _), _)| did == space);
+        Ok(of.filter(|((_, of), _)| name.is_none_or(|name| **of == *name)).map(row).collect())
+    }
+
+    fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        let tables = self.tables();
+        let mut rows: Vec<_> =
+            tables.receipts.values().filter(|row| row.space == *space && row.seq > after).cloned().collect();
+        rows.sort_by_key(|row| (row.seq, row.receipt.id));
+        rows.truncate(max);
+        Ok(rows)
     }
 
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {

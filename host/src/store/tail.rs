@@ -176,6 +176,22 @@ impl Tail {
         of.take(max).cloned().collect()
     }
 
+    /// Returns the names of the cells of a space that it writes, or that name if it does.
+    pub fn written(&self, space: &Did, name: Option<&str>) -> HashSet<Arc<str>> {
+        let writes = self.groups.iter().flat_map(|numbered| &numbered.group.batch.cells);
+        let of = writes.filter(|write| write.space == *space && name.is_none_or(|name| *write.name == *name));
+        of.map(|write| write.name.clone()).collect()
+    }
+
+    /// Returns up to `max` receipts that commits of a space settled after its commit `after`, in that order.
+    pub fn settled(&self, space: &Did, after: u64, max: usize) -> Vec<ReceiptRow> {
+        let rows = self.groups.iter().flat_map(|numbered| &numbered.group.batch.receipts);
+        let mut rows: Vec<_> = rows.filter(|row| row.space == *space && row.seq > after).cloned().collect();
+        rows.sort_by_key(|row| (row.seq, row.receipt.id));
+        rows.truncate(max);
+        rows
+    }
+
     /// Returns the dead letter at a position, or none inside when it is gone; none when the tail knows nothing of it.
     pub fn letter(&self, position: u64) -> Option<Option<DeadLetter>> {
         self.letters.get(&position).map(|(_, letter)| letter.clone())
@@ -218,6 +234,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
         image.order = batch.log.last().map_or(image.order, |entry| entry.order);
         image.position = batch.position.unwrap_or(image.position);
         image.end = batch.end.unwrap_or(image.end);
+        image.pruned = batch.pruned.unwrap_or(image.pruned);
         for row in &batch.spaces {
             spaces.entry(row.did).or_insert_with(|| {
                 image.spaces.push(row.clone());
@@ -264,6 +281,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
         row.write(&writes)?;
         image.cells.push(row);
     }
+    image.cells.retain(|row| row.value.is_some());
     image.queued.retain(|queued| !taken.contains(&queued.position));
     image.queued.extend(queued.into_values().cloned());
     image.queued.sort_by_key(|queued| queued.position);

@@ -10,6 +10,7 @@ mod commit;
 mod figures;
 mod group;
 mod held;
+mod history;
 mod indexing;
 mod line;
 mod shares;
@@ -44,6 +45,7 @@ use chains::Chains;
 use commit::Done;
 use figures::Figures;
 use group::Group;
+pub use history::{Gone, Keep};
 
 /// Receipts that are noted as durable under one hold of the lock.
 const SETTLED_STEP: usize = 256;
@@ -131,6 +133,8 @@ pub struct Committer {
     /// The host's own space.
     host: Did,
     group: Arc<Group>,
+    /// Locked by who makes checkpoints and lets pasts go, one at a time.
+    pruning: tokio::sync::Mutex<()>,
 }
 
 /// What the committer's one lock protects.
@@ -158,7 +162,8 @@ impl Committer {
         image: Image,
         host: Did,
     ) -> Arc<Committer> {
-        let (figures, core) = (Figures::load(&image), State::load(&image, limits.clone()));
+        let keep = Keep { history_bytes: limits.history_bytes_max, receipts_ms: limits.receipts_ms };
+        let (figures, core) = (Figures::load(&image, keep), State::load(&image, limits.clone()));
         let (order, mint) = (image.order, core.mint.clone());
         let (told, durable) = watch::channel(order);
         let (felt, health) = watch::channel(group::Health::default());
@@ -176,8 +181,10 @@ impl Committer {
             mint,
             host,
             group: group.clone(),
+            pruning: tokio::sync::Mutex::default(),
         });
         env.spawn(Box::pin(group.clone().keep_index()));
+        env.spawn(Box::pin(committer.clone().keep_history()));
         env.spawn(Box::pin(group.run(committer.clone())));
         committer
     }

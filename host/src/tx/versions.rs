@@ -139,6 +139,12 @@ impl Inner {
         *old_bytes -= cost;
         let gone = versions.remove(index);
         hand_down(versions[..index].last_mut(), &gone, open, old_bytes);
+        if let [last] = &versions[..]
+            && last.value.is_none()
+            && let Some(cells) = spaces.get_mut(&cell.owner)
+        {
+            cells.remove(&cell.name);
+        }
         Some(gone)
     }
 
@@ -245,6 +251,11 @@ impl Versions {
         listed
     }
 
+    /// Returns the names of a space's cells.
+    pub fn names(&self, owner: &Did) -> Vec<Arc<str>> {
+        self.read().spaces.get(owner).map(|cells| cells.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// Notes a commit without writes: a snapshot opened from now on depends on it too (T8).
     pub fn advance(&self, order: u64) {
         self.write().last = order;
@@ -266,6 +277,7 @@ impl Versions {
         let mut names = Vec::with_capacity(writes.len());
         for Change { name, value, replaced } in writes {
             names.push(name.clone());
+            let written = name.clone();
             let versions: &mut Vec<Version> = cells.entry(name.clone()).or_default();
             if let Some(previous) = versions.last_mut() {
                 previous.part(replaced);
@@ -285,6 +297,11 @@ impl Versions {
                         }
                     }
                 }
+            }
+            if value.is_none() && versions.is_empty() {
+                // Nobody sees what was there: the name goes.
+                cells.remove(&written);
+                continue;
             }
             versions.push(Version { order, seq, value, alone: 0 });
         }

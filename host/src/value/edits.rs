@@ -19,6 +19,11 @@ pub struct Edit {
 }
 
 impl Edit {
+    /// Returns the one that removes the whole value.
+    pub(crate) fn remove() -> Edit {
+        Edit { path: Path::default(), put: None }
+    }
+
     /// Returns what it carries, in bytes: the steps of its path and the value.
     pub(crate) fn bytes(&self) -> usize {
         self.path.bytes() + self.put.as_ref().map_or(0, |value| value.as_bytes().len())

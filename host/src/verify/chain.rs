@@ -13,13 +13,20 @@ pub(super) struct Chain {
     space: Did,
     /// What its own key has signed: the commit's number, and the signature.
     signed: Option<(u64, [u8; 64])>,
+    /// The checkpoint that stands for the records that have gone, which its own key has to have signed; 0 for none.
+    point: u64,
+    /// The host's commit from which on all records of all spaces are there.
+    whole: u64,
+    /// The head of the space at that commit.
+    pub then: Option<(u64, Hash)>,
     pub proof: Verified,
 }
 
 impl Chain {
-    pub fn new(row: &SpaceRow) -> Chain {
-        let proof = Verified { commits: 0, signed: 0, head: Hash::default() };
-        Chain { space: row.did, signed: row.signed, proof }
+    pub fn new(row: &SpaceRow, whole: u64) -> Chain {
+        let floor = row.floor.seq;
+        let proof = Verified { commits: floor, floor, signed: 0, head: Hash::default() };
+        Chain { space: row.did, signed: row.signed, point: row.floor.at, whole, then: None, proof }
     }
 
     /// Reads the next entry of the space.
@@ -33,6 +40,11 @@ impl Chain {
         if record.seq != proof.commits + 1 || record.seq != entry.seq {
             return Err(broken(Law::Chain, "number out of sequence"));
         }
+        if proof.floor > 0 && proof.commits == proof.floor {
+            // What the first one that is there follows has gone. A checkpoint in what comes says what it was.
+            proof.head = record.previous;
+            self.then = Some((proof.floor, proof.head));
+        }
         if record.previous != proof.head {
             return Err(broken(Law::Chain, "does not continue the commit before it"));
         }
@@ -44,6 +56,9 @@ impl Chain {
             proof.signed = record.seq;
         }
         (proof.commits, proof.head) = (record.seq, head);
+        if entry.order <= self.whole {
+            self.then = Some((record.seq, head));
+        }
         Ok(record)
     }
 
@@ -55,6 +70,12 @@ impl Chain {
         }
         if self.signed.is_some_and(|(seq, _)| seq != self.proof.signed) {
             return broken(Law::Signer, "a commit was signed that is not there");
+        }
+        if self.proof.signed < self.point {
+            return broken(
+                Law::Signer,
+                "this DID has not signed the checkpoint that stands for commits that have gone",
+            );
         }
         Ok(())
     }
@@ -71,8 +92,9 @@ pub(super) struct Seals {
 }
 
 impl Seals {
-    pub fn new(host: Option<Did>) -> Seals {
-        Seals { host, end: Hash::default(), last: None, order: 0, count: 0 }
+    /// Begins behind a commit whose hash is known.
+    pub fn new(host: Option<Did>, order: u64, end: Hash) -> Seals {
+        Seals { host, end, last: None, order, count: 0 }
     }
 
     /// Reads the next entry.

@@ -9,15 +9,18 @@ use std::{
 use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
-use super::{Law, edits, effect_of_failure};
+use super::{
+    Law, edits, effect_of_failure,
+    floor::{self, Floor},
+};
 use crate::{
     did::Did,
     entry::LogEntry,
     event::{Event, EventId, Mint, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Body, Record, Sent, Turn, Write},
-    rows::{DeadLetter, InstallRow, ReceiptRow},
+    record::{Body, Checkpoint, Cut, Hash, Record, Sent, Turn, Write},
+    rows::{DeadLetter, InstallRow, Queued, ReceiptRow},
     value::Value,
 };
 
@@ -62,7 +65,39 @@ pub(super) struct Known {
     /// The commit that sent it, or the one that settled it.
     pub order: u64,
     /// Its receipt, once it is settled.
-    pub receipt: Option<Fingerprint>,
+    pub receipt: Option<Settled>,
+}
+
+/// A receipt that the log makes.
+#[derive(Clone, Copy)]
+pub(super) struct Settled {
+    /// The commit that settles it.
+    pub space: Did,
+    pub seq: u64,
+    /// Of its row, but for the digest.
+    pub row: Fingerprint,
+    /// The digest; none when the log does not tell of the event any more.
+    pub digest: Option<Option<[u8; 16]>>,
+}
+
+impl Settled {
+    /// Returns whether that is its row.
+    pub fn is(&self, row: &ReceiptRow) -> bool {
+        self.digest.is_none_or(|digest| digest == row.digest) && self.row == plain(row)
+    }
+}
+
+/// Returns the fingerprint of a receipt's row, but for the digest.
+fn plain(row: &ReceiptRow) -> Fingerprint {
+    fingerprint(&ReceiptRow { digest: None, ..row.clone() })
+}
+
+/// An event that a checkpoint tells of, whose sending has gone from the log.
+pub(super) struct Told {
+    pub to: Did,
+    pub hash: Hash,
+    /// It waited at the receiver's own checkpoint: what became of it is in the log.
+    pub is_certain: bool,
 }
 
 /// A failed event that is kept.
@@ -99,7 +134,7 @@ pub(super) struct Replay {
     /// The last position given.
     pub position: u64,
     /// Events that wait, by position, with the commit that sent them.
-    pub waiting: BTreeMap<u64, (u64, Event)>,
+    pub waiting: BTreeMap<u64, (u64, Queued)>,
     pub events: HashMap<EventId, Known>,
     pub settled: u64,
     pub dead: BTreeMap<EventId, Letter>,
@@ -108,11 +143,21 @@ pub(super) struct Replay {
     pub cells: BTreeMap<Did, HashMap<Arc<str>, Cell>>,
     /// Position of the last event taken, by sender and charm.
     taken: HashMap<(Did, Did), u64>,
+    /// From the commit after this one on, all records of all spaces are there.
+    whole: u64,
+    /// Spaces whose past has gone.
+    pub floors: BTreeMap<Did, Floor>,
+    /// Events that checkpoints tell of and that the log has not settled yet.
+    pub told: HashMap<EventId, Told>,
+    /// Dead letters that checkpoints tell of, by event; none inside when only the log tells that there may be one.
+    pub letters_told: HashMap<EventId, (Did, Option<Hash>)>,
+    /// What the log says has gone, the last of each space.
+    pub cuts: BTreeMap<Did, Cut>,
 }
 
 impl Replay {
-    pub fn new(host: Option<Did>, mint: Mint) -> Replay {
-        Replay {
+    pub fn new(host: Option<Did>, mint: Mint, whole: u64, floors: BTreeMap<Did, Floor>) -> Replay {
+        let mut replay = Replay {
             host,
             made: BTreeMap::new(),
             paused: BTreeSet::new(),
@@ -128,7 +173,68 @@ impl Replay {
             letters_dropped: HashMap::new(),
             cells: BTreeMap::new(),
             taken: HashMap::new(),
+            whole,
+            floors: BTreeMap::new(),
+            told: HashMap::new(),
+            letters_told: HashMap::new(),
+            cuts: BTreeMap::new(),
+        };
+        let sent_orders: BTreeMap<Did, u64> = floors.iter().map(|(did, floor)| (*did, floor.point.order)).collect();
+        for (did, mut floor) in floors {
+            replay.cells.insert(did, std::mem::take(&mut floor.cells));
+            replay.begin(did, &floor.checkpoint, floor.point.order, &sent_orders);
+            replay.floors.insert(did, floor);
         }
+        replay
+    }
+
+    /// Begins with what a checkpoint says of a space.
+    fn begin(&mut self, did: Did, checkpoint: &Checkpoint, order: u64, floors: &BTreeMap<Did, u64>) {
+        self.made.insert(did, checkpoint.name.clone());
+        if checkpoint.paused {
+            self.paused.insert(did);
+        }
+        if let Some((component, rights)) = checkpoint.installed {
+            self.installed.insert(did, InstallRow { component, rights });
+        }
+        self.kept.extend(checkpoint.rights.iter().cloned());
+        if checkpoint.letters_dropped > 0 {
+            self.letters_dropped.insert(did, checkpoint.letters_dropped);
+        }
+        let waiting = checkpoint.waiting.iter().map(|mark| (did, mark, true));
+        // What waited for another charm when that one's past ended earlier waits in its log too.
+        let sent =
+            checkpoint.sent.iter().map(|(to, mark)| (*to, mark, floors.get(to).is_none_or(|then| *then < order)));
+        for (to, mark, is_certain) in waiting.chain(sent) {
+            let told = self.told.entry(mark.id).or_insert(Told { to, hash: mark.hash, is_certain });
+            told.is_certain |= is_certain;
+        }
+        self.letters_told.extend(checkpoint.dead.iter().map(|mark| (mark.id, (did, Some(mark.hash)))));
+    }
+
+    /// All records that come are there: positions go on from this one.
+    pub fn meet(&mut self, position: u64) -> Verdict {
+        must(self.position <= position, Law::Order, "positions are not in the order of sends")?;
+        self.position = position;
+        Ok(())
+    }
+
+    /// Returns whether a record stands before the checkpoint that tells what its space came to.
+    fn is_early(&self, space: &Did, seq: u64) -> bool {
+        self.floors.get(space).is_some_and(|floor| seq <= floor.point.at)
+    }
+
+    /// Returns whether the log may not tell any more how an event was sent that this answers.
+    fn may_be_older(&mut self, entry: &LogEntry, turn: &Turn) -> bool {
+        let is_told = self.told.remove(&turn.receipt.id).is_some_and(|told| told.to == entry.space);
+        let is_before = |floor: &Floor| entry.order < floor.at_order;
+        // A receipt comes from the charm itself, and was sent by whoever settled what it is for.
+        let sender = match turn.sender == entry.space {
+            true => self.floors.values().any(is_before),
+            false => self.floors.get(&turn.sender).is_some_and(is_before),
+        };
+        let is_new = !self.events.contains_key(&turn.receipt.id);
+        is_new && (is_told || sender || self.is_early(&entry.space, entry.seq))
     }
 
     /// Applies the next entry of the log.
@@ -138,6 +244,12 @@ impl Replay {
         must(first == (record.seq == 1), Law::Cause, "a space begins with its name, and has one")?;
         let charm = self.host != Some(space);
         must(entry.taken.is_some() == record.turn().is_some(), Law::Cause, "a place in the queue for no event")?;
+        if order <= self.whole {
+            // Others between may have gone.
+            let waits = record.sends().filter(|(_, refused)| refused.is_none()).count() as u64;
+            let before = entry.position.checked_sub(waits).filter(|before| *before >= self.position);
+            self.position = before.ok_or(Wrong { law: Law::Order, why: "positions are not in the order of sends" })?;
+        }
         match &record.body {
             Body::Registered { name } => {
                 self.made.insert(space, name.clone());
@@ -172,13 +284,44 @@ impl Replay {
             Body::Accepted(event) => self.accepted(entry, event),
             Body::Letters { dropped, again } => self.letters(entry, dropped, again.as_ref()),
             Body::Turn(turn) => self.turn(entry, &record, turn),
+            Body::Checkpoint(checkpoint) => self.checkpoint(&record, checkpoint),
+            Body::Pruned(pruned) => {
+                must(!charm && pruned.order < order, Law::Cause, "a charm's space says what has gone")?;
+                let cuts: HashMap<Did, Cut> = pruned.cuts.iter().map(|cut| (cut.space, *cut)).collect();
+                // Whose receipt has gone is not known any more: the same id may come again.
+                let is_kept = |settled: &Settled| cuts.get(&settled.space).is_none_or(|cut| settled.seq > cut.receipts);
+                self.events.retain(|_, known| known.receipt.as_ref().is_none_or(is_kept));
+                self.cuts.extend(cuts);
+                Ok(())
+            }
+            Body::Removed(writes) => {
+                let removes =
+                    |write: &Write| matches!(&write.edits[..], [edit] if edit.put.is_none() && edit.path.is_root());
+                must(charm && writes.iter().all(removes), Law::Cause, "cells are written by no turn")
+            }
         }?;
         must(entry.position == self.position, Law::Order, "positions are not in the order of sends")?;
-        let seq = record.seq;
-        match record.body {
-            Body::Turn(turn) => self.write(space, order, seq, turn.writes),
-            _ => Ok(()),
+        write(self.cells.entry(space).or_default(), order, record).or_else(|why| wrong(Law::State, why))
+    }
+
+    /// What a space came to, if that is with the commit before; the proof that begins there looks at all of it.
+    fn checkpoint(&self, record: &Record, checkpoint: &Checkpoint) -> Verdict {
+        let (space, before) = (&record.space, record.seq - 1);
+        must(
+            checkpoint.seq > 0 && checkpoint.seq <= before,
+            Law::Cause,
+            "a checkpoint of a commit that is not before it",
+        )?;
+        if checkpoint.seq < before || self.is_early(space, record.seq) {
+            return Ok(());
         }
+        let is_same = self.made.get(space) == Some(&checkpoint.name)
+            && self.paused.contains(space) == checkpoint.paused
+            && self.installed.get(space).map(|row| (row.component, row.rights)) == checkpoint.installed
+            && self.letters_dropped.get(space).copied().unwrap_or(0) == checkpoint.letters_dropped;
+        must(is_same, Law::State, "a checkpoint says other than the log")?;
+        let cells = self.cells.get(space).map_or_else(|| floor::root(&HashMap::new()), floor::root);
+        must(cells == Some(checkpoint.cells), Law::State, "a checkpoint's cells are not the log's")
     }
 
     /// An event from outside.
@@ -190,7 +333,7 @@ impl Replay {
         must(!charm, Law::Cause, "an event from outside in the name of a charm")?;
         let made = event.supplied || event.id == self.mint.outside(self.position + 1);
         must(made, Law::Cause, "an event id that is not of this store's making")?;
-        self.queue(event, None, entry.order)
+        self.queue(event, None, entry)
     }
 
     /// Dead letters go, or one is sent again.
@@ -199,16 +342,17 @@ impl Replay {
         must(one, Law::Cause, "dead letters are dropped, or one is sent again")?;
         let mut letter = None;
         for event in dropped {
-            letter = Some(self.bury(&entry.space, event)?);
+            letter = self.bury(entry, event)?;
         }
-        let (Some(event), Some(letter)) = (again, letter) else { return Ok(()) };
+        let Some(event) = again else { return Ok(()) };
         // A receipt whose handler failed can be sent again.
-        let same = fingerprint(&nameless(event)) == letter.again && !event.supplied && !event.awaited;
+        let known = letter.is_none_or(|letter| fingerprint(&nameless(event)) == letter.again);
+        let same = known && !event.supplied && !event.awaited;
         must(same, Law::Cause, "another event than that of the dead letter")?;
         must(event.on_commit.is_none(), Law::Cause, "an event that is sent again asks for a receipt")?;
         let made = event.id == self.mint.outside(self.position + 1);
         must(made, Law::Cause, "an event id that is not of this store's making")?;
-        self.queue(event, None, entry.order)
+        self.queue(event, None, entry)
     }
 
     /// The end of an event.
@@ -218,20 +362,23 @@ impl Replay {
         must(self.host != Some(record.space), Law::Cause, "the host's own space handles an event")?;
         let runs = taken.ran.is_none() || self.installed.contains_key(&record.space);
         must(runs, Law::Cause, "a turn runs, and no component is installed")?;
-        let Some((_, event)) = self.waiting.remove(&position) else {
-            let before = position <= self.position;
-            must(!before, Law::Once, "answers an event that was answered before")?;
-            return wrong(Law::Cause, "answers an event that never was sent");
-        };
-        must(event.to == record.space, Law::Cause, "answers an event of another charm")?;
-        let same = (event.id, event.sender, &event.stream) == (receipt.id, taken.sender, &taken.stream);
-        must(same, Law::Cause, "answers another event than was sent")?;
+        let event = self.waiting.remove(&position).map(|(_, queued)| queued.event);
+        if let Some(event) = &event {
+            must(event.to == record.space, Law::Cause, "answers an event of another charm")?;
+            let same = (event.id, event.sender, &event.stream) == (receipt.id, taken.sender, &taken.stream);
+            must(same, Law::Cause, "answers another event than was sent")?;
+            self.told.remove(&event.id);
+        } else {
+            must(position <= self.position, Law::Cause, "answers an event that never was sent")?;
+            must(self.may_be_older(entry, taken), Law::Once, "answers an event that was answered before")?;
+        }
+        let (sender, to) = (taken.sender, record.space);
         if let Some(why) = effect_of_failure(taken) {
             return wrong(Law::Cause, why);
         }
         let cancelled = receipt.outcome == Outcome::Cancelled;
         if !cancelled && !late {
-            let last = self.taken.entry((event.sender, event.to)).or_default();
+            let last = self.taken.entry((sender, to)).or_default();
             must(position > *last, Law::Order, "answers an event before one that was sent earlier")?;
             *last = position;
         }
@@ -247,10 +394,10 @@ impl Replay {
         let bounded = receipt.message.as_ref().is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX);
         must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
         // Whoever asked for the receipt is told of a rejection.
-        let asked = event.awaited || event.on_commit.is_some();
+        let asked = event.as_ref().is_some_and(|event| event.awaited || event.on_commit.is_some());
         let told = receipt.outcome == Outcome::Rejected && asked;
         let failed = !(committed || cancelled || told);
-        if failed {
+        if let Some(event) = event.as_ref().filter(|_| failed) {
             let letter =
                 DeadLetter { position, time_ms: record.time_ms, event: event.clone(), receipt: receipt.clone() };
             let letter = Letter {
@@ -258,22 +405,42 @@ impl Replay {
                 position,
                 to: event.to,
                 fingerprint: fingerprint(&letter),
-                again: fingerprint(&nameless(&event)),
+                again: fingerprint(&nameless(event)),
             };
             self.dead.insert(event.id, letter);
+        } else if failed {
+            self.letters_told.insert(receipt.id, (to, None));
         }
         must(failed || taken.dropped.is_none(), Law::Cause, "a dead letter goes that need not")?;
         if let Some(dropped) = &taken.dropped {
-            self.bury(&record.space, dropped)?;
+            self.bury(entry, dropped)?;
             *self.letters_dropped.entry(record.space).or_default() += 1;
         }
-        self.sends(entry, position, taken, &event)?;
-        self.settle(&event, receipt, entry.order)
+        self.sends(entry, record, position, taken, event.as_ref())?;
+        let digest = event.as_ref().map(|event| event.supplied.then(|| digest(event)));
+        let row = ReceiptRow {
+            receipt: receipt.clone(),
+            sender,
+            to,
+            digest: None,
+            space: to,
+            seq: record.seq,
+            time_ms: record.time_ms,
+        };
+        self.settle(row, digest, entry.order, event.is_some())
     }
 
     /// What goes out with a charm's commit: its events, then the receipts that were asked for.
-    fn sends(&mut self, entry: &LogEntry, position: u64, taken: &Turn, event: &Event) -> Verdict {
+    fn sends(
+        &mut self,
+        entry: &LogEntry,
+        record: &Record,
+        position: u64,
+        taken: &Turn,
+        event: Option<&Event>,
+    ) -> Verdict {
         let mut due = VecDeque::new();
+        let time_ms = record.time_ms;
         let plain = taken.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
         let (plain, receipts) = taken.sends.split_at(plain);
         for (number, sent) in plain.iter().enumerate() {
@@ -282,23 +449,31 @@ impl Replay {
             must(!awaited, Law::Cause, "an event of a charm is marked as one from outside")?;
             let made = *id == self.mint.send(position, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
-            self.queue(&sent.event, sent.refused, entry.order)?;
+            self.queue(&sent.event, sent.refused, entry)?;
             if let Some(outcome) = sent.refused {
                 let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
                 must(known && *payload == Value::null(), Law::Once, "an event is refused as none can be")?;
                 let receipt = receipt::refused(&sent.event, outcome);
-                self.settle(&sent.event, &receipt, entry.order)?;
-                due.extend(on_commit.clone().map(|on_commit| Due { sender: *sender, on_commit, receipt }));
+                let (sender, to, space, seq) = (*sender, sent.event.to, entry.space, entry.seq);
+                let row = ReceiptRow { receipt: receipt.clone(), sender, to, digest: None, space, seq, time_ms };
+                self.settle(row, Some(None), entry.order, true)?;
+                due.extend(on_commit.clone().map(|on_commit| Due { sender, on_commit, receipt }));
             }
         }
-        let own = event.on_commit.clone();
-        due.extend(own.map(|on_commit| Due { sender: event.sender, on_commit, receipt: taken.receipt.clone() }));
+        let own = event.and_then(|event| event.on_commit.clone());
+        due.extend(own.map(|on_commit| Due { sender: taken.sender, on_commit, receipt: taken.receipt.clone() }));
         for sent in receipts {
+            let answers = sent.event.receipt_of == Some(taken.receipt.id) && sent.refused.is_none();
+            if event.is_none() && due.is_empty() && answers && sent.event.to == taken.sender {
+                // Whether it was asked for has gone from the log.
+                self.queue(&sent.event, None, entry)?;
+                continue;
+            }
             let due = due.pop_front().filter(|due| sent.event.receipt_of == Some(due.receipt.id));
             let Some(due) = due else { return wrong(Law::Receipt, "a receipt goes out that nobody asked for") };
             self.receipt(sent, &due)?;
             must(sent.refused.is_none(), Law::Receipt, "a receipt that was asked for is refused")?;
-            self.queue(&sent.event, None, entry.order)?;
+            self.queue(&sent.event, None, entry)?;
         }
         must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")
     }
@@ -315,7 +490,8 @@ impl Replay {
     }
 
     /// Gives an event its place in the queue, or none when it is refused.
-    fn queue(&mut self, event: &Event, refused: Option<Outcome>, order: u64) -> Verdict {
+    fn queue(&mut self, event: &Event, refused: Option<Outcome>, entry: &LogEntry) -> Verdict {
+        let (order, space) = (entry.order, entry.space);
         must(!self.events.contains_key(&event.id), Law::Once, "an event id goes out a second time")?;
         self.events.insert(event.id, Known { order, receipt: None });
         if refused.is_some() {
@@ -324,36 +500,53 @@ impl Replay {
         self.position += 1;
         let charm = self.made.contains_key(&event.to) && self.host != Some(event.to);
         must(charm, Law::Cause, "an event waits for a charm that is not there")?;
-        self.waiting.insert(self.position, (order, event.clone()));
+        let queued = Queued { position: self.position, space, event: event.clone() };
+        self.waiting.insert(self.position, (order, queued));
         Ok(())
     }
 
-    fn settle(&mut self, event: &Event, receipt: &Receipt, order: u64) -> Verdict {
-        let digest = event.supplied.then(|| digest(event));
-        let row = ReceiptRow { receipt: receipt.clone(), sender: event.sender, to: event.to, digest };
-        let known = self.events.insert(event.id, Known { order, receipt: Some(fingerprint(&row)) });
-        must(known.is_some_and(|known| known.receipt.is_none()), Law::Once, "an event is settled a second time")?;
+    /// The one receipt of an event; `is_known` when the log tells how it was sent.
+    fn settle(&mut self, row: ReceiptRow, digest: Option<Option<[u8; 16]>>, order: u64, is_known: bool) -> Verdict {
+        let settled = Settled { space: row.space, seq: row.seq, row: plain(&row), digest };
+        let known = self.events.insert(row.receipt.id, Known { order, receipt: Some(settled) });
+        let is_first = known.map_or(!is_known, |known| known.receipt.is_none());
+        must(is_first, Law::Once, "an event is settled a second time")?;
         self.settled += 1;
         Ok(())
     }
 
-    fn bury(&mut self, charm: &Did, event: &EventId) -> Verdict<Letter> {
-        let letter = self.dead.remove(event).filter(|letter| letter.to == *charm);
-        letter.ok_or(Wrong { law: Law::Cause, why: "a dead letter goes that is not there" })
-    }
-
-    fn write(&mut self, space: Did, order: u64, seq: u64, writes: Vec<Write>) -> Verdict {
-        must(writes.is_sorted_by(|a, b| a.name < b.name), Law::State, "a cell is written twice")?;
-        let cells = self.cells.entry(space).or_default();
-        for write in writes {
-            let linked = cells.get(&write.name).map_or(0, |cell| cell.seq) == write.previous;
-            must(linked, Law::State, "a write does not name the one before it")?;
-            let cell = cells.entry(write.name).or_insert(Cell { order, seq, value: None });
-            (cell.order, cell.seq) = (order, seq);
-            edits::apply(&mut cell.value, &write.edits).or_else(|why| wrong(Law::State, why))?;
+    /// Takes a dead letter out; none when the log does not tell of it any more.
+    fn bury(&mut self, entry: &LogEntry, event: &EventId) -> Verdict<Option<Letter>> {
+        let charm = &entry.space;
+        if let Some(letter) = self.dead.remove(event).filter(|letter| letter.to == *charm) {
+            return Ok(Some(letter));
         }
-        Ok(())
+        let is_told = self.letters_told.remove(event).is_some_and(|(to, _)| to == *charm);
+        let may_be = is_told || self.is_early(charm, entry.seq);
+        must(may_be, Law::Cause, "a dead letter goes that is not there").map(|()| None)
     }
+}
+
+/// Writes the cells of a record over those that the log has made so far.
+pub(super) fn write(cells: &mut HashMap<Arc<str>, Cell>, order: u64, record: Record) -> Result<(), &'static str> {
+    let seq = record.seq;
+    let writes = record.into_writes();
+    if !writes.is_sorted_by(|a, b| a.name < b.name) {
+        return Err("a cell is written twice");
+    }
+    for write in writes {
+        if cells.get(&write.name).map_or(0, |cell| cell.seq) != write.previous {
+            return Err("a write does not name the one before it");
+        }
+        let cell = cells.entry(write.name.clone()).or_insert(Cell { order, seq, value: None });
+        (cell.order, cell.seq) = (order, seq);
+        edits::apply(&mut cell.value, &write.edits)?;
+        if cell.value.is_none() {
+            // Its name begins anew.
+            cells.remove(&write.name);
+        }
+    }
+    Ok(())
 }
 
 /// Returns an event as it would be sent again from a dead letter, without its id.

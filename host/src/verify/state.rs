@@ -1,19 +1,19 @@
 //! What the store keeps beside its log, compared with what the log makes (T5).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ipld_core::ipld::Ipld;
 
 use super::{
     Chain, Law, PAGE, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
-    replay::{Cell, Letter, Replay, fingerprint},
+    replay::{Cell, Letter, Replay, Settled, fingerprint},
 };
 use crate::{
     did::Did,
     event::EventId,
     limits::NAME_BYTES_MAX,
-    record::{Body, Hash, Record},
-    rows::{CellRow, Image, ReceiptRow, SpaceRow},
+    record::{Body, Hash, Record, event_hash},
+    rows::{CellRow, Image, Queued, ReceiptRow, SpaceRow},
     store::Store,
     text::clip,
     value::Value,
@@ -69,13 +69,13 @@ pub(super) fn compare(
     if let Some((space, (name, missing))) = missing {
         return Err(cell(space, name, missing.seq));
     }
-    let waiting = replay.waiting.len() as u64;
+    let waiting = image.queued.len() as u64;
     queue(store, image, &mut replay)?;
-    let dead = replay.dead.len() as u64;
+    let dead = image.dead.len() as u64;
     let gone = letters(store, image, &mut replay)?;
     let sent = replay.events.len() as u64;
     let settled = replay.settled;
-    let new = receipts(store, &mut replay)?;
+    let new = receipts(store, image, &mut replay)?;
     let needed = components(store, image, &replay)?;
     if !gone.is_empty() || !new.is_empty() || !needed.is_empty() {
         let later = Later::read(store, order)?;
@@ -110,6 +110,13 @@ fn heads(image: &Image, chains: &BTreeMap<Did, Chain>, replay: &Replay, order: u
         }
         if row.installed != replay.installed.get(&row.did).copied() {
             return broken("another component is installed, or with other rights, than in the log");
+        }
+        let cut = replay.cuts.get(&row.did);
+        if cut.is_some_and(|cut| {
+            (cut.seq > 0 && (cut.seq, cut.order) != (row.floor.seq, row.floor.order))
+                || cut.receipts != row.receipts_floor
+        }) {
+            return broken("what has gone of it is not what the log says");
         }
         if row.notes.paused != replay.paused.contains(&row.did) {
             return broken("it is paused, or not, other than in the log");
@@ -207,13 +214,28 @@ fn components(store: &dyn Store, image: &Image, replay: &Replay) -> Result<Vec<D
 fn queue(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<(), VerifyError> {
     for queued in &image.queued {
         let (position, to) = (queued.position, &queued.event.to);
-        let Some((order, event)) = replay.waiting.remove(&position) else {
+        let told = replay.told.remove(&queued.event.id);
+        let Some((order, made)) = replay.waiting.remove(&position) else {
+            if told.is_some_and(|told| told.to == *to && told.hash == event_hash(&queued.event)) {
+                continue;
+            }
             let why = format!("event at position {position} waits, but not by the log");
             return Err(VerifyError::broken(Law::State, to, last_commit(image, to), why));
         };
-        if event != queued.event {
+        if made != *queued {
             return Err(at(store, order, Law::State, format!("event at position {position} differs from the log")));
         }
+    }
+    let floors = &replay.floors;
+    // What a charm settled before its floor has gone.
+    let marks = floors.values().flat_map(|floor| &floor.checkpoint.waiting);
+    let waited: HashSet<EventId> = marks.map(|mark| mark.id).collect();
+    replay.waiting.retain(|_, (order, Queued { event, .. })| {
+        floors.get(&event.to).is_none_or(|floor| *order > floor.point.order) || waited.contains(&event.id)
+    });
+    if let Some((id, told)) = replay.told.iter().find(|(_, told)| told.is_certain) {
+        let why = format!("event {id} does not wait any more");
+        return Err(VerifyError::broken(Law::State, &told.to, last_commit(image, &told.to), why));
     }
     match replay.waiting.pop_first() {
         Some((position, (order, _))) => {
@@ -229,6 +251,12 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
     for (did, position, event) in &image.dead {
         let same = |letter: &Letter| letter.to == *did && letter.position == *position;
         let Some(letter) = replay.dead.remove(event).filter(same) else {
+            if let Some((_, hash)) = replay.letters_told.remove(event).filter(|(to, _)| to == did) {
+                let found = store.dead_letter(*position)?;
+                if found.is_none_or(|found| hash.is_none_or(|hash| hash == event_hash(&found.event))) {
+                    continue;
+                }
+            }
             let why = format!("dead letter at position {position} is not there by the log");
             return Err(VerifyError::broken(Law::State, did, last_commit(image, did), why));
         };
@@ -241,6 +269,10 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
             None => gone.push((*event, letter.order)),
         }
     }
+    if let Some((event, (did, _))) = replay.letters_told.iter().find(|(_, (_, hash))| hash.is_some()) {
+        let why = format!("dead letter of event {event} is missing");
+        return Err(VerifyError::broken(Law::State, did, last_commit(image, did), why));
+    }
     match replay.dead.pop_first() {
         Some((event, letter)) => {
             Err(at(store, letter.order, Law::State, format!("dead letter of event {event} is missing")))
@@ -250,7 +282,9 @@ fn letters(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<
 }
 
 /// Compares the receipts, page by page; returns those of events that the log does not settle.
-fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, VerifyError> {
+fn receipts(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<ReceiptRow>, VerifyError> {
+    let floors: HashMap<Did, (u64, u64)> =
+        image.spaces.iter().map(|row| (row.did, (row.floor.seq, row.receipts_floor))).collect();
     let (mut new, mut after) = (Vec::new(), None);
     loop {
         let page = store.receipts(after.as_ref(), RECEIPTS_PAGE)?;
@@ -265,15 +299,19 @@ fn receipts(store: &dyn Store, replay: &mut Replay) -> Result<Vec<ReceiptRow>, V
             }
             after = Some(id);
             match replay.events.get(&id).and_then(|known| Some((known.order, known.receipt?))) {
-                Some((_, receipt)) if receipt == fingerprint(&row) => drop(replay.events.remove(&id)),
+                Some((_, receipt)) if receipt.is(&row) => drop(replay.events.remove(&id)),
                 Some((order, _)) => {
                     return Err(at(store, order, Law::State, format!("receipt {id} differs from the log")));
                 }
+                None if floors
+                    .get(&row.space)
+                    .is_some_and(|(records, gone)| row.seq <= *records && row.seq > *gone) => {}
                 None => new.push(row),
             }
         }
     }
-    let missing = replay.events.iter().find(|(_, known)| known.receipt.is_some());
+    let is_kept = |settled: &Settled| floors.get(&settled.space).is_none_or(|(_, gone)| settled.seq > *gone);
+    let missing = replay.events.iter().find(|(_, known)| known.receipt.as_ref().is_some_and(is_kept));
     match missing {
         Some((id, known)) => Err(at(store, known.order, Law::Once, format!("receipt {id} is missing"))),
         None => Ok(new),

@@ -93,6 +93,14 @@ impl<S: Store> Store for Watched<S> {
         self.store.receipts(after, max)
     }
 
+    fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
+        self.store.past(space, name)
+    }
+
+    fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        self.store.settled(space, after, max)
+    }
+
     fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
         self.store.entry(space, seq)
     }

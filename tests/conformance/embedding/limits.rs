@@ -17,7 +17,7 @@ macro_rules! fields {
 }
 
 /// Every limit, by name.
-const FIELDS: [(&str, Set); 48] = fields![
+const FIELDS: [(&str, Set); 50] = fields![
     memory_bytes_max,
     fuel_max,
     fuel_slice,
@@ -57,6 +57,8 @@ const FIELDS: [(&str, Set); 48] = fields![
     old_versions_bytes_max,
     disk_bytes_per_second,
     disk_burst_bytes,
+    history_bytes_max,
+    receipts_ms,
     log_bytes_per_second,
     log_burst_bytes,
     chain_events_per_second,

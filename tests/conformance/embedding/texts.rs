@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use charm_conformance::{Random, seed, times};
 use charm_host::{
-    Body, CellId, DeadLetter, Did, Edit, Event, EventId, Install, JsonError, OnCommit, Outcome, Path, Queued,
-    RECORD_VERSION, Ran, Receipt, ReceiptRow, Record, Segment, Sent, Turn, VALUE_DEPTH_MAX, Value, Write,
+    Body, CellId, Checkpoint, Cut, DeadLetter, Did, Edit, Event, EventId, EventMark, Install, JsonError, OnCommit,
+    Outcome, Path, Pruned, Queued, RECORD_VERSION, Ran, Receipt, ReceiptRow, Record, Segment, Sent, Turn,
+    VALUE_DEPTH_MAX, Value, Write,
 };
 use ipld_core::{cid::Cid, ipld::Ipld};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -265,11 +266,12 @@ fn every_type_with_serde_comes_back_from_text_and_from_bytes() {
         comes_back(&receipt(random));
         let event = event(random);
         comes_back(&event);
-        let queued = Queued { position: random.bits(), event: event.clone() };
+        let queued = Queued { position: random.bits(), space: did, event: event.clone() };
         comes_back(&queued);
         comes_back(&DeadLetter { position: 1, time_ms: random.bits(), event: event.clone(), receipt: receipt(random) });
         let digest = random.chance(500).then_some(id.0);
-        comes_back(&ReceiptRow { receipt: receipt(random), sender: did, to: did, digest });
+        let (seq, time_ms) = (random.bits(), random.bits());
+        comes_back(&ReceiptRow { receipt: receipt(random), sender: did, to: did, digest, space: did, seq, time_ms });
         let edit = Edit { path: path.clone(), put: random.chance(500).then(|| payload(random)) };
         let turn = Turn {
             sender: did,
@@ -281,6 +283,7 @@ fn every_type_with_serde_comes_back_from_text_and_from_bytes() {
             ran: random.chance(500).then(|| Ran { time_ms: random.bits(), fuel: random.bits(), costs: 1 }),
         };
         let install = Install { component: [5; 32], description: payload(random), rights: Some(vec![1]) };
+        let marked = event.clone();
         let bodies = [
             Body::Registered { name: text(random) },
             Body::Installed(Box::new(install)),
@@ -289,7 +292,27 @@ fn every_type_with_serde_comes_back_from_text_and_from_bytes() {
             Body::Paused(random.chance(500)),
             Body::Accepted(event.clone()),
             Body::Letters { dropped: vec![id], again: random.chance(500).then_some(event) },
+            Body::Removed(turn.writes.clone()),
             Body::Turn(Box::new(turn)),
+            Body::Checkpoint(Box::new(Checkpoint {
+                seq: 1,
+                name: text(random),
+                paused: random.chance(500),
+                installed: random.chance(500).then_some(([6; 32], [7; 32])),
+                rights: vec![(did, vec![1])],
+                letters_dropped: random.bits(),
+                cells: [3; 32],
+                waiting: vec![EventMark::of(&marked)],
+                dead: vec![EventMark::of(&marked)],
+                sent: vec![(did, EventMark::of(&marked))],
+            })),
+            Body::Pruned(Box::new(Pruned {
+                order: random.bits(),
+                entry: [4; 32],
+                position: random.bits(),
+                heads: [5; 32],
+                cuts: vec![Cut { space: did, seq: random.bits(), order: random.bits(), receipts: 1, messages: 2 }],
+            })),
         ];
         for body in bodies {
             let (seq, time_ms) = (random.bits(), random.bits());

@@ -150,6 +150,9 @@ async fn no_refused_read_tells_what_it_read() {
     fails!(secret, host.get::<bool>(&a, "big", "").await.unwrap_err(), ReadError::Type { .. });
     let later = host.get_at::<Value>(&a, "big", &Path::root(), u64::MAX).await.unwrap_err();
     fails!(secret, later, ReadError::NoSuchCommit { .. });
+    host.prune(&a).await.unwrap();
+    let earlier = host.get_at::<Value>(&a, "big", &Path::root(), 1).await.unwrap_err();
+    fails!(secret, earlier, ReadError::Compacted { .. });
     secret.absent(&format!("{:?} {:?} {:?}", host.cells(&a).await.unwrap(), host.spaces(), host.counters()));
     let (other, disk) = GatedStore::new(MemoryStore::new());
     let stopped = builder().store(other).open().await.unwrap();

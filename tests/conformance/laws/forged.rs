@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use charm_conformance::edited;
 use charm_host::{
-    Batch, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record, SpaceRow,
-    Store, StoreError, Taken, head_message, record_hash, seal_message,
+    Batch, Body, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record,
+    SpaceRow, Store, StoreError, Taken, head_message, heads_hash, record_hash, seal_message,
 };
 
 /// A record, the space whose chain it is put in, and its place in the host.
@@ -22,6 +22,8 @@ pub struct Line {
 /// A store as records: whatever is changed in them is hashed, chained and signed again.
 pub struct Forged {
     pub log: Vec<Line>,
+    /// What is said of the heads of spaces stays as it was.
+    pub keeps_heads: bool,
     pub rows: Rows,
 }
 
@@ -33,6 +35,7 @@ pub struct Rows {
     pub receipts: BTreeMap<EventId, ReceiptRow>,
     pub dead: BTreeMap<u64, DeadLetter>,
     pub components: BTreeMap<Hash, Component>,
+    pub past: Vec<CellRow>,
 }
 
 impl Rows {
@@ -44,7 +47,9 @@ impl Rows {
         let dead = letters.map(|letter| (letter.position, letter)).collect();
         let component = |hash: &Hash| (*hash, store.component(hash).unwrap().unwrap());
         let components = image.components.iter().map(component).collect();
-        Rows { components, log, receipts: receipts.into_iter().map(|row| (row.receipt.id, row)).collect(), dead, image }
+        let past = image.spaces.iter().flat_map(|row| store.past(&row.did, None).unwrap()).collect();
+        let receipts = receipts.into_iter().map(|row| (row.receipt.id, row)).collect();
+        Rows { components, log, receipts, dead, past, image }
     }
 
     pub fn did(&self, name: &str) -> Did {
@@ -107,6 +112,19 @@ impl Store for Rows {
         Ok(self.log.iter().filter(of).take(max).cloned().collect())
     }
 
+    fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
+        let of = |row: &&CellRow| row.space == *space && name.is_none_or(|name| *row.name == *name);
+        Ok(self.past.iter().filter(of).cloned().collect())
+    }
+
+    fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+        let of = self.receipts.values().filter(|row| row.space == *space && row.seq > after);
+        let mut rows: Vec<_> = of.cloned().collect();
+        rows.sort_by_key(|row| (row.seq, row.receipt.id));
+        rows.truncate(max);
+        Ok(rows)
+    }
+
     fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         Ok(self.dead.get(&position).cloned())
     }
@@ -131,7 +149,7 @@ impl Forged {
             record: Record::from_bytes(&entry.record).unwrap(),
             sealed: entry.seal.is_some(),
         };
-        Forged { log: rows.log.iter().map(line).collect(), rows: rows.clone() }
+        Forged { log: rows.log.iter().map(line).collect(), keeps_heads: false, rows: rows.clone() }
     }
 
     pub fn did(&self, name: &str) -> Did {
@@ -175,10 +193,10 @@ impl Forged {
                 let name = write.name.clone();
                 let before = cells.remove(&*name).and_then(|row| row.value);
                 let value = edited(before, &write.edits);
-                cells.insert(
-                    write.name.to_string(),
-                    CellRow { space: did, name, order: line.order, seq: line.record.seq, value },
-                );
+                let row = CellRow { space: did, name, order: line.order, seq: line.record.seq, value };
+                if row.value.is_some() {
+                    cells.insert(write.name.to_string(), row);
+                }
             }
         }
         self.rows.image.cells.retain(|cell| cell.space != did);
@@ -187,19 +205,44 @@ impl Forged {
 
     /// Hashes, chains, seals and signs everything, and moves each space to its last record.
     pub fn seal(self, keyring: &dyn Keyring) -> Rows {
-        let Forged { log, mut rows } = self;
+        let Forged { log, keeps_heads, mut rows } = self;
         let mut heads: BTreeMap<Did, (u64, Hash)> = BTreeMap::new();
-        let (host, mut end) = (rows.did("@host"), Hash::default());
+        let pruned = log.iter().find(|line| line.order == rows.image.pruned).map(|line| &line.record.body);
+        let (host, (whole, mut end)) = (
+            rows.did("@host"),
+            match pruned {
+                Some(Body::Pruned(pruned)) => (pruned.order, pruned.entry),
+                _ => (0, Hash::default()),
+            },
+        );
+        let floors: BTreeMap<Did, u64> = rows.image.spaces.iter().map(|row| (row.did, row.floor.seq)).collect();
+        // The heads at the commit from which on all is there.
+        let mut then: BTreeMap<Did, (u64, Hash)> = BTreeMap::new();
+        for line in log.iter().rev().filter(|line| line.order > whole && line.record.seq > 1) {
+            then.insert(line.space, (line.record.seq - 1, line.record.previous));
+        }
         rows.log.clear();
         for Line { space, order, position, taken, mut record, sealed } in log {
-            let (_, head) = heads.get(&space).copied().unwrap_or_default();
-            record.previous = head;
+            if floors.get(&space).is_none_or(|floor| record.seq != floor + 1 || *floor == 0) {
+                record.previous = heads.get(&space).copied().unwrap_or_default().1;
+            }
+            if let Body::Pruned(pruned) = &mut record.body
+                && order == rows.image.pruned
+                && !keeps_heads
+            {
+                pruned.heads = heads_hash(then.iter().map(|(did, (seq, head))| (did, *seq, head)));
+            }
             let bytes = record.to_bytes();
             let head = record_hash(&bytes);
             heads.insert(space, (record.seq, head));
+            if order <= whole {
+                then.insert(space, (record.seq, head));
+            }
             let (seq, record) = (record.seq, bytes.into());
             let mut entry = LogEntry { order, space, seq, position, taken, record, seal: None };
-            end = entry.hash(&end);
+            if order > whole {
+                end = entry.hash(&end);
+            }
             entry.seal = sealed.then(|| keyring.sign(&host, &seal_message(&host, order, &end)).unwrap());
             rows.log.push(entry);
         }

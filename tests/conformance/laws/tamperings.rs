@@ -1,9 +1,11 @@
 //! What somebody with the store and every key may do, one law at a time.
 
 mod cause;
+mod pruned;
 mod state;
 
 pub use cause::CAUSE;
+pub use pruned::PRUNED;
 pub use state::STATE;
 
 use charm_host::{

@@ -12,8 +12,9 @@ async fn a_space_over_its_cells_takes_no_more() {
     assert_eq!(run(&street.host, street.greedy, cells(&["a", "b"])).await.outcome, Outcome::Committed);
     street.goes_over(cells(&["c"]), Outcome::Faulted, "over cells-max 4").await;
     street.is_taken(json!(["remove", "a", []])).await;
-    street.goes_over(cells(&["c"]), Outcome::Faulted, "over cells-max 4").await;
-    street.is_taken(json!(["set", "a", [], 2])).await;
+    // A removed one makes room.
+    street.is_taken(json!(["set", "c", [], 1])).await;
+    street.goes_over(cells(&["a"]), Outcome::Faulted, "over cells-max 4").await;
 }
 
 /// A5, T6

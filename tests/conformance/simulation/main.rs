@@ -103,7 +103,7 @@ fn must(options: &Options) -> Report {
 /// Looks for a smaller run that fails too.
 fn shrunk(mut options: Options, mut failure: Failure) -> (Options, Failure) {
     let smaller = |options: &Options| {
-        let mut list = vec![options.clone(); 10];
+        let mut list = vec![options.clone(); 11];
         list[0].rates.error = 0;
         list[1].rates.cut = 0;
         list[2].flip = 0;
@@ -114,6 +114,7 @@ fn shrunk(mut options: Options, mut failure: Failure) -> (Options, Failure) {
         list[7].clients = options.clients.div_ceil(2);
         list[8].events = options.events.div_ceil(2);
         list[9].rates.kill = 0;
+        list[10].prunes = 0;
         list.retain(|other| other != options);
         list
     };
@@ -149,6 +150,25 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles
     let total = total.into_inner().unwrap();
     eprintln!("{total:?}");
     assert!(total.faults > 0 && total.reruns > 0, "things go wrong");
+}
+
+/// H1: as above, with pasts that go.
+fn with_prunes(options: Options) -> Options {
+    Options { prunes: 400, ..options }
+}
+
+/// (H1, T5, T8)
+#[test]
+fn a_past_that_goes_takes_nothing_else_along_whatever_operation_of_the_disk_fails() {
+    for fault in [Fault::Error, Fault::Full, Fault::Kill] {
+        sweep(Planned::Disk(fault), with_prunes);
+    }
+}
+
+/// (H1, T5, T8)
+#[test]
+fn a_power_cut_at_any_operation_while_a_past_goes_loses_nothing_acknowledged() {
+    sweep(Planned::Disk(Fault::Cut), |options| with_prunes(Options { variants: times(5), ..options }));
 }
 
 /// Lets the Nth operation fail, for N = 1, 2.. until a run has no fault any more.

@@ -34,6 +34,8 @@ pub struct Options {
     pub clock: bool,
     /// How often a request fails, in thousandths.
     pub network: u64,
+    /// How often the past of a charm is let go before an event is sent, in thousandths.
+    pub prunes: u64,
     /// Fuel between two places where a turn lets others run.
     pub slice: u64,
     /// Fuel of a turn.
@@ -70,6 +72,7 @@ impl Options {
             full: false,
             clock: false,
             network: 0,
+            prunes: 0,
             slice: 50_000,
             fuel: 20_000_000,
             conflict_ms: 30_000,
@@ -97,6 +100,7 @@ impl Options {
             full: !quiet && random.chance(300),
             clock: !quiet && random.chance(300),
             network,
+            prunes: if random.chance(400) { 1 + random.below(300) } else { 0 },
             slice: 500 << random.below(11),
             fuel: 20_000_000,
             conflict_ms: *random.pick(&[0, 5, 30_000]),

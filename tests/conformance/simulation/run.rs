@@ -369,7 +369,7 @@ impl Run<'_> {
         if self.options.flip > 0 && self.random.chance(self.options.flip) {
             let copy = self.disk.copy();
             if let Some(place) = copy.flip(&mut self.random) {
-                let count = match Seen::of(&copy, *lock(&self.shared.cast)) {
+                let count = match Seen::of(&copy, self.cast()) {
                     Err(_) => &mut self.report.flips_found,
                     Ok(flipped) if flipped.dump == seen.dump => &mut self.report.flips_harmless,
                     // Where nobody knows that the last group was durable, its end can have been torn.
@@ -389,10 +389,15 @@ impl Run<'_> {
         Ok(seen.waiting)
     }
 
+    /// The charms, where the log tells all that they did.
+    fn cast(&self) -> Option<Cast> {
+        lock(&self.shared.cast).filter(|_| self.options.prunes == 0)
+    }
+
     /// Opens the store on a disk and checks it against what the clients were told.
     fn look(&self, disk: &Disk) -> Result<Seen, String> {
         let damaged = |why| format!("the store is damaged: {why}");
-        let seen = Seen::of(disk, *lock(&self.shared.cast)).map_err(damaged)?;
+        let seen = Seen::of(disk, self.cast()).map_err(damaged)?;
         for client in lock(&self.shared.clients).iter() {
             seen.keeps(&client.sent).map_err(damaged)?;
         }
@@ -431,9 +436,9 @@ async fn serve(
     let installed = manifest.install(&host).await.map_err(|error| error.to_string())?;
     let cast = Cast { charms: ["a", "b", "c"].map(|name| installed[name]) };
     *lock(&shared.cast) = Some(cast);
-    let mut ended = Vec::new();
+    let (prunes, mut ended) = (options.prunes, Vec::new());
     for number in 0..dids.len() {
-        ended.push(world.start(client(host.clone(), world.clone(), shared.clone(), number, cast)));
+        ended.push(world.start(client(host.clone(), world.clone(), shared.clone(), number, cast, prunes)));
     }
     while !ended.iter().all(|ended| ended.load(Ordering::Relaxed)) {
         world.sleep(Duration::from_millis(5)).await;
@@ -444,8 +449,20 @@ async fn serve(
     host.shutdown().await.map_err(|error| error.to_string())
 }
 
-async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number: usize, cast: Cast) {
+async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number: usize, cast: Cast, prunes: u64) {
     loop {
+        let pruned = {
+            let random = &mut lock(&shared.clients)[number].random;
+            if random.chance(prunes) { Some(*random.pick(&cast.charms)) } else { None }
+        };
+        if let Some(charm) = pruned {
+            match host.prune(&charm).await {
+                Ok(gone) => shared.tell(format!("{charm} is pruned up to commit {}", gone.floor)),
+                Err(SendError::Unavailable(Unavailable::DiskFull) | SendError::Store(_)) => {}
+                Err(SendError::Unavailable(_)) => return,
+                Err(error) => panic!("a charm is not pruned: {error}"),
+            }
+        }
         let Some(event) = lock(&shared.clients)[number].next(&cast) else { break };
         let wait = lock(&shared.clients)[number].random.chance(500);
         let result = match wait {

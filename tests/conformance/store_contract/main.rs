@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod folder;
+mod past;
 mod random;
 
 use std::path::PathBuf;
 
 use charm_conformance::written;
 use charm_host::*;
+use past::{a_past_goes_and_what_stands_for_it_stays, commit, receipts_go_by_the_commits_that_settled_them};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -61,6 +63,14 @@ macro_rules! delegate {
 
         fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
             self.0.log(space, after, max)
+        }
+
+        fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
+            self.0.past(space, name)
+        }
+
+        fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
+            self.0.settled(space, after, max)
         }
 
         fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
@@ -139,7 +149,9 @@ suite! {
     the_first_secret_is_kept,
     everything_of_a_batch_is_there_and_again_after_reopening,
     a_cell_has_its_last_value,
-    a_removed_cell_is_kept_as_removed,
+    a_removed_cell_is_not_there,
+    a_past_goes_and_what_stands_for_it_stays,
+    receipts_go_by_the_commits_that_settled_them,
     a_space_moves_to_its_new_head,
     spaces_come_in_the_order_they_were_added,
     the_last_position_stays_until_it_is_replaced,
@@ -172,16 +184,7 @@ fn value(json: serde_json::Value) -> Value {
 }
 
 fn space(n: u8) -> SpaceRow {
-    SpaceRow {
-        did: did(n),
-        name: format!("space-{n}"),
-        seq: 0,
-        head: [0; 32],
-        signed: None,
-        letters_dropped: 0,
-        installed: None,
-        notes: Notes::default(),
-    }
+    SpaceRow::new(did(n), format!("space-{n}"))
 }
 
 /// A component that comes.
@@ -210,14 +213,23 @@ fn event(n: u8, to: u8) -> Event {
 }
 
 fn queued(position: u64, to: u8) -> Queued {
-    Queued { position, event: event(position as u8, to) }
+    Queued { position, space: did(to), event: event(position as u8, to) }
 }
 
 fn receipt(n: u8, outcome: Outcome) -> ReceiptRow {
     let committed = outcome == Outcome::Committed;
     let message = (!committed).then(|| format!("why {n}, in a few words"));
     let receipt = Receipt { id: id(n), outcome, commit: committed.then_some(u64::from(n)), message };
-    ReceiptRow { receipt, sender: did(9), to: did(1), digest: n.is_multiple_of(2).then_some([n; 16]) }
+    let (space, seq, time_ms) = (did(1), u64::from(n), 1_700_000_000_000 + u64::from(n));
+    ReceiptRow {
+        receipt,
+        sender: did(9),
+        to: did(1),
+        digest: n.is_multiple_of(2).then_some([n; 16]),
+        space,
+        seq,
+        time_ms,
+    }
 }
 
 fn entry(order: u64, of: u8, seq: u64) -> LogEntry {
@@ -263,9 +275,9 @@ fn picture(store: &impl Store) -> String {
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, order, end, position, spaces, cells, queued, dead, kept, components } =
+    let Image { secret, order, end, position, spaces, cells, queued, dead, kept, components, pruned } =
         store.load(Some(SECRET)).unwrap();
-    assert_eq!((secret, order, end, position), (SECRET, 0, [0; 32], 0));
+    assert_eq!((secret, order, end, position, pruned), (SECRET, 0, [0; 32], 0, 0));
     assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty() && kept.is_empty());
     assert!(components.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
@@ -312,6 +324,9 @@ fn whole_batch() -> Batch {
             (did(2), None),
             (did(1), Some(install(3))),
         ],
+        checkpoints: vec![(did(1), Point { seq: 1, order: 0, at: 2 })],
+        cuts: vec![],
+        pruned: None,
     }
 }
 
@@ -325,7 +340,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     let store = kind.open();
     assert_eq!(picture(&store), before);
     let image = store.load(None).unwrap();
-    assert_eq!((image.order, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 2));
+    assert_eq!((image.order, image.position, image.spaces.len(), image.cells.len()), (2, 7, 3, 1));
     let notes = |n: u8| image.spaces.iter().find(|row| row.did == did(n)).unwrap().notes;
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
     assert_eq!(image.kept, [(did(1), vec![1, 2])]);
@@ -334,6 +349,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!(image.end, [4; 32]);
     let first = image.spaces.iter().find(|row| row.did == did(1)).unwrap();
     assert_eq!((first.seq, first.head, first.signed), (2, [6; 32], Some((2, [8; 64]))));
+    assert_eq!((first.history_bytes, first.checkpoint), (80, Point { seq: 1, order: 0, at: 2 }));
     assert_eq!(image.spaces.iter().find(|row| row.did == did(1)).unwrap().letters_dropped, 3, "more is added");
     assert_eq!(store.log(None, 0, 10).unwrap(), batch.log);
     assert_eq!(store.entry(&did(1), 2).unwrap().as_ref(), batch.log.last());
@@ -352,14 +368,15 @@ fn a_cell_has_its_last_value(kind: &impl Kind) {
     assert_eq!(cells, [cell(1, "n", 3, Some(json!(3))), cell(2, "n", 3, Some(json!([3])))]);
 }
 
-/// C6: the way to older values starts at the row of a cell, also of one that is gone.
-fn a_removed_cell_is_kept_as_removed(kind: &impl Kind) {
+/// H1: nothing is kept of a cell that was removed but its history.
+fn a_removed_cell_is_not_there(kind: &impl Kind) {
     let store = with_spaces(kind);
     store.commit(&Batch { cells: vec![write(1, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
     store.commit(&Batch { cells: vec![write(1, "n", 2, None)], ..Batch::default() }).unwrap();
-    assert_eq!(store.load(Some(SECRET)).unwrap().cells, [cell(1, "n", 2, None)]);
+    assert_eq!(store.load(Some(SECRET)).unwrap().cells, []);
+    store.commit(&Batch { cells: vec![write(1, "n", 3, Some(json!(3)))], ..Batch::default() }).unwrap();
     drop(store);
-    assert_eq!(kind.open().load(Some(SECRET)).unwrap().cells, [cell(1, "n", 2, None)]);
+    assert_eq!(kind.open().load(Some(SECRET)).unwrap().cells, [cell(1, "n", 3, Some(json!(3)))]);
 }
 
 fn a_space_moves_to_its_new_head(kind: &impl Kind) {
@@ -555,13 +572,14 @@ fn the_greatest_numbers_and_texts_come_back(kind: &impl Kind) {
     let row = CellRow { space: did(1), name: name.as_str().into(), order, seq: order, value: Some(large.clone()) };
     let message = Some("\u{10ffff}".repeat(MESSAGE_BYTES_MAX / 4));
     let long = Receipt { id: id(255), outcome: Outcome::Faulted, commit: Some(order), message };
-    let long = ReceiptRow { receipt: long, sender: did(9), to: did(1), digest: Some([255; 16]) };
+    let (space, seq, time_ms) = (did(1), u64::MAX >> 1, u64::MAX >> 1);
+    let long = ReceiptRow { receipt: long, sender: did(9), to: did(1), digest: Some([255; 16]), space, seq, time_ms };
     let batch = Batch {
         position: Some(u64::MAX >> 16),
         log: vec![LogEntry { record: large.as_bytes().into(), ..entry(order, 1, order) }],
         cells: vec![written(row.clone())],
         receipts: vec![long.clone()],
-        queued: vec![Queued { position: order, event: Event { payload: large, ..event(1, 1) } }],
+        queued: vec![Queued { position: order, space: did(1), event: Event { payload: large, ..event(1, 1) } }],
         ..Batch::default()
     };
     store.commit(&batch).unwrap();

@@ -22,6 +22,9 @@ struct Charm {
     name: String,
     did: String,
     commits: u64,
+    history_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor: Option<u64>,
     waiting: usize,
     #[serde(skip_serializing_if = "is_none")]
     held: usize,
@@ -47,7 +50,8 @@ impl Charm {
         let chain = self.chain.map(|chain| format!("chain of {chain} events"));
         let dropped = self.dropped.map(|dropped| format!("{dropped} log lines dropped"));
         let letters = self.letters_dropped.map(|dropped| format!("{dropped} dead letters dropped"));
-        [paused, chain, dropped, letters].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let floor = self.floor.map(|floor| format!("pruned up to commit {floor}"));
+        [paused, chain, dropped, letters, floor].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -71,6 +75,8 @@ impl Ls {
                     name: space.name,
                     did: space.did.to_string(),
                     commits: space.commits,
+                    history_bytes: space.history_bytes,
+                    floor: Some(space.floor).filter(|floor| *floor > 0),
                     waiting: space.waiting,
                     held: space.held,
                     dead: space.dead,
@@ -82,19 +88,20 @@ impl Ls {
                 .collect();
             output.print(&charms, || {
                 let row = |charm: &Charm| {
-                    let Charm { name, did, commits, waiting, held, dead, .. } = charm;
+                    let Charm { name, did, commits, history_bytes, waiting, held, dead, .. } = charm;
                     let waiting = if *held == 0 { waiting.to_string() } else { format!("{waiting} ({held} held)") };
-                    [name.clone(), did.clone(), commits.to_string(), waiting, dead.to_string()]
+                    let history = history_bytes.to_string();
+                    [name.clone(), did.clone(), commits.to_string(), history, waiting, dead.to_string()]
                 };
-                let rows: Vec<[String; 5]> = charms.iter().map(row).collect();
-                let head = ["CHARM", "DID", "COMMITS", "WAITING", "DEAD"];
+                let rows: Vec<[String; 6]> = charms.iter().map(row).collect();
+                let head = ["CHARM", "DID", "COMMITS", "HISTORY", "WAITING", "DEAD"];
                 let notes: Vec<String> = charms.iter().map(Charm::notes).collect();
                 if notes.iter().all(String::is_empty) {
                     return table(head, rows);
                 }
-                let noted = |([a, b, c, d, e], notes): ([String; 5], String)| [a, b, c, d, e, notes];
-                let [a, b, c, d, e] = head;
-                table([a, b, c, d, e, "NOTES"], rows.into_iter().zip(notes).map(noted).collect())
+                let noted = |([a, b, c, d, e, f], notes): ([String; 6], String)| [a, b, c, d, e, f, notes];
+                let [a, b, c, d, e, f] = head;
+                table([a, b, c, d, e, f, "NOTES"], rows.into_iter().zip(notes).map(noted).collect())
             })?;
             return Ok(Exit::Done);
         };

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Index, Writer, bad, file, write};
+use crate::limits::FREE_PAGES_MAX;
 use crate::store::{
     StoreError,
     group::{Group, Mark},
@@ -121,7 +122,7 @@ impl Index {
     /// `Full` and `Locked` leave nothing behind and may be tried again, and so may others.
     pub fn apply(&self, group: &Group, mark: Mark) -> Result<(), StoreError> {
         let mut writer = self.writer();
-        let Writer { connection, cids } = &mut *writer;
+        let Writer { connection, cids, floors } = &mut *writer;
         let connection = connection.as_mut().ok_or_else(|| self.not_writable())?;
         let batch = &group.batch;
         let added: Vec<_> = batch.spaces.iter().map(|row| row.did).filter(|did| !cids.contains_key(did)).collect();
@@ -132,7 +133,7 @@ impl Index {
                 transaction.execute(once, params!["secret", secret])?;
             }
             transaction.execute(once, params!["position", 0u64.to_be_bytes()])?;
-            write(&transaction, cids, batch)?;
+            write(&transaction, cids, floors, batch)?;
             transaction.execute("INSERT OR REPLACE INTO meta VALUES ('mark', ?1)", [mark.to_bytes()])?;
             transaction.commit()
         };
@@ -140,7 +141,21 @@ impl Index {
             // Nothing of it remains, so neither do the row numbers of its spaces.
             cids.retain(|did, _| !added.contains(did));
             super::failed(&self.path, error)
-        })
+        })?;
+        let cut = batch.cuts.iter().filter(|cut| cut.floor.seq > 0);
+        floors.extend(cut.filter_map(|cut| Some((*cids.get(&cut.space)?, cut.floor.seq as i64))));
+        Ok(())
+    }
+
+    /// Returns whether the file is all of it: there is nothing in a write-ahead log.
+    ///
+    /// # Errors
+    /// Never for now.
+    pub fn is_alone(&self) -> Result<bool, StoreError> {
+        Ok(self
+            .file
+            .as_ref()
+            .is_none_or(|file| std::fs::metadata(lock::beside(file, "-wal")).map_or(true, |file| file.len() == 0)))
     }
 
     /// Moves what is in the write-ahead log into the file, synced; `truncates` the log too if nobody reads.
@@ -155,6 +170,13 @@ impl Index {
             false => "PRAGMA wal_checkpoint(PASSIVE)",
         };
         let work = || -> rusqlite::Result<(i64, i64)> {
+            let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            if free > FREE_PAGES_MAX {
+                // A row for each page.
+                let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({FREE_PAGES_MAX})"))?;
+                let mut pages = vacuum.query([])?;
+                while pages.next()?.is_some() {}
+            }
             // Whoever reads is not waited for: the next one will do.
             connection.busy_timeout(std::time::Duration::ZERO)?;
             let done = connection.query_row(sql, [], |row| Ok((row.get(1)?, row.get(2)?)));

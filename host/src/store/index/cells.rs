@@ -5,33 +5,33 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params, types::ValueRef};
 
-use super::{bad, blob, did, frame, rows};
+use super::{bad, blob, did, frame, past, rows};
 use crate::{
     did::Did,
     limits::{EDIT_ROW_BYTES, EDITS_BYTES_MIN, VALUE_DEPTH_MAX},
     rows::{CellRow, CellWrite},
+    store::past::Held,
     value::{self, Edit, Tree, Value},
 };
 
-/// A cell's value and the commit that it is of.
-struct Cell {
-    order: i64,
-    seq: i64,
-    value: Option<Tree>,
+fn apply(cell: &mut Held, order: i64, seq: i64, edits: &[Edit]) -> rusqlite::Result<()> {
+    let value = value::apply(cell.value.take(), edits).map_err(|_| bad(0))?;
+    *cell = Held { order: order as u64, seq: seq as u64, value };
+    Ok(())
 }
 
-impl Cell {
-    fn apply(&mut self, order: i64, seq: i64, edits: &[Edit]) -> rusqlite::Result<()> {
-        (self.order, self.seq) = (order, seq);
-        self.value = value::apply(self.value.take(), edits).map_err(|_| bad(0))?;
-        Ok(())
-    }
+fn held(order: i64, seq: i64, bytes: ValueRef<'_>) -> rusqlite::Result<Held> {
+    Ok(Held { order: order as u64, seq: seq as u64, value: tree(bytes)? })
 }
 
 fn read(bytes: ValueRef<'_>) -> rusqlite::Result<Option<Value>> {
     let bytes = bytes.as_blob_or_null().map_err(|_| bad(4))?;
     let value = bytes.map(|bytes| Value::from_bytes(bytes, usize::MAX, VALUE_DEPTH_MAX));
     value.transpose().map_err(|_| bad(4))
+}
+
+pub fn tree(bytes: ValueRef<'_>) -> rusqlite::Result<Option<Tree>> {
+    Ok(read(bytes)?.map(Tree::new))
 }
 
 /// Edits of a cell by one commit.
@@ -60,14 +60,14 @@ pub fn load(connection: &Connection) -> rusqlite::Result<Vec<CellRow>> {
         let space = *spaces.get(&cid).ok_or_else(|| bad(0))?;
         let (mut order, mut seq, mut value) = (row.get(2)?, row.get(3)?, read(row.get_ref(4)?)?);
         if next.as_ref().is_some_and(|next| next.cid == cid && next.name == name) {
-            let mut cell = Cell { order, seq, value: value.map(Tree::new) };
+            let mut cell = Held { order: order as u64, seq: seq as u64, value: value.map(Tree::new) };
             while let Some(Edits { order, seq, edits: some, .. }) =
                 next.take_if(|next| next.cid == cid && next.name == name)
             {
-                cell.apply(order, seq, &some)?;
+                apply(&mut cell, order, seq, &some)?;
                 next = edits.next().transpose()?;
             }
-            (order, seq, value) = (cell.order, cell.seq, cell.value.as_ref().map(Tree::to_value));
+            (order, seq, value) = (cell.order as i64, cell.seq as i64, cell.value.as_ref().map(Tree::to_value));
         }
         found.push(CellRow { space, name: name.into(), order: order as u64, seq: seq as u64, value });
     }
@@ -75,12 +75,30 @@ pub fn load(connection: &Connection) -> rusqlite::Result<Vec<CellRow>> {
     if next.is_some() { Err(bad(1)) } else { Ok(found) }
 }
 
-/// Writes one cell.
-pub fn write(transaction: &Transaction<'_>, cid: i64, write: &CellWrite) -> rusqlite::Result<()> {
+/// Returns a cell as it is now.
+pub fn present(connection: &Connection, cid: i64, name: &str) -> rusqlite::Result<Option<Held>> {
+    let sql = "SELECT g, seq, value FROM cell WHERE cid = ?1 AND name = ?2";
+    let mut cell = connection
+        .prepare_cached(sql)?
+        .query_row(params![cid, name], |row| held(row.get(0)?, row.get(1)?, row.get_ref(2)?))
+        .optional()?;
+    if let Some(cell) = &mut cell {
+        let sql = "SELECT g, seq, edits FROM edit WHERE cid = ?1 AND name = ?2 ORDER BY g";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, frame::<Vec<Edit>>(row, 2)?));
+        for (order, seq, edits) in rows(connection, sql, params![cid, name], read)? {
+            apply(cell, order, seq, &edits)?;
+        }
+    }
+    Ok(cell)
+}
+
+/// Writes one cell of a space whose records up to `floor` have gone.
+pub fn write(transaction: &Transaction<'_>, cid: i64, write: &CellWrite, floor: i64) -> rusqlite::Result<()> {
     let (name, order, seq) = (&write.name[..], write.order as i64, write.seq as i64);
+    past::keep(transaction, cid, name, floor)?;
     if write.is_whole() {
         let value = value::apply(None, &write.edits).map_err(|_| bad(0))?;
-        return base(transaction, cid, name, &Cell { order, seq, value });
+        return base(transaction, cid, name, &Held { order: write.order, seq: write.seq, value });
     }
     let sql = "SELECT since FROM edit WHERE cid = ?1 AND name = ?2 ORDER BY g DESC LIMIT 1";
     let before =
@@ -94,24 +112,21 @@ pub fn write(transaction: &Transaction<'_>, cid: i64, write: &CellWrite) -> rusq
         transaction.prepare_cached(sql)?.execute(params![cid, name, order, seq, since, edits])?;
         return Ok(());
     }
-    let sql = "SELECT g, seq, value FROM cell WHERE cid = ?1 AND name = ?2";
-    let mut cell = transaction.prepare_cached(sql)?.query_row(params![cid, name], |row| {
-        Ok(Cell { order: row.get(0)?, seq: row.get(1)?, value: read(row.get_ref(2)?)?.map(Tree::new) })
-    })?;
-    let sql = "SELECT edits FROM edit WHERE cid = ?1 AND name = ?2 ORDER BY g";
-    for edits in rows(transaction, sql, params![cid, name], |row| frame::<Vec<Edit>>(row, 0))? {
-        cell.apply(order, seq, &edits)?;
-    }
-    cell.apply(order, seq, &write.edits)?;
+    let mut cell = present(transaction, cid, name)?.ok_or_else(|| bad(0))?;
+    apply(&mut cell, order, seq, &write.edits)?;
     base(transaction, cid, name, &cell)
 }
 
-/// Lets a value take the place of what was there.
-fn base(transaction: &Transaction<'_>, cid: i64, name: &str, cell: &Cell) -> rusqlite::Result<()> {
+/// Lets a value take the place of what was there, or nothing.
+fn base(transaction: &Transaction<'_>, cid: i64, name: &str, cell: &Held) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM edit WHERE cid = ?1 AND name = ?2")?.execute(params![cid, name])?;
-    let bytes = cell.value.as_ref().map(|value| value.whole().to_vec());
+    let Some(value) = &cell.value else {
+        transaction.prepare_cached("DELETE FROM cell WHERE cid = ?1 AND name = ?2")?.execute(params![cid, name])?;
+        return Ok(());
+    };
     let sql = "INSERT OR REPLACE INTO cell VALUES (?1, ?2, ?3, ?4, ?5)";
-    transaction.prepare_cached(sql)?.execute(params![cid, name, cell.order, cell.seq, bytes])?;
+    let (order, seq, bytes) = (cell.order as i64, cell.seq as i64, value.whole().to_vec());
+    transaction.prepare_cached(sql)?.execute(params![cid, name, order, seq, bytes])?;
     Ok(())
 }
 

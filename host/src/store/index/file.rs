@@ -17,17 +17,25 @@ pub const SCHEMA: &str = "
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
                         seq INTEGER NOT NULL, head BLOB NOT NULL, signed INTEGER, signature BLOB, paused INTEGER NOT NULL DEFAULT 0,
                         chain INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0,
-                        letters_dropped INTEGER NOT NULL DEFAULT 0, component BLOB, rights BLOB) STRICT;
+                        letters_dropped INTEGER NOT NULL DEFAULT 0, component BLOB, rights BLOB,
+                        history INTEGER NOT NULL DEFAULT 0,
+                        floor INTEGER NOT NULL DEFAULT 0, floor_g INTEGER NOT NULL DEFAULT 0, floor_at INTEGER NOT NULL DEFAULT 0,
+                        point INTEGER NOT NULL DEFAULT 0, point_at INTEGER NOT NULL DEFAULT 0,
+                        receipts_floor INTEGER NOT NULL DEFAULT 0) STRICT;
     CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
                       position INTEGER NOT NULL, taken INTEGER, late INTEGER, seal BLOB) STRICT;
     CREATE UNIQUE INDEX log_by_space ON log (cid, seq);
     CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
-                       value BLOB, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
+                       value BLOB NOT NULL, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
+    CREATE TABLE past (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
+                       value BLOB NOT NULL, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
     CREATE TABLE edit (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
                        since INTEGER NOT NULL, edits BLOB NOT NULL, PRIMARY KEY (cid, name, g)) STRICT, WITHOUT ROWID;
-    CREATE TABLE queue (position INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
+    CREATE TABLE queue (position INTEGER PRIMARY KEY, cid INTEGER NOT NULL, event BLOB NOT NULL) STRICT;
     CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
-                          sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB) STRICT, WITHOUT ROWID;
+                          sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB, cid INTEGER NOT NULL,
+                          at INTEGER NOT NULL, time INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX receipt_by_commit ON receipt (cid, at);
     CREATE TABLE dead (position INTEGER PRIMARY KEY, receiver BLOB NOT NULL, id BLOB NOT NULL UNIQUE,
                        letter BLOB NOT NULL) STRICT;
     CREATE INDEX dead_by_receiver ON dead (receiver, position);
@@ -140,12 +148,16 @@ pub fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
 /// Makes an index ready for its host. What is in it may never have been synced: all of it is in the journal too, until a
 /// checkpoint has moved and synced it, so that `NORMAL` is enough. `OFF` would let a power cut damage it unseen.
 pub fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
+    // In a file with nothing in it: what is let go of later gives the disk its room back.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(|error| failed(path, error))?;
     let mode = rows(connection, "PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
     if mode.map_err(|error| failed(path, error))? != ["wal"] {
         return Err(StoreError::Failed(format!("{path}: its file system does not allow a write-ahead log")));
     }
     let paced = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // What has gone is in no file of the store (H1).
+        connection.pragma_update(None, "secure_delete", "ON")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)
     };
     paced().map_err(|error| failed(path, error))?;

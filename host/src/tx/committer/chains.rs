@@ -12,7 +12,7 @@ use crate::{
     entry::{LogEntry, entry_hash, seal_message},
     keyring::{KeyError, Keyring},
     log::say,
-    record::{self, Hash},
+    record::{self, Body, Hash},
     rows::{Batch, Image, SpaceRow},
 };
 
@@ -35,8 +35,12 @@ pub(super) struct Chains {
     /// The host's own space, whose key seals each batch.
     host: Did,
     heads: HashMap<Did, Head>,
-    /// Hash of the log's last entry.
+    /// Hash of the log's last entry, its number in the host, and the last position given up to there.
     end: Hash,
+    order: u64,
+    position: u64,
+    /// A checkpoint is among those that are to be signed: they are at once.
+    is_pressing: bool,
     /// Spaces whose head their own key has not signed, in the order in which they moved.
     unsigned: VecDeque<Did>,
     /// When all were signed last.
@@ -50,7 +54,8 @@ impl Chains {
         let head = |row: &SpaceRow| Head { seq: row.seq, hash: row.head, is_signed: is_signed(row) };
         let unsigned = image.spaces.iter().filter(|row| !is_signed(row)).map(|row| row.did).collect();
         let heads = image.spaces.iter().map(|row| (row.did, head(row))).collect();
-        Chains { host, heads, end: image.end, unsigned, signed: now }
+        let (end, order, position) = (image.end, image.order, image.position);
+        Chains { host, heads, end, order, position, is_pressing: false, unsigned, signed: now }
     }
 
     /// Gives a commit its place; returns its entry, and the hash of its record.
@@ -61,12 +66,17 @@ impl Chains {
         commit.record.previous = head.hash;
         let bytes = commit.record.to_bytes();
         (head.seq, head.hash) = (commit.record.seq, record::hash(&bytes));
-        if std::mem::replace(&mut head.is_signed, false) {
+        let was_signed = std::mem::replace(&mut head.is_signed, false);
+        if matches!(commit.record.body, Body::Checkpoint(_)) {
+            self.unsigned.push_front(space);
+            self.is_pressing = true;
+        } else if was_signed {
             self.unsigned.push_back(space);
         }
         let (seq, hash) = (head.seq, head.hash);
         let (order, position, taken) = (commit.order, commit.position, commit.taken);
         self.end = entry_hash(&self.end, order, position, taken, &hash);
+        (self.order, self.position) = (order, position);
         (LogEntry { order, space, seq, position, taken, record: bytes.into(), seal: None }, hash)
     }
 
@@ -74,6 +84,7 @@ impl Chains {
     /// added from here on belongs to later batches.
     pub fn ends(&mut self, now: Duration) -> Ends {
         let heads = if self.due(now) == Some(Duration::ZERO) { self.unsigned(HEADS_MAX) } else { Vec::new() };
+        self.is_pressing = false;
         if self.unsigned.is_empty() {
             self.signed = now;
         }
@@ -86,7 +97,7 @@ impl Chains {
         while heads.len() < max
             && let Some(space) = self.unsigned.pop_front()
         {
-            let Some(head) = self.heads.get_mut(&space) else { continue };
+            let Some(head) = self.heads.get_mut(&space).filter(|head| !head.is_signed) else { continue };
             head.is_signed = true;
             heads.push((space, head.seq, head.hash));
         }
@@ -95,8 +106,27 @@ impl Chains {
 
     /// Returns in what time heads are to be signed; none when all are.
     pub fn due(&self, now: Duration) -> Option<Duration> {
+        if self.is_pressing {
+            return Some(Duration::ZERO);
+        }
         (!self.unsigned.is_empty()).then(|| (self.signed + SIGN_HEADS).saturating_sub(now))
     }
+
+    /// Returns where the log ends, and the head of every space there.
+    pub fn all(&self) -> (LogEnd, Vec<(Did, u64, Hash)>) {
+        let heads = self.heads.iter().map(|(did, head)| (*did, head.seq, head.hash)).collect();
+        (LogEnd { order: self.order, entry: self.end, position: self.position }, heads)
+    }
+}
+
+/// Where the log ends.
+pub(super) struct LogEnd {
+    /// The last commit, in the order of the host.
+    pub order: u64,
+    /// Hash of its entry.
+    pub entry: Hash,
+    /// The last position given to an event.
+    pub position: u64,
 }
 
 /// Where the chains of a batch end.

@@ -101,9 +101,12 @@ impl Committer {
         let mut writes = Vec::with_capacity(tx.written.len());
         let mut cells = Vec::with_capacity(tx.written.len());
         for (name, Written { after, edits, replaced, .. }) in std::mem::take(&mut tx.written) {
-            let before = self.versions.latest(&tx.writer, &name);
-            let size = |value: Option<&Tree>| value.map_or(0, Tree::len);
-            growth.change(before.as_ref().map(|version| size(version.value.as_ref())), size(after.as_ref()));
+            // A name that was removed begins anew.
+            let before = self.versions.latest(&tx.writer, &name).filter(|version| version.value.is_some());
+            growth.change(
+                before.as_ref().and_then(|version| version.value.as_ref()).map(Tree::len),
+                after.as_ref().map(Tree::len),
+            );
             let previous = before.map_or(0, |version| version.seq);
             writes.push(Write { name: name.clone(), previous, edits });
             cells.push(Change { name, value: after, replaced });

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::Committer;
+use super::{
+    Committer,
+    history::{Keep, Keeps},
+};
 use crate::{
     core::{Commit, Effects},
     counters::Counters,
@@ -22,6 +25,10 @@ pub(super) struct Figures {
     held: BTreeSet<u64>,
     /// All but `waiting` and `conflicts`.
     counters: Counters,
+    /// The last commit of each space that its own key has signed.
+    signed: HashMap<Did, u64>,
+    /// How much of their past spaces keep.
+    keeps: Keeps,
 }
 
 /// What one item of a batch changes in them.
@@ -30,8 +37,12 @@ pub(super) enum Change {
     Space(Box<SpaceRow>),
     /// A charm has other notes.
     Notes(Did, Notes),
-    /// A space has that commit.
-    Commit(Did, u64),
+    /// A space has that commit, with a record of so many bytes.
+    Commit(Did, u64, usize),
+    /// A space has a checkpoint.
+    Checkpoint(Did),
+    /// The past of a space has gone up to its last checkpoint, that commit.
+    Cut(Did, u64),
     /// An event went out, and waits for that charm unless it was refused.
     Sent(Option<Did>),
     /// An event ended so; it had waited for that charm at that position.
@@ -43,12 +54,16 @@ pub(super) enum Change {
 }
 
 /// Adds what a commit changes.
-pub(super) fn changes(commit: &Commit, effects: &Effects, into: &mut Vec<Change>) {
+pub(super) fn changes(commit: &Commit, effects: &Effects, bytes: usize, into: &mut Vec<Change>) {
     let record = &commit.record;
     if let Body::Registered { name } = &record.body {
         into.push(Change::Space(Box::new(SpaceRow::new(record.space, name.clone()))));
     }
-    into.push(Change::Commit(record.space, record.seq));
+    into.push(Change::Commit(record.space, record.seq, bytes));
+    if let Body::Checkpoint(_) = &record.body {
+        into.push(Change::Checkpoint(record.space));
+    }
+    into.extend(effects.cuts.iter().filter(|cut| cut.floor.seq > 0).map(|cut| Change::Cut(cut.space, cut.floor.seq)));
     into.extend(effects.notes.map(|notes| Change::Notes(record.space, notes)));
     for (event, refused) in record.sends() {
         into.push(Change::Sent(refused.is_none().then_some(event.to)));
@@ -73,16 +88,19 @@ fn info(row: &SpaceRow) -> SpaceInfo {
         held: 0,
         dead: 0,
         letters_dropped: row.letters_dropped,
+        history_bytes: row.history_bytes,
+        floor: row.floor.seq,
         notes: row.notes,
     }
 }
 
 impl Figures {
     /// Returns those of what a store holds.
-    pub fn load(image: &Image) -> Figures {
+    pub fn load(image: &Image, usual: Keep) -> Figures {
         let spaces = image.spaces.iter().map(|row| (row.did, info(row))).collect();
         let counters = Counters { found: image.queued.len() as u64, ..Counters::default() };
-        let mut figures = Figures { spaces, held: BTreeSet::new(), counters };
+        let signed = image.spaces.iter().filter_map(|row| Some((row.did, row.signed?.0))).collect();
+        let mut figures = Figures { spaces, held: BTreeSet::new(), counters, signed, keeps: Keeps::load(image, usual) };
         for queued in &image.queued {
             figures.space(&queued.event.to, |space| space.waiting += 1);
         }
@@ -104,7 +122,24 @@ impl Figures {
             match *change {
                 Change::Space(ref row) => drop(self.spaces.entry(row.did).or_insert_with(|| info(row))),
                 Change::Notes(charm, notes) => self.space(&charm, |space| space.notes = notes),
-                Change::Commit(did, seq) => self.space(&did, |space| space.commits = seq),
+                Change::Commit(did, seq, bytes) => {
+                    let mut history = 0;
+                    self.space(&did, |space| {
+                        (space.commits, space.history_bytes) = (seq, space.history_bytes + bytes as u64);
+                        history = space.history_bytes;
+                    });
+                    self.keeps.grown(&did, history);
+                }
+                Change::Checkpoint(did) => {
+                    let history = self.spaces.get(&did).map_or(0, |space| space.history_bytes);
+                    self.keeps.checkpoint(&did, history);
+                }
+                Change::Cut(did, floor) => {
+                    let gone = self.keeps.cut(&did);
+                    self.space(&did, |space| {
+                        (space.floor, space.history_bytes) = (floor, space.history_bytes.saturating_sub(gone));
+                    });
+                }
                 Change::Sent(to) => {
                     self.counters.sent += 1;
                     if let Some(to) = to {
@@ -125,6 +160,31 @@ impl Figures {
                 }),
             }
         }
+    }
+
+    /// Takes in which heads their own keys have signed.
+    pub fn sign(&mut self, signed: &[(Did, u64, [u8; 64])]) {
+        self.signed.extend(signed.iter().map(|(did, seq, _)| (*did, *seq)));
+    }
+
+    /// Returns the last commit of a space that its own key has signed.
+    pub fn signed(&self, space: &Did) -> u64 {
+        self.signed.get(space).copied().unwrap_or(0)
+    }
+
+    /// Returns what the records of a space take, in bytes.
+    pub fn history(&self, space: &Did) -> u64 {
+        self.spaces.get(space).map_or(0, |space| space.history_bytes)
+    }
+
+    /// Returns how much of their past spaces keep.
+    pub fn keeps(&mut self) -> &mut Keeps {
+        &mut self.keeps
+    }
+
+    /// Returns every space, durable.
+    pub fn dids(&self) -> Vec<Did> {
+        self.spaces.keys().copied().collect()
     }
 
     /// Counts an event as held.

@@ -229,7 +229,7 @@ impl Group {
         self.wake.notify_one();
     }
 
-    fn chains(&self) -> MutexGuard<'_, Chains> {
+    pub(super) fn chains(&self) -> MutexGuard<'_, Chains> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -376,7 +376,11 @@ impl Group {
             work.loads.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
         }
         self.committed.notify_one();
-        self.figures().apply(&work.changes);
+        {
+            let mut figures = self.figures();
+            figures.apply(&work.changes);
+            figures.sign(&work.batch.signed);
+        }
         committer.settled(&work.receipts);
         self.durable.send_modify(|order| *order = (*order).max(work.order));
         self.line.reached(work.order);
@@ -521,8 +525,8 @@ impl Work {
                     self.told.extend(told);
                 }
                 Item::Commit { mut commit, effects, .. } => {
-                    changes(&commit, &effects, &mut self.changes);
                     let (entry, head) = chains.add(&mut commit);
+                    changes(&commit, &effects, entry.record.len(), &mut self.changes);
                     self.order = commit.order;
                     self.receipts.extend(effects.rows(&commit, entry, head, &mut self.batch));
                 }

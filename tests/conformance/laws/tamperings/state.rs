@@ -61,7 +61,8 @@ pub const STATE: &[Case] = &[
         "a removed cell that came back",
         "value differs",
         Shown(|r| {
-            r.image.cells.iter_mut().find(|cell| cell.value.is_none()).unwrap().value = Some(value(json!(1)));
+            let back = CellRow { space: r.did("a"), name: "x".into(), value: Some(value(json!(1))), ..cell(r).clone() };
+            r.image.cells.push(back);
         }),
     ),
     (Law::State, "a cell gone", "value differs", Shown(|r| drop(r.image.cells.pop()))),

@@ -1,0 +1,449 @@
+//! History that ends (H1): checkpoints say what a space came to, and what is before them goes.
+//!
+//! A checkpoint is made beside the turns of its charm: what the space is with some commit is fixed under the lock, written down
+//! outside it, and stands in a later commit. The past goes when the checkpoint is durable and the space's own key has signed
+//! it, by a commit of the host's own space which says what is needed to prove the rest.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Committer, Refused, Unavailable, group::Group};
+use crate::{
+    cell::CellId,
+    core::{Act, Growth},
+    did::Did,
+    event::EventId,
+    limits::{HISTORY_PAUSE_MS, HISTORY_STEP, RECEIPTS_PAUSE_MS},
+    log::say,
+    record::{Checkpoint, Cut, Mark, Pruned, Record, Write, cells_root, heads_hash},
+    rows::{Image, Point, Queued},
+    store::StoreError,
+    tx::versions::{Change, Snapshot},
+    value::{Edit, Tree},
+};
+
+/// How often a checkpoint is tried whose snapshot was given back.
+const TRIES_MAX: usize = 10;
+/// How often, and how long between, it is tried to have what has gone in no file.
+const SCRUBS_MAX: usize = 100;
+const SCRUB_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much of a charm's past a host keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Records of its commits, in bytes: at most this, and at least half of it once there is so much.
+    pub history_bytes: u64,
+    /// How long the receipts of events that it handled are kept, in milliseconds.
+    pub receipts_ms: u64,
+}
+
+/// How much of their past spaces keep, and whose is to go.
+#[derive(Default)]
+pub(super) struct Keeps {
+    usual: Option<Keep>,
+    of: HashMap<Did, Keep>,
+    /// What was kept when a space's last checkpoint was made, in bytes.
+    points: HashMap<Did, u64>,
+    /// Spaces that have more than half of what they keep.
+    full: BTreeSet<Did>,
+}
+
+impl Keeps {
+    pub fn load(image: &Image, usual: Keep) -> Keeps {
+        let points = image.spaces.iter().filter(|row| row.checkpoint.seq > row.floor.seq);
+        let points = points.map(|row| (row.did, row.history_bytes)).collect();
+        Keeps { usual: Some(usual), points, ..Keeps::default() }
+    }
+
+    fn of(&self, space: &Did) -> Option<Keep> {
+        self.of.get(space).copied().or(self.usual)
+    }
+
+    /// A space has so many bytes of records now.
+    pub fn grown(&mut self, space: &Did, bytes: u64) {
+        if self.of(space).is_some_and(|keep| bytes > keep.history_bytes / 2) {
+            self.full.insert(*space);
+        }
+    }
+
+    pub fn checkpoint(&mut self, space: &Did, bytes: u64) {
+        self.points.insert(*space, bytes);
+    }
+
+    /// Returns what goes with a space's past, in bytes.
+    pub fn cut(&mut self, space: &Did) -> u64 {
+        self.points.remove(space).unwrap_or(0)
+    }
+}
+
+/// What the past of a charm was that has gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The last commit of it.
+    pub floor: u64,
+    /// How many commits.
+    pub commits: u64,
+    /// Who was sent events by them: what they made of those is theirs.
+    pub receivers: Vec<Did>,
+}
+
+/// What a space is with one of its commits.
+struct Fixed {
+    space: Did,
+    /// The last commit of all.
+    order: u64,
+    snapshot: Snapshot,
+    waiting: Vec<Arc<Queued>>,
+    dead: Vec<(u64, EventId)>,
+    checkpoint: Checkpoint,
+}
+
+impl Committer {
+    /// Returns the last commit of a space that has gone, 0 for none.
+    pub fn floor(&self, space: &Did) -> u64 {
+        self.locked().core.spaces.get(space).map_or(0, |space| space.floor)
+    }
+
+    /// Says how much of its past a charm keeps; none for the usual.
+    pub fn keep(&self, space: &Did, keep: Option<Keep>) {
+        let mut figures = self.group.figures();
+        let history = figures.history(space);
+        let keeps = figures.keeps();
+        match keep {
+            Some(keep) => drop(keeps.of.insert(*space, keep)),
+            None => drop(keeps.of.remove(space)),
+        }
+        keeps.grown(space, history);
+    }
+
+    /// Writes down what a space came to. Completes when that is durable and its key has signed it; none when that cannot be
+    /// now: it may be tried again.
+    ///
+    /// # Errors
+    /// When the host does not write any more, or the store is damaged.
+    pub async fn checkpoint(self: &Arc<Committer>, space: &Did) -> Result<Option<Point>, Refused> {
+        let Some(fixed) = self.fix(space) else { return Ok(None) };
+        // What it speaks of is looked up in the store.
+        self.durable(fixed.order).await.map_err(Refused::Unavailable)?;
+        let (committer, seq) = (self.clone(), fixed.checkpoint.seq);
+        let written = self.group.block(move || committer.write_down(fixed)).await;
+        let Some(written) = written else { return Err(Refused::Unavailable(Unavailable::RuntimeEnded)) };
+        let Some(mut checkpoint) = written.map_err(Refused::Store)? else { return Ok(None) };
+        checkpoint.sent = self.sent(space).await;
+        let done = match self.act(*space, Act::Checkpoint(Box::new(checkpoint))) {
+            Ok(done) => done,
+            Err(Refused::Unavailable(why)) => return Err(Refused::Unavailable(why)),
+            Err(_) => return Ok(None),
+        };
+        self.durable(done.order).await.map_err(Refused::Unavailable)?;
+        let is_signed = self.group.figures().signed(space) >= done.seq;
+        Ok(is_signed.then_some(Point { seq, order: 0, at: done.seq }))
+    }
+
+    /// Fixes what a space is now.
+    fn fix(&self, space: &Did) -> Option<Fixed> {
+        let locked = self.locked();
+        let core = &locked.core;
+        let of = core.spaces.get(space)?;
+        let rights = match *space == self.host {
+            true => core.kept.iter().map(|(holder, kept)| (*holder, kept.clone())).collect(),
+            false => of.kept.iter().map(|kept| (*space, kept.clone())).collect(),
+        };
+        let (cells, sent) = Default::default();
+        let checkpoint = Checkpoint {
+            seq: of.seq,
+            name: of.name.to_string(),
+            paused: of.notes.paused,
+            installed: of.installed.map(|row| (row.component, row.rights)),
+            rights,
+            letters_dropped: of.letters_dropped,
+            cells,
+            waiting: Vec::new(),
+            dead: Vec::new(),
+            sent,
+        };
+        let (waiting, dead) = (of.inbox.all().cloned().collect(), of.dead.iter().copied().collect());
+        let (order, snapshot) = (core.order, self.versions.snapshot());
+        Some(Fixed { space: *space, order, snapshot, waiting, dead, checkpoint })
+    }
+
+    /// Writes down what was fixed; none when that is not to be had any more. Blocks.
+    fn write_down(&self, fixed: Fixed) -> Result<Option<Checkpoint>, StoreError> {
+        let Fixed { space: owner, order: _, snapshot, mut waiting, dead, mut checkpoint } = fixed;
+        waiting.sort_by_key(|queued| queued.position);
+        let mut names = self.versions.names(&owner);
+        names.sort();
+        let cells = names.into_iter().filter_map(|name| {
+            let version = snapshot.read(&CellId { owner, name: name.clone() })?;
+            Some((name, version.seq, version.value?.to_value()))
+        });
+        let cells: Vec<_> = cells.collect();
+        if snapshot.is_lost() {
+            return Ok(None);
+        }
+        checkpoint.cells = cells_root(cells.iter().map(|(name, seq, value)| (&**name, *seq, value.as_bytes())));
+        drop((snapshot, cells));
+        checkpoint.waiting = waiting.iter().map(|queued| Mark::of(&queued.event)).collect();
+        for (position, _) in dead {
+            // One that is not there any more has gone in a commit since.
+            checkpoint.dead.extend(self.group.store.dead_letter(position)?.map(|letter| Mark::of(&letter.event)));
+        }
+        Ok(Some(checkpoint))
+    }
+
+    /// Returns the events that commits of a space sent and that wait for others, by receiver.
+    async fn sent(&self, space: &Did) -> Vec<(Did, Mark)> {
+        let mut dids = self.group.figures().dids();
+        dids.retain(|did| did != space);
+        dids.sort_unstable();
+        let mut sent = Vec::new();
+        for some in dids.chunks(HISTORY_STEP) {
+            let queued: Vec<Arc<Queued>> = {
+                let core = &self.locked().core;
+                let inboxes = some.iter().filter_map(|did| Some((did, &core.spaces.get(did)?.inbox)));
+                inboxes.flat_map(|(did, inbox)| inbox.of(space, did)).cloned().collect()
+            };
+            sent.extend(queued.iter().map(|queued| (queued.event.to, Mark::of(&queued.event))));
+            crate::env::breathe().await;
+        }
+        sent
+    }
+}
+
+impl Committer {
+    /// Lets pasts go: of each space what is before a checkpoint, and the receipts up to a commit of it. Completes when that is
+    /// durable.
+    ///
+    /// # Errors
+    /// When the host does not write any more, or the store is damaged.
+    async fn cut(self: &Arc<Committer>, mut cuts: Vec<Cut>) -> Result<(), Refused> {
+        let committer = self.clone();
+        let prepared = self.group.block(move || {
+            for cut in cuts.iter_mut().filter(|cut| cut.seq > 0) {
+                cut.order = committer.group.store.entry(&cut.space, cut.seq)?.map_or(0, |entry| entry.order);
+            }
+            // None without its place in the host: it has gone meanwhile.
+            cuts.retain(|cut| cut.seq == 0 || cut.order > 0);
+            let (end, mut heads) = committer.group.chains().all();
+            heads.sort_unstable();
+            let heads = heads_hash(heads.iter().map(|(did, seq, head)| (did, *seq, head)));
+            Ok(Pruned { order: end.order, entry: end.entry, position: end.position, heads, cuts })
+        });
+        let pruned = prepared.await.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)?;
+        if pruned.cuts.is_empty() {
+            return Ok(());
+        }
+        let done = self.act(self.host, Act::Prune(Box::new(pruned)))?;
+        self.durable(done.order).await.map_err(Refused::Unavailable)
+    }
+
+    /// Lets the whole past of a charm go, up to now, and its dead letters. Completes when that is durable and nothing of it is
+    /// left on disk.
+    ///
+    /// # Errors
+    /// `Gone` when there is no such space, or somebody reads the store without an end; else as `checkpoint`.
+    pub async fn prune(self: &Arc<Committer>, space: &Did) -> Result<Gone, Refused> {
+        let _pruning = self.pruning.lock().await;
+        loop {
+            let (count, order) = self.drop_letters(space)?;
+            self.durable(order).await.map_err(Refused::Unavailable)?;
+            if count == 0 {
+                break;
+            }
+        }
+        let mut point = None;
+        for _ in 0..TRIES_MAX {
+            point = self.checkpoint(space).await?;
+            if point.is_some() {
+                break;
+            }
+        }
+        let point = point.ok_or_else(|| {
+            let why = format!("no checkpoint of {space} can be made now, or its key does not sign: try again");
+            Refused::Store(StoreError::Failed(why))
+        })?;
+        let before = self.floor(space);
+        let (committer, did) = (self.clone(), *space);
+        let receivers = self.group.block(move || committer.receivers(&did, point.seq)).await;
+        let receivers = receivers.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)?;
+        let (seq, receipts) = (point.seq, self.receipts_floor(space));
+        self.cut(vec![Cut { space: *space, seq, order: 0, receipts, messages: seq }]).await?;
+        self.scrub().await?;
+        Ok(Gone { floor: seq, commits: seq - before, receivers })
+    }
+
+    /// Waits until what has gone is in no file of the store.
+    async fn scrub(&self) -> Result<(), Refused> {
+        for _ in 0..SCRUBS_MAX {
+            let store = self.group.store.clone();
+            let done = self.group.block(move || store.scrub()).await;
+            match done.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))? {
+                Ok(true) => return Ok(()),
+                Ok(false) | Err(StoreError::Locked { .. } | StoreError::Full) => {}
+                Err(error) => return Err(Refused::Store(error)),
+            }
+            self.env.sleep(SCRUB_PAUSE).await;
+        }
+        Err(Refused::Store(StoreError::Failed(
+            "what has gone is still in files of the store, which somebody reads: end that reader, or run it again"
+                .to_owned(),
+        )))
+    }
+
+    fn receipts_floor(&self, space: &Did) -> u64 {
+        self.locked().core.spaces.get(space).map_or(0, |space| space.receipts_floor)
+    }
+
+    /// Returns who was sent events by commits of a space up to one of them. Blocks.
+    fn receivers(&self, space: &Did, last: u64) -> Result<Vec<Did>, StoreError> {
+        let (mut receivers, mut after) = (BTreeSet::new(), 0);
+        loop {
+            let page = self.group.store.log(Some(space), after, HISTORY_STEP)?;
+            let Some(end) = page.last() else { break };
+            after = end.order;
+            for entry in page.iter().filter(|entry| entry.seq <= last) {
+                let record = Record::from_bytes(&entry.record);
+                let sends = record.iter().flat_map(Record::sends).map(|(event, _)| event.to);
+                receivers.extend(sends.filter(|to| to != space));
+            }
+        }
+        Ok(receivers.into_iter().collect())
+    }
+
+    /// Removes all cells of a charm that is not installed. Completes when that is durable.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub async fn remove_cells(&self, space: &Did) -> Result<(), Refused> {
+        let names = self.versions.names(space);
+        let mut order = 0;
+        for some in names.chunks(HISTORY_STEP) {
+            let now = self.now();
+            let mut locked = self.open().map_err(Refused::Unavailable)?;
+            let (mut writes, mut cells, mut growth) = (Vec::new(), Vec::new(), Growth::default());
+            for name in some {
+                let Some(version) = self.versions.latest(space, name) else { continue };
+                let Some(replaced) = version.value.as_ref().map(Tree::len) else { continue };
+                growth.change(Some(replaced), None);
+                writes.push(Write { name: name.clone(), previous: version.seq, edits: vec![Edit::remove()] });
+                cells.push(Change { name: name.clone(), value: None, replaced });
+            }
+            if writes.is_empty() {
+                continue;
+            }
+            writes.sort_by(|a, b| a.name.cmp(&b.name));
+            let cells = Some((cells, self.versions.snapshot()));
+            let (done, after) = self.perform(&mut locked, *space, now, Act::Remove(writes, growth), cells)?;
+            drop(locked);
+            self.tell(after);
+            order = done.order;
+        }
+        self.durable(order).await.map_err(Refused::Unavailable)
+    }
+}
+
+impl Committer {
+    /// Runs until nothing is written any more: lets go what is more than charms keep.
+    pub async fn keep_history(self: Arc<Committer>) {
+        let group: Arc<Group> = self.group.clone();
+        tokio::select! {
+            () = group.ended() => {}
+            () = self.let_go() => {}
+        }
+    }
+
+    async fn let_go(self: &Arc<Committer>) {
+        let mut durable = self.durable.clone();
+        let mut receipts_at = self.env.monotonic() + Duration::from_millis(RECEIPTS_PAUSE_MS);
+        while durable.changed().await.is_ok() {
+            self.env.sleep(Duration::from_millis(HISTORY_PAUSE_MS)).await;
+            let _pruning = self.pruning.lock().await;
+            let mut cuts = Vec::new();
+            let full = std::mem::take(&mut self.group.figures().keeps().full);
+            let mut result = Ok(());
+            for space in full {
+                result = result.and(self.trim(&space, &mut cuts).await);
+            }
+            let now = self.env.monotonic();
+            if now >= receipts_at {
+                receipts_at = now + Duration::from_millis(RECEIPTS_PAUSE_MS);
+                result = result.and(self.expire(&mut cuts).await);
+            }
+            if !cuts.is_empty() {
+                result = result.and(self.cut(cuts).await);
+            }
+            // Any other is told by whoever writes.
+            if let Err(Refused::Store(error)) = result {
+                say(|| tracing::warn!("the past of charms stays for now: {error}"));
+            }
+        }
+    }
+
+    /// Makes a checkpoint of a space that has half of what it keeps, and cuts there when it has all.
+    async fn trim(self: &Arc<Committer>, space: &Did, cuts: &mut Vec<Cut>) -> Result<(), Refused> {
+        let (history, keep, point) = self.history_of(space);
+        let Some(keep) = keep.filter(|keep| history > keep.history_bytes / 2) else { return Ok(()) };
+        if point.is_none() && self.checkpoint(space).await?.is_none() {
+            // Another time.
+            self.group.figures().keeps().full.insert(*space);
+            return Ok(());
+        }
+        let (seq, signed) = {
+            let figures = self.group.figures();
+            let signed = figures.signed(space);
+            drop(figures);
+            let locked = self.locked();
+            let of = locked.core.spaces.get(space).filter(|space| space.checkpoint.seq > space.floor);
+            (of.map_or(0, |space| space.checkpoint.seq), of.is_some_and(|space| signed >= space.checkpoint.at))
+        };
+        if history > keep.history_bytes && seq > 0 && signed {
+            cuts.push(Cut { space: *space, seq, order: 0, receipts: self.receipts_floor(space), messages: 0 });
+        }
+        Ok(())
+    }
+
+    fn history_of(&self, space: &Did) -> (u64, Option<Keep>, Option<u64>) {
+        let mut figures = self.group.figures();
+        let history = figures.history(space);
+        let keeps = figures.keeps();
+        (history, keeps.of(space), keeps.points.get(space).copied())
+    }
+
+    /// Lets receipts go whose time is over.
+    async fn expire(self: &Arc<Committer>, cuts: &mut Vec<Cut>) -> Result<(), Refused> {
+        let (now, dids) = (self.env.now_ms(), self.group.figures().dids());
+        let committer = self.clone();
+        let found = self.group.block(move || -> Result<Vec<(Did, u64)>, StoreError> {
+            let mut found = Vec::new();
+            for did in dids {
+                let (_, keep, _) = committer.history_of(&did);
+                let before = now.saturating_sub(keep.map_or(u64::MAX, |keep| keep.receipts_ms));
+                let mut after = committer.receipts_floor(&did);
+                let first = after;
+                loop {
+                    let page = committer.group.store.settled(&did, after, HISTORY_STEP)?;
+                    let over = page.iter().take_while(|row| row.time_ms < before).count();
+                    after = over.checked_sub(1).map_or(after, |last| page[last].seq);
+                    if over < HISTORY_STEP {
+                        break;
+                    }
+                }
+                if after > first {
+                    found.push((did, after));
+                }
+            }
+            Ok(found)
+        });
+        let found = found.await.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)?;
+        for (space, receipts) in found {
+            match cuts.iter_mut().find(|cut| cut.space == space) {
+                Some(cut) => cut.receipts = receipts,
+                None => cuts.push(Cut { space, seq: 0, order: 0, receipts, messages: 0 }),
+            }
+        }
+        Ok(())
+    }
+}
