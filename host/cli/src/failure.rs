@@ -191,6 +191,7 @@ impl From<ReadError> for Failure {
             ReadError::NoSuchSpace(_) | ReadError::NoSuchCommit { .. } | ReadError::Mismatch(_) => {
                 Failure::not_found(error.to_string())
             }
+            ReadError::Compacted { .. } => Failure::new(Exit::NotFound, "compacted", error.to_string()),
             other => Failure::host(other.to_string()),
         }
     }

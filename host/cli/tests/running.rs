@@ -124,6 +124,39 @@ fn events_that_waited_go_on_when_a_host_runs() {
     }
 }
 
+/// H1: beside a running host and without one; what has gone is named, and is in no file.
+#[test]
+fn the_past_of_a_charm_goes_with_and_without_a_host() {
+    let folder = Folder::counter();
+    let count = |n: &str| folder.json(0, &["send", "counter/add", n])["commit"].as_u64().unwrap();
+    let first = count("1");
+    count("2");
+    let pruned = folder.json(0, &["prune", "counter"]);
+    let floor = pruned["floor"].as_u64().unwrap();
+    assert!(floor > first, "{pruned}");
+    assert_eq!((&pruned["commits"], &pruned["receivers"]), (&json!(floor), &json!([])));
+    let compacted = folder.json(4, &["get", "counter/count", "--at", &first.to_string()]);
+    assert_eq!(compacted["kind"], "compacted", "{compacted}");
+    assert_eq!(folder.json(0, &["get", "counter/count", "--at", &floor.to_string()])["value"], 3);
+    assert_eq!(folder.json(0, &["ls"])[0]["floor"], floor);
+    assert!(folder.text(0, &["ls"]).0.contains(&format!("pruned up to commit {floor}\n")));
+    folder.json(0, &["verify"]);
+    let host = Running::start(&folder, &[]);
+    count("4");
+    let text = folder.text(0, &["prune", "counter"]).0;
+    assert!(text.starts_with("counter pruned: ") && text.contains(" commits have gone, up to commit "), "{text}");
+    assert_eq!(folder.json(0, &["get", "counter/count"])["value"], 7);
+    folder.json(0, &["verify"]);
+    assert_eq!(folder.json(2, &["prune", "counter", "--data"])["kind"], "usage");
+    assert_eq!(folder.json(4, &["prune", "nobody"])["kind"], "not-found");
+    assert_eq!(host.stop("TERM"), Some(0));
+    // Out of the manifest all of it can go.
+    fs::write(folder.path("charms.toml"), "").unwrap();
+    folder.json(0, &["prune", "counter", "--data"]);
+    assert_eq!(folder.json(0, &["ls", "counter"]), json!([]));
+    folder.json(0, &["verify"]);
+}
+
 /// A6: beside a running host and without one; a pause survives both, and events go on coming.
 #[test]
 fn a_charm_is_paused_and_resumed_with_and_without_a_host() {
