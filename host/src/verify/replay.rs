@@ -287,11 +287,15 @@ impl Replay {
             Body::Checkpoint(checkpoint) => self.checkpoint(&record, checkpoint),
             Body::Pruned(pruned) => {
                 must(!charm && pruned.order < order, Law::Cause, "a charm's space says what has gone")?;
-                let cuts: HashMap<Did, Cut> = pruned.cuts.iter().map(|cut| (cut.space, *cut)).collect();
-                // Whose receipt has gone is not known any more: the same id may come again.
-                let is_kept = |settled: &Settled| cuts.get(&settled.space).is_none_or(|cut| settled.seq > cut.receipts);
-                self.events.retain(|_, known| known.receipt.as_ref().is_none_or(is_kept));
-                self.cuts.extend(cuts);
+                let before = |cut: &Cut| self.cuts.get(&cut.space).map_or(0, |before| before.receipts);
+                let expire = pruned.cuts.iter().filter(|cut| cut.receipts > before(cut));
+                let expire: HashMap<Did, u64> = expire.map(|cut| (cut.space, cut.receipts)).collect();
+                if !expire.is_empty() {
+                    // Whose receipt has gone is not known any more: the same id may come again.
+                    let is_kept = |settled: &Settled| expire.get(&settled.space).is_none_or(|gone| settled.seq > *gone);
+                    self.events.retain(|_, known| known.receipt.as_ref().is_none_or(is_kept));
+                }
+                self.cuts.extend(pruned.cuts.iter().map(|cut| (cut.space, *cut)));
                 Ok(())
             }
             Body::Removed(writes) => {
