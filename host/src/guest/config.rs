@@ -7,6 +7,9 @@ use crate::limits::{HOST_STACK_BYTES, Limits};
 
 /// Core instances of one component. A charm made from one module has 3 or 4.
 const CORE_INSTANCES_MAX: u32 = 8;
+/// Memories beyond those that run: each keeps the first content of the component that had it last, so that turns of many
+/// components in a row map none anew.
+const WARM_MEMORIES: u32 = 1_024;
 /// What code in the cache was compiled with. To be changed with every setting of the compiler: code of another number
 /// is not loaded.
 const SETTINGS: &str = concat!("charm-host ", env!("CARGO_PKG_VERSION"), ", settings 1");
@@ -26,7 +29,7 @@ pub fn running(limits: &Limits, cache: Option<Cache>, compiles: bool) -> wasmtim
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(slots)
         .total_core_instances(slots * CORE_INSTANCES_MAX)
-        .total_memories(slots)
+        .total_memories(slots + WARM_MEMORIES)
         .total_tables(slots * 3)
         .total_stacks(slots)
         .max_memories_per_component(1)

@@ -476,12 +476,16 @@ impl Committer {
     /// Registers interest in a receipt: a channel when the event is open, none when it is settled or unknown.
     pub fn watch(&self, id: &EventId) -> Option<oneshot::Receiver<Receipt>> {
         let mut locked = self.locked();
-        locked.core.open.get(id)?;
+        let queued = locked.core.open.get(id)?.queued.as_ref();
+        let is_settled = queued.is_none_or(|queued| locked.core.waiting(&queued.event.to, id).is_none());
         let (sender, receiver) = oneshot::channel();
         let waiting = locked.waiting.entry(*id).or_default();
         // Waiters that gave up leave their place to this one.
         waiting.retain(|waiting| !waiting.is_closed());
         waiting.push(sender);
+        if is_settled {
+            self.group.urge();
+        }
         Some(receiver)
     }
 

@@ -154,7 +154,9 @@ impl Committer {
     ) -> Result<(Done, After), Refused> {
         let decided = locked.core.decide(space, now, act)?;
         let (done, after, item) = self.happen(locked, decided, at, cells);
-        self.group.push([item]);
+        // Who waits for a commit says so by itself; who waits for a receipt is known.
+        let is_urgent = after.said.event.is_some_and(|event| locked.waiting.contains_key(&event));
+        self.group.push([item], is_urgent);
         Ok((done, after))
     }
 
@@ -172,7 +174,7 @@ impl Committer {
             afters.push(after);
             items.push(item);
         }
-        self.group.push(items);
+        self.group.push(items, false);
         afters
     }
 
@@ -225,7 +227,7 @@ impl Committer {
                     name = space.name,
                 )
             });
-            self.group.push([Item::Notes { charm: *charm, notes: space.notes, told }]);
+            self.group.push([Item::Notes { charm: *charm, notes: space.notes, told }], false);
         }
         let count = effects.letters_gone?;
         let (name, max) = (&space.name, self.limits.dead_letters_max);

@@ -1,8 +1,9 @@
 //! Group commit: makes whatever queued while the last sync ran durable with one sync (T8, I3).
 //!
 //! Encoding, hashing, chaining and signing happen here, off the path of turns. The host's key seals every batch; each space's
-//! own key signs its head at most a second later, and at a clean end. While a batch syncs, the next one is assembled. The only
-//! caller of [`Store::commit`].
+//! own key signs its head at most a second later, and at a clean end. While a batch syncs, the next one is assembled. A commit
+//! that nobody waits for waits a moment for others: a batch costs a signature, a sync and some threads that wake. The only caller
+//! of [`Store::commit`].
 //! A full disk and a lock of another program are waited out; after any other failure the host writes no more: what reached
 //! the disk is unknown, and only opening the store again tells.
 
@@ -34,7 +35,6 @@ use crate::{
     limits::{Limits, ROW_BYTES},
     log::say,
     receipt::Receipt,
-    record::Body,
     rows::{Batch, Notes, ReceiptRow},
     store::{Store, StoreError, coalesce},
     value::Edit,
@@ -49,6 +49,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Longest time that a commit waits for others when nobody waits for it.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// Items for which a batch is begun, or the next one assembled, though nobody waits for them.
+const MANY: usize = 256;
 /// What is assembled on the way, in bytes; more than that where it hurts nobody.
 const INLINE_BYTES: usize = 64 << 10;
 
@@ -92,14 +94,6 @@ impl Item {
         let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
         let sends = commit.record.sends().map(|(event, _)| event.payload.as_bytes().len() + tag(event));
         2 * ROW_BYTES + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
-    }
-
-    /// Returns whether nobody waits for this commit alone: who sent the event waits for its receipt.
-    fn is_patient(&self) -> bool {
-        match self {
-            Item::Commit { commit, .. } => matches!(&commit.record.body, Body::Accepted(event) if event.awaited),
-            Item::Notes { .. } => true,
-        }
     }
 
     /// Returns the charm whose turn it is; none for what others did.
@@ -208,19 +202,23 @@ impl Group {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes items in their order, all at once.
-    pub fn push(&self, some: impl IntoIterator<Item = Item>) {
-        let mut is_patient = true;
+    /// Takes items in their order, all at once; `is_urgent` when somebody waits for one of them already.
+    pub fn push(&self, some: impl IntoIterator<Item = Item>, is_urgent: bool) {
         let (mut items, mut shares) = (self.items(), self.shares());
+        let before = items.len();
         for item in some {
             let at = if let Item::Commit { at, .. } = &item { *at } else { Duration::ZERO };
-            is_patient &= item.is_patient();
             let bytes = item.bytes();
             shares.push(item.charm(), bytes, &self.limits, at);
             items.push((item, bytes));
         }
+        let after = items.len();
         drop((items, shares));
-        if is_patient { self.wake.notify_one() } else { self.urge() }
+        if is_urgent {
+            self.urge();
+        } else if before == 0 || before / MANY != after / MANY {
+            self.wake.notify_one();
+        }
     }
 
     /// Lets what waits go to the disk at once.
@@ -305,30 +303,30 @@ impl Group {
         }
     }
 
-    async fn write_all(self: &Arc<Group>, committer: &Committer) {
+    async fn write_all(self: &Arc<Group>, committer: &Arc<Committer>) {
         // What is on its way to the disk, and what grows meanwhile.
         let (mut flight, mut next) = (None, Work::default());
-        let mut has_waited = false;
+        // Since when something waits.
+        let mut since = None;
         while !self.closed() {
             let Some(writing) = &mut flight else {
-                let Some(more) = self.assemble(next).await else { return };
-                next = more;
-                let due = self.chains().due(self.env.monotonic());
-                let is_idle = next.loads.is_empty();
-                let pause = match due {
-                    Some(Duration::ZERO) => None,
-                    due if is_idle => Some(due.unwrap_or(Duration::MAX)),
-                    _ if self.urgent.swap(false, Ordering::AcqRel) || has_waited => None,
-                    _ => Some(PATIENCE),
+                let now = self.env.monotonic();
+                let items = self.items().len() + next.loads.len();
+                let pause = match self.chains().due(now) {
+                    Some(Duration::ZERO) => Duration::ZERO,
+                    due if items == 0 => due.unwrap_or(Duration::MAX),
+                    _ if self.urgent.swap(false, Ordering::AcqRel) || items >= MANY => Duration::ZERO,
+                    _ => PATIENCE.saturating_sub(now - *since.get_or_insert(now)),
                 };
-                match pause {
-                    Some(pause) => has_waited = self.rest(pause).await && !is_idle,
-                    None => {
-                        has_waited = false;
-                        let ends = self.chains().ends(self.env.monotonic());
-                        flight = Some(Box::pin(self.clone().write(std::mem::take(&mut next), ends)));
-                    }
+                if pause > Duration::ZERO {
+                    self.rest(pause).await;
+                    continue;
                 }
+                since = None;
+                let Some(all) = self.assemble(next).await else { return };
+                next = Work::default();
+                let ends = self.chains().ends(self.env.monotonic());
+                flight = Some(Box::pin(self.clone().write(committer.clone(), all, ends)));
                 continue;
             };
             let done = tokio::select! {
@@ -337,35 +335,30 @@ impl Group {
                 () = self.wake.notified(), if !next.is_full() => None,
             };
             match done {
-                Some(Some(work)) => {
-                    flight = None;
-                    self.settle(committer, work);
-                }
+                Some(Some(())) => flight = None,
                 Some(None) => return,
-                None => {
+                None if self.urgent.load(Ordering::Acquire) || self.items().len() >= MANY => {
                     let Some(more) = self.assemble(next).await else { break };
                     next = more;
                 }
+                None => {}
             }
         }
         // What is on its way gets there, or not, before anybody else has the store.
-        let last = match flight {
-            Some(writing) => writing.await,
-            None => None,
-        };
-        last.into_iter().for_each(|work| self.settle(committer, work));
+        if let Some(writing) = flight {
+            writing.await;
+        }
     }
 
-    /// Waits until there is more to do; returns whether that took the whole time.
-    async fn rest(&self, time: Duration) -> bool {
+    /// Waits until there is more to do, or so much time has passed.
+    async fn rest(&self, time: Duration) {
         if time == Duration::MAX {
-            self.wake.notified().await;
-            return false;
+            return self.wake.notified().await;
         }
         tokio::select! {
             biased;
-            () = self.wake.notified() => false,
-            () = self.env.sleep(time) => true,
+            () = self.wake.notified() => {}
+            () = self.env.sleep(time) => {}
         }
     }
 
@@ -416,22 +409,22 @@ impl Group {
         self.block(assemble).await
     }
 
-    /// Signs a batch and writes it; none when the host has stopped.
-    async fn write(self: Arc<Group>, mut work: Work, ends: Ends) -> Option<Work> {
-        let group = self.clone();
+    /// Signs a batch, writes it and tells the world, all on one thread; none when the host has stopped.
+    async fn write(self: Arc<Group>, committer: Arc<Committer>, mut work: Work, ends: Ends) -> Option<()> {
+        let (group, world) = (self.clone(), committer.clone());
         let first = move || {
             coalesce(&mut work.batch);
-            let signed = ends.sign(&*group.keyring, &mut work.batch);
-            let signed = signed.map_err(|error| StoreError::Failed(error.to_string()));
-            let result = signed.and_then(|()| group.commit(&work.batch));
-            (work, result)
+            match ends.sign(&*group.keyring, &mut work.batch) {
+                Ok(()) => group.commit_and_settle(&world, work),
+                Err(error) => Err((work, StoreError::Failed(error.to_string()))),
+            }
         };
-        let (mut work, mut result) = self.block(first).await?;
+        let mut result = self.block(first).await?;
         let mut pause = Duration::from_millis(10);
         loop {
-            match result {
-                Ok(()) => return Some(work),
-                Err(error @ (StoreError::Full | StoreError::Locked { .. })) => {
+            let work = match result {
+                Ok(()) => return Some(()),
+                Err((work, error @ (StoreError::Full | StoreError::Locked { .. }))) => {
                     self.waits(if error == StoreError::Full {
                         Unavailable::DiskFull
                     } else {
@@ -442,19 +435,27 @@ impl Group {
                     if self.closed() {
                         return None;
                     }
+                    work
                 }
                 Err(_) if self.closed() => return None,
-                Err(error) => {
+                Err((_, error)) => {
                     self.stop(Unavailable::stopped(&error));
                     return None;
                 }
-            }
-            let group = self.clone();
-            let again = move || {
-                let result = group.commit(&work.batch);
-                (work, result)
             };
-            (work, result) = self.block(again).await?;
+            let (group, world) = (self.clone(), committer.clone());
+            result = self.block(move || group.commit_and_settle(&world, work)).await?;
+        }
+    }
+
+    /// Writes a batch; when it is durable, whoever waits for it goes on from here.
+    fn commit_and_settle(&self, committer: &Committer, work: Work) -> Result<(), (Work, StoreError)> {
+        match self.commit(&work.batch) {
+            Ok(()) => {
+                self.settle(committer, work);
+                Ok(())
+            }
+            Err(error) => Err((work, error)),
         }
     }
 

@@ -152,7 +152,11 @@ impl Committer {
         let begin = self.group.shares().begin(charm, &self.limits, self.env.monotonic());
         match begin {
             Begin::Now => true,
-            Begin::Later => false,
+            Begin::Later => {
+                // It waits for what is on its way.
+                self.group.urge();
+                false
+            }
             Begin::After(time) => {
                 let (group, notify, charm) = (self.group.clone(), self.notify.clone(), *charm);
                 let sleep = self.env.sleep(time);
