@@ -28,6 +28,11 @@ pub trait Env: Send + Sync + 'static {
     /// Runs `work` where blocking the thread hurts nobody, and completes when it has ended.
     fn block(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
 
+    /// Begins a task that is `work`, which blocks its thread: as soon as can be, and where that hurts nobody.
+    fn begin(&self, work: Box<dyn FnOnce() + Send>) {
+        self.spawn(self.block(work));
+    }
+
     /// Calls `tick` every `period` from a place that no guest can block, until it returns false.
     fn tick(&self, period: Duration, tick: Box<dyn FnMut() -> bool + Send>);
 }
@@ -100,6 +105,15 @@ impl Env for SystemEnv {
             // A panic in `work` shows as a missing result at the caller.
             let _ = task.await;
         })
+    }
+
+    fn begin(&self, work: Box<dyn FnOnce() + Send>) {
+        if self.runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread {
+            // Whatever else this thread had to do goes to another: that one is woken, not the work.
+            self.runtime.spawn(async move { tokio::task::block_in_place(work) });
+        } else {
+            self.runtime.spawn_blocking(work);
+        }
     }
 
     fn tick(&self, period: Duration, mut tick: Box<dyn FnMut() -> bool + Send>) {

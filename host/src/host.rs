@@ -341,14 +341,10 @@ impl Host {
     /// `Store`; `Unavailable` when the host stops first, or cannot make it durable now because the disk is full.
     pub async fn receipt(&self, id: &EventId) -> Result<Option<Receipt>, ReadError> {
         self.check_readable()?;
-        if let Some(watch) = self.stage.committer.watch(id) {
-            tokio::select! {
-                biased;
-                receipt = watch => if let Ok(receipt) = receipt {
-                    return Ok(Some(receipt));
-                },
-                ill = self.stage.committer.unhealthy() => return Err(ill.into()),
-            }
+        if let Some(watch) = self.stage.committer.watch(id)
+            && let Some(receipt) = self.stage.committer.watched(watch).await?
+        {
+            return Ok(Some(receipt));
         }
         Ok(self.store.receipt(id)?.map(|row| row.receipt))
     }

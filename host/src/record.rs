@@ -19,6 +19,8 @@ use crate::{
 
 /// Version of the record format; the first byte of every record.
 pub const VERSION: u8 = 4;
+/// What most records take: their bytes are not moved while they are written.
+const RECORD_BYTES: usize = 512;
 const RECORD_TAG: &[u8] = b"charm commit v4\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 const CELLS_TAG: &[u8] = b"charm cells v1\0";
@@ -278,7 +280,8 @@ impl Record {
 
     /// Returns the bytes that are stored and hashed.
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("a record holds nothing that postcard refuses")
+        let bytes = Vec::with_capacity(RECORD_BYTES);
+        postcard::to_extend(self, bytes).expect("a record holds nothing that postcard refuses")
     }
 
     /// Reads stored bytes; none when they are not exactly one record of this version.

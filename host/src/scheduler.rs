@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Turns that a worker gives in a row, however short, before others run on its thread.
-const TURNS_IN_A_ROW: u64 = 16;
+const TURNS_IN_A_ROW: u64 = 64;
 
 /// The workers of a host. Each takes the next charm in line and gives it one attempt at a turn.
 pub struct Scheduler {

@@ -182,16 +182,17 @@ impl State {
         self.spaces.get(&event.to).is_some_and(|space| room(space))
     }
 
-    /// Takes an event whose receipt is durable out of `open`.
-    pub fn settle(&mut self, id: &EventId) {
-        let Some(open) = self.open.remove(id) else { return };
-        if open.queued.is_some_and(|queued| queued.event.supplied) {
+    /// Takes an event whose receipt is durable out of `open`, and returns it.
+    pub fn settle(&mut self, id: &EventId) -> Option<Open> {
+        let open = self.open.remove(id)?;
+        if open.queued.as_ref().is_some_and(|queued| queued.event.supplied) {
             self.settled += 1;
             self.settled_ids.push_back(*id);
             if self.settled_ids.len() > SETTLED_MAX {
                 self.settled_ids.pop_front();
             }
         }
+        Some(open)
     }
 
     /// Returns whether that event may have left `open` since `settled` was read.

@@ -1,6 +1,6 @@
 //! The engine: one configuration for all charms, and calls on fresh instances.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
 use wasmtime::{
     Store, Trap, UpdateDeadline,
@@ -126,8 +126,12 @@ impl Guests {
             ctx.give_wasi();
         }
         let (mut store, on_thread) = self.store(ctx);
-        let turn = on_thread.run(self.turn(prepared, &mut store, queued));
-        let (result, misfit) = self.threads.run(work_of(queued), || on_thread.had(), turn).await;
+        let (result, misfit) = {
+            // What runs is large: it stays where it is made.
+            let turn = pin!(self.turn(prepared, &mut store, queued));
+            let turn = pin!(on_thread.run(turn));
+            self.threads.run(work_of(queued), || on_thread.had(), turn).await
+        };
         let fuel = self.limits.fuel_max - store.get_fuel().unwrap_or_default();
         // Without fuel it asks for nothing more.
         if result.as_ref().is_err_and(|error| !error.is::<Trap>())

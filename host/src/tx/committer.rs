@@ -48,7 +48,7 @@ use group::Group;
 pub use history::{Gone, Keep};
 
 /// Receipts that are noted as durable under one hold of the lock.
-const SETTLED_STEP: usize = 256;
+const SETTLED_STEP: usize = 32;
 /// Spaces that are added, or components that are installed, under one hold of the lock, in one batch.
 const REGISTERED_STEP: usize = 1_000;
 
@@ -149,6 +149,13 @@ struct Locked {
     /// Attempts that were thrown away at their commit.
     conflicts: u64,
     closed: bool,
+}
+
+impl Locked {
+    /// Returns whether somebody waits for the receipt of an event.
+    fn awaits(&self, event: &Event) -> bool {
+        event.awaited || self.waiting.contains_key(&event.id)
+    }
 }
 
 impl Committer {
@@ -507,10 +514,10 @@ impl Committer {
     /// Called by the group when receipts are durable.
     fn settled(&self, receipts: &[Receipt]) {
         for some in receipts.chunks(SETTLED_STEP) {
+            let (mut waiting, mut gone) = (Vec::new(), Vec::with_capacity(some.len()));
             let mut locked = self.locked();
-            let mut waiting = Vec::new();
             for receipt in some {
-                locked.core.settle(&receipt.id);
+                gone.extend(locked.core.settle(&receipt.id));
                 waiting.extend(locked.waiting.remove(&receipt.id).map(|waiting| (receipt, waiting)));
             }
             drop(locked);

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Committer, Failure, Locked, Notice, group::Item};
+use super::{
+    Committer, Failure, Locked, Notice,
+    group::{Haste, Item},
+};
 use crate::{
     core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Refused},
     did::Did,
@@ -12,7 +15,7 @@ use crate::{
     event::EventId,
     log::{say, within},
     receipt::{self, Outcome},
-    record::{Hash, Ran, Write},
+    record::{Body, Hash, Ran, Write},
     rows::Queued,
     tx::{
         Cause, Transaction,
@@ -154,9 +157,18 @@ impl Committer {
     ) -> Result<(Done, After), Refused> {
         let decided = locked.core.decide(space, now, act)?;
         let (done, after, item) = self.happen(locked, decided, at, cells);
-        // Who waits for a commit says so by itself; who waits for a receipt is known.
-        let is_urgent = after.said.event.is_some_and(|event| locked.waiting.contains_key(&event));
-        self.group.push([item], is_urgent);
+        // Who waits for a commit says so, who waits for a receipt is known.
+        let haste = match &item {
+            Item::Commit { effects, .. } if effects.taken.as_ref().is_some_and(|queued| locked.awaits(&queued.event)) => {
+                Haste::Now
+            }
+            // Its sender waits for the end of its turn.
+            Item::Commit { commit, .. } if matches!(&commit.record.body, Body::Accepted(event) if event.awaited) => {
+                Haste::Later
+            }
+            _ => Haste::Soon,
+        };
+        self.group.push([item], haste);
         Ok((done, after))
     }
 
@@ -174,7 +186,7 @@ impl Committer {
             afters.push(after);
             items.push(item);
         }
-        self.group.push(items, false);
+        self.group.push(items, Haste::Soon);
         afters
     }
 
@@ -227,7 +239,7 @@ impl Committer {
                     name = space.name,
                 )
             });
-            self.group.push([Item::Notes { charm: *charm, notes: space.notes, told }], false);
+            self.group.push([Item::Notes { charm: *charm, notes: space.notes, told }], Haste::Soon);
         }
         let count = effects.letters_gone?;
         let (name, max) = (&space.name, self.limits.dead_letters_max);

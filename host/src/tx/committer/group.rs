@@ -48,9 +48,11 @@ const BATCH_COMMITS_MAX: usize = 1_024;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Longest time that a commit waits for others when nobody waits for it.
-const PATIENCE: Duration = Duration::from_millis(1);
+pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 /// Items for which a batch is begun, or the next one assembled, though nobody waits for them.
 const MANY: usize = 256;
+/// Commits that are taken off the shares under one hold of their lock: turns ask for it.
+const SHARES_STEP: usize = 64;
 /// What is assembled on the way, in bytes; more than that where it hurts nobody.
 const INLINE_BYTES: usize = 64 << 10;
 
@@ -70,6 +72,17 @@ impl Health {
             None => self.waits.clone().map_or(Ok(()), Err),
         }
     }
+}
+
+/// How soon a commit goes to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Somebody waits for it.
+    Now,
+    /// Within `PATIENCE`: others may come.
+    Soon,
+    /// With the next one, or when somebody says so.
+    Later,
 }
 
 /// What waits to become durable.
@@ -123,6 +136,8 @@ pub(super) struct Group {
     writing: Mutex<()>,
     /// Somebody waits for what is not on its way yet.
     urgent: AtomicBool,
+    /// What waits will be looked at, with nobody saying so.
+    looks: AtomicBool,
     /// Changed when a batch is durable, before anybody hears of it.
     figures: Mutex<Figures>,
     /// The last durable commit; changes with every batch.
@@ -172,6 +187,7 @@ impl Group {
             chains: Mutex::new(chains),
             writing,
             urgent: AtomicBool::new(false),
+            looks: AtomicBool::new(false),
             figures: Mutex::new(figures),
             durable,
             health,
@@ -202,8 +218,8 @@ impl Group {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes items in their order, all at once; `is_urgent` when somebody waits for one of them already.
-    pub fn push(&self, some: impl IntoIterator<Item = Item>, is_urgent: bool) {
+    /// Takes items in their order, all at once.
+    pub fn push(&self, some: impl IntoIterator<Item = Item>, haste: Haste) {
         let (mut items, mut shares) = (self.items(), self.shares());
         let before = items.len();
         for item in some {
@@ -212,12 +228,13 @@ impl Group {
             shares.push(item.charm(), bytes, &self.limits, at);
             items.push((item, bytes));
         }
-        let after = items.len();
+        let is_many = before / MANY != items.len() / MANY;
         drop((items, shares));
-        if is_urgent {
-            self.urge();
-        } else if before == 0 || before / MANY != after / MANY {
-            self.wake.notify_one();
+        match haste {
+            Haste::Now => self.urge(),
+            Haste::Soon if !self.looks.swap(true, Ordering::AcqRel) => self.wake.notify_one(),
+            _ if is_many => self.wake.notify_one(),
+            Haste::Soon | Haste::Later => {}
         }
     }
 
@@ -326,7 +343,7 @@ impl Group {
                 let Some(all) = self.assemble(next).await else { return };
                 next = Work::default();
                 let ends = self.chains().ends(self.env.monotonic());
-                flight = Some(Box::pin(self.clone().write(committer.clone(), all, ends)));
+                flight = Some(self.fly(committer, all, ends));
                 continue;
             };
             let done = tokio::select! {
@@ -335,8 +352,8 @@ impl Group {
                 () = self.wake.notified(), if !next.is_full() => None,
             };
             match done {
-                Some(Some(())) => flight = None,
-                Some(None) => return,
+                Some(Ok(())) => flight = None,
+                Some(Err(_)) => return,
                 None if self.urgent.load(Ordering::Acquire) || self.items().len() >= MANY => {
                     let Some(more) = self.assemble(next).await else { break };
                     next = more;
@@ -346,7 +363,7 @@ impl Group {
         }
         // What is on its way gets there, or not, before anybody else has the store.
         if let Some(writing) = flight {
-            writing.await;
+            let _ = writing.await;
         }
     }
 
@@ -362,13 +379,8 @@ impl Group {
         }
     }
 
-    /// Tells the world what is durable.
+    /// Tells the world what is durable: who waits for it first.
     fn settle(&self, committer: &Committer, work: Work) {
-        {
-            let mut shares = self.shares();
-            work.loads.into_iter().for_each(|(charm, bytes)| shares.remove(charm, bytes));
-        }
-        self.committed.notify_one();
         {
             let mut figures = self.figures();
             figures.apply(&work.changes);
@@ -379,11 +391,17 @@ impl Group {
         self.line.reached(work.order);
         self.health.send_if_modified(|health| health.waits.take().is_some());
         work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
+        for some in work.loads.chunks(SHARES_STEP) {
+            let mut shares = self.shares();
+            some.iter().for_each(|(charm, bytes)| shares.remove(*charm, *bytes));
+        }
+        self.committed.notify_one();
         (committer.notify)(Notice::Room);
     }
 
     /// Takes what waits, in order, as far as it has room in a batch.
     fn take(&self, work: &Work) -> Vec<(Item, usize)> {
+        self.looks.store(false, Ordering::Release);
         let mut items = self.items();
         let (mut count, mut bytes) = (0, work.bytes);
         while work.loads.len() + count < BATCH_COMMITS_MAX && bytes < BATCH_BYTES_MAX && count < items.len() {
@@ -409,8 +427,20 @@ impl Group {
         self.block(assemble).await
     }
 
+    /// Lets a batch go to the disk; completes when it is there, with an error when the host has stopped first.
+    fn fly(self: &Arc<Group>, committer: &Arc<Committer>, work: Work, ends: Ends) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let (group, committer) = (self.clone(), committer.clone());
+        self.env.spawn(Box::pin(async move {
+            if group.write(committer, work, ends).await.is_some() {
+                let _ = sender.send(());
+            }
+        }));
+        receiver
+    }
+
     /// Signs a batch, writes it and tells the world, all on one thread; none when the host has stopped.
-    async fn write(self: Arc<Group>, committer: Arc<Committer>, mut work: Work, ends: Ends) -> Option<()> {
+    async fn write(self: &Arc<Group>, committer: Arc<Committer>, mut work: Work, ends: Ends) -> Option<()> {
         let (group, world) = (self.clone(), committer.clone());
         let first = move || {
             coalesce(&mut work.batch);
@@ -471,11 +501,9 @@ impl Group {
     /// Runs `work` off the async threads; none, and the host stopped, when it panicked or nothing is run any more.
     pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
-        self.env
-            .block(Box::new(move || {
-                let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
-            }))
-            .await;
+        self.env.begin(Box::new(move || {
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        }));
         let why = match receiver.await {
             Ok(Ok(done)) => return Some(done),
             Ok(Err(_)) => Unavailable::Stopped { reason: "writing a batch panicked".to_owned() },

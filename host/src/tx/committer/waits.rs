@@ -1,7 +1,14 @@
 //! Waiting for the disk: what leaves the host goes through here (T8).
 
-use super::{Committer, group::Health};
-use crate::{did::Did, tx::Unavailable};
+use std::pin::pin;
+
+use tokio::sync::oneshot;
+
+use super::{
+    Committer,
+    group::{Health, PATIENCE},
+};
+use crate::{did::Did, receipt::Receipt, tx::Unavailable};
 
 impl Committer {
     /// Returns whether commit `order` is durable.
@@ -39,6 +46,27 @@ impl Committer {
             biased;
             Ok(()) = joined => Ok(()),
             ill = ill => if self.is_durable(order) { Ok(()) } else { Err(ill) },
+        }
+    }
+
+    /// Completes with the receipt that is watched for; none when it will not come any more.
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first, or the disk is full.
+    pub async fn watched(&self, mut watch: oneshot::Receiver<Receipt>) -> Result<Option<Receipt>, Unavailable> {
+        let (mut ill, mut sleep) = (pin!(self.unhealthy()), self.env.sleep(PATIENCE));
+        tokio::select! {
+            biased;
+            receipt = &mut watch => return Ok(receipt.ok()),
+            why = &mut ill => return Err(why),
+            () = &mut sleep => {}
+        }
+        // Its turn takes long: the event itself is to be durable meanwhile.
+        self.group.urge();
+        tokio::select! {
+            biased;
+            receipt = watch => Ok(receipt.ok()),
+            why = ill => Err(why),
         }
     }
 
