@@ -35,6 +35,7 @@ use crate::{
     limits::{Limits, ROW_BYTES},
     log::say,
     receipt::Receipt,
+    record::Body,
     rows::{Batch, Notes, ReceiptRow},
     store::{Store, StoreError, coalesce},
     value::Edit,
