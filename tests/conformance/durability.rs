@@ -239,6 +239,27 @@ async fn a_full_disk_is_tried_again_less_and_less_often() {
     assert_eq!(slept[for_heads..], pauses.map(Duration::from_millis));
 }
 
+/// T8: what nobody waits for shares the sync of others, and is durable soon all the same; who waits for a receipt hurries it.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_nobody_waits_for_share_a_sync_and_who_waits_hurries_them() {
+    const TURNS: u64 = 12;
+    let (clock, (store, control)) = (Clock::new(), GatedStore::new(MemoryStore::new()));
+    let host = builder().store(store).env(clock.clone()).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    let chain = (1..TURNS).fold(json!([]), |next, _| json!([["send", of(a, "run"), { "steps": next }]]));
+    clock.be_patient(true);
+    let before = control.count();
+    host.send(NewEvent::new(a, "run", script(chain))).await.unwrap();
+    until("all turns commit in memory", || decided(a) == TURNS).await;
+    assert_eq!(control.count(), before + 1, "only the event was waited for");
+    clock.be_patient(false);
+    until("all is durable", || host.counters().committed == TURNS).await;
+    assert_eq!(control.count(), before + 2);
+    clock.be_patient(true);
+    run(&host, a, json!([["set", "x", [], 1]])).await;
+    assert_eq!(control.count(), before + 3, "the event of a request goes with its turn");
+}
+
 /// T8: when a host has shut down, it writes nothing more: another may have the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_has_shut_down_on_a_full_disk_does_not_go_on_trying() {

@@ -27,6 +27,8 @@ pub struct Clock {
     wrong: AtomicI64,
     bytes: AtomicUsize,
     slept: Mutex<Vec<Duration>>,
+    /// Whether commits that nobody waits for wait for ever.
+    patient: watch::Sender<bool>,
 }
 
 impl Clock {
@@ -34,7 +36,8 @@ impl Clock {
     pub fn new() -> Arc<Clock> {
         let (now, bytes, slept) =
             (watch::Sender::new(Duration::from_secs(3_600)), Default::default(), Default::default());
-        Arc::new(Clock { world: SystemEnv::current(), now, wrong: AtomicI64::new(0), bytes, slept })
+        let patient = watch::Sender::new(false);
+        Arc::new(Clock { world: SystemEnv::current(), now, wrong: AtomicI64::new(0), bytes, slept, patient })
     }
 
     /// Lets time pass.
@@ -46,6 +49,11 @@ impl Clock {
     pub fn jump(&self, ms: i64) {
         let jumped = self.wrong.load(Ordering::Relaxed).saturating_add(ms);
         self.wrong.store(jumped, Ordering::Relaxed);
+    }
+
+    /// Lets commits that nobody waits for wait for ever, or as long as they do.
+    pub fn be_patient(&self, patient: bool) {
+        self.patient.send_replace(patient);
     }
 
     /// Returns how long the host has slept, each time, timeouts not counted.
@@ -72,7 +80,11 @@ impl Env for Clock {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         if duration == PATIENCE {
-            return self.world.sleep(duration);
+            let (sleep, mut patient) = (self.world.sleep(duration), self.patient.subscribe());
+            return Box::pin(async move {
+                sleep.await;
+                drop(patient.wait_for(|patient| !patient).await);
+            });
         }
         if duration > SHORT || (duration > HEADS.0 && duration <= HEADS.1) {
             let (due, mut now) = (self.monotonic() + duration, self.now.subscribe());

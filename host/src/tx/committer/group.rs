@@ -324,8 +324,7 @@ impl Group {
     async fn write_all(self: &Arc<Group>, committer: &Arc<Committer>) {
         // What is on its way to the disk, and what grows meanwhile.
         let (mut flight, mut next) = (None, Work::default());
-        // Since when something waits.
-        let mut since = None;
+        let mut has_waited = false;
         while !self.closed() {
             let Some(writing) = &mut flight else {
                 let now = self.env.monotonic();
@@ -333,14 +332,13 @@ impl Group {
                 let pause = match self.chains().due(now) {
                     Some(Duration::ZERO) => Duration::ZERO,
                     due if items == 0 => due.unwrap_or(Duration::MAX),
-                    _ if self.urgent.swap(false, Ordering::AcqRel) || items >= MANY => Duration::ZERO,
-                    _ => PATIENCE.saturating_sub(now - *since.get_or_insert(now)),
+                    _ if self.urgent.swap(false, Ordering::AcqRel) || items >= MANY || has_waited => Duration::ZERO,
+                    _ => PATIENCE,
                 };
-                if pause > Duration::ZERO {
-                    self.rest(pause).await;
+                has_waited = !pause.is_zero() && self.rest(pause).await && items > 0;
+                if !pause.is_zero() {
                     continue;
                 }
-                since = None;
                 let Some(all) = self.assemble(next).await else { return };
                 next = Work::default();
                 let ends = self.chains().ends(self.env.monotonic());
@@ -368,15 +366,16 @@ impl Group {
         }
     }
 
-    /// Waits until there is more to do, or so much time has passed.
-    async fn rest(&self, time: Duration) {
+    /// Waits until there is more to do; returns whether that took the whole time.
+    async fn rest(&self, time: Duration) -> bool {
         if time == Duration::MAX {
-            return self.wake.notified().await;
+            self.wake.notified().await;
+            return false;
         }
         tokio::select! {
             biased;
-            () = self.wake.notified() => {}
-            () = self.env.sleep(time) => {}
+            () = self.wake.notified() => false,
+            () = self.env.sleep(time) => true,
         }
     }
 
