@@ -230,12 +230,13 @@ impl Group {
             items.push((item, bytes));
         }
         let is_many = before / MANY != items.len() / MANY;
+        // Changed with the items alone: who looks finds some.
+        let is_first = haste == Haste::Soon && items.len() > before && !self.looks.swap(true, Ordering::AcqRel);
         drop((items, shares));
-        match haste {
-            Haste::Now => self.urge(),
-            Haste::Soon if !self.looks.swap(true, Ordering::AcqRel) => self.wake.notify_one(),
-            _ if is_many => self.wake.notify_one(),
-            Haste::Soon | Haste::Later => {}
+        if haste == Haste::Now {
+            self.urge();
+        } else if is_first || is_many {
+            self.wake.notify_one();
         }
     }
 
@@ -328,7 +329,7 @@ impl Group {
         while !self.closed() {
             let Some(writing) = &mut flight else {
                 let now = self.env.monotonic();
-                let items = self.items().len() + next.loads.len();
+                let items = self.waiting(&next);
                 let pause = match self.chains().due(now) {
                     Some(Duration::ZERO) => Duration::ZERO,
                     due if items == 0 => due.unwrap_or(Duration::MAX),
@@ -366,6 +367,16 @@ impl Group {
         }
     }
 
+    /// Returns how many items wait. With none, whoever was in a hurry has what it wants.
+    fn waiting(&self, next: &Work) -> usize {
+        let items = self.items();
+        let waiting = items.len() + next.loads.len();
+        if waiting == 0 {
+            self.urgent.store(false, Ordering::Release);
+        }
+        waiting
+    }
+
     /// Waits until there is more to do; returns whether that took the whole time.
     async fn rest(&self, time: Duration) -> bool {
         if time == Duration::MAX {
@@ -401,8 +412,8 @@ impl Group {
 
     /// Takes what waits, in order, as far as it has room in a batch.
     fn take(&self, work: &Work) -> Vec<(Item, usize)> {
-        self.looks.store(false, Ordering::Release);
         let mut items = self.items();
+        self.looks.store(false, Ordering::Release);
         let (mut count, mut bytes) = (0, work.bytes);
         while work.loads.len() + count < BATCH_COMMITS_MAX && bytes < BATCH_BYTES_MAX && count < items.len() {
             bytes += items[count].1;
