@@ -443,7 +443,7 @@ impl Group {
         let (sender, receiver) = oneshot::channel();
         let (group, committer) = (self.clone(), committer.clone());
         self.env.spawn(Box::pin(async move {
-            if group.write(committer, work, ends).await.is_some() {
+            if group.write(committer, Box::new(work), ends).await.is_some() {
                 let _ = sender.send(());
             }
         }));
@@ -451,7 +451,7 @@ impl Group {
     }
 
     /// Signs a batch, writes it and tells the world, all on one thread; none when the host has stopped.
-    async fn write(self: &Arc<Group>, committer: Arc<Committer>, mut work: Work, ends: Ends) -> Option<()> {
+    async fn write(self: &Arc<Group>, committer: Arc<Committer>, mut work: Box<Work>, ends: Ends) -> Option<()> {
         let (group, world) = (self.clone(), committer.clone());
         let first = move || {
             coalesce(&mut work.batch);
@@ -490,10 +490,10 @@ impl Group {
     }
 
     /// Writes a batch; when it is durable, whoever waits for it goes on from here.
-    fn commit_and_settle(&self, committer: &Committer, work: Work) -> Result<(), (Work, StoreError)> {
+    fn commit_and_settle(&self, committer: &Committer, work: Box<Work>) -> Result<(), (Box<Work>, StoreError)> {
         match self.commit(&work.batch) {
             Ok(()) => {
-                self.settle(committer, work);
+                self.settle(committer, *work);
                 Ok(())
             }
             Err(error) => Err((work, error)),
