@@ -105,7 +105,7 @@ pub struct Checkpoint {
     pub rights: Vec<(Did, Vec<u8>)>,
     /// How many of its dead letters went because there were too many.
     pub letters_dropped: u64,
-    /// Root of its cells: see [`cells_root`].
+    /// Root of its cells: see [`CellsRoot`].
     pub cells: Hash,
     /// Events that wait for it, in the order of their positions.
     pub waiting: Vec<Mark>,
@@ -309,17 +309,29 @@ pub fn event_hash(event: &Event) -> Hash {
     Sha256::new().chain_update(EVENT_TAG).chain_update(bytes).finalize().into()
 }
 
-/// Returns the root of a space's cells: each that holds a value with its name, the number of the commit that wrote it and its
-/// bytes, in the order of the names.
-pub fn cells_root<'a>(cells: impl Iterator<Item = (&'a str, u64, &'a [u8])>) -> Hash {
-    let mut root = Sha256::new().chain_update(CELLS_TAG);
-    for (name, seq, value) in cells {
-        root.update((name.len() as u64).to_be_bytes());
-        root.update(name);
-        root.update(seq.to_be_bytes());
-        root.update(Sha256::digest(value));
+/// The root of a space's cells: each that holds a value with its name, the number of the commit that wrote it and its bytes,
+/// added in the order of the names.
+pub struct CellsRoot(Sha256);
+
+impl Default for CellsRoot {
+    fn default() -> CellsRoot {
+        CellsRoot(Sha256::new().chain_update(CELLS_TAG))
     }
-    root.finalize().into()
+}
+
+impl CellsRoot {
+    /// Adds the next cell.
+    pub fn add(&mut self, name: &str, seq: u64, value: &[u8]) {
+        self.0.update((name.len() as u64).to_be_bytes());
+        self.0.update(name);
+        self.0.update(seq.to_be_bytes());
+        self.0.update(Sha256::digest(value));
+    }
+
+    /// Returns the root.
+    pub fn end(self) -> Hash {
+        self.0.finalize().into()
+    }
 }
 
 /// Returns the hash over the heads of spaces: DID, number and hash of the last record of each, in the order of the DIDs.

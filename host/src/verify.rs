@@ -56,7 +56,7 @@ pub struct VerifiedStore {
     pub spaces: BTreeMap<Did, Verified>,
     /// Seals of the host's own key.
     pub seals: u64,
-    /// Events sent, those refused on the spot included.
+    /// Events sent, those refused on the spot included, as far as the log tells what became of them.
     pub sent: u64,
     /// Events with their one receipt.
     pub settled: u64,

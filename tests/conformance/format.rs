@@ -6,8 +6,8 @@ use std::{path::Path, process::Command};
 
 use charm_conformance::*;
 use charm_host::{
-    Body, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry, MemoryKeyring,
-    OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, Value, Write, cells_root,
+    Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry,
+    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, Value, Write,
     head_message, heads_hash, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
@@ -207,6 +207,9 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         dropped: None,
         ran: Some(Ran { time_ms: 1_700_000_000_000, fuel: 123_456, costs: 1 }),
     };
+    let mut root = CellsRoot::default();
+    root.add("count", 8, &[1]);
+    root.add("orders", 300, &[0xa0]);
     let (mark, removed) = (event.clone(), vec![write("gone", 2, vec![edit("", None)])]);
     let failed = Turn {
         receipt: receipt(Outcome::Faulted, None, Some("over fuel-max".to_owned())),
@@ -234,7 +237,7 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
             installed: Some(([4; 32], [0; 32])),
             rights: vec![(space, vec![1, 2, 3])],
             letters_dropped: 1,
-            cells: cells_root([("count", 8, &[1][..]), ("orders", 300, &[0xa0])].into_iter()),
+            cells: root.end(),
             waiting: vec![EventMark::of(&mark)],
             dead: vec![EventMark::of(&mark)],
             sent: vec![(other, EventMark::of(&mark))],

@@ -140,7 +140,8 @@ fn the_past_of_a_charm_goes_with_and_without_a_host() {
     assert_eq!(folder.json(0, &["get", "counter/count", "--at", &floor.to_string()])["value"], 3);
     assert_eq!(folder.json(0, &["ls"])[0]["floor"], floor);
     assert!(folder.text(0, &["ls"]).0.contains(&format!("pruned up to commit {floor}\n")));
-    folder.json(0, &["verify"]);
+    assert_eq!(folder.json(0, &["verify", "counter"])[0]["floor"], floor);
+    assert!(folder.text(0, &["verify"]).0.contains(&format!(" (from {}) ", floor + 1)));
     let host = Running::start(&folder, &[]);
     count("4");
     let text = folder.text(0, &["prune", "counter"]).0;

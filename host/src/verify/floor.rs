@@ -10,7 +10,7 @@ use ipld_core::ipld::Ipld;
 use super::{Law, VerifyError, replay::Cell};
 use crate::{
     did::Did,
-    record::{Body, Checkpoint, Record, cells_root},
+    record::{Body, CellsRoot, Checkpoint, Hash, Record},
     rows::{CellRow, Image, Point, SpaceRow},
     store::Store,
     value::Value,
@@ -53,8 +53,11 @@ impl Floor {
         for cell in present.filter(|cell| cell.seq <= point.seq) {
             rows.entry(cell.name.clone()).or_insert_with(|| cell.clone());
         }
-        let held = rows.values().filter_map(|cell| Some((&*cell.name, cell.seq, cell.value.as_ref()?.as_bytes())));
-        if cells_root(held) != checkpoint.cells {
+        let mut root = CellsRoot::default();
+        for (cell, value) in rows.values().filter_map(|cell| Some((cell, cell.value.as_ref()?))) {
+            root.add(&cell.name, cell.seq, value.as_bytes());
+        }
+        if root.end() != checkpoint.cells {
             return Err(broken(
                 Law::State,
                 point.at,
@@ -92,12 +95,14 @@ impl Floor {
 }
 
 /// Returns the root of cells as a proof has made them; none when one of them cannot be encoded.
-pub(super) fn root(cells: &HashMap<Arc<str>, Cell>) -> Option<[u8; 32]> {
-    let mut rows = Vec::with_capacity(cells.len());
-    for (name, Cell { seq, value, .. }) in cells {
-        let Some(value) = value else { continue };
-        rows.push((name, *seq, Value::encode::<Ipld>(value).ok()?));
+pub(super) fn root(cells: &HashMap<Arc<str>, Cell>) -> Option<Hash> {
+    let mut names: Vec<_> = cells.iter().collect();
+    names.sort_by(|a, b| a.0.cmp(b.0));
+    let mut root = CellsRoot::default();
+    for (name, Cell { seq, value, .. }) in names {
+        if let Some(value) = value {
+            root.add(name, *seq, Value::encode::<Ipld>(value).ok()?.as_bytes());
+        }
     }
-    rows.sort_by(|a, b| a.0.cmp(b.0));
-    Some(cells_root(rows.iter().map(|(name, seq, value)| (&***name, *seq, value.as_bytes()))))
+    Some(root.end())
 }

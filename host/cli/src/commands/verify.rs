@@ -45,6 +45,9 @@ enum Result<T> {
 #[derive(Serialize)]
 struct Chain {
     commits: u64,
+    /// The last commit that has gone: a checkpoint stands for those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor: Option<u64>,
     signed: u64,
     head: String,
 }
@@ -72,7 +75,8 @@ impl<T> Result<T> {
 impl Chain {
     fn of(proof: &Verified) -> Chain {
         let hex = |head: &Hash| head.iter().map(|byte| format!("{byte:02x}")).collect();
-        Chain { commits: proof.commits, signed: proof.signed, head: hex(&proof.head) }
+        let floor = Some(proof.floor).filter(|floor| *floor > 0);
+        Chain { commits: proof.commits, floor, signed: proof.signed, head: hex(&proof.head) }
     }
 }
 
@@ -112,7 +116,10 @@ impl Proof {
 fn lines(proofs: &[Proof]) -> Vec<String> {
     let row = |proof: &Proof| {
         let [commits, signed, head] = match &proof.result {
-            Result::Proven(Chain { commits, signed, head }) => [commits.to_string(), signed.to_string(), head.clone()],
+            Result::Proven(Chain { commits, floor, signed, head }) => {
+                let from = floor.map_or(String::new(), |floor| format!(" (from {})", floor + 1));
+                [format!("{commits}{from}"), signed.to_string(), head.clone()]
+            }
             Result::Failed(failure) => ["-".to_owned(), "-".to_owned(), format!("FAILED: {}", failure.error)],
         };
         [proof.name.clone(), proof.did.clone(), commits, signed, head]

@@ -18,7 +18,7 @@ use crate::{
     event::EventId,
     limits::{HISTORY_PAUSE_MS, HISTORY_STEP, RECEIPTS_PAUSE_MS},
     log::say,
-    record::{Checkpoint, Cut, Mark, Pruned, Record, Write, cells_root, heads_hash},
+    record::{CellsRoot, Checkpoint, Cut, Mark, Pruned, Record, Write, heads_hash},
     rows::{Image, Point, Queued},
     store::StoreError,
     tx::versions::{Change, Snapshot},
@@ -176,16 +176,18 @@ impl Committer {
         waiting.sort_by_key(|queued| queued.position);
         let mut names = self.versions.names(&owner);
         names.sort();
-        let cells = names.into_iter().filter_map(|name| {
-            let version = snapshot.read(&CellId { owner, name: name.clone() })?;
-            Some((name, version.seq, version.value?.to_value()))
-        });
-        let cells: Vec<_> = cells.collect();
+        let mut root = CellsRoot::default();
+        for name in names {
+            let version = snapshot.read(&CellId { owner, name: name.clone() });
+            if let Some((seq, value)) = version.and_then(|version| Some((version.seq, version.value?))) {
+                root.add(&name, seq, value.to_value().as_bytes());
+            }
+        }
         if snapshot.is_lost() {
             return Ok(None);
         }
-        checkpoint.cells = cells_root(cells.iter().map(|(name, seq, value)| (&**name, *seq, value.as_bytes())));
-        drop((snapshot, cells));
+        checkpoint.cells = root.end();
+        drop(snapshot);
         checkpoint.waiting = waiting.iter().map(|queued| Mark::of(&queued.event)).collect();
         for (position, _) in dead {
             // One that is not there any more has gone in a commit since.
