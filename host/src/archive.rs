@@ -158,7 +158,16 @@ impl Archive {
             Some(seq) => {
                 let id = CellId { owner: *space, name: cell.into() };
                 let present = row.and_then(|row: &CellRow| Some((row.seq, Tree::new(row.value.clone()?))));
-                verify::value_at(&*self.store, &id, present, seq)?
+                match verify::value_at(&*self.store, &id, present, seq) {
+                    Ok(value) => value,
+                    Err(error) => {
+                        // It may have gone meanwhile.
+                        let now = self.store.load(None)?;
+                        let floor = now.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.floor.seq);
+                        let gone = ReadError::Compacted { space: *space, seq, oldest: floor };
+                        return Err(if seq < floor { gone } else { error.into() });
+                    }
+                }
             }
             None => row.and_then(|row| row.value.clone()).map(Tree::new),
         };

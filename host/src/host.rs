@@ -447,7 +447,13 @@ impl Host {
         committer.durable(order).await?;
         let present = version.and_then(|version| Some((version.seq, version.value?)));
         let cell = CellId { owner: *owner, name: cell.into() };
-        archive::part(verify::value_at(&*self.store, &cell, present, seq)?.as_ref(), path)
+        let value = verify::value_at(&*self.store, &cell, present, seq);
+        let oldest = committer.floor(owner);
+        if seq < oldest {
+            // It went meanwhile.
+            return Err(ReadError::Compacted { space: *owner, seq, oldest });
+        }
+        archive::part(value?.as_ref(), path)
     }
 
     /// Returns the cells of a space that hold a value, by name. Completes when that is durable, removals too.

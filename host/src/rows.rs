@@ -337,6 +337,9 @@ pub struct Image {
     pub components: Vec<Hash>,
     /// The last commit that says what has gone, 0 for none.
     pub pruned: u64,
+    /// Pasts that the log has let go and that are still there where they are looked up, for a moment: the floors of their
+    /// spaces above are those before.
+    pub cuts: Vec<CutRow>,
 }
 
 /// Debug output is without the secret.

@@ -16,7 +16,7 @@ use crate::{
     limits::Limits,
     meter::{Amount, Sender},
     record::Hash,
-    rows::{CellRow, Image, InstallRow, Notes, Point, Queued, SpaceRow},
+    rows::{CellRow, CutRow, Image, InstallRow, Notes, Point, Queued, SpaceRow},
 };
 
 /// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
@@ -136,6 +136,12 @@ impl State {
         image.spaces.iter().for_each(|row| state.add_space(row, 0));
         for InstallRow { component, .. } in image.spaces.iter().filter_map(|row| row.installed) {
             *state.components.entry(component).or_default() += 1;
+        }
+        for CutRow { space, floor, receipts, .. } in &image.cuts {
+            if let Some(space) = state.spaces.get_mut(space) {
+                space.floor = space.floor.max(floor.seq);
+                space.receipts_floor = space.receipts_floor.max(*receipts);
+            }
         }
         for (holder, kept) in &image.kept {
             match state.spaces.get_mut(holder) {

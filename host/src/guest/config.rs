@@ -8,8 +8,8 @@ use crate::limits::{HOST_STACK_BYTES, Limits};
 /// Core instances of one component. A charm made from one module has 3 or 4.
 const CORE_INSTANCES_MAX: u32 = 8;
 /// Memories beyond those that run: each keeps the first content of the component that had it last, so that turns of many
-/// components in a row map none anew.
-const WARM_MEMORIES: u32 = 1_024;
+/// components in a row map none anew. Each keeps in memory what was written in it too, 512 KiB at most.
+const WARM_MEMORIES: u32 = 256;
 /// What code in the cache was compiled with. To be changed with every setting of the compiler: code of another number
 /// is not loaded.
 const SETTINGS: &str = concat!("charm-host ", env!("CARGO_PKG_VERSION"), ", settings 1");

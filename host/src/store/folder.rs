@@ -80,6 +80,16 @@ impl FolderStore {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the tail without what the index has: a past that has gone there does not come back.
+    fn unindexed(&self) -> Result<MutexGuard<'_, Tail>, StoreError> {
+        let mark = self.index.mark()?;
+        let mut tail = self.tail();
+        if self.journal.is_none() {
+            drop(tail.drop_upto(mark.number));
+        }
+        Ok(tail)
+    }
+
     fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -293,17 +303,17 @@ impl Store for FolderStore {
     }
 
     fn receipts(&self, after: Option<&EventId>, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
-        let newer = self.tail().receipts(after, max);
+        let newer = self.unindexed()?.receipts(after, max);
         Ok(merged(self.index.receipts(after, max)?, newer, max, |row| row.receipt.id))
     }
 
     fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
-        let found = self.tail().entry(space, seq);
+        let found = self.unindexed()?.entry(space, seq);
         found.map_or_else(|| self.index.entry(space, seq), |entry| Ok(Some(entry)))
     }
 
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
-        let newer = self.tail().log(space, after, max);
+        let newer = self.unindexed()?.log(space, after, max);
         Ok(merged(self.index.log(space, after, max)?, newer, max, |entry| entry.order))
     }
 
@@ -314,7 +324,7 @@ impl Store for FolderStore {
     }
 
     fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
-        let newer = self.tail().settled(space, after, max);
+        let newer = self.unindexed()?.settled(space, after, max);
         Ok(merged(self.index.settled(space, after, max)?, newer, max, |row| (row.seq, row.receipt.id)))
     }
 

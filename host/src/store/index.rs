@@ -190,6 +190,7 @@ impl Index {
                     Ok((did(row, 0)?, row.get(1)?))
                 })?,
                 pruned: past::pruned(connection)?,
+                cuts: Vec::new(),
             };
             let mark = meta("mark")?.map(|bytes| Mark::from_bytes(&bytes).ok_or_else(|| bad(0))).transpose()?;
             Ok((image, mark.unwrap_or_default()))
@@ -450,8 +451,9 @@ fn write(
     for position in &batch.taken {
         taken.execute([*position as i64])?;
     }
-    let mut receipt =
-        transaction.prepare_cached("INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    // An id can come again when its receipt has gone: of several groups at once the later one counts.
+    let mut receipt = transaction
+        .prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for row in &batch.receipts {
         let Receipt { id, outcome, commit, message } = &row.receipt;
         let seq = commit.map(|seq| seq as i64);

@@ -1,7 +1,7 @@
 //! A store in memory: the contract without a disk, for tests, benches and throw-away hosts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -71,11 +71,14 @@ impl Tables {
     /// Lets the past of a space go.
     fn cut(&mut self, cut: &CutRow) -> Result<(), StoreError> {
         let CutRow { space, floor, receipts, messages } = cut;
-        self.receipts.retain(|_, row| row.space != *space || row.seq > *receipts);
+        // One whose event is a dead letter stays as long as that: its id is known.
+        let letters: BTreeSet<EventId> = self.dead.values().map(|letter| letter.event.id).collect();
+        let is_kept = |id: &EventId, row: &ReceiptRow| row.seq > *receipts || letters.contains(id);
+        self.receipts.retain(|id, row| row.space != *space || is_kept(id, row));
         let told = self.receipts.values_mut().filter(|row| row.space == *space && row.seq <= *messages);
         told.for_each(|row| row.receipt.message = None);
         let Some(row) = self.spaces.get_mut(space) else { return Ok(()) };
-        row.receipts_floor = *receipts;
+        row.receipts_floor = row.receipts_floor.max(*receipts);
         if floor.seq == 0 {
             return Ok(());
         }
@@ -125,6 +128,7 @@ impl Store for MemoryStore {
             components: tables.components.keys().copied().collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
             pruned: tables.pruned,
+            cuts: Vec::new(),
         })
     }
 

@@ -235,6 +235,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
         image.position = batch.position.unwrap_or(image.position);
         image.end = batch.end.unwrap_or(image.end);
         image.pruned = batch.pruned.unwrap_or(image.pruned);
+        image.cuts.extend(&batch.cuts);
         for row in &batch.spaces {
             spaces.entry(row.did).or_insert_with(|| {
                 image.spaces.push(row.clone());

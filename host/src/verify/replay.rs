@@ -153,10 +153,18 @@ pub(super) struct Replay {
     pub letters_told: HashMap<EventId, (Did, Option<Hash>)>,
     /// What the log says has gone, the last of each space.
     pub cuts: BTreeMap<Did, Cut>,
+    /// Receipts that commits up to these settled have gone, and when is not told any more.
+    expired: HashMap<Did, u64>,
 }
 
 impl Replay {
-    pub fn new(host: Option<Did>, mint: Mint, whole: u64, floors: BTreeMap<Did, Floor>) -> Replay {
+    pub fn new(
+        host: Option<Did>,
+        mint: Mint,
+        whole: u64,
+        floors: BTreeMap<Did, Floor>,
+        expired: HashMap<Did, u64>,
+    ) -> Replay {
         let mut replay = Replay {
             host,
             made: BTreeMap::new(),
@@ -178,6 +186,7 @@ impl Replay {
             told: HashMap::new(),
             letters_told: HashMap::new(),
             cuts: BTreeMap::new(),
+            expired,
         };
         let sent_orders: BTreeMap<Did, u64> = floors.iter().map(|(did, floor)| (*did, floor.point.order)).collect();
         for (did, mut floor) in floors {
@@ -253,6 +262,10 @@ impl Replay {
         match &record.body {
             Body::Registered { name } => {
                 self.made.insert(space, name.clone());
+                Ok(())
+            }
+            // Older than what stands for its holder, which was somebody outside then.
+            Body::Rights { holder, .. } if self.floors.get(holder).is_some_and(|floor| order <= floor.point.order) => {
                 Ok(())
             }
             Body::Rights { holder, kept } => {
@@ -496,6 +509,10 @@ impl Replay {
     /// Gives an event its place in the queue, or none when it is refused.
     fn queue(&mut self, event: &Event, refused: Option<Outcome>, entry: &LogEntry) -> Verdict {
         let (order, space) = (entry.order, entry.space);
+        let gone = |settled: &Settled| self.expired.get(&settled.space).is_some_and(|gone| settled.seq <= *gone);
+        if event.supplied && self.events.get(&event.id).is_some_and(|known| known.receipt.as_ref().is_some_and(gone)) {
+            self.events.remove(&event.id);
+        }
         must(!self.events.contains_key(&event.id), Law::Once, "an event id goes out a second time")?;
         self.events.insert(event.id, Known { order, receipt: None });
         if refused.is_some() {

@@ -1,8 +1,10 @@
 //! Chapter history: the past of a charm goes, what it holds stays, and the rest is proved (H1, C6, S9).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crashes;
 mod kept;
 mod random;
+mod twice;
 
 use std::{path::Path as FilePath, time::Duration};
 

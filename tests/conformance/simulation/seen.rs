@@ -34,8 +34,20 @@ impl Seen {
         let open = || open(&mounted.path());
         let store = open()?;
         let mut dump = String::new();
-        let Image { secret, order, end, position, mut spaces, mut cells, queued, dead, kept, components, pruned } =
-            store.load(None).map_err(text)?;
+        let Image {
+            secret,
+            order,
+            end,
+            position,
+            mut spaces,
+            mut cells,
+            queued,
+            dead,
+            kept,
+            components,
+            pruned,
+            cuts: _,
+        } = store.load(None).map_err(text)?;
         // They come in any order.
         spaces.sort_by_key(|row| row.did.to_string());
         cells.sort_by_key(|row| (row.space.to_string(), row.name.clone()));

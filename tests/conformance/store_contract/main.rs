@@ -275,11 +275,10 @@ fn picture(store: &impl Store) -> String {
 
 fn a_new_store_is_empty(kind: &impl Kind) {
     let store = kind.open();
-    let Image { secret, order, end, position, spaces, cells, queued, dead, kept, components, pruned } =
-        store.load(Some(SECRET)).unwrap();
-    assert_eq!((secret, order, end, position, pruned), (SECRET, 0, [0; 32], 0, 0));
-    assert!(spaces.is_empty() && cells.is_empty() && queued.is_empty() && dead.is_empty() && kept.is_empty());
-    assert!(components.is_empty());
+    let image = store.load(Some(SECRET)).unwrap();
+    assert_eq!(picture(&store), sorted(Image { secret: SECRET, ..Image::default() }));
+    assert_eq!((image.secret, image.end, image.position, image.pruned), (SECRET, [0; 32], 0, 0));
+    assert!(image.cuts.is_empty() && image.spaces.is_empty() && image.kept.is_empty() && image.components.is_empty());
     assert_eq!(store.receipt(&id(1)), Ok(None));
     assert_eq!(store.entry(&did(1), 1), Ok(None));
     assert_eq!(store.log(None, 0, 10), Ok(vec![]));

@@ -77,7 +77,9 @@ impl Made {
         if self.receipts < 250 && random.chance(700) {
             self.receipts += 1;
             // Ids in no order.
-            let row = receipt(self.receipts.wrapping_mul(37), Outcome::Rejected);
+            let mut row = receipt(self.receipts.wrapping_mul(37), Outcome::Rejected);
+            // None of a dead letter: those stay as long as that.
+            row.receipt.id.0[0] ^= 0x80;
             batch.receipts.push(ReceiptRow { seq: self.receipts.into(), ..row });
         }
         if random.chance(150) {

@@ -95,11 +95,12 @@ impl From<Unfit> for Damaged {
 /// Lets the past of a space go.
 pub fn cut(transaction: &Transaction<'_>, cid: i64, row: &CutRow) -> rusqlite::Result<()> {
     let CutRow { floor, receipts, messages, .. } = row;
+    // One whose event is a dead letter stays as long as that: its id is known.
     transaction
-        .prepare_cached("DELETE FROM receipt WHERE cid = ?1 AND at <= ?2")?
+        .prepare_cached("DELETE FROM receipt WHERE cid = ?1 AND at <= ?2 AND id NOT IN (SELECT id FROM dead)")?
         .execute(params![cid, *receipts as i64])?;
     transaction
-        .prepare_cached("UPDATE space SET receipts_floor = ?2 WHERE cid = ?1")?
+        .prepare_cached("UPDATE space SET receipts_floor = max(receipts_floor, ?2) WHERE cid = ?1")?
         .execute(params![cid, *receipts as i64])?;
     transaction
         .prepare_cached("UPDATE receipt SET message = NULL WHERE cid = ?1 AND at <= ?2 AND message IS NOT NULL")?

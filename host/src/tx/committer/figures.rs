@@ -31,6 +31,17 @@ pub(super) struct Figures {
     keeps: Keeps,
 }
 
+/// What a commit is, for what charms keep of their past.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Something happened.
+    Work,
+    /// What a space came to is written down: its past is no reason for another one.
+    Checkpoint,
+    /// Pasts go.
+    Pruned,
+}
+
 /// What one item of a batch changes in them.
 pub(super) enum Change {
     /// There is one more space.
@@ -38,7 +49,7 @@ pub(super) enum Change {
     /// A charm has other notes.
     Notes(Did, Notes),
     /// A space has that commit, with a record of so many bytes.
-    Commit(Did, u64, usize),
+    Commit { space: Did, seq: u64, bytes: usize, kind: Kind },
     /// A space has a checkpoint.
     Checkpoint(Did),
     /// The past of a space has gone up to its last checkpoint, that commit.
@@ -59,7 +70,12 @@ pub(super) fn changes(commit: &Commit, effects: &Effects, bytes: usize, into: &m
     if let Body::Registered { name } = &record.body {
         into.push(Change::Space(Box::new(SpaceRow::new(record.space, name.clone()))));
     }
-    into.push(Change::Commit(record.space, record.seq, bytes));
+    let kind = match &record.body {
+        Body::Checkpoint(_) => Kind::Checkpoint,
+        Body::Pruned(_) => Kind::Pruned,
+        _ => Kind::Work,
+    };
+    into.push(Change::Commit { space: record.space, seq: record.seq, bytes, kind });
     if let Body::Checkpoint(_) = &record.body {
         into.push(Change::Checkpoint(record.space));
     }
@@ -104,6 +120,9 @@ impl Figures {
         for queued in &image.queued {
             figures.space(&queued.event.to, |space| space.waiting += 1);
         }
+        for cut in image.cuts.iter().filter(|cut| cut.floor.seq > 0) {
+            figures.apply(&[Change::Cut(cut.space, cut.floor.seq)]);
+        }
         for (charm, ..) in &image.dead {
             figures.space(charm, |space| space.dead += 1);
         }
@@ -122,13 +141,16 @@ impl Figures {
             match *change {
                 Change::Space(ref row) => drop(self.spaces.entry(row.did).or_insert_with(|| info(row))),
                 Change::Notes(charm, notes) => self.space(&charm, |space| space.notes = notes),
-                Change::Commit(did, seq, bytes) => {
+                Change::Commit { space: did, seq, bytes, kind } => {
                     let mut history = 0;
                     self.space(&did, |space| {
                         (space.commits, space.history_bytes) = (seq, space.history_bytes + bytes as u64);
                         history = space.history_bytes;
                     });
-                    self.keeps.grown(&did, history);
+                    if kind != Kind::Checkpoint {
+                        self.keeps.grown(&did, history);
+                    }
+                    self.keeps.work += u64::from(kind == Kind::Work);
                 }
                 Change::Checkpoint(did) => {
                     let history = self.spaces.get(&did).map_or(0, |space| space.history_bytes);

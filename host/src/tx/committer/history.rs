@@ -49,6 +49,8 @@ pub(super) struct Keeps {
     points: HashMap<Did, u64>,
     /// Spaces that have more than half of what they keep.
     full: BTreeSet<Did>,
+    /// Commits with which something happened: without any nothing is let go.
+    pub work: u64,
 }
 
 impl Keeps {
@@ -360,8 +362,13 @@ impl Committer {
     async fn let_go(self: &Arc<Committer>) {
         let mut durable = self.durable.clone();
         let mut receipts_at = self.env.monotonic() + Duration::from_millis(RECEIPTS_PAUSE_MS);
+        let mut seen = 0;
         while durable.changed().await.is_ok() {
             self.env.sleep(Duration::from_millis(HISTORY_PAUSE_MS)).await;
+            let work = self.group.figures().keeps().work;
+            if std::mem::replace(&mut seen, work) == work {
+                continue;
+            }
             let _pruning = self.pruning.lock().await;
             let mut cuts = Vec::new();
             let full = std::mem::take(&mut self.group.figures().keeps().full);
