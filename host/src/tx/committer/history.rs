@@ -240,8 +240,14 @@ impl Committer {
         if pruned.cuts.is_empty() {
             return Ok(());
         }
+        let gone: Vec<(Did, u64)> = pruned.cuts.iter().map(|cut| (cut.space, cut.seq)).collect();
         let done = self.act(self.host, Act::Prune(Box::new(pruned)))?;
-        self.durable(done.order).await.map_err(Refused::Unavailable)
+        self.durable(done.order).await.map_err(Refused::Unavailable)?;
+        for (space, seq) in gone.into_iter().filter(|(_, seq)| *seq > 0) {
+            let name = self.name_of(&space).unwrap_or_default();
+            say(|| tracing::info!(%space, seq, "the past of {name} has gone up to that commit"));
+        }
+        Ok(())
     }
 
     /// Lets the whole past of a charm go, up to now, and its dead letters. Completes when that is durable and nothing of it is
