@@ -20,7 +20,7 @@ fn large(host: &Host, number: usize) -> NewEvent {
 /// (T5, T8)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
-    let disk = match SmallDisk::mount("size=16m") {
+    let disk = match SmallDisk::mount("size=24m") {
         Ok(disk) => disk,
         Err(why) => return skipped(&format!("mounting a small disk needs root: {why}")),
     };
@@ -28,7 +28,7 @@ async fn a_full_disk_is_said_and_waited_out_and_nothing_acknowledged_is_lost() {
     let keys = tempfile::tempdir().unwrap();
     let keyring = || FileKeyring::open(keys.path().join("keys")).unwrap();
     let filler = disk.path().join("filler");
-    std::fs::write(&filler, vec![0; 10 << 20]).unwrap();
+    std::fs::write(&filler, vec![0; 18 << 20]).unwrap();
     let host = builder().store(store()).keyring(keyring()).open().await.unwrap();
     let a = probe(&host, "a").await;
     let mut acknowledged = Vec::new();
