@@ -66,13 +66,15 @@ const QUESTIONS: [(&str, Ask); 22] = [
 
 /// Every method that changes something. Each completes when that is durable: see `no_change_is_confirmed_before_it_is_durable`
 /// and, for what stands beside the log, the chapters `durability`, `backups` and `crashes`.
-const CHANGES: [&str; 19] = [
+const CHANGES: [&str; 21] = [
     "install",
     "install_all",
     "grant",
     "revoke",
     "set_rights",
     "uninstall",
+    "uninstall_with_data",
+    "prune",
     "pause",
     "resume",
     "send",
@@ -167,7 +169,7 @@ type Do = fn(Arc<Host>, Known) -> BoxFuture<'static, bool>;
 /// T8
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_change_is_confirmed_before_it_is_durable() {
-    let deeds: [(&str, Do); 9] = [
+    let deeds: [(&str, Do); 11] = [
         ("send", |host, k| async move { host.send(NewEvent::new(k.a, "note", value(json!(1)))).await.is_ok() }.boxed()),
         ("request", |host, k| {
             async move { host.request(NewEvent::new(k.a, "note", value(json!(1)))).await.is_ok() }.boxed()
@@ -178,6 +180,8 @@ async fn no_change_is_confirmed_before_it_is_durable() {
         ("cancel", |host, k| async move { host.cancel(&k.b, &k.cancelled).await.is_ok() }.boxed()),
         ("pause", |host, k| async move { host.pause(&k.a).await.is_ok() }.boxed()),
         ("resume", |host, k| async move { host.resume(&k.b).await.is_ok() }.boxed()),
+        ("prune", |host, k| async move { host.prune(&k.a).await.is_ok() }.boxed()),
+        ("uninstall_with_data", |host, k| async move { host.uninstall_with_data(&k.b).await.is_ok() }.boxed()),
         ("install", |host, _| async move { host.install(probe_charm("late")).await.is_ok() }.boxed()),
     ];
     for (name, deed) in deeds {
