@@ -23,7 +23,7 @@ use clap::Subcommand;
 
 use crate::{
     Globals,
-    deed::{self, Deed, Fate},
+    deed::{self, Deed, Done, Fate},
     failure::{Exit, Failure},
     output::Output,
     place::{self, Patience},
@@ -97,13 +97,13 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
     }
 }
 
-/// Has something done: by the host that runs on the store, or by one opened for it. None when it is no event.
+/// Has something done: by the host that runs on the store, or by one opened for it.
 async fn perform(
     (globals, output, signals): Context<'_>,
     deed: Deed,
     wait: bool,
     settle_s: Option<u64>,
-) -> Result<Option<Fate>, Failure> {
+) -> Result<Done<Fate>, Failure> {
     let store = match &globals.store {
         Some(store) => store.clone(),
         None => place::manifest(globals)?.store,
@@ -112,8 +112,8 @@ async fn perform(
     let mut patience = Patience::new(globals, output);
     let (manifest, host) = loop {
         match socket::ask(&store, &question, &mut patience).await? {
-            Asked::Done(fate) => return Ok(fate),
-            Asked::Runs => return Ok(None),
+            Asked::Done(done) => return Ok(done),
+            Asked::Runs => return Ok(Done::Nothing),
             Asked::Drains => patience.drains().await?,
             Asked::Nobody => {
                 let manifest = place::manifest(globals)?;
@@ -130,12 +130,12 @@ async fn perform(
         () = signals.asked() => Err(Failure::host("stopped by a signal; events that wait stay for the next run")),
     };
     let closed = host.shutdown().await;
-    let fate = done?;
-    closed.map_err(|error| {
-        let failure = Failure::from(error);
-        fate.as_ref().map_or(failure.clone(), |fate| failure.about(&fate.line()))
+    let done = done?;
+    closed.map_err(|error| match &done {
+        Done::Event(fate) => Failure::from(error).about(&fate.line()),
+        _ => error.into(),
     })?;
-    Ok(fate)
+    Ok(done)
 }
 
 /// Has something done by a host that was opened for it.
@@ -144,21 +144,25 @@ async fn perform_alone(
     host: &Host,
     question: &Question,
     settle: Duration,
-) -> Result<Option<Fate>, Failure> {
+) -> Result<Done<Fate>, Failure> {
     if let Some(id) = question.deed.done_before(host).await? {
-        return Ok(Some(deed::finish(host, &id, Duration::ZERO).await?));
+        return Ok(Done::Event(deed::finish(host, &id, Duration::ZERO).await?));
     }
     if question.deed.needs_charms() {
         manifest.install(host).await?;
     }
-    let Some(id) = question.deed.start(host).await? else { return Ok(None) };
+    let id = match question.deed.start(host).await? {
+        Done::Event(id) => id,
+        Done::Pruned(pruned) => return Ok(Done::Pruned(pruned)),
+        Done::Nothing => return Ok(Done::Nothing),
+    };
     if !question.wait {
-        return Ok(Some(Fate::waiting(id.to_string())));
+        return Ok(Done::Event(Fate::waiting(id.to_string())));
     }
     if !question.deed.needs_charms() {
         manifest.install(host).await?;
     }
-    Ok(Some(deed::finish(host, &id, settle).await?))
+    Ok(Done::Event(deed::finish(host, &id, settle).await?))
 }
 
 /// Prints what became of an event, and how to go on when it is not all well.

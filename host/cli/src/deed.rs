@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use charm_host::{Did, EventId, Host, NewEvent, Outcome, Receipt, SendError, Status, Value};
+use charm_host::{Did, EventId, Gone, Host, NewEvent, Outcome, Receipt, SendError, Status, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -78,6 +78,34 @@ pub enum Deed {
     },
     /// Nothing: say that a host is there.
     Ping,
+}
+
+/// What came of it; `E` tells of an event.
+pub enum Done<E> {
+    /// Nothing that is to be told.
+    Nothing,
+    /// There is an event.
+    Event(E),
+    /// A past has gone.
+    Pruned(Pruned),
+}
+
+/// The past of a charm that has gone, as it is printed.
+#[derive(Serialize, Deserialize)]
+pub struct Pruned {
+    /// The last commit of what has gone.
+    pub floor: u64,
+    /// How many commits have gone.
+    pub commits: u64,
+    /// Who was sent events by them.
+    pub receivers: Vec<String>,
+}
+
+impl From<Gone> for Pruned {
+    fn from(gone: Gone) -> Pruned {
+        let Gone { floor, commits, receivers } = gone;
+        Pruned { floor, commits, receivers: receivers.iter().map(Did::to_string).collect() }
+    }
 }
 
 /// What became of an event, as it is printed.
@@ -159,18 +187,18 @@ impl Deed {
             return Ok(None);
         }
         match self.start(host).await {
-            Ok(Some(id)) => Ok(matches!(host.status(&id)?, Status::Settled(_)).then_some(id)),
+            Ok(Done::Event(id)) => Ok(matches!(host.status(&id)?, Status::Settled(_)).then_some(id)),
             Err(failure) if failure.kind == "id-reused" => Err(failure),
             // Without its charm nothing else can be said of it yet.
-            Ok(None) | Err(_) => Ok(None),
+            _ => Ok(None),
         }
     }
 
-    /// Does it; completes when that is durable. Returns the new event, none where there is none.
+    /// Does it; completes when that is durable. Tells of the new event where there is one.
     ///
     /// # Errors
     /// Why it cannot be done.
-    pub async fn start(&self, host: &Host) -> Result<Option<EventId>, Failure> {
+    pub async fn start(&self, host: &Host) -> Result<Done<EventId>, Failure> {
         match self {
             Deed::Send { charm, stream, event, id, sender } => {
                 let to = place::space(&host.spaces(), charm)?.did;
@@ -182,12 +210,12 @@ impl Deed {
                     new = new.id(id);
                 }
                 let sent = host.send(new).await;
-                sent.map(Some).map_err(|error| Failure::from(error).about(&format!("{charm}/{stream}")))
+                sent.map(Done::Event).map_err(|error| Failure::from(error).about(&format!("{charm}/{stream}")))
             }
             Deed::Resend { charm, id } => {
                 let (did, id) = event(host, charm, id)?;
                 let sent = host.resend(&did, &id).await;
-                sent.map(Some).map_err(|error| no_letter(error, charm, &id))
+                sent.map(Done::Event).map_err(|error| no_letter(error, charm, &id))
             }
             Deed::Discard { charm, id } => {
                 let (did, id) = event(host, charm, id)?;
@@ -197,33 +225,33 @@ impl Deed {
                     }
                     cancelled => cancelled?,
                 }
-                Ok(None)
+                Ok(Done::Nothing)
             }
-            Deed::Ping => Ok(None),
+            Deed::Ping => Ok(Done::Nothing),
             Deed::DiscardDead { charm } => {
                 host.discard_all(&place::space(&host.spaces(), charm)?.did).await?;
-                Ok(None)
+                Ok(Done::Nothing)
             }
             Deed::Pause { charm } => {
                 host.pause(&place::space(&host.spaces(), charm)?.did).await?;
-                Ok(None)
+                Ok(Done::Nothing)
             }
             Deed::Resume { charm } => {
                 host.resume(&place::space(&host.spaces(), charm)?.did).await?;
-                Ok(None)
+                Ok(Done::Nothing)
             }
             Deed::Prune { charm, data } => {
                 let did = place::space(&host.spaces(), charm)?.did;
-                match data {
+                let gone = match data {
                     true => host.uninstall_with_data(&did).await?,
                     false => host.prune(&did).await?,
                 };
-                Ok(None)
+                Ok(Done::Pruned(gone.into()))
             }
             Deed::Release { charm, id } => {
                 let (did, id) = event(host, charm, id)?;
                 host.release(&did, &id).await?;
-                Ok(Some(id))
+                Ok(Done::Event(id))
             }
         }
     }

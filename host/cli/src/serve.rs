@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    deed::{self, Deed},
+    deed::{self, Deed, Done},
     failure::Failure,
     socket::{self, Address, Answer, LINE_BYTES_MAX, Question},
 };
@@ -298,8 +298,9 @@ async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, client: &
         Err(failure) => return Some(Answer::Failed(failure)),
     };
     let id = match client.beside(question.deed.start(&host)).await? {
-        Ok(Some(id)) => id,
-        Ok(None) => return Some(Answer::Done),
+        Ok(Done::Event(id)) => id,
+        Ok(Done::Pruned(pruned)) => return Some(Answer::Pruned(pruned)),
+        Ok(Done::Nothing) => return Some(Answer::Done),
         Err(failure) => return Some(Answer::Failed(failure)),
     };
     let accepted = Answer::Accepted(id.to_string());

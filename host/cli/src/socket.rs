@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    deed::{Deed, Fate},
+    deed::{Deed, Done, Fate, Pruned},
     failure::Failure,
     place::Patience,
 };
@@ -51,8 +51,10 @@ pub enum Answer {
     Accepted(String),
     /// It is settled.
     Settled(Fate),
-    /// The dead letter is gone.
+    /// It is done, and there is nothing to tell.
     Done,
+    /// A past has gone.
+    Pruned(Pruned),
     /// It could not be done.
     Failed(Failure),
     /// The host is not ready yet: it is done when it is.
@@ -100,8 +102,8 @@ pub enum Asked {
     Runs,
     /// A host that ends.
     Drains,
-    /// It is done; none is no event.
-    Done(Option<Fate>),
+    /// It is done.
+    Done(Done<Fate>),
 }
 
 /// Asks the host that runs on this store, and waits while it starts.
@@ -139,10 +141,11 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
         let Some(line) = line.map_err(failed)? else { break };
         match serde_json::from_str(&line) {
             Ok(Answer::Accepted(id)) if question.wait => accepted = Some(id),
-            Ok(Answer::Accepted(id)) => return Ok(Asked::Done(Some(Fate::waiting(id)))),
-            Ok(Answer::Settled(fate)) => return Ok(Asked::Done(Some(fate))),
+            Ok(Answer::Accepted(id)) => return Ok(Asked::Done(Done::Event(Fate::waiting(id)))),
+            Ok(Answer::Settled(fate)) => return Ok(Asked::Done(Done::Event(fate))),
             Ok(Answer::Done | Answer::Starts) if matches!(question.deed, Deed::Ping) => return Ok(Asked::Runs),
-            Ok(Answer::Done) => return Ok(Asked::Done(None)),
+            Ok(Answer::Done) => return Ok(Asked::Done(Done::Nothing)),
+            Ok(Answer::Pruned(pruned)) => return Ok(Asked::Done(Done::Pruned(pruned))),
             Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Asked::Drains),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     Globals,
-    deed::Deed,
+    deed::{Deed, Done},
     failure::{Exit, Failure},
     output::{Output, table},
     place,
@@ -86,13 +86,13 @@ impl Events {
             (None, None, None) => return self.list(globals, output),
         };
         match super::perform(context, deed, true, None).await? {
-            Some(fate) => super::print_fate(&self.charm, &fate, output),
-            None if self.discard_dead => {
+            Done::Event(fate) => super::print_fate(&self.charm, &fate, output),
+            _ if self.discard_dead => {
                 let discarded = DiscardedDead { discarded_dead: &self.charm };
                 output.print(&discarded, || vec![format!("all dead letters of {} discarded", self.charm)])?;
                 Ok(Exit::Done)
             }
-            None => {
+            _ => {
                 let discarded = self.discard.as_deref().unwrap_or_default();
                 output.print(&Discarded { discarded }, || vec![format!("{discarded} discarded")])?;
                 Ok(Exit::Done)

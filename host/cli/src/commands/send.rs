@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Context;
 use crate::{
-    deed::Deed,
+    deed::{Deed, Done},
     failure::{Exit, Failure},
     place,
 };
@@ -45,8 +45,8 @@ impl Send {
         let (id, sender) = (self.id.clone(), self.sender.clone());
         let deed = Deed::Send { charm: charm.to_owned(), stream: stream.to_owned(), event, id, sender };
         match super::perform(context, deed, !self.no_wait, self.settle).await? {
-            Some(fate) => super::print_fate(charm, &fate, output),
-            None => Err(Failure::host("the host gave no receipt")),
+            Done::Event(fate) => super::print_fate(charm, &fate, output),
+            _ => Err(Failure::host("the host gave no receipt")),
         }
     }
 }
