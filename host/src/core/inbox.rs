@@ -124,9 +124,8 @@ impl Inbox {
 
     /// Takes events out of their lines, all of those at these positions.
     pub fn hold_all(&mut self, positions: &BTreeSet<u64>) {
-        let waiting = self.lines.values().flat_map(|line| &line.events).map(|waiting| &waiting.queued);
-        let held: Vec<_> = waiting.filter(|queued| positions.contains(&queued.position)).cloned().collect();
-        held.iter().for_each(|queued| self.hold(queued));
+        let waiting: Vec<_> = self.all().filter(|queued| positions.contains(&queued.position)).cloned().collect();
+        waiting.iter().for_each(|queued| self.hold(queued));
     }
 
     /// Returns all events, held ones too, in no order.

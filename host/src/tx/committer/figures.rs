@@ -50,8 +50,6 @@ pub(super) enum Change {
     Notes(Did, Notes),
     /// A space has that commit, with a record of so many bytes.
     Commit { space: Did, seq: u64, bytes: usize, kind: Kind },
-    /// A space has a checkpoint.
-    Checkpoint(Did),
     /// The past of a space has gone up to its last checkpoint, that commit.
     Cut(Did, u64),
     /// An event went out, and waits for that charm unless it was refused.
@@ -76,9 +74,6 @@ pub(super) fn changes(commit: &Commit, effects: &Effects, bytes: usize, into: &m
         _ => Kind::Work,
     };
     into.push(Change::Commit { space: record.space, seq: record.seq, bytes, kind });
-    if let Body::Checkpoint(_) = &record.body {
-        into.push(Change::Checkpoint(record.space));
-    }
     into.extend(effects.cuts.iter().filter(|cut| cut.floor.seq > 0).map(|cut| Change::Cut(cut.space, cut.floor.seq)));
     into.extend(effects.notes.map(|notes| Change::Notes(record.space, notes)));
     for (event, refused) in record.sends() {
@@ -147,14 +142,12 @@ impl Figures {
                         (space.commits, space.history_bytes) = (seq, space.history_bytes + bytes as u64);
                         history = space.history_bytes;
                     });
-                    if kind != Kind::Checkpoint {
+                    if kind == Kind::Checkpoint {
+                        self.keeps.checkpoint(&did, history);
+                    } else {
                         self.keeps.grown(&did, history);
                     }
                     self.keeps.work += u64::from(kind == Kind::Work);
-                }
-                Change::Checkpoint(did) => {
-                    let history = self.spaces.get(&did).map_or(0, |space| space.history_bytes);
-                    self.keeps.checkpoint(&did, history);
                 }
                 Change::Cut(did, floor) => {
                     let gone = self.keeps.cut(&did);
