@@ -268,6 +268,9 @@ fn space_row(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
     })
 }
 
+/// What [`log_entry`] reads.
+const LOG: &str = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)";
+
 fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
     Ok(LogEntry {
         order: row.get::<_, i64>(0)? as u64,
@@ -278,6 +281,11 @@ fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
         record: row.get::<_, Vec<u8>>(3)?.into(),
         seal: row.get(7)?,
     })
+}
+
+/// Returns a number for SQLite, which has none above `i64::MAX`, nor has this store.
+fn at_most(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
@@ -312,13 +320,13 @@ impl Index {
         // No id is shorter than the empty one.
         let after = after.map_or(&[][..], |id| &id.0);
         let sql = RECEIPTS.to_owned() + " WHERE id > ?1 ORDER BY id LIMIT ?2";
-        self.scan(|connection| rows(connection, &sql, params![after, max as i64], receipt_row))
+        self.scan(|connection| rows(connection, &sql, params![after, at_most(max)], receipt_row))
     }
 
     pub fn settled(&self, space: &Did, after: u64, max: usize) -> Result<Vec<ReceiptRow>, StoreError> {
         let sql = RECEIPTS.to_owned() + " WHERE did = ?1 AND at > ?2 ORDER BY at, id LIMIT ?3";
-        let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
-        self.scan(|connection| rows(connection, &sql, params![space.public_key(), after, max], receipt_row))
+        let (space, after, max) = (space.public_key(), at_most(after), at_most(max));
+        self.scan(|connection| rows(connection, &sql, params![space, after, max], receipt_row))
     }
 
     /// Returns what cells of a space held at its floor, of those that were written since, or are in `written`.
@@ -339,25 +347,23 @@ impl Index {
     }
 
     pub fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
-        let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
-                   WHERE did = ?1 AND log.seq = ?2";
-        let (space, seq) = (space.public_key(), i64::try_from(seq).unwrap_or(i64::MAX));
-        self.read(|connection| connection.prepare_cached(sql)?.query_row(params![space, seq], log_entry).optional())
+        let sql = LOG.to_owned() + " WHERE did = ?1 AND log.seq = ?2";
+        let (space, seq) = (space.public_key(), at_most(seq));
+        self.read(|connection| connection.prepare_cached(&sql)?.query_row(params![space, seq], log_entry).optional())
     }
 
     pub fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
-        let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
+        let (after, max) = (at_most(after), at_most(max));
         let Some(space) = space else {
-            let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
-                       WHERE g > ?1 ORDER BY g LIMIT ?2";
-            return self.scan(|connection| rows(connection, sql, params![after, max], log_entry));
+            let sql = LOG.to_owned() + " WHERE g > ?1 ORDER BY g LIMIT ?2";
+            return self.scan(|connection| rows(connection, &sql, params![after, max], log_entry));
         };
         // Its own entries lie side by side; whoever reads on begins behind one of them.
-        let sql = "SELECT g, did, log.seq, record, position, taken, late, seal FROM log JOIN space USING (cid)
-                   WHERE did = ?1 AND g > ?2
-                     AND log.seq > coalesce((SELECT last.seq FROM log AS last WHERE last.g = ?2 AND last.cid = space.cid), 0)
-                   ORDER BY log.seq LIMIT ?3";
-        self.scan(|connection| rows(connection, sql, params![space.public_key(), after, max], log_entry))
+        let sql = LOG.to_owned()
+            + " WHERE did = ?1 AND g > ?2
+                  AND log.seq > coalesce((SELECT last.seq FROM log AS last WHERE last.g = ?2 AND last.cid = space.cid), 0)
+                ORDER BY log.seq LIMIT ?3";
+        self.scan(|connection| rows(connection, &sql, params![space.public_key(), after, max], log_entry))
     }
 
     pub fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
@@ -374,8 +380,8 @@ impl Index {
 
     pub fn dead_letters(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let sql = "SELECT letter FROM dead WHERE receiver = ?1 AND position > ?2 ORDER BY position LIMIT ?3";
-        let (after, max) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(max).unwrap_or(i64::MAX));
-        self.read(|connection| rows(connection, sql, params![charm.public_key(), after, max], |row| frame(row, 0)))
+        let (charm, after, max) = (charm.public_key(), at_most(after), at_most(max));
+        self.read(|connection| rows(connection, sql, params![charm, after, max], |row| frame(row, 0)))
     }
 }
 

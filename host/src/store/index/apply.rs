@@ -5,11 +5,13 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Index, Writer, bad, file, write};
-use crate::limits::FREE_PAGES_MAX;
-use crate::store::{
-    StoreError,
-    group::{Group, Mark},
-    lock,
+use crate::{
+    limits::FREE_PAGES_MAX,
+    store::{
+        StoreError,
+        group::{Group, Mark},
+        lock,
+    },
 };
 
 /// What a checkpoint came to.
@@ -148,14 +150,8 @@ impl Index {
     }
 
     /// Returns whether the file is all of it: there is nothing in a write-ahead log.
-    ///
-    /// # Errors
-    /// Never for now.
-    pub fn is_alone(&self) -> Result<bool, StoreError> {
-        Ok(self
-            .file
-            .as_ref()
-            .is_none_or(|file| std::fs::metadata(lock::beside(file, "-wal")).map_or(true, |file| file.len() == 0)))
+    pub fn is_alone(&self) -> bool {
+        self.file.as_ref().is_none_or(|path| file::is_empty(&lock::beside(path, "-wal")))
     }
 
     /// Moves what is in the write-ahead log into the file, synced; `truncates` the log too if nobody reads.

@@ -71,11 +71,16 @@ impl Stamp {
     /// Returns that of a file; none when there is none, or others belong to it.
     pub fn of(path: &Path) -> Option<Stamp> {
         let file = std::fs::metadata(path).ok().filter(|file| file.is_file() && file.len() > 0)?;
-        let is_empty = |ending| std::fs::metadata(lock::beside(path, ending)).map_or(true, |file| file.len() == 0);
         let stamp =
             [file.ino() as i64, file.size() as i64, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
-        (is_empty("-wal") && is_empty("-journal")).then_some(Stamp(stamp))
+        let is_alone = is_empty(&lock::beside(path, "-wal")) && is_empty(&lock::beside(path, "-journal"));
+        is_alone.then_some(Stamp(stamp))
     }
+}
+
+/// Returns whether there is nothing in a file, or no file.
+pub fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |file| file.len() == 0)
 }
 
 /// Returns the connection that is there, or a new one. A file that nobody writes is read without a file beside it, which
@@ -102,7 +107,7 @@ pub fn reader(path: &Path) -> rusqlite::Result<Connection> {
 /// anything in it.
 pub fn look(path: &Path, name: &str) -> Result<bool, StoreError> {
     let error = |error| failed(name, error);
-    if std::fs::metadata(path).map_or(true, |file| file.len() == 0) {
+    if is_empty(path) {
         return Ok(false);
     }
     let mut place = None;
