@@ -86,6 +86,14 @@ impl From<StoreError> for ReadError {
     }
 }
 
+/// Checks that the cells of a space can be read as of a commit: `oldest` is the first of those.
+///
+/// # Errors
+/// `Compacted`.
+pub(crate) fn check_kept(space: &Did, seq: u64, oldest: u64) -> Result<(), ReadError> {
+    if seq < oldest { Err(ReadError::Compacted { space: *space, seq, oldest }) } else { Ok(()) }
+}
+
 /// A picture of a store at the moment it was opened.
 pub struct Archive {
     store: Arc<dyn Store>,
@@ -140,32 +148,29 @@ impl Archive {
     }
 
     fn last_commit(&self, space: &Did) -> Result<u64, ReadError> {
-        let row = self.image.spaces.iter().find(|row| row.did == *space);
-        row.map(|row| row.seq).ok_or(ReadError::NoSuchSpace(*space))
+        self.image.space(space).map(|row| row.seq).ok_or(ReadError::NoSuchSpace(*space))
     }
 
     /// Returns the value at a path of a cell: now, or as it was after commit `at` of its space (C6).
     ///
     /// # Errors
-    /// `NoSuchSpace`, `NoSuchCommit`, `Mismatch`, `Store`.
+    /// `NoSuchSpace`, `NoSuchCommit`, `Compacted`, `Mismatch`, `Store`.
     pub fn get(&self, space: &Did, cell: &str, path: &Path, at: Option<u64>) -> Result<Option<Value>, ReadError> {
         let last = self.last_commit(space)?;
-        let floor = self.image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.floor.seq);
+        let check_kept = |image: &Image, seq| check_kept(space, seq, image.space(space).map_or(0, |row| row.floor.seq));
         let row = self.image.cells.iter().find(|row| row.space == *space && &*row.name == cell);
         let value = match at {
-            Some(seq) if seq < floor => return Err(ReadError::Compacted { space: *space, seq, oldest: floor }),
             Some(seq) if seq > last => return Err(ReadError::NoSuchCommit { space: *space, seq, last }),
             Some(seq) => {
+                check_kept(&self.image, seq)?;
                 let id = CellId { owner: *space, name: cell.into() };
                 let present = row.and_then(|row: &CellRow| Some((row.seq, Tree::new(row.value.clone()?))));
                 match verify::value_at(&*self.store, &id, present, seq) {
                     Ok(value) => value,
                     Err(error) => {
                         // It may have gone meanwhile.
-                        let now = self.store.load(None)?;
-                        let floor = now.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.floor.seq);
-                        let gone = ReadError::Compacted { space: *space, seq, oldest: floor };
-                        return Err(if seq < floor { gone } else { error.into() });
+                        check_kept(&self.store.load(None)?, seq)?;
+                        return Err(error.into());
                     }
                 }
             }

@@ -418,7 +418,7 @@ impl Host {
     /// As [`Host::get`], as the cell was after durable commit `seq` of its space (C6).
     ///
     /// # Errors
-    /// `NoSuchCommit`, `Store`, else as `get`.
+    /// `NoSuchCommit`, `Compacted`, `Store`, else as `get`.
     pub async fn get_at<T: DeserializeOwned>(
         &self,
         owner: &Did,
@@ -438,9 +438,8 @@ impl Host {
         if seq > last {
             return Err(ReadError::NoSuchCommit { space: *owner, seq, last });
         }
-        if seq < committer.floor(owner) {
-            return Err(ReadError::Compacted { space: *owner, seq, oldest: committer.floor(owner) });
-        }
+        let check_kept = || archive::check_kept(owner, seq, committer.floor(owner));
+        check_kept()?;
         let version = committer.versions().latest(owner, cell);
         // What is not there was removed by some commit.
         let order = version.as_ref().map_or_else(|| committer.last_order(owner), |version| version.order);
@@ -448,11 +447,8 @@ impl Host {
         let present = version.and_then(|version| Some((version.seq, version.value?)));
         let cell = CellId { owner: *owner, name: cell.into() };
         let value = verify::value_at(&*self.store, &cell, present, seq);
-        let oldest = committer.floor(owner);
-        if seq < oldest {
-            // It went meanwhile.
-            return Err(ReadError::Compacted { space: *owner, seq, oldest });
-        }
+        // It may have gone meanwhile.
+        check_kept()?;
         archive::part(value?.as_ref(), path)
     }
 

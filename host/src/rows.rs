@@ -11,7 +11,7 @@ use crate::{
     entry::LogEntry,
     event::{Event, EventId},
     receipt::Receipt,
-    record::{Hash, Install},
+    record::{Checkpoint, Hash, Install},
     value::{self, Edit, Tree, Value},
 };
 
@@ -128,6 +128,13 @@ pub struct Point {
     pub order: u64,
     /// Number of the commit that is the checkpoint.
     pub at: u64,
+}
+
+impl Point {
+    /// Returns that of a checkpoint which is commit `at` of its space; where it is in the host is looked up when a past goes.
+    pub(crate) fn of(checkpoint: &Checkpoint, at: u64) -> Point {
+        Point { seq: checkpoint.seq, order: 0, at }
+    }
 }
 
 /// The past of a space that goes.
@@ -340,6 +347,13 @@ pub struct Image {
     /// Pasts that the log has let go and that are still there where they are looked up, for a moment: the floors of their
     /// spaces above are those before.
     pub cuts: Vec<CutRow>,
+}
+
+impl Image {
+    /// Returns the row of a space.
+    pub(crate) fn space(&self, did: &Did) -> Option<&SpaceRow> {
+        self.spaces.iter().find(|row| row.did == *did)
+    }
 }
 
 /// Debug output is without the secret.

@@ -77,7 +77,7 @@ impl State {
             }
             Body::Checkpoint(checkpoint) => {
                 if let Some(space) = self.spaces.get_mut(&charm) {
-                    space.checkpoint = Point { seq: checkpoint.seq, order: 0, at: record.seq };
+                    space.checkpoint = Point::of(checkpoint, record.seq);
                 }
             }
             Body::Pruned(pruned) => effects.cuts = pruned.cuts.iter().filter_map(|cut| self.cut(cut)).collect(),

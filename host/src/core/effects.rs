@@ -72,16 +72,13 @@ impl Effects {
             Body::Installed(install) => batch.installed.push((space, Some(InstallRow::of(install)))),
             Body::Uninstalled => batch.installed.push((space, None)),
             Body::Rights { holder, kept } => batch.kept.push((*holder, kept.clone())),
-            Body::Checkpoint(checkpoint) => {
-                batch.checkpoints.push((space, Point { seq: checkpoint.seq, order: 0, at: seq }));
-            }
+            Body::Checkpoint(checkpoint) => batch.checkpoints.push((space, Point::of(checkpoint, seq))),
             Body::Pruned(_) => {
                 batch.cuts.extend(&self.cuts);
                 batch.pruned = Some(order);
             }
             _ => {}
         }
-
         batch.components.extend_from_slice(&self.components);
         batch.heads.push((space, seq, head));
         batch.notes.extend(self.notes.map(|notes| (space, notes)));

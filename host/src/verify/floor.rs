@@ -76,19 +76,16 @@ impl Floor {
     /// Reads those of all spaces that have one.
     pub fn read_all(store: &dyn Store, image: &Image) -> Result<BTreeMap<Did, Floor>, VerifyError> {
         let mut floors = BTreeMap::new();
-        let is_cut = |did: &Did| image.spaces.iter().any(|row| row.did == *did && row.floor.seq > 0);
-        let mut present: HashMap<Did, Vec<&CellRow>> = HashMap::new();
-        let mut known = HashMap::new();
+        let cut = || image.spaces.iter().filter(|row| row.floor.seq > 0);
+        let mut present: HashMap<Did, Vec<&CellRow>> = cut().map(|row| (row.did, Vec::new())).collect();
         for cell in &image.cells {
-            if *known.entry(cell.space).or_insert_with(|| is_cut(&cell.space)) {
-                present.entry(cell.space).or_default().push(cell);
+            if let Some(cells) = present.get_mut(&cell.space) {
+                cells.push(cell);
             }
         }
-        for row in &image.spaces {
+        for row in cut() {
             let cells = present.remove(&row.did).unwrap_or_default();
-            if let Some(floor) = Floor::read(store, row, cells.into_iter())? {
-                floors.insert(row.did, floor);
-            }
+            floors.extend(Floor::read(store, row, cells.into_iter())?.map(|floor| (row.did, floor)));
         }
         Ok(floors)
     }
