@@ -16,6 +16,9 @@ use crate::{
 const ENTRY_TAG: &[u8] = b"charm entry v1\0";
 const SEAL_TAG: &[u8] = b"charm seal v1\0";
 
+/// Log entries read at once: a record may be tens of megabytes.
+pub const ENTRIES_PAGE: usize = 8;
+
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {

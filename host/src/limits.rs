@@ -106,7 +106,7 @@ pub const EDITS_BYTES_MIN: usize = 1 << 10;
 /// What an edit kept so is taken to cost beside what it carries, in bytes: many small ones take long to read back.
 pub const EDIT_ROW_BYTES: usize = 64;
 
-/// Spaces, commits or cells that are worked through at once when history is looked through: a step of well below a
+/// Spaces, receipts or cells that are worked through at once when history is looked through: a step of well below a
 /// millisecond under a lock.
 pub const HISTORY_STEP: usize = 256;
 /// Events that are cancelled with one look at an inbox.

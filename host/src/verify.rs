@@ -17,6 +17,7 @@ pub use laws::Law;
 use crate::{
     cell::CellId,
     did::Did,
+    entry::ENTRIES_PAGE,
     event::Mint,
     receipt::Outcome,
     record::{self, Body, Hash, Pruned, Record, Turn, Write},
@@ -28,8 +29,6 @@ use chain::{Chain, Seals};
 use floor::Floor;
 use replay::Replay;
 
-/// Log entries read at once: a record may be tens of megabytes.
-const PAGE: usize = 8;
 /// Receipts read at once: each is below 2 KiB (T7).
 const RECEIPTS_PAGE: usize = 512;
 /// How often a proof begins anew because the past of a space went meanwhile.
@@ -132,14 +131,14 @@ fn while_kept<T>(store: &dyn Store, prove: impl Fn(&Image) -> Result<T, VerifyEr
 }
 
 fn verify_space(store: &dyn Store, image: &Image, space: &Did) -> Result<Verified, VerifyError> {
-    let row = image.spaces.iter().find(|row| row.did == *space).ok_or(VerifyError::NoSuchSpace(*space))?;
+    let row = image.space(space).ok_or(VerifyError::NoSuchSpace(*space))?;
     let live = || image.cells.iter().filter(|cell| cell.space == *space);
     let mut chain = Chain::new(row, 0);
     let mut after = 0;
     let mut cells = Floor::read(store, row, live())?.map(|floor| floor.cells).unwrap_or_default();
     // A host that runs meanwhile commits more: the picture above ends at its own head.
     while chain.proof.commits < row.seq {
-        let max = (row.seq - chain.proof.commits).min(PAGE as u64);
+        let max = (row.seq - chain.proof.commits).min(ENTRIES_PAGE as u64);
         let page = store.log(Some(space), after, max as usize)?;
         let Some(last) = page.last() else { break };
         after = last.order;
@@ -181,7 +180,7 @@ fn verify_all(store: &dyn Store, image: &Image) -> Result<VerifiedStore, VerifyE
     let mut seals = Seals::new(host, whole, pruned.as_ref().map_or(Hash::default(), |pruned| pruned.entry));
     let mut order = 0;
     while order < image.order {
-        let page = store.log(None, order, PAGE)?;
+        let page = store.log(None, order, ENTRIES_PAGE)?;
         if page.is_empty() {
             break;
         }
@@ -246,7 +245,7 @@ fn effect_of_failure(turn: &Turn) -> Option<&'static str> {
 
 /// Returns the number of a space's last commit.
 fn last_commit(image: &Image, space: &Did) -> u64 {
-    image.spaces.iter().find(|row| row.did == *space).map_or(0, |row| row.seq)
+    image.space(space).map_or(0, |row| row.seq)
 }
 
 /// Returns the value that a cell had after commit `seq` of its space, which is not before the space's floor. `present` is what it
@@ -334,7 +333,7 @@ fn value_from_floor(store: &dyn Store, cell: &CellId, seq: u64) -> Result<Option
     let mut value = held.and_then(|held| held.value).map(Tree::new);
     let mut after = 0;
     loop {
-        let page = store.log(Some(&cell.owner), after, PAGE)?;
+        let page = store.log(Some(&cell.owner), after, ENTRIES_PAGE)?;
         let Some(last) = page.last() else { return Ok(value) };
         after = last.order;
         for entry in page {

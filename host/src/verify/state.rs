@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Chain, Law, PAGE, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
+    Chain, Law, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
     replay::{Cell, Letter, Replay, Settled, fingerprint},
 };
 use crate::{
     did::Did,
+    entry::ENTRIES_PAGE,
     event::EventId,
     limits::NAME_BYTES_MAX,
     record::{Body, Hash, Record, event_hash},
@@ -31,7 +32,7 @@ impl Later {
     fn read(store: &dyn Store, mut order: u64) -> Result<Later, VerifyError> {
         let mut later = Later { settled: HashSet::new(), buried: HashSet::new(), installed: HashSet::new() };
         loop {
-            let page = store.log(None, order, PAGE)?;
+            let page = store.log(None, order, ENTRIES_PAGE)?;
             let Some(last) = page.last() else { return Ok(later) };
             order = last.order;
             for entry in &page {

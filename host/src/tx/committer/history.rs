@@ -15,11 +15,12 @@ use crate::{
     cell::CellId,
     core::{Act, Growth},
     did::Did,
+    entry::ENTRIES_PAGE,
     event::EventId,
     limits::{HISTORY_PAUSE_MS, HISTORY_STEP, RECEIPTS_PAUSE_MS},
     log::say,
     record::{CellsRoot, Checkpoint, Cut, Mark, Pruned, Record, Write, heads_hash},
-    rows::{Image, Point, Queued},
+    rows::{Image, Queued},
     store::StoreError,
     tx::versions::{Change, Snapshot},
     value::{Edit, Tree},
@@ -121,12 +122,12 @@ impl Committer {
         keeps.grown(space, history);
     }
 
-    /// Writes down what a space came to. Completes when that is durable and its key has signed it; none when that cannot be
-    /// now: it may be tried again.
+    /// Writes down what a space came to; returns the commit that it stands for. Completes when that is durable and its key has
+    /// signed it; none when that cannot be now: it may be tried again.
     ///
     /// # Errors
     /// When the host does not write any more, or the store is damaged.
-    pub async fn checkpoint(self: &Arc<Committer>, space: &Did) -> Result<Option<Point>, Refused> {
+    pub async fn checkpoint(self: &Arc<Committer>, space: &Did) -> Result<Option<u64>, Refused> {
         let Some(fixed) = self.fix(space) else { return Ok(None) };
         // What it speaks of is looked up in the store.
         self.durable(fixed.order).await.map_err(Refused::Unavailable)?;
@@ -142,7 +143,7 @@ impl Committer {
         };
         self.durable(done.order).await.map_err(Refused::Unavailable)?;
         let is_signed = self.group.figures().signed(space) >= done.seq;
-        Ok(is_signed.then_some(Point { seq, order: 0, at: done.seq }))
+        Ok(is_signed.then_some(seq))
     }
 
     /// Fixes what a space is now.
@@ -264,22 +265,22 @@ impl Committer {
                 break;
             }
         }
-        let mut point = None;
+        let mut checkpoint = None;
         for _ in 0..TRIES_MAX {
-            point = self.checkpoint(space).await?;
-            if point.is_some() {
+            checkpoint = self.checkpoint(space).await?;
+            if checkpoint.is_some() {
                 break;
             }
         }
-        let point = point.ok_or_else(|| {
+        let seq = checkpoint.ok_or_else(|| {
             let why = format!("no checkpoint of {space} can be made now, or its key does not sign: try again");
             Refused::Store(StoreError::Failed(why))
         })?;
         let before = self.floor(space);
         let (committer, did) = (self.clone(), *space);
-        let receivers = self.group.block(move || committer.receivers(&did, point.seq)).await;
+        let receivers = self.group.block(move || committer.receivers(&did, seq)).await;
         let receivers = receivers.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)?;
-        let (seq, receipts) = (point.seq, self.receipts_floor(space));
+        let receipts = self.receipts_floor(space);
         self.cut(vec![Cut { space: *space, seq, order: 0, receipts, messages: seq }]).await?;
         self.scrub().await?;
         Ok(Gone { floor: seq, commits: seq - before, receivers })
@@ -311,16 +312,17 @@ impl Committer {
     fn receivers(&self, space: &Did, last: u64) -> Result<Vec<Did>, StoreError> {
         let (mut receivers, mut after) = (BTreeSet::new(), 0);
         loop {
-            let page = self.group.store.log(Some(space), after, HISTORY_STEP)?;
-            let Some(end) = page.last() else { break };
-            after = end.order;
+            let page = self.group.store.log(Some(space), after, ENTRIES_PAGE)?;
             for entry in page.iter().filter(|entry| entry.seq <= last) {
                 let record = Record::from_bytes(&entry.record);
                 let sends = record.iter().flat_map(Record::sends).map(|(event, _)| event.to);
                 receivers.extend(sends.filter(|to| to != space));
             }
+            match page.last().filter(|end| end.seq < last) {
+                Some(end) => after = end.order,
+                None => return Ok(receivers.into_iter().collect()),
+            }
         }
-        Ok(receivers.into_iter().collect())
     }
 
     /// Removes all cells of a charm that is not installed. Completes when that is durable.
@@ -406,16 +408,15 @@ impl Committer {
             self.group.figures().keeps().full.insert(*space);
             return Ok(());
         }
-        let (seq, signed) = {
-            let figures = self.group.figures();
-            let signed = figures.signed(space);
-            drop(figures);
-            let locked = self.locked();
-            let of = locked.core.spaces.get(space).filter(|space| space.checkpoint.seq > space.floor);
-            (of.map_or(0, |space| space.checkpoint.seq), of.is_some_and(|space| signed >= space.checkpoint.at))
-        };
-        if history > keep.history_bytes && seq > 0 && signed {
-            cuts.push(Cut { space: *space, seq, order: 0, receipts: self.receipts_floor(space), messages: 0 });
+        if history <= keep.history_bytes {
+            return Ok(());
+        }
+        let signed = self.group.figures().signed(space);
+        let locked = self.locked();
+        let of = locked.core.spaces.get(space);
+        if let Some(of) = of.filter(|of| of.checkpoint.seq > of.floor && of.checkpoint.at <= signed) {
+            let (seq, receipts) = (of.checkpoint.seq, of.receipts_floor);
+            cuts.push(Cut { space: *space, seq, order: 0, receipts, messages: 0 });
         }
         Ok(())
     }
