@@ -43,6 +43,8 @@ async fn records_are_kept_up_to_a_bound() {
         let archive = Archive::open(home.read_only()).unwrap();
         let proof = archive.verify_store().unwrap();
         assert!(proof.spaces[&a].floor > 0, "round {round}");
+        let there = archive.spaces().into_iter().find(|space| space.did == a).unwrap();
+        assert_eq!(info(&host, a).history_bytes, there.history_bytes, "round {round}: what is told is what is there");
         host = open().await;
         host.install(probe_charm("a").keep(keep)).await.unwrap();
         probe(&host, "b").await;

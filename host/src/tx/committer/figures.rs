@@ -143,7 +143,7 @@ impl Figures {
                         history = space.history_bytes;
                     });
                     if kind == Kind::Checkpoint {
-                        self.keeps.checkpoint(&did, history);
+                        self.keeps.checkpoint(&did);
                     } else {
                         self.keeps.grown(&did, history);
                     }

@@ -5,7 +5,7 @@
 //! it, by a commit of the host's own space which says what is needed to prove the rest.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use crate::{
     cell::CellId,
     core::{Act, Growth},
     did::Did,
-    entry::ENTRIES_PAGE,
+    entry::{ENTRIES_PAGE, LogEntry},
     event::EventId,
     limits::{HISTORY_PAUSE_MS, HISTORY_STEP, RECEIPTS_PAUSE_MS},
     log::say,
@@ -46,8 +46,10 @@ pub struct Keep {
 pub(super) struct Keeps {
     usual: Option<Keep>,
     of: HashMap<Did, Keep>,
-    /// What was kept when a space's last checkpoint was made, in bytes.
-    points: HashMap<Did, u64>,
+    /// Spaces with a checkpoint that is no floor yet.
+    checkpointed: HashSet<Did>,
+    /// What goes with the cut of a space that is being made, in bytes.
+    going: HashMap<Did, u64>,
     /// Spaces that have more than half of what they keep.
     full: BTreeSet<Did>,
     /// Commits with which something happened: without any nothing is let go.
@@ -56,9 +58,8 @@ pub(super) struct Keeps {
 
 impl Keeps {
     pub fn load(image: &Image, usual: Keep) -> Keeps {
-        let points = image.spaces.iter().filter(|row| row.checkpoint.seq > row.floor.seq);
-        let points = points.map(|row| (row.did, row.history_bytes)).collect();
-        Keeps { usual: Some(usual), points, ..Keeps::default() }
+        let checkpointed = image.spaces.iter().filter(|row| row.checkpoint.seq > row.floor.seq).map(|row| row.did);
+        Keeps { usual: Some(usual), checkpointed: checkpointed.collect(), ..Keeps::default() }
     }
 
     fn of(&self, space: &Did) -> Option<Keep> {
@@ -72,13 +73,14 @@ impl Keeps {
         }
     }
 
-    pub fn checkpoint(&mut self, space: &Did, bytes: u64) {
-        self.points.insert(*space, bytes);
+    pub fn checkpoint(&mut self, space: &Did) {
+        self.checkpointed.insert(*space);
     }
 
     /// Returns what goes with a space's past, in bytes.
     pub fn cut(&mut self, space: &Did) -> u64 {
-        self.points.remove(space).unwrap_or(0)
+        self.checkpointed.remove(space);
+        self.going.remove(space).unwrap_or(0)
     }
 }
 
@@ -229,6 +231,7 @@ impl Committer {
         let prepared = self.group.block(move || {
             for cut in cuts.iter_mut().filter(|cut| cut.seq > 0) {
                 cut.order = committer.group.store.entry(&cut.space, cut.seq)?.map_or(0, |entry| entry.order);
+                committer.count(cut)?;
             }
             // None without its place in the host: it has gone meanwhile.
             cuts.retain(|cut| cut.seq == 0 || cut.order > 0);
@@ -308,21 +311,39 @@ impl Committer {
         self.locked().core.spaces.get(space).map_or(0, |space| space.receipts_floor)
     }
 
-    /// Returns who was sent events by commits of a space up to one of them. Blocks.
-    fn receivers(&self, space: &Did, last: u64) -> Result<Vec<Did>, StoreError> {
-        let (mut receivers, mut after) = (BTreeSet::new(), 0);
+    /// Counts what goes with a cut. Blocks.
+    fn count(&self, cut: &Cut) -> Result<(), StoreError> {
+        // What went before may still be there, for a moment.
+        let (floor, mut bytes) = (self.floor(&cut.space), 0);
+        self.records(&cut.space, cut.seq, |entry| {
+            bytes += if entry.seq > floor { entry.record.len() as u64 } else { 0 };
+        })?;
+        self.group.figures().keeps().going.insert(cut.space, bytes);
+        Ok(())
+    }
+
+    /// Looks at the log entries of a space up to one of them, a few at a time. Blocks.
+    fn records(&self, space: &Did, last: u64, mut look: impl FnMut(&LogEntry)) -> Result<(), StoreError> {
+        let mut after = 0;
         loop {
             let page = self.group.store.log(Some(space), after, ENTRIES_PAGE)?;
-            for entry in page.iter().filter(|entry| entry.seq <= last) {
-                let record = Record::from_bytes(&entry.record);
-                let sends = record.iter().flat_map(Record::sends).map(|(event, _)| event.to);
-                receivers.extend(sends.filter(|to| to != space));
-            }
+            page.iter().filter(|entry| entry.seq <= last).for_each(&mut look);
             match page.last().filter(|end| end.seq < last) {
                 Some(end) => after = end.order,
-                None => return Ok(receivers.into_iter().collect()),
+                None => return Ok(()),
             }
         }
+    }
+
+    /// Returns who was sent events by commits of a space up to one of them. Blocks.
+    fn receivers(&self, space: &Did, last: u64) -> Result<Vec<Did>, StoreError> {
+        let mut receivers = BTreeSet::new();
+        self.records(space, last, |entry| {
+            let record = Record::from_bytes(&entry.record);
+            let sends = record.iter().flat_map(Record::sends).map(|(event, _)| event.to);
+            receivers.extend(sends.filter(|to| to != space));
+        })?;
+        Ok(receivers.into_iter().collect())
     }
 
     /// Removes all cells of a charm that is not installed. Completes when that is durable.
@@ -401,9 +422,9 @@ impl Committer {
 
     /// Makes a checkpoint of a space that has half of what it keeps, and cuts there when it has all.
     async fn trim(self: &Arc<Committer>, space: &Did, cuts: &mut Vec<Cut>) -> Result<(), Refused> {
-        let (history, keep, point) = self.history_of(space);
+        let (history, keep, has_checkpoint) = self.history_of(space);
         let Some(keep) = keep.filter(|keep| history > keep.history_bytes / 2) else { return Ok(()) };
-        if point.is_none() && self.checkpoint(space).await?.is_none() {
+        if !has_checkpoint && self.checkpoint(space).await?.is_none() {
             // Another time.
             self.group.figures().keeps().full.insert(*space);
             return Ok(());
@@ -421,11 +442,12 @@ impl Committer {
         Ok(())
     }
 
-    fn history_of(&self, space: &Did) -> (u64, Option<Keep>, Option<u64>) {
+    /// Returns what the records of a space take, how much is kept, and whether there is a checkpoint to cut at.
+    fn history_of(&self, space: &Did) -> (u64, Option<Keep>, bool) {
         let mut figures = self.group.figures();
         let history = figures.history(space);
         let keeps = figures.keeps();
-        (history, keeps.of(space), keeps.points.get(space).copied())
+        (history, keeps.of(space), keeps.checkpointed.contains(space))
     }
 
     /// Lets receipts go whose time is over.
