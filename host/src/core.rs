@@ -2,7 +2,8 @@
 //!
 //! [`State`] is all that decides what may happen next. [`State::decide`] says whether something may, as it is now, and makes
 //! the commit of it: a record and its place. [`State::apply`] lets a commit happen, and cannot fail; what follows from it
-//! for the world are [`Effects`]. The same `apply` serves live commits, the end of a log that is read again, and tests.
+//! for the world are [`Effects`], of them the rows that a store gets. A log that is read again makes the same state and the
+//! same rows (`tests.rs`, by seeds), so a host that opens takes the rows as they stand: docs/decisions/0010.
 
 mod apply;
 mod chain;

@@ -254,6 +254,13 @@ impl Manifest {
 }
 
 impl CharmSpec {
+    /// Returns how much of its past is kept, by a host with these limits.
+    pub fn keep(&self, limits: &Limits) -> Keep {
+        let history_bytes = self.history_bytes.unwrap_or(limits.history_bytes_max);
+        let receipts_ms = self.receipts_days.map_or(limits.receipts_ms, |days| u64::from(days) * DAY_MS);
+        Keep { history_bytes, receipts_ms }
+    }
+
     /// Returns the charm with what the operator allows it, but for what it may do with others.
     fn charm(&self, name: &str, component: Component, limits: &Limits) -> Result<Charm, ManifestError> {
         let mut charm = Charm::new(name, component);
@@ -263,11 +270,7 @@ impl CharmSpec {
         if let Some(did) = &self.did {
             charm = charm.pinned(parse_did(name, did)?);
         }
-        if self.history_bytes.is_some() || self.receipts_days.is_some() {
-            let history_bytes = self.history_bytes.unwrap_or(limits.history_bytes_max);
-            let receipts_ms = self.receipts_days.map_or(limits.receipts_ms, |days| u64::from(days) * DAY_MS);
-            charm = charm.keep(Keep { history_bytes, receipts_ms });
-        }
+        charm = charm.keep(self.keep(limits));
         for HttpSpec { origin, methods, private } in &self.http {
             let (origin, methods) = (origin.clone(), methods.clone());
             charm = charm.may_call(HttpGrant { origin, methods, private: *private });

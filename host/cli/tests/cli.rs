@@ -59,9 +59,20 @@ fn lists_name_every_did() {
     let charms = folder.json(0, &["ls"]);
     let history = charms[0]["history_bytes"].as_u64().unwrap();
     assert!(history > 500, "a component's description is part of it: {charms}");
-    let listed =
-        json!([{"name": "counter", "did": did, "commits": FIRST, "history_bytes": history, "waiting": 0, "dead": 0}]);
-    assert_eq!(charms, listed);
+    let listed = |keeps: Value| {
+        let commits = FIRST;
+        json!([{"name": "counter", "did": did, "commits": commits, "history_bytes": history, "keeps": keeps, "waiting": 0, "dead": 0}])
+    };
+    assert_eq!(charms, listed(json!({"history_bytes": 64 << 20, "receipts_days": 30})), "by default");
+    let manifest = fs::read_to_string(folder.path("charms.toml")).unwrap();
+    fs::write(folder.path("charms.toml"), format!("{manifest}\nhistory-bytes = 5000\nreceipts-days = 2\n")).unwrap();
+    assert_eq!(
+        folder.json(0, &["ls"]),
+        listed(json!({"history_bytes": 5000, "receipts_days": 2})),
+        "as the manifest says"
+    );
+    let alone = folder.json(0, &["ls", "--store", "charm"]);
+    assert_eq!(alone[0].get("keeps"), None, "a store alone does not know");
     let cells = folder.json(0, &["ls", &did]);
     assert_eq!(cells, json!([{"name": "count", "did": did, "revision": FIRST, "kind": "integer", "bytes": 1}]));
     for arguments in [vec!["ls"], vec!["ls", "counter"], vec!["did"], vec!["verify"]] {

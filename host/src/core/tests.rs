@@ -196,9 +196,9 @@ fn a_component_is_installed_once_and_a_turn_of_another_does_not_commit() {
 }
 
 /// T5, T8: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
-/// commits make.
+/// commits make, and the same rows again: what a journal has beside its records follows from them.
 #[test]
-fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
+fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
     for seed in 0..40 {
         let mut random = Random(seed * 7_919 + 1);
         let limits = Limits { dead_letters_max: 2, ..Limits::default() };
@@ -246,13 +246,22 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state() {
         }
         let image = image(&batch, log[..cut].last().map_or(0, |(commit, _)| commit.order));
         let mut again = State::load(&image, Arc::new(limits));
-        for (commit, _) in &log[cut..] {
+        for (commit, live) in &log[cut..] {
             let read = Commit::read(&entry(commit)).expect("a record");
             assert_eq!(again.follows(&read), Ok(()), "seed {seed}, cut {cut}, commit {}", read.order);
-            again.apply(&read, Live::default());
+            let component = live.components.iter().find_map(|(_, component)| component.clone());
+            let effects = again.apply(&read, Live { component, ..Live::default() });
+            assert_eq!(rows(&read, &effects), rows(commit, live), "seed {seed}, cut {cut}, commit {}", read.order);
         }
         assert_eq!(shown(&again), shown(&state), "seed {seed}, cut {cut}");
     }
+}
+
+/// What a store is given of a commit, as bytes.
+fn rows(commit: &Commit, effects: &Effects) -> Vec<u8> {
+    let mut batch = Batch::default();
+    effects.rows(commit, entry(commit), Hash::default(), &mut batch);
+    postcard::to_stdvec(&batch).expect("a batch")
 }
 
 /// A commit as it stands in the log.

@@ -1,5 +1,6 @@
 //! `charm ls`: charms, or the cells of one.
 
+use charm_host::{CharmSpec, Keep, Limits};
 use clap::Args;
 use serde::Serialize;
 
@@ -24,6 +25,8 @@ struct Charm {
     commits: u64,
     history_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    keeps: Option<Keeps>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     floor: Option<u64>,
     waiting: usize,
     #[serde(skip_serializing_if = "is_none")]
@@ -38,6 +41,22 @@ struct Charm {
     #[serde(skip_serializing_if = "Option::is_none")]
     letters_dropped: Option<u64>,
 }
+
+/// How much of its past is kept, as the manifest has it.
+#[derive(Serialize)]
+struct Keeps {
+    history_bytes: u64,
+    receipts_days: u64,
+}
+
+impl Keeps {
+    fn of(charm: &CharmSpec) -> Keeps {
+        let Keep { history_bytes, receipts_ms } = charm.keep(&Limits::default());
+        Keeps { history_bytes, receipts_days: receipts_ms / DAY_MS }
+    }
+}
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 fn is_none(count: &usize) -> bool {
     *count == 0
@@ -69,9 +88,13 @@ impl Ls {
         let archive = place::archive(globals)?;
         let spaces = archive.spaces();
         let Some(charm) = &self.charm else {
+            // One store may be of many manifests, or none.
+            let manifest = if globals.store.is_none() { place::manifest(globals).ok() } else { None };
+            let keeps = |name: &str| manifest.as_ref().and_then(|manifest| manifest.charms.get(name)).map(Keeps::of);
             let charms = spaces.into_iter().filter(|space| place::is_charm(&space.name));
             let charms: Vec<Charm> = charms
                 .map(|space| Charm {
+                    keeps: keeps(&space.name),
                     name: space.name,
                     did: space.did.to_string(),
                     commits: space.commits,
@@ -88,20 +111,24 @@ impl Ls {
                 .collect();
             output.print(&charms, || {
                 let row = |charm: &Charm| {
-                    let Charm { name, did, commits, history_bytes, waiting, held, dead, .. } = charm;
+                    let Charm { name, did, commits, history_bytes, keeps, waiting, held, dead, .. } = charm;
                     let waiting = if *held == 0 { waiting.to_string() } else { format!("{waiting} ({held} held)") };
                     let history = history_bytes.to_string();
-                    [name.clone(), did.clone(), commits.to_string(), history, waiting, dead.to_string()]
+                    let keeps = keeps.as_ref().map_or_else(
+                        || "-".to_owned(),
+                        |Keeps { history_bytes, receipts_days }| format!("{history_bytes}, {receipts_days} d"),
+                    );
+                    [name.clone(), did.clone(), commits.to_string(), history, keeps, waiting, dead.to_string()]
                 };
-                let rows: Vec<[String; 6]> = charms.iter().map(row).collect();
-                let head = ["CHARM", "DID", "COMMITS", "HISTORY", "WAITING", "DEAD"];
+                let rows: Vec<[String; 7]> = charms.iter().map(row).collect();
+                let head = ["CHARM", "DID", "COMMITS", "HISTORY", "KEEPS", "WAITING", "DEAD"];
                 let notes: Vec<String> = charms.iter().map(Charm::notes).collect();
                 if notes.iter().all(String::is_empty) {
                     return table(head, rows);
                 }
-                let noted = |([a, b, c, d, e, f], notes): ([String; 6], String)| [a, b, c, d, e, f, notes];
-                let [a, b, c, d, e, f] = head;
-                table([a, b, c, d, e, f, "NOTES"], rows.into_iter().zip(notes).map(noted).collect())
+                let noted = |([a, b, c, d, e, f, g], notes): ([String; 7], String)| [a, b, c, d, e, f, g, notes];
+                let [a, b, c, d, e, f, g] = head;
+                table([a, b, c, d, e, f, g, "NOTES"], rows.into_iter().zip(notes).map(noted).collect())
             })?;
             return Ok(Exit::Done);
         };
