@@ -19,9 +19,9 @@ pub async fn run(scale: Scale, report: &mut Report) {
     let most = scale.of([40, 1_000, 5_000, 5_000]);
     let (rounds, orders) = (scale.of([1, 3, 5, 9]), scale.of([4, 100, 300, 1_000]));
     time(report, rounds, orders, most).await;
-    let many = scale.of([4, 400, 2_000, 2_000]);
-    for (name, present) in [("first", 1), ("last", most - many)] {
-        bytes(report, name, present, many).await;
+    let (among, rounds) = (scale.of([4, 400, 2_000, 2_000]), scale.of([1, 100, 100, 100]));
+    for (name, present) in [("first", 1), ("last", most - among)] {
+        bytes(report, name, present, among, rounds).await;
     }
 }
 
@@ -61,16 +61,18 @@ async fn time(report: &mut Report, rounds: u32, orders: u32, most: u32) {
     host.shutdown().await.unwrap();
 }
 
-/// What an order more gives the disk: what is the same for few and for many orders, such as room made ready, cancels out.
-async fn bytes(report: &mut Report, name: &str, present: u32, orders: u32) {
-    let (few, many) = (written(present, orders / 2).await, written(present, orders).await);
+/// What an order more gives the disk, of some that are written again and again: room is made ready by the megabyte.
+async fn bytes(report: &mut Report, name: &str, present: u32, among: u32, rounds: u32) {
+    let few = written(present, among, among).await;
+    let many = written(present, among, among * (rounds + 1)).await;
     let mut figure = Figure::new(format!("write/edit/bytes/{name}"), "B/order", "the order and its key");
-    figure.add((many - few) / f64::from(orders - orders / 2), ORDER);
-    report.add(figure.note(format!("orders {present} to {}", present + orders)));
+    figure.add((many - few) / f64::from(among * rounds), ORDER);
+    report.add(figure.note(format!("orders {present} to {}", present + among)));
 }
 
-/// Returns how many bytes a host gives the disk from its opening to its end when it writes so many orders.
-async fn written(present: u32, orders: u32) -> f64 {
+/// Returns how many bytes a host gives the disk from its opening to its end when it writes some orders after those present,
+/// so many times all together.
+async fn written(present: u32, among: u32, orders: u32) -> f64 {
     let folder = world::folder();
     let host = world::durable(folder.path()).await.host;
     let charm = world::install(&host, 0..1, 1).await[0];
@@ -81,7 +83,7 @@ async fn written(present: u32, orders: u32) -> f64 {
     let host = world::durable(folder.path()).await.host;
     world::install(&host, 0..1, 1).await;
     let before = store::written();
-    write(&host, charm, orders, present, u32::MAX).await;
+    write(&host, charm, orders, present, among).await;
     host.shutdown().await.unwrap();
     (store::written() - before) as f64
 }
