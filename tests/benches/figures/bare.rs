@@ -8,7 +8,7 @@ use wasmtime::{
     component::{Component, HasSelf, Linker, Resource},
 };
 
-use crate::world::{INPUT, turns_left};
+use crate::world::{INPUT, turns_left, variant};
 
 wasmtime::component::bindgen!({ path: "../wit", world: "charm" });
 
@@ -138,15 +138,20 @@ impl context::Host for Stub {
 /// Bare wasmtime: the host's engine settings, without metering, fibers or limits.
 pub struct Bare {
     engine: Engine,
-    pre: CharmPre<Stub>,
+    pres: Vec<CharmPre<Stub>>,
 }
 
 impl Bare {
     pub fn new() -> Bare {
-        Bare::of(&component("bench")).expect("bare wasmtime loads the guest")
+        Bare::of(1)
     }
 
-    fn of(bytes: &[u8]) -> Result<Bare> {
+    /// Of so many components that do the same, whose turns take turns.
+    pub fn of(components: usize) -> Bare {
+        Bare::load(components).expect("bare wasmtime loads the guest")
+    }
+
+    fn load(components: usize) -> Result<Bare> {
         let mut pool = PoolingAllocationConfig::default();
         pool.max_memory_size(16 << 20)
             .table_elements(1_000)
@@ -166,8 +171,13 @@ impl Bare {
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         Charm::add_to_linker::<Stub, HasSelf<Stub>>(&mut linker, |stub| stub)?;
-        let pre = CharmPre::new(linker.instantiate_pre(&Component::new(&engine, bytes)?)?)?;
-        Ok(Bare { engine, pre })
+        let bytes = component("bench");
+        let load = |number| -> Result<CharmPre<Stub>> {
+            let component = Component::new(&engine, variant(&bytes, number))?;
+            CharmPre::new(linker.instantiate_pre(&component)?)
+        };
+        let pres = (0..components).map(load).collect::<Result<_>>()?;
+        Ok(Bare { engine, pres })
     }
 
     /// Returns how long a turn's worth takes, in seconds: a fresh instance, one call, drop; as many threads share the turns.
@@ -177,7 +187,8 @@ impl Bare {
             for _ in 0..threads {
                 scope.spawn(|| {
                     for left in 0..turns / threads {
-                        self.call(turns_left(left + 1).as_bytes()).expect("the guest runs");
+                        let pre = &self.pres[left as usize % self.pres.len()];
+                        self.call(pre, turns_left(left + 1).as_bytes()).expect("the guest runs");
                     }
                 });
             }
@@ -185,9 +196,9 @@ impl Bare {
         start.elapsed().as_secs_f64() / f64::from(turns)
     }
 
-    fn call(&self, event: &[u8]) -> Result<()> {
+    fn call(&self, pre: &CharmPre<Stub>, event: &[u8]) -> Result<()> {
         let mut store = Store::new(&self.engine, Stub);
-        let charm = self.pre.instantiate(&mut store)?;
+        let charm = pre.instantiate(&mut store)?;
         charm.charm_host_guest().call_handle(&mut store, "turn", &event.to_vec())?.map_err(wasmtime::Error::msg)
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::Path, time::Instant};
 use charm_conformance::Random;
 
 use crate::{
+    bare::Bare,
     child,
     report::{Figure, Goal, Report, median},
     scale::Scale,
@@ -88,7 +89,8 @@ async fn speed(scale: Scale, report: &mut Report, components: usize) {
     world::chains(&host, &dids).await;
     let name = format!("density/speed/{charms}-of-{components}");
     let mut figure = Figure::new(name, "turns/s", "one charm alone").goal(Goal::AtLeast(0.8));
-    let mut busy = [const { Vec::new() }; 2];
+    let (bare_one, bare_many) = (Bare::new(), Bare::of(components));
+    let (mut busy, mut bare) = ([const { Vec::new() }; 2], Vec::new());
     for round in 0..=scale.of([1, 3, 7, 15]) {
         // Turns a second, and microseconds of processor a turn.
         let rate = async |dids: &[_]| {
@@ -98,14 +100,19 @@ async fn speed(scale: Scale, report: &mut Report, components: usize) {
             (rate, (world::processor() - before) * 1e6 / turns)
         };
         let (one, many) = (rate(&dids[..1]).await, rate(&dids).await);
+        let floor = bare_one.turn(turns, 1) / bare_many.turn(turns, 1);
         // The first round warms up.
         if round > 0 {
             figure.add(many.0, one.0);
             busy[0].push(many.1);
             busy[1].push(one.1);
+            bare.push(floor);
         }
     }
     let [many, one] = busy.map(median);
-    report.add(figure.note(format!("store in memory; {many:.0} us of processor a turn, alone {one:.0}")));
+    let bare = median(bare);
+    report.add(figure.note(format!(
+        "store in memory; {many:.0} us of processor a turn, alone {one:.0}; bare wasmtime, so many components beside one: {bare:.2}"
+    )));
     host.shutdown().await.unwrap();
 }

@@ -60,7 +60,7 @@ pub async fn install(host: &Host, range: std::ops::Range<usize>, components: usi
 }
 
 /// Returns the component with other bytes: a section more, that nothing reads.
-fn variant(bytes: &[u8], number: usize) -> Vec<u8> {
+pub fn variant(bytes: &[u8], number: usize) -> Vec<u8> {
     let name = number.to_string();
     // Custom section 0: its length, the length of its name, its name.
     [bytes, &[0, name.len() as u8 + 1, name.len() as u8], name.as_bytes()].concat()
