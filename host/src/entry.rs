@@ -30,7 +30,7 @@ pub struct LogEntry {
     pub seq: u64,
     /// The last position given to an event, after it: the events that go out with it and wait have the last ones.
     pub position: u64,
-    /// The event that it answers.
+    /// The event that it handles.
     pub taken: Option<Taken>,
     /// The record's bytes.
     #[serde(with = "crate::bytes::record")]
@@ -40,7 +40,7 @@ pub struct LogEntry {
     pub seal: Option<[u8; 64]>,
 }
 
-/// The place of an event that is answered.
+/// The place of an event that is handled, to its end or a part of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// Its position in the queue.

@@ -95,11 +95,13 @@ pub use manifest::{CharmSpec, Finding, GrantSpec, HttpSpec, Manifest, ManifestEr
 pub use path::{Path, PathError, Segment};
 pub use receipt::{NotCommitted, Outcome, Receipt};
 pub use record::{
-    Body, CellsRoot, Checkpoint, Cut, Hash, Install, Mark as EventMark, Pruned, Ran, Record, Sent, Turn,
-    VERSION as RECORD_VERSION, Write, event_hash, hash as record_hash, head_message, heads_hash,
+    Body, CellsRoot, Checkpoint, Cut, Hash, Install, Mark as EventMark, Progress, Pruned, Ran, Record,
+    Segment as TurnSegment, Sent, Turn, Until, VERSION as RECORD_VERSION, WaitFor, Write, event_hash,
+    hash as record_hash, head_message, heads_hash,
 };
 pub use rows::{
-    Batch, CellRow, CellWrite, CutRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, SpaceRow,
+    Batch, CellRow, CellWrite, CutRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, RecordingRow,
+    SpaceRow, TurnRow,
 };
 pub use shape::{Field, Shape, ShapeError};
 pub use store::{FolderStore, Lag, MemoryStore, Store, StoreError};

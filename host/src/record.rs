@@ -18,10 +18,11 @@ use crate::{
 };
 
 /// Version of the record format; the first byte of every record.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 /// What most records take: their bytes are not moved while they are written.
 const RECORD_BYTES: usize = 512;
-const RECORD_TAG: &[u8] = b"charm commit v4\0";
+const RECORD_TAG: &[u8] = b"charm commit v5\0";
+const RECORDING_TAG: &[u8] = b"charm recording v1\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 const CELLS_TAG: &[u8] = b"charm cells v1\0";
 const EVENT_TAG: &[u8] = b"charm event v1\0";
@@ -86,6 +87,8 @@ pub enum Body {
     Pruned(Box<Pruned>),
     /// Cells of a charm that is uninstalled are removed, with its data.
     Removed(Vec<Write>),
+    /// A turn does what it did so far, and waits (S7).
+    Segment(Box<Segment>),
 }
 
 /// What a space came to with one of its commits, so that it can be proved from there.
@@ -191,6 +194,88 @@ pub struct Turn {
     pub ran: Option<Ran>,
 }
 
+/// A part of a turn, up to a wait. The event that the turn handles is settled by the turn's end alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The event.
+    pub event: EventId,
+    /// Who sent it.
+    pub sender: Did,
+    /// The stream it came on.
+    pub stream: Arc<str>,
+    /// Its number in the turn, from 1.
+    pub number: u32,
+    /// Cell writes.
+    pub writes: Vec<Write>,
+    /// Events that went out with it.
+    pub sends: Vec<Sent>,
+    /// What ran: the time is the segment's, the fuel the turn's so far.
+    pub ran: Ran,
+    /// What the turn waits for.
+    pub wait: WaitFor,
+    /// Hash over what the turn was told so far: see [`recording_hash`].
+    pub recording: Hash,
+}
+
+/// What a turn waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitFor {
+    /// Events that it sent.
+    pub events: Vec<EventId>,
+    /// How many of them are to be settled.
+    pub until: Until,
+    /// How long it waits at most, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// How much of what a turn waits for is to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Until {
+    /// All of it.
+    All,
+    /// One at least.
+    First,
+}
+
+/// How far a turn under way has come: what its segments add up to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// SHA-256 of the component that runs it.
+    pub component: Hash,
+    /// How many segments it has committed.
+    pub segments: u32,
+    /// How many events these have sent, without receipts.
+    pub sends: u32,
+    /// The commit of the last one, in the charm's space.
+    pub seq: u64,
+    /// When that was, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// What ran, in the last one.
+    pub ran: Ran,
+    /// What it waits for.
+    pub wait: WaitFor,
+    /// Hash over what it was told so far.
+    pub recording: Hash,
+}
+
+impl Progress {
+    /// Returns how far a turn has come with one more segment, which is that record.
+    pub(crate) fn after(before: Option<&Progress>, component: Hash, record: &Record, segment: &Segment) -> Progress {
+        let sent = segment.sends.iter().filter(|sent| sent.event.receipt_of.is_none()).count() as u32;
+        let Segment { number, ran, ref wait, recording, .. } = *segment;
+        Progress {
+            component: before.map_or(component, |before| before.component),
+            segments: number,
+            sends: before.map_or(0, |before| before.sends) + sent,
+            seq: record.seq,
+            since_ms: record.time_ms,
+            ran,
+            wait: wait.clone(),
+            recording,
+        }
+    }
+}
+
 /// What it takes to run a turn again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
@@ -227,6 +312,7 @@ impl Record {
     pub fn cause(&self) -> Option<EventId> {
         match &self.body {
             Body::Turn(turn) => Some(turn.receipt.id),
+            Body::Segment(segment) => Some(segment.event),
             Body::Accepted(event) => Some(event.id),
             Body::Letters { dropped, again: Some(_) } => dropped.first().copied(),
             _ => None,
@@ -241,10 +327,25 @@ impl Record {
         }
     }
 
+    /// Returns the part of a turn that ends with a wait.
+    pub fn segment(&self) -> Option<&Segment> {
+        match &self.body {
+            Body::Segment(segment) => Some(segment),
+            _ => None,
+        }
+    }
+
+    /// Returns the event that it handles, to its end or a part of the way.
+    pub fn handles(&self) -> Option<EventId> {
+        let segment = self.segment().map(|segment| segment.event);
+        self.turn().map(|turn| turn.receipt.id).or(segment)
+    }
+
     /// Returns the cells that it writes.
     pub fn writes(&self) -> &[Write] {
         match &self.body {
             Body::Turn(turn) => &turn.writes,
+            Body::Segment(segment) => &segment.writes,
             Body::Removed(writes) => writes,
             _ => &[],
         }
@@ -254,6 +355,7 @@ impl Record {
     pub(crate) fn into_writes(self) -> Vec<Write> {
         match self.body {
             Body::Turn(turn) => turn.writes,
+            Body::Segment(segment) => segment.writes,
             Body::Removed(writes) => writes,
             _ => Vec::new(),
         }
@@ -265,8 +367,12 @@ impl Record {
             Body::Accepted(event) | Body::Letters { again: Some(event), .. } => Some(event),
             _ => None,
         };
-        let sent = self.turn().into_iter().flat_map(|turn| &turn.sends);
-        outside.into_iter().map(|event| (event, None)).chain(sent.map(|sent| (&sent.event, sent.refused)))
+        let sent: &[Sent] = match &self.body {
+            Body::Turn(turn) => &turn.sends,
+            Body::Segment(segment) => &segment.sends,
+            _ => &[],
+        };
+        outside.into_iter().map(|event| (event, None)).chain(sent.iter().map(|sent| (&sent.event, sent.refused)))
     }
 
     /// Returns the events whose dead letters go.
@@ -296,6 +402,12 @@ impl Record {
 /// Returns the hash of a record's bytes.
 pub fn hash(bytes: &[u8]) -> Hash {
     Sha256::new().chain_update(RECORD_TAG).chain_update(bytes).finalize().into()
+}
+
+/// Returns the hash over what a turn was told in all its segments: `before` is that without the last one, zeros for none, `piece`
+/// what it was told in that.
+pub(crate) fn recording_hash(before: &Hash, piece: &[u8]) -> Hash {
+    Sha256::new().chain_update(RECORDING_TAG).chain_update(before).chain_update(piece).finalize().into()
 }
 
 /// Returns what a space's key signs for its head.

@@ -11,7 +11,7 @@ use crate::{
     entry::LogEntry,
     event::{Event, EventId},
     receipt::Receipt,
-    record::{Checkpoint, Hash, Install},
+    record::{Checkpoint, Hash, Install, Progress},
     value::{self, Edit, Tree, Value},
 };
 
@@ -85,6 +85,31 @@ pub struct Queued {
     pub space: Did,
     /// The event.
     pub event: Event,
+}
+
+/// A turn under way: it has committed a segment, and not ended (S7). Its event still waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnRow {
+    /// Position of its event.
+    pub position: u64,
+    /// Whose turn it is.
+    pub space: Did,
+    /// The event.
+    pub event: EventId,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// What a turn under way was told in one of its segments, for its replay. It goes when the turn ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingRow {
+    /// Position of its event.
+    pub position: u64,
+    /// Number of the segment.
+    pub number: u32,
+    /// The bytes: the host's own affair, but for their hash (`recording_hash`).
+    #[serde(with = "crate::bytes::record")]
+    pub bytes: Arc<[u8]>,
 }
 
 /// One failed event (S11).
@@ -260,6 +285,10 @@ pub struct Batch {
     pub queued: Vec<Queued>,
     /// Positions of events that no longer wait.
     pub taken: Vec<u64>,
+    /// Turns under way, by the position of their events; none for one that has ended, whose recording goes. A later one counts.
+    pub turns: Vec<(u64, Option<TurnRow>)>,
+    /// What turns under way were told, added.
+    pub recordings: Vec<RecordingRow>,
     /// Receipts added.
     pub receipts: Vec<ReceiptRow>,
     /// Dead letters added.
@@ -336,6 +365,8 @@ pub struct Image {
     pub cells: Vec<CellRow>,
     /// Every waiting event, in order.
     pub queued: Vec<Queued>,
+    /// Every turn under way, by position.
+    pub turns: Vec<TurnRow>,
     /// Every dead letter, in order: whose, its position, its event.
     pub dead: Vec<(Did, u64, EventId)>,
     /// What the host keeps of the operator's decisions, by DID.

@@ -18,7 +18,7 @@ pub(crate) use group::coalesce;
 pub(crate) use marks::{List, Mark, Marks, Suspect, Work, hex};
 pub use memory::MemoryStore;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     component::Component,
@@ -162,6 +162,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError>;
+
+    /// Returns what the turn under way of the event at a position was told, a piece for each of its segments, in order.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError>;
 
     /// Returns the receipt of an event.
     ///

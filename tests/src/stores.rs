@@ -160,6 +160,11 @@ impl Store for GatedStore {
         self.memory.load(fresh_secret)
     }
 
+    fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
+        self.inner.looks_up()?;
+        self.memory.recording(position)
+    }
+
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         self.inner.looks_up()?;
         self.memory.receipt(id)

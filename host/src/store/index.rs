@@ -164,6 +164,7 @@ impl Index {
             let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
             let end = meta("end")?.unwrap_or_else(|| vec![0; 32]);
             let image = Image {
+                turns: Vec::new(),
                 end: end.try_into().map_err(|_| bad(0))?,
                 secret: secret.try_into().map_err(|_| bad(0))?,
                 position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),

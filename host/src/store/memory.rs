@@ -16,7 +16,7 @@ use crate::{
     entry::LogEntry,
     event::EventId,
     record::{Hash, Record},
-    rows::{Batch, CellRow, CutRow, DeadLetter, Image, Queued, ReceiptRow, SpaceRow},
+    rows::{Batch, CellRow, CutRow, DeadLetter, Image, Queued, ReceiptRow, SpaceRow, TurnRow},
     value::Tree,
 };
 
@@ -35,6 +35,9 @@ struct Tables {
     spaces: BTreeMap<Did, SpaceRow>,
     cells: BTreeMap<(Did, Arc<str>), Held>,
     queued: BTreeMap<u64, Queued>,
+    turns: BTreeMap<u64, TurnRow>,
+    /// What turns under way were told: position and number of the segment.
+    recordings: BTreeMap<(u64, u32), Arc<[u8]>>,
     receipts: BTreeMap<EventId, ReceiptRow>,
     dead: BTreeMap<u64, DeadLetter>,
     kept: BTreeMap<Did, Vec<u8>>,
@@ -124,6 +127,7 @@ impl Store for MemoryStore {
             spaces: tables.spaces.values().cloned().collect(),
             cells: tables.cells.iter().map(row).collect(),
             queued: tables.queued.values().cloned().collect(),
+            turns: tables.turns.values().cloned().collect(),
             dead: tables.dead.values().map(|dead| (dead.event.to, dead.position, dead.event.id)).collect(),
             components: tables.components.keys().copied().collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
@@ -163,6 +167,17 @@ impl Store for MemoryStore {
         for position in &batch.taken {
             tables.queued.remove(position);
         }
+        let recordings = batch.recordings.iter().map(|row| ((row.position, row.number), row.bytes.clone()));
+        tables.recordings.extend(recordings);
+        for (position, turn) in &batch.turns {
+            match turn {
+                Some(turn) => drop(tables.turns.insert(*position, turn.clone())),
+                None => {
+                    tables.turns.remove(position);
+                    tables.recordings.retain(|(of, _), _| of != position);
+                }
+            }
+        }
         tables.receipts.extend(batch.receipts.iter().map(|row| (row.receipt.id, row.clone())));
         tables.dead.extend(batch.dead.iter().map(|dead| (dead.position, dead.clone())));
         for position in &batch.buried {
@@ -174,6 +189,12 @@ impl Store for MemoryStore {
 
     fn component(&self, hash: &Hash) -> Result<Option<Component>, StoreError> {
         Ok(self.tables().components.get(hash).cloned())
+    }
+
+    fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
+        let tables = self.tables();
+        let pieces = tables.recordings.range((position, 0)..=(position, u32::MAX));
+        Ok(pieces.map(|(_, bytes)| bytes.clone()).collect())
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

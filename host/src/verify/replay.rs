@@ -297,6 +297,7 @@ impl Replay {
             Body::Accepted(event) => self.accepted(entry, event),
             Body::Letters { dropped, again } => self.letters(entry, dropped, again.as_ref()),
             Body::Turn(turn) => self.turn(entry, &record, turn),
+            Body::Segment(_) => Err(Wrong { law: Law::Cause, why: "a turn waits" }),
             Body::Checkpoint(checkpoint) => self.checkpoint(&record, checkpoint),
             Body::Pruned(pruned) => {
                 must(!charm && pruned.order < order, Law::Cause, "a charm's space says what has gone")?;

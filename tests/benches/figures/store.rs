@@ -85,6 +85,10 @@ impl<S: Store> Store for Watched<S> {
         self.store.component(hash)
     }
 
+    fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
+        self.store.recording(position)
+    }
+
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         self.store.receipt(id)
     }

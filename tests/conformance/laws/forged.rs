@@ -94,6 +94,10 @@ impl Store for Rows {
         Ok(self.components.get(hash).cloned())
     }
 
+    fn recording(&self, _: u64) -> Result<Vec<std::sync::Arc<[u8]>>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         Ok(self.receipts.get(id).cloned())
     }

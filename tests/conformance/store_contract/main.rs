@@ -49,6 +49,10 @@ macro_rules! delegate {
             self.0.component(hash)
         }
 
+        fn recording(&self, position: u64) -> Result<Vec<std::sync::Arc<[u8]>>, StoreError> {
+            self.0.recording(position)
+        }
+
         fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
             self.0.receipt(id)
         }
