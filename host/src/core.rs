@@ -14,13 +14,15 @@ mod inbox;
 mod state;
 #[cfg(test)]
 mod tests;
+mod underway;
 
 pub use apply::Live;
-pub use decide::{Act, Decided, Ending, Refused};
+pub use decide::{Act, Decided, Ending, Part, Refused};
 pub use draft::Draft;
 pub use effects::Effects;
 pub use inbox::Growth;
 pub use state::{Open, Space, State};
+pub use underway::Resumed;
 
 use crate::{
     entry::{LogEntry, Taken},
@@ -34,7 +36,7 @@ pub struct Commit {
     pub order: u64,
     /// The last position given to an event, after it.
     pub position: u64,
-    /// The event that it answers.
+    /// The event that it handles.
     pub taken: Option<Taken>,
     /// What it did. Until it has its place in the chain of its space it names no record before it.
     pub record: Record,

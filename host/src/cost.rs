@@ -22,6 +22,10 @@ pub const PATH_BYTE: u64 = 4;
 pub const CELL: u64 = 300;
 /// A send, beside its bytes.
 pub const SEND: u64 = 3_000;
+/// A wait: a part of the turn is committed.
+pub const WAIT: u64 = 5_000;
+/// An event that a wait names, and its receipt.
+pub const WAITED: u64 = 2_000;
 /// An HTTP request, beside its bytes.
 pub const FETCH: u64 = 20_000;
 /// A header of a request or an answer.

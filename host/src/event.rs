@@ -23,6 +23,15 @@ pub(crate) use mint::Mint;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId(pub [u8; 16]);
 
+impl EventId {
+    /// Returns the position of the event whose turn sent this one, and its number among those that it sent, as the id says
+    /// of itself.
+    pub(crate) fn sent_by(&self) -> (u64, u16) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        (u64::from_be_bytes([0, 0, a, b, c, d, e, f]), u16::from_be_bytes([g, h]))
+    }
+}
+
 /// Its last bytes are enough: nobody chooses them.
 impl Hash for EventId {
     fn hash<H: Hasher>(&self, state: &mut H) {

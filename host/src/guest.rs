@@ -28,7 +28,7 @@ pub use load::LoadError;
 pub use shelf::Loaded;
 pub use threads::Threads;
 
-use crate::{http::Outbound, meter::Room, tx::Transaction};
+use crate::{http::Outbound, meter::Room, recording::Recording, tx::Transaction};
 
 /// What a call to `handle` ended with. A failure of the host itself never shows here.
 pub enum Ended {
@@ -43,6 +43,8 @@ pub enum Ended {
     /// It asked for an answer that is not recorded yet: what it asked for stands in the outbound. When the answer is there
     /// the turn runs again from its start, and gets it at the same place.
     Waits,
+    /// It waits for what it sent: what it did so far is committed, and it goes on by a replay (S7).
+    Segment(Box<Transaction>),
     /// It found an inbox full: the turn runs again from its start when there is this room.
     Full(Room),
 }
@@ -53,8 +55,24 @@ pub struct End {
     pub ended: Ended,
     /// The recorder that was lent to the call.
     pub outbound: Outbound,
+    /// What the turn was told.
+    pub recording: Recording,
     /// Lines of log that it has told.
     pub told: usize,
-    /// Fuel that it took.
+    /// Fuel that the turn has taken so far.
     pub fuel: u64,
+    /// Fuel that this attempt took, with its replay.
+    pub took: u64,
+}
+
+/// What is lent to one attempt.
+pub struct Lent {
+    /// Its transaction.
+    pub tx: Box<Transaction>,
+    /// The turn's HTTP.
+    pub outbound: Outbound,
+    /// What the turn was told.
+    pub recording: Recording,
+    /// Lines of log told before.
+    pub told: usize,
 }

@@ -31,7 +31,7 @@ pub struct Request {
 }
 
 /// One answer.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// Status code.
     pub status: u16,
@@ -58,7 +58,7 @@ impl fmt::Debug for Response {
 }
 
 /// How an exchange fails.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum HttpError {
     /// No grant covers this method and origin.
     #[error("no http grant for {0}: the operator can add one")]
@@ -151,6 +151,8 @@ pub struct Outbound {
     wanted: Option<Wanted>,
     /// Time of all exchanges.
     spent: Duration,
+    /// Exchanges of the turn's segments before.
+    before: usize,
 }
 
 struct Exchange {
@@ -176,9 +178,10 @@ impl Outbound {
         Outbound { limits, ..Outbound::default() }
     }
 
-    /// Starts an attempt: recorded answers are given out again, only what is new asks these grants.
-    pub fn rewind(&mut self, grants: Arc<[HttpGrant]>) {
-        self.grants = grants;
+    /// Starts an attempt: recorded answers are given out again, only what is new asks these grants. So many exchanges the turn
+    /// has made before its last wait.
+    pub fn rewind(&mut self, grants: Arc<[HttpGrant]>, before: usize) {
+        (self.grants, self.before) = (grants, before);
         self.wanted = None;
         for exchange in &mut self.exchanges {
             exchange.used = false;
@@ -198,7 +201,7 @@ impl Outbound {
             return told(exchange.answer.clone(), limits);
         }
         let private = check(&request, &self.grants, limits)?.private;
-        if self.exchanges.len() >= limits.http_requests_max {
+        if self.before + self.exchanges.len() >= limits.http_requests_max {
             return Err(FetchError::Limit { name: "http-requests-max", max: limits.http_requests_max as u64 });
         }
         if self.spent >= Duration::from_millis(limits.http_turn_ms_max) {

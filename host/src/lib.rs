@@ -46,6 +46,7 @@ mod rate;
 mod readable;
 mod receipt;
 mod record;
+mod recording;
 mod rows;
 mod run_queue;
 mod scheduler;
@@ -88,7 +89,8 @@ pub use limits::{
     LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MANIFEST_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
     NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECEIPTS_PAUSE_MS,
     RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,
-    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WAITING_STEP, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
+    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX, WAITING_STEP, WISH_BYTES_MAX, WISH_PAGE_MAX,
+    WISH_STEPS_MAX,
 };
 pub use listing::{CellInfo, SpaceInfo, Status};
 pub use manifest::{CharmSpec, Finding, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};

@@ -44,6 +44,9 @@ pub const HOST_STACK_BYTES: usize = 512 << 10;
 pub const CODE_CACHE_BYTES_MAX: u64 = 512 << 20;
 /// Times that an event whose turn the process died under is run alone, and a component described alone, before it is held.
 pub const LONE_RUNS_MAX: u32 = 3;
+/// Events that one wait names.
+pub const WAIT_EVENTS_MAX: usize = 256;
+
 /// How long the store waits for a lock that another program holds on its file, in milliseconds, before it says so: a backup
 /// or a look with another tool is done by then.
 pub const STORE_LOCKED_MS: u64 = 5_000;
@@ -209,7 +212,15 @@ pub struct Limits {
     pub turns_max: usize,
     /// Turns that wait for HTTP at the same time, over all charms: each holds its request and the answers so far. Further
     /// ones stand in line without their request. Set when the host is built.
+    pub exchanges_max: usize,
+    /// Waits of one turn (S7).
     pub waits_max: usize,
+    /// Turns of one charm that have committed a segment and not ended. Over it a wait is refused, never the beginning of a turn.
+    pub waiting_turns_max: usize,
+    /// Longest time that a wait may ask for, in milliseconds.
+    pub wait_ms_max: u64,
+    /// What a turn that waits is told by the host, all together, in bytes: kept until the turn ends.
+    pub recording_bytes_max: usize,
     /// Commits that may wait for the disk. New turns wait when it is reached.
     pub commits_pending_max: usize,
     /// Values and payloads in those commits, together, in bytes. New turns wait when it is reached.
@@ -290,7 +301,11 @@ impl Default for Limits {
             conflict_ms_max: 30_000,
             room_ms_max: 30_000,
             turns_max: 64,
-            waits_max: 4_096,
+            exchanges_max: 4_096,
+            waits_max: 100,
+            waiting_turns_max: 10_000,
+            wait_ms_max: 7 * 24 * 3_600 * 1_000,
+            recording_bytes_max: 4 << 20,
             commits_pending_max: 4_096,
             commit_bytes_pending_max: 64 << 20,
             old_versions_bytes_max: 256 << 20,

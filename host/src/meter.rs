@@ -122,6 +122,8 @@ struct Rooms {
     others: Amount,
     /// Those of them who are outside, together.
     outside: Amount,
+    /// Events whose turns are under way: they take no room.
+    under_way: Amount,
 }
 
 impl Meter {
@@ -154,6 +156,24 @@ impl Meter {
             Sender::Operator => rooms.operator,
             Sender::Charm(_) | Sender::Outside(_) => rooms.others,
         }
+    }
+
+    /// Returns whether a turn more may be under way, of an event with so many bytes.
+    pub fn has_place(&self, bytes: usize, limits: &Limits) -> bool {
+        let max = Amount { events: limits.waiting_turns_max, bytes: limits.inbox_bytes_max };
+        self.rooms().under_way.plus(Amount::one(bytes)).within(max)
+    }
+
+    /// Counts an event whose turn is under way from now on.
+    pub fn set_out(&self, bytes: usize) {
+        let mut rooms = self.rooms();
+        rooms.under_way = rooms.under_way.plus(Amount::one(bytes));
+    }
+
+    /// Counts an event no more whose turn was under way.
+    pub fn came_back(&self, bytes: usize) {
+        let mut rooms = self.rooms();
+        rooms.under_way = rooms.under_way.minus(Amount::one(bytes));
     }
 
     /// Takes room.

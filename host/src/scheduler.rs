@@ -9,6 +9,7 @@ use crate::{
     charms::Charms,
     did::Did,
     env::breathe,
+    rows::Queued,
     run_queue::{Answer, RunQueue},
     slots::Slots,
     suspects::work_of,
@@ -116,14 +117,21 @@ impl Scheduler {
             }
             let turn = self.bench(charm, |bench| {
                 let turn = bench.waited.pop_front()?;
-                bench.parked.remove(&turn.sender());
+                if !turn.is_under_way() {
+                    bench.parked.remove(&turn.sender());
+                }
                 Some(turn)
             });
             return turn.map_or(Answer::Idle, Answer::Begins);
         }
         loop {
-            let (queued, fits) = match committer.begin(charm, &parked, waited) {
+            let may = |queued: &Queued| {
+                let work = work_of(queued);
+                suspects.pause(&work).is_zero() && !suspects.is_held(&work)
+            };
+            let (queued, fits) = match committer.begin(charm, &parked, waited, may) {
                 Begun::Event(queued, fits) => (queued, fits),
+                Begun::Resumes(resumed) => return Answer::Begins(self.stage.resume(resumed)),
                 Begun::Nothing => return Answer::Idle,
                 Begun::Late => return Answer::Late,
             };
@@ -154,7 +162,7 @@ impl Scheduler {
             return 0;
         };
         let attempt = self.stage.attempt(&mut turn, &installed).await;
-        let fuel = turn.fuel();
+        let fuel = turn.took();
         self.stage.committer.ended(&charm);
         if self.slots.ended(&charm, fuel) {
             self.ready.nudge();
@@ -166,7 +174,9 @@ impl Scheduler {
                 self.ready.done(charm, self.has_more(&charm));
             }
             Ok(Some(wait @ Wait::Room(_))) => {
-                self.bench(&charm, |bench| bench.parked.insert(turn.sender()));
+                if !turn.is_under_way() {
+                    self.bench(&charm, |bench| bench.parked.insert(turn.sender()));
+                }
                 self.stage.env.spawn(Box::pin(self.clone().wait(turn, wait)));
                 self.ready.done(charm, self.has_more(&charm));
             }
@@ -186,6 +196,7 @@ impl Scheduler {
     /// Brings a turn back in line when it has what it waits for. When the host closes, its event waits for the next start.
     async fn wait(self: Arc<Scheduler>, turn: Turn, wait: Wait) {
         let (charm, sender, parked) = (turn.charm(), turn.sender(), matches!(wait, Wait::Room(_)));
+        let under_way = turn.is_under_way();
         let waited = tokio::select! {
             biased;
             () = self.ready.closed() => return,
@@ -197,7 +208,8 @@ impl Scheduler {
             Some(turn) if parked => bench.waited.push_back(turn),
             // Nothing else of the charm was begun meanwhile.
             Some(turn) => bench.waited.push_front(turn),
-            None => drop(bench.parked.remove(&sender)),
+            None if parked && !under_way => drop(bench.parked.remove(&sender)),
+            None => {}
         });
         if parked {
             self.ready.wake(charm);

@@ -6,6 +6,8 @@
 //! commit    re-check the reads by value; a conflict runs the turn again     (T4)
 //!           else writes, acknowledgement, sends and receipts as one         (T5)  <- the commit point
 //! settle    an error, a trap or a limit leaves only receipt and dead letter (T6)
+//! segment   a wait for what the turn has sent: what it did so far is committed, its event is not acknowledged. When it goes
+//!           on, on a fresh instance, the host tells it again what it told before, up to the wait         (S7, S8)
 //! wait      whatever is not there yet ends the attempt: an answer from outside, room in an inbox, time after a conflict.
 //!           The turn gives everything back (instance, snapshot, worker) and keeps a few facts and the recorded answers;
 //!           when it is there, the turn runs again from its start, and is given the answers at the same places (A4)
@@ -21,16 +23,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     aging::{Aging, Favour},
     charms::Installed,
+    core::{Part, Resumed},
     cost,
     did::Did,
     env::Env,
-    guest::{End, Ended, Facts, Guests},
+    guest::{End, Ended, Facts, Guests, Lent},
     http::{Outbound, Transport},
     log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
     notices::Notices,
     receipt::Outcome,
-    record::Ran,
+    record::{Hash, Progress, Ran},
+    recording::{Answer, Kind, Recording},
     rows::Queued,
     suspects::Suspects,
     text::{clean, clip_message},
@@ -55,7 +59,7 @@ pub struct Stage {
     pub env: Arc<dyn Env>,
     /// The network.
     pub transport: Arc<dyn Transport>,
-    /// Places of turns that wait for HTTP: `waits-max`.
+    /// Places of turns that wait for HTTP: `exchanges-max`.
     pub places: Arc<Semaphore>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
@@ -79,7 +83,7 @@ pub struct Turn {
     /// Charms whose commits beat it.
     rivals: BTreeSet<Did>,
     /// Fuel that its last attempt took.
-    fuel: u64,
+    took: u64,
     /// How long its last attempt took.
     last_run: Duration,
     /// Its rivals stand back for the next attempt.
@@ -90,6 +94,12 @@ pub struct Turn {
     roomless: Duration,
     /// It has waited for room: when its attempt is over, the next that waits looks.
     next: Option<Next>,
+    /// How far it came before its last wait; none before the first.
+    progress: Option<Arc<Progress>>,
+    /// What it goes on with, until its recording is there.
+    resumed: Option<Box<Resumed>>,
+    /// What it is told, if its component may wait; none before the first attempt.
+    recording: Option<Recording>,
 }
 
 impl Turn {
@@ -99,8 +109,13 @@ impl Turn {
     }
 
     /// Returns the fuel that its last attempt took.
-    pub fn fuel(&self) -> u64 {
-        self.fuel
+    pub fn took(&self) -> u64 {
+        self.took
+    }
+
+    /// Returns whether it has committed a segment: it stands in no line.
+    pub fn is_under_way(&self) -> bool {
+        self.progress.is_some()
     }
 
     /// Returns whether others stand back for its next attempt.
@@ -154,13 +169,25 @@ impl Stage {
             conflicts: Tries::default(),
             pause: PAUSE_MIN,
             rivals: BTreeSet::new(),
-            fuel: 0,
+            took: 0,
             last_run: Duration::ZERO,
             favour: None,
             place: None,
             roomless: Duration::ZERO,
             next: None,
+            progress: None,
+            resumed: None,
+            recording: None,
         }
+    }
+
+    /// Goes on with a turn that has what it waited for. Its time does not go back.
+    pub fn resume(&self, resumed: Box<Resumed>) -> Turn {
+        let mut turn = self.begin(resumed.queued.clone(), 0);
+        turn.facts.time_ms = turn.facts.time_ms.max(resumed.progress.ran.time_ms);
+        turn.progress = Some(resumed.progress.clone());
+        turn.resumed = Some(resumed);
+        turn
     }
 
     /// Takes an event to its receipt, or to what it has to wait for.
@@ -198,22 +225,41 @@ impl Stage {
             Ok(None)
         };
         let directory = self.committer.directory();
-        if let Err((outcome, why)) = directory.admits(&queued.event, turn.fits) {
+        // One that goes on was handed over before.
+        if turn.progress.is_none()
+            && let Err((outcome, why)) = directory.admits(&queued.event, turn.fits)
+        {
             return settle(outcome, &why);
         }
+        match self.recall(turn, charm).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(Wait::Pause)),
+            Err(why) => return settle(Outcome::Faulted, &why),
+        }
+        let mut recording = turn.recording.take().unwrap_or_default();
+        recording.rewind();
         let mut outbound = std::mem::take(&mut turn.outbound);
-        outbound.rewind(directory.http(&queued.event.to));
+        outbound.rewind(directory.http(&queued.event.to), recording.count(Kind::Fetch));
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
-        let tx = Box::new(Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room));
-        let handled = self.guests.handle(&charm.loaded, tx, outbound, turn.facts.clone(), turn.told, &queued);
-        let End { ended, outbound, told, fuel } = handled.await;
-        (turn.outbound, turn.told, turn.fuel) = (outbound, told, fuel);
+        let progress = turn.progress.as_deref();
+        let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room, progress);
+        let time_ms = recording.first_time_ms().unwrap_or(turn.facts.time_ms);
+        let lent = Lent { tx: Box::new(tx), outbound, recording, told: turn.told };
+        let facts = Facts { time_ms, ..turn.facts.clone() };
+        let End { ended, outbound, recording, told, fuel, took } =
+            self.guests.handle(&charm.loaded, lent, facts, &queued).await;
+        (turn.outbound, turn.told, turn.took) = (outbound, told, took);
         let next = turn.next.take();
+        let ran = Ran { time_ms: turn.facts.time_ms, fuel, costs: cost::VERSION };
+        let recording = turn.recording.insert(recording);
         let failure = match ended {
-            Ended::Done(tx) => {
-                let ran = Ran { time_ms: turn.facts.time_ms, fuel, costs: cost::VERSION };
-                self.committer.commit(*tx, &queued, (ran, charm.loaded.hash)).await
+            Ended::Done(tx) => self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), None).await,
+            Ended::Segment(mut tx) => {
+                let Some(wait) = tx.take_wait() else { return settle(Outcome::Faulted, "the turn waits for nothing") };
+                let (hash, piece) = recording.piece(ran.time_ms);
+                let part = Part { wait, recording: hash, piece };
+                self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await
             }
             Ended::Lost => Err(self.committer.lost()),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
@@ -251,6 +297,42 @@ impl Stage {
             Err(Failure::Limit(text)) => settle(Outcome::Faulted, &text),
             Err(Failure::Unavailable(why)) => Err(why),
         }
+    }
+
+    /// Gets what a turn was told before it waited, and what it waited for; false when that cannot be read now.
+    ///
+    /// # Errors
+    /// What settles the turn.
+    async fn recall(&self, turn: &mut Turn, charm: &Installed) -> Result<bool, String> {
+        let limits = self.committer.limits();
+        let Some(progress) = &turn.progress else {
+            let begin = || Recording::begin(limits.recording_bytes_max);
+            turn.recording = turn.recording.take().or_else(|| charm.loaded.waits().then(begin));
+            return Ok(true);
+        };
+        if progress.component != charm.loaded.hash {
+            let began = crate::store::hex(&progress.component);
+            return Err(format!("component: {began} began this turn and is not installed any more"));
+        }
+        let Some(resumed) = turn.resumed.take() else { return Ok(true) };
+        let mut pieces = Vec::with_capacity(progress.segments as usize);
+        if resumed.pieces.len() < progress.segments as usize {
+            match self.committer.recording(turn.queued.position).await {
+                Some(Ok(stored)) => pieces = stored,
+                Some(Err(_)) | None => {
+                    turn.resumed = Some(resumed);
+                    return Ok(false);
+                }
+            }
+        }
+        let stored = pieces.len() as u32;
+        pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));
+        let (wait, receipts, time_ms) = (progress.wait.clone(), resumed.receipts, turn.facts.time_ms);
+        let answer = Answer { wait, receipts, time_ms, fuel: progress.ran.fuel };
+        let hash: Hash = progress.recording;
+        let recording = Recording::resume(&pieces, hash, answer, limits.recording_bytes_max);
+        turn.recording = Some(recording.ok_or("recording: it is damaged")?);
+        Ok(true)
     }
 
     /// Counts a conflict; the message says that the time for them is spent.

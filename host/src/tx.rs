@@ -26,10 +26,11 @@ use crate::{
     did::Did,
     directory::{Directory, Offers},
     event::{Event, EventId, Mint, OnCommit},
-    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
+    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX},
     log_share::LogShare,
     meter::{Amount, Room, Sender},
     path::Path,
+    record::{Progress, WaitFor},
     rows::Queued,
     shape::Shape,
     value::{Found, Tree, Value},
@@ -60,11 +61,18 @@ pub struct Transaction {
     waits_for_room: bool,
     /// Room that it needs to go on.
     room: Option<Room>,
+    /// What the turn waits for: it ends with that.
+    wait: Option<WaitFor>,
+    /// Events that the turn has sent in its segments before, and how many those are.
+    first: usize,
+    segments: usize,
     directory: Arc<Directory>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
     /// Position of the event that this turn handles: ids of its sends derive from it.
     position: u64,
+    /// What that event carries, in bytes.
+    event_bytes: usize,
     /// What its calls have cost since that was last asked.
     cost: u64,
 }
@@ -76,6 +84,7 @@ impl Transaction {
         directory: Arc<Directory>,
         queued: &Queued,
         waits_for_room: bool,
+        progress: Option<&Progress>,
     ) -> Transaction {
         Transaction {
             writer: queued.event.to,
@@ -91,10 +100,14 @@ impl Transaction {
             staged: BTreeMap::new(),
             waits_for_room,
             room: None,
+            wait: None,
+            first: progress.map_or(0, |progress| progress.sends as usize),
+            segments: progress.map_or(0, |progress| progress.segments as usize),
             directory,
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
             position: queued.position,
+            event_bytes: queued.event.payload.as_bytes().len(),
             cost: 0,
         }
     }
@@ -117,6 +130,60 @@ impl Transaction {
     /// Returns the room that it needs to go on; with some, the attempt is over.
     pub fn room(&self) -> Option<&Room> {
         self.room.as_ref()
+    }
+
+    /// Returns whether it ends with a wait.
+    pub fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Returns what it waits for.
+    pub fn take_wait(&mut self) -> Option<WaitFor> {
+        self.wait.take()
+    }
+
+    /// Reads what is committed now: nothing has been read before.
+    pub fn renew(&mut self) {
+        self.snapshot = self.snapshot.renewed();
+    }
+
+    /// Ends with a wait for events that the turn has sent. `over` says that too much was recorded.
+    ///
+    /// # Errors
+    /// `Invalid`, `Limit`.
+    pub fn wait(&mut self, wait: WaitFor, over: bool) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        if wait.events.is_empty() {
+            return Err(Refusal::Invalid("a wait for no event".to_owned()));
+        }
+        let bounds = [
+            (wait.events.len() > WAIT_EVENTS_MAX, "wait-events-max", WAIT_EVENTS_MAX),
+            (wait.timeout_ms > limits.wait_ms_max, "wait-ms-max", limits.wait_ms_max as usize),
+            (self.segments >= limits.waits_max, "waits-max", limits.waits_max),
+            (over, "recording-bytes-max", limits.recording_bytes_max),
+            (!self.has_place(), "waiting-turns-max", limits.waiting_turns_max),
+        ];
+        for (is_over, name, max) in bounds {
+            if is_over {
+                return Err(Refusal::limit(name, max));
+            }
+        }
+        let sent = self.first + self.sends.len();
+        for event in &wait.events {
+            let (position, number) = event.sent_by();
+            let number = usize::from(number);
+            if position != self.position || number >= sent || self.mint.send(position, number) != *event {
+                return Err(Refusal::Invalid(format!("event {event}: this turn did not send it")));
+            }
+        }
+        self.wait = Some(wait);
+        Ok(())
+    }
+
+    /// Returns whether the turn may be under way: it is already, or there is a place.
+    fn has_place(&self) -> bool {
+        let inbox = self.directory.inbox(&self.writer);
+        self.segments > 0 || inbox.is_none_or(|meter| meter.has_place(self.event_bytes, &self.limits))
     }
 
     /// Returns the last commit that its snapshot shows.
@@ -198,7 +265,7 @@ impl Transaction {
     ) -> Result<EventId, Refusal> {
         let tag_bytes = on_commit.map_or(0, |(_, tag)| tag.len());
         self.cost += cost::SEND + cost::copied(payload.len() + tag_bytes);
-        if self.sends.len() >= self.limits.sends_max {
+        if self.first + self.sends.len() >= self.limits.sends_max {
             return Err(Refusal::limit("sends-max", self.limits.sends_max));
         }
         let max = self.limits.event_bytes_max;
@@ -234,7 +301,7 @@ impl Transaction {
             }
             return Err(full);
         }
-        let id = self.mint.send(self.position, self.sends.len());
+        let id = self.mint.send(self.position, self.first + self.sends.len());
         let event = Event {
             id,
             sender: self.writer,

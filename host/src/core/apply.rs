@@ -1,17 +1,24 @@
 //! Lets a commit happen.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Commit, Effects, Open, State, chain::Chain, inbox::Growth};
+use super::{
+    Commit, Effects, Open, State,
+    chain::Chain,
+    inbox::Growth,
+    underway::{Standing, Underway},
+};
 use crate::{
     component::Component,
     did::Did,
-    record::{Body, Cut, Hash, Turn},
-    rows::{CutRow, InstallRow, Point, Queued, SpaceRow},
+    event::Event,
+    receipt::{self, Receipt},
+    record::{Body, Cut, Hash, Progress, Segment, Turn},
+    rows::{CutRow, InstallRow, Point, Queued, RecordingRow, SpaceRow, TurnRow},
 };
 
-/// What only the living host knows of a commit. Nothing that lasts depends on it but the bytes of a component, of which the
-/// log has the hash.
+/// What only the living host knows of a commit. Nothing that lasts depends on it but the bytes of a component, and of what a
+/// turn was told, of which the log has the hashes.
 #[derive(Debug, Default)]
 pub struct Live {
     /// The moment, on the clock that never goes back.
@@ -22,6 +29,8 @@ pub struct Live {
     pub growth: Growth,
     /// What it installs.
     pub component: Option<Component>,
+    /// What a turn that waits was told.
+    pub piece: Option<Arc<[u8]>>,
 }
 
 impl State {
@@ -47,7 +56,7 @@ impl State {
         if commit.position != self.position + waits {
             return Err("gives other positions than the next ones");
         }
-        let answered = record.turn().map(|turn| self.waiting(&record.space, &turn.receipt.id).map(|at| at.position));
+        let answered = record.handles().map(|event| self.waiting(&record.space, &event).map(|at| at.position));
         if answered != commit.taken.map(|taken| Some(taken.position)) {
             return Err("answers an event that does not wait");
         }
@@ -94,9 +103,10 @@ impl State {
             space.usage = space.usage.grown(&live.growth);
         }
         let mut chain = Chain::default();
-        match record.turn() {
-            Some(turn) => chain = self.take(turn, commit, live.at, &mut effects),
-            None => effects.buried = self.bury(&charm, record.dropped()),
+        match (record.turn(), record.segment()) {
+            (Some(turn), _) => chain = self.take(turn, commit, live.at, &mut effects),
+            (_, Some(segment)) => chain = self.set_out(segment, commit, &mut live, &mut effects),
+            _ => effects.buried = self.bury(&charm, record.dropped()),
         }
         let mut fits = live.fits.into_iter();
         let mut position = self.position;
@@ -111,7 +121,86 @@ impl State {
             self.enqueue(queued, chain, fits.next().unwrap_or(0));
         }
         self.position = position;
+        for (event, refused) in record.sends() {
+            if let Some(outcome) = refused {
+                self.answer(event, &receipt::refused(event, outcome), &mut effects);
+            }
+        }
+        if let (Some(taken), Some(turn)) = (effects.taken.clone(), record.turn()) {
+            self.answer(&taken.event, &turn.receipt, &mut effects);
+        }
+        if let (Some(_), Some(taken)) = (record.segment(), commit.taken) {
+            self.wait(&charm, taken.position, &mut effects);
+        }
         effects
+    }
+
+    /// Lets a turn be under way that has committed a segment; returns what leads to all that it sends.
+    fn set_out(&mut self, segment: &Segment, commit: &Commit, live: &mut Live, effects: &mut Effects) -> Chain {
+        let charm = commit.record.space;
+        let Some(queued) = self.waiting(&charm, &segment.event) else { return Chain::default() };
+        let Some(space) = self.spaces.get_mut(&charm) else { return Chain::default() };
+        let component = space.installed.map(|row| row.component).unwrap_or_default();
+        let (position, inbox) = (queued.position, &mut space.inbox);
+        let deadline = live.at.saturating_add(Duration::from_millis(segment.wait.timeout_ms));
+        let progress =
+            |before: Option<&Progress>| Arc::new(Progress::after(before, component, &commit.record, segment));
+        if inbox.underway.get(position).is_none() {
+            let (chain, progress) = (inbox.set_out(&queued), progress(None));
+            let (receipts, pieces, standing) = (BTreeMap::new(), BTreeMap::new(), Standing::Runs);
+            let (event, queued) = (queued.event.id, queued.clone());
+            inbox.add_underway(Underway { queued, progress, chain, receipts, pieces, deadline, standing });
+            debug_assert_eq!(event, segment.event, "the event that it handles");
+        }
+        let Some(underway) = inbox.underway.get_mut(position) else { return Chain::default() };
+        if underway.progress.segments < segment.number {
+            underway.progress = progress(Some(&underway.progress));
+        }
+        underway.deadline = deadline;
+        if let Some(bytes) = live.piece.take() {
+            underway.pieces.insert(segment.number, bytes.clone());
+            effects.recording = Some(RecordingRow { position, number: segment.number, bytes });
+        }
+        let progress = Progress::clone(&underway.progress);
+        effects.turn = Some((position, Some(TurnRow { position, space: charm, event: segment.event, progress })));
+        let (chain, is_new) = underway.chain.next(&self.limits, live.at);
+        if is_new {
+            effects.deep = Some(chain.depth);
+        }
+        chain
+    }
+
+    /// Lets a turn wait, or go on at once when what it waits for is there.
+    pub(super) fn wait(&mut self, charm: &Did, position: u64, effects: &mut Effects) {
+        let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return };
+        let Some(underway) = turns.get(position) else { return };
+        if underway.is_over() {
+            turns.stand(position, Standing::Ready);
+            effects.resumes.push(*charm);
+        } else {
+            let deadline = underway.deadline;
+            turns.stand(position, Standing::Waits);
+            self.deadlines.insert((deadline, *charm, position));
+        }
+    }
+
+    /// Tells the turn that sent an event what became of it, if it is under way.
+    fn answer(&mut self, event: &Event, receipt: &Receipt, effects: &mut Effects) {
+        let (position, number) = event.id.sent_by();
+        if event.receipt_of.is_some() || event.supplied {
+            return;
+        }
+        let Some(turns) = self.spaces.get(&event.sender).map(|space| &space.inbox.underway) else { return };
+        let Some(underway) = turns.get(position) else { return };
+        if self.mint.send(position, number.into()) != event.id {
+            return;
+        }
+        let waited = underway.standing == Standing::Waits;
+        self.recall(&event.sender, position, vec![(number, receipt.clone())]);
+        let underway = self.spaces.get(&event.sender).and_then(|space| space.inbox.underway.get(position));
+        if waited && underway.is_some_and(|underway| underway.standing == Standing::Ready) {
+            effects.resumes.push(event.sender);
+        }
     }
 
     /// Notes what is installed; returns the component that is needed from now on, and the one that is not any more.
@@ -159,6 +248,9 @@ impl State {
     fn take(&mut self, turn: &Turn, commit: &Commit, at: Duration, effects: &mut Effects) -> Chain {
         let charm = commit.record.space;
         let Some(queued) = self.waiting(&charm, &turn.receipt.id) else { return Chain::default() };
+        if self.spaces.get(&charm).is_some_and(|space| space.inbox.underway.get(queued.position).is_some()) {
+            effects.turn = Some((queued.position, None));
+        }
         let (chain, is_new) = self.dequeue(&queued).next(&self.limits, at);
         if is_new {
             effects.deep = Some(chain.depth);

@@ -11,7 +11,7 @@ use crate::{
     limits::LETTERS_PER_COMMIT_MAX,
     meter::{Amount, Sender},
     receipt::{Outcome, Receipt},
-    record::{self, Body, Checkpoint, Cut, Hash, Install, Pruned, Ran, Record, Sent, Turn, Write},
+    record::{self, Body, Checkpoint, Cut, Hash, Install, Pruned, Ran, Record, Segment, Sent, Turn, WaitFor, Write},
     rows::{InstallRow, Queued},
     value::Value,
 };
@@ -44,6 +44,8 @@ pub enum Act<'a> {
     Remove(Vec<Write>, Growth),
     /// An event that waits is settled.
     Settle(&'a Arc<Queued>, Box<Ending>),
+    /// A turn does what it did so far, and waits.
+    Segment(&'a Arc<Queued>, Box<Ending>, Part),
 }
 
 /// How an event is settled, and what goes with it.
@@ -63,6 +65,16 @@ pub struct Ending {
     pub staged: BTreeMap<Did, Amount>,
 }
 
+/// What a segment of a turn has beside what an ending has.
+pub struct Part {
+    /// What the turn waits for.
+    pub wait: WaitFor,
+    /// Hash over what the turn was told so far.
+    pub recording: Hash,
+    /// What it was told in this segment.
+    pub piece: Arc<[u8]>,
+}
+
 /// A commit that may happen, and what only the living host knows of it.
 pub struct Decided {
     /// The commit.
@@ -73,6 +85,8 @@ pub struct Decided {
     pub growth: Growth,
     /// What it installs.
     pub component: Option<Component>,
+    /// What a turn that waits was told.
+    pub piece: Option<Arc<[u8]>>,
 }
 
 /// Why something may not happen.
@@ -104,7 +118,7 @@ impl State {
     /// [`Refused`].
     pub fn decide(&self, space: Did, time_ms: u64, act: Act<'_>) -> Result<Decided, Refused> {
         let (mut fits, mut growth, mut taken, mut component) = (Vec::new(), Growth::default(), None, None);
-        let mut position = self.position;
+        let (mut piece, mut position) = (None, self.position);
         let body = match act {
             Act::Register(_) if self.spaces.contains_key(&space) => return Err(Refused::Known),
             Act::Register(name) => Body::Registered { name: name.to_owned() },
@@ -161,17 +175,32 @@ impl State {
             }
             Act::Settle(queued, ending) => {
                 self.check(&space, queued, &ending)?;
-                taken = Some(Taken { position: queued.position, late: self.late.contains(&queued.position) });
+                taken = Some(self.place(queued));
                 growth = ending.growth;
                 let turn = self.end(space, queued, *ending, &mut fits);
                 position += fits.len() as u64;
                 Body::Turn(Box::new(turn))
             }
+            Act::Segment(queued, ending, part) => {
+                self.check(&space, queued, &ending)?;
+                taken = Some(self.place(queued));
+                growth = ending.growth;
+                piece = Some(part.piece.clone());
+                let segment = self.part(&space, queued, *ending, part, &mut fits)?;
+                position += fits.len() as u64;
+                Body::Segment(Box::new(segment))
+            }
         };
         let seq = self.spaces.get(&space).map_or(1, |space| space.seq + 1);
         let previous = Hash::default();
         let record = Record { version: record::VERSION, space, seq, previous, time_ms, body };
-        Ok(Decided { commit: Commit { order: self.order + 1, position, taken, record }, fits, growth, component })
+        let commit = Commit { order: self.order + 1, position, taken, record };
+        Ok(Decided { commit, fits, growth, component, piece })
+    }
+
+    /// Returns the place of an event that is handled.
+    fn place(&self, queued: &Queued) -> Taken {
+        Taken { position: queued.position, late: self.late.contains(&queued.position) }
     }
 
     /// Returns whether a space's past may go: a checkpoint stands for it, and it has not gone.
@@ -223,21 +252,54 @@ impl State {
         let Ending { failed, ran, writes, sends: mut drafts, .. } = ending;
         let (outcome, message) = failed.map_or((Outcome::Committed, None), |(outcome, why)| (outcome, Some(why)));
         let committed = outcome == Outcome::Committed;
-        let commit = self.spaces.get(&charm).filter(|_| committed).map(|space| space.seq + 1);
+        let space = self.spaces.get(&charm);
+        let commit = match committed {
+            true => space.map(|space| space.seq + 1),
+            // What it committed before stays.
+            false => space.and_then(|space| Some(space.inbox.underway.get(queued.position)?.progress.seq)),
+        };
         let receipt = Receipt { id: event.id, outcome, commit, message };
         let receipt_to = |on_commit| Draft::receipt(&self.mint, event.sender, on_commit, &receipt);
         drafts.extend(event.on_commit.as_ref().map(receipt_to));
         let dropped = outcome.leaves_letter(event).then(|| self.oldest_letter(&charm, event.id)).flatten();
-        let sends = drafts.into_iter().map(|Draft { mut event, refused, fits: of }| {
-            if refused.is_some() {
-                // What is not delivered takes no room in the log.
-                event.payload = Value::null();
-            } else {
-                fits.push(of);
-            }
-            Sent { event, refused }
-        });
-        let (sends, ran) = (sends.collect(), ran.map(|(ran, _)| ran));
+        let (sends, ran) = (go_out(drafts, fits), ran.map(|(ran, _)| ran));
         Turn { sender: event.sender, stream: event.stream.clone(), receipt, writes, sends, dropped, ran }
     }
+
+    /// Returns a part of a turn: the event stays where it is.
+    fn part(
+        &self,
+        charm: &Did,
+        queued: &Queued,
+        ending: Ending,
+        part: Part,
+        fits: &mut Vec<u64>,
+    ) -> Result<Segment, Refused> {
+        let event = &queued.event;
+        let Ending { ran, writes, sends, .. } = ending;
+        let inbox = &self.spaces.get(charm).ok_or(Refused::Gone)?.inbox;
+        let segments = inbox.underway.get(queued.position).map_or(0, |underway| underway.progress.segments);
+        if segments == 0 && !inbox.meter.has_place(event.payload.as_bytes().len(), &self.limits) {
+            return Err(Refused::Limit(format!("over waiting-turns-max {}", self.limits.waiting_turns_max)));
+        }
+        let (ran, _) = ran.ok_or(Refused::Gone)?;
+        let (stream, sends) = (event.stream.clone(), go_out(sends, fits));
+        let Part { wait, recording, .. } = part;
+        let (event, sender, number) = (event.id, event.sender, segments + 1);
+        Ok(Segment { event, sender, stream, number, writes, sends, ran, wait, recording })
+    }
+}
+
+/// Returns events as they go out; those that will wait give what they were checked against.
+fn go_out(drafts: Vec<Draft>, fits: &mut Vec<u64>) -> Vec<Sent> {
+    let sent = drafts.into_iter().map(|Draft { mut event, refused, fits: of }| {
+        if refused.is_some() {
+            // What is not delivered takes no room in the log.
+            event.payload = Value::null();
+        } else {
+            fits.push(of);
+        }
+        Sent { event, refused }
+    });
+    sent.collect()
 }

@@ -10,7 +10,10 @@ use crate::{
     event::{Event, digest},
     receipt::{self, Receipt},
     record::{Body, Hash, Record},
-    rows::{Batch, CellWrite, CutRow, DeadLetter, InstallRow, Notes, Point, Queued, ReceiptRow, SpaceRow},
+    rows::{
+        Batch, CellWrite, CutRow, DeadLetter, InstallRow, Notes, Point, Queued, ReceiptRow, RecordingRow, SpaceRow,
+        TurnRow,
+    },
 };
 
 /// What one commit brings about.
@@ -34,12 +37,18 @@ pub struct Effects {
     pub cuts: Vec<CutRow>,
     /// How many dead letters of the charm went because there were too many, when that is to be told.
     pub letters_gone: Option<u64>,
+    /// A turn under way, by the position of its event: how far it has come, or none when it has ended.
+    pub turn: Option<(u64, Option<TurnRow>)>,
+    /// What it was told in this segment.
+    pub recording: Option<RecordingRow>,
+    /// Charms whose turns go on.
+    pub resumes: Vec<Did>,
 }
 
 impl Effects {
     /// Returns the charms that have something to do.
     pub fn wakes(&self) -> impl Iterator<Item = Did> {
-        self.queued.iter().map(|queued| queued.event.to)
+        self.queued.iter().map(|queued| queued.event.to).chain(self.resumes.iter().copied())
     }
 
     /// Returns the receipts that it settles, in order.
@@ -98,6 +107,8 @@ impl Effects {
             }
         }
         batch.buried.extend(&self.buried);
+        batch.turns.extend(self.turn.clone());
+        batch.recordings.extend(self.recording.clone());
         let receipts = self.receipts(commit);
         let settled = receipts.iter().map(|row| row.receipt.clone()).collect();
         batch.receipts.extend(receipts);

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::chain::Chain;
+use super::{
+    chain::Chain,
+    underway::{Resumed, Standing, Turns, Underway},
+};
 use crate::{
     did::Did,
     limits::Limits,
@@ -24,6 +27,8 @@ pub struct Inbox {
     /// Events that are out of their line, until somebody decides. They keep their room.
     held: BTreeMap<u64, (Sender, Waiting)>,
     len: usize,
+    /// Turns that have committed a segment: out of the lines, without room.
+    pub underway: Turns,
     pub meter: Arc<Meter>,
 }
 
@@ -58,12 +63,12 @@ impl Line {
 impl Inbox {
     /// Returns whether an event has its turn or waits for it.
     pub fn is_busy(&self) -> bool {
-        !self.lines.is_empty()
+        !self.lines.is_empty() || !self.underway.is_empty()
     }
 
     /// Returns whether a turn could begin, leaving out senders whose turn is parked.
     pub fn has_next(&self, parked: &HashSet<Did>) -> bool {
-        self.order.next(parked).is_some()
+        self.underway.has_ready() || self.order.next(parked).is_some()
     }
 
     /// Begins the turn of the event that is next, leaving out senders whose turn is parked; returns the descriptor too that
@@ -74,8 +79,14 @@ impl Inbox {
         Some((first.queued.clone(), first.fits))
     }
 
-    /// The turn of an event has not begun after all.
+    /// Lets a turn go on that has what it waited for, and may.
+    pub fn resume(&mut self, may: impl Fn(&Queued) -> bool) -> Option<Resumed> {
+        self.underway.resume(may)
+    }
+
+    /// The turn of an event has not begun after all, or not gone on.
     pub fn put_back(&mut self, queued: &Queued) {
+        self.underway.stand(queued.position, Standing::Ready);
         if let Some(line) = self.lines.get_mut(&queued.event.sender)
             && let Ok(index) = line.index(queued.position)
         {
@@ -85,6 +96,9 @@ impl Inbox {
 
     /// Returns whether the turn of an event has begun.
     pub fn has_begun(&self, queued: &Queued) -> bool {
+        if self.underway.get(queued.position).is_some() {
+            return true;
+        }
         let line = self.lines.get(&queued.event.sender);
         line.is_some_and(|line| line.index(queued.position).is_ok_and(|index| line.events[index].begun))
     }
@@ -94,13 +108,18 @@ impl Inbox {
         self.order.prompt.is_empty() && !self.order.late.is_empty()
     }
 
-    /// Returns up to `max` events after a position, held ones too, in the order in which they were sent.
+    /// Returns up to `max` events after a position, those that are in no line too, in the order in which they were sent.
     pub fn page(&self, after: u64, max: usize) -> Vec<Arc<Queued>> {
         // The next of each line: what is looked at is what is returned and one more for each line.
         let rest = |line: &'_ Line| line.events.partition_point(|waiting| waiting.queued.position <= after);
         let lines = self.lines.values().map(|line| line.events.range(rest(line)..).map(|waiting| &waiting.queued));
         let mut lines: Vec<_> = lines.map(Iterator::peekable).collect();
-        let mut held = self.held.range(after.saturating_add(1)..).map(|(_, (_, waiting))| &waiting.queued).peekable();
+        // What is in no line.
+        let held = self.held.range(after.saturating_add(1)..).map(|(_, (_, waiting))| &waiting.queued).take(max);
+        let mut apart: Vec<_> =
+            held.chain(self.underway.after(after).map(|underway| &underway.queued).take(max)).collect();
+        apart.sort_unstable_by_key(|queued| queued.position);
+        let mut apart = apart.into_iter().peekable();
         let first = |queued: Option<&&Arc<Queued>>| queued.map(|queued| queued.position);
         let mut next: BinaryHeap<_> = lines
             .iter_mut()
@@ -110,9 +129,9 @@ impl Inbox {
         let mut page = Vec::with_capacity(max.min(self.len));
         while page.len() < max {
             let in_line = next.peek().map(|Reverse((position, _))| *position);
-            let is_held = first(held.peek()).is_some_and(|held| in_line.is_none_or(|position| held < position));
-            if is_held {
-                page.extend(held.next().cloned());
+            let is_apart = first(apart.peek()).is_some_and(|apart| in_line.is_none_or(|position| apart < position));
+            if is_apart {
+                page.extend(apart.next().cloned());
                 continue;
             }
             let Some(Reverse((_, index))) = next.pop() else { break };
@@ -128,18 +147,23 @@ impl Inbox {
         waiting.iter().for_each(|queued| self.hold(queued));
     }
 
-    /// Returns all events, held ones too, in no order.
+    /// Returns all events, those that are in no line too, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Queued>> {
         let lines = self.lines.values().flat_map(|line| &line.events).map(|waiting| &waiting.queued);
-        lines.chain(self.held())
+        lines.chain(self.apart())
     }
 
-    /// Returns the events that commits of a space sent to `owner`, whose inbox it is, held ones too, in no order.
+    /// Returns the events that commits of a space sent to `owner`, whose inbox it is, those that are in no line too, in no order.
     pub fn of<'a>(&'a self, space: &'a Did, owner: &'a Did) -> impl Iterator<Item = &'a Arc<Queued>> {
         // Receipts stand in the owner's own line.
         let lines = [space, owner].into_iter().filter_map(|sender| self.lines.get(sender));
         let waiting = lines.flat_map(|line| &line.events).map(|waiting| &waiting.queued);
-        waiting.chain(self.held()).filter(|queued| queued.space == *space)
+        waiting.chain(self.apart()).filter(|queued| queued.space == *space)
+    }
+
+    /// Returns the events that are in no line: held, or their turns are under way.
+    fn apart(&self) -> impl Iterator<Item = &Arc<Queued>> {
+        self.held().chain(self.underway.after(0).map(|underway| &underway.queued))
     }
 
     /// Returns the events that are held.
@@ -178,8 +202,30 @@ impl Inbox {
         }
     }
 
-    /// Removes an event, whether it had its turn, waits or is held; returns what led to it. Its sender goes to the end
-    /// of the order.
+    /// Lets the turn of an event be under way: it leaves its line and gives its room back. Its sender goes to the end of the
+    /// order.
+    pub fn set_out(&mut self, queued: &Arc<Queued>) -> Chain {
+        let chain = self.take(queued).unwrap_or_default();
+        self.meter.set_out(amount(queued).bytes);
+        chain
+    }
+
+    /// Adds a turn that is under way.
+    pub fn add_underway(&mut self, underway: Underway) {
+        self.len += 1;
+        self.underway.insert(underway);
+    }
+
+    /// Removes a turn that is under way.
+    pub fn come_back(&mut self, position: u64) -> Option<Underway> {
+        let underway = self.underway.remove(position)?;
+        self.len -= 1;
+        self.meter.came_back(amount(&underway.queued).bytes);
+        Some(underway)
+    }
+
+    /// Removes an event that is not under way, whether it had its turn, waits or is held; returns what led to it. Its sender
+    /// goes to the end of the order.
     pub fn take(&mut self, queued: &Queued) -> Option<Chain> {
         let taken = self.leave(queued).or_else(|| self.held.remove(&queued.position));
         let (sender, Waiting { chain, .. }) = taken?;
@@ -191,7 +237,9 @@ impl Inbox {
     /// Returns whether an event is not settled yet.
     pub fn holds(&self, queued: &Queued) -> bool {
         let line = self.lines.get(&queued.event.sender);
-        line.is_some_and(|line| line.index(queued.position).is_ok()) || self.held.contains_key(&queued.position)
+        line.is_some_and(|line| line.index(queued.position).is_ok())
+            || self.held.contains_key(&queued.position)
+            || self.underway.get(queued.position).is_some()
     }
 
     /// Takes an event out of its line until it is released or taken; those after it go on.

@@ -7,16 +7,19 @@ use std::{
 };
 
 use super::{
+    Effects,
     chain::Chain,
     inbox::{Inbox, Usage},
+    underway::{Standing, Underway},
 };
 use crate::{
     did::Did,
     event::{Event, EventId, Mint},
     limits::Limits,
     meter::{Amount, Sender},
+    receipt::Receipt,
     record::Hash,
-    rows::{CellRow, CutRow, Image, InstallRow, Notes, Point, Queued, SpaceRow},
+    rows::{CellRow, CutRow, Image, InstallRow, Notes, Point, Queued, SpaceRow, TurnRow},
 };
 
 /// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
@@ -39,6 +42,8 @@ pub struct State {
     pub open: HashMap<EventId, Open>,
     /// How many spaces have each component installed.
     pub(super) components: HashMap<Hash, usize>,
+    /// When the waits of turns end that still wait: moment, charm, position of the event.
+    pub(super) deadlines: BTreeSet<(Duration, Did, u64)>,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     /// What is decided about the rights of those outside.
@@ -117,8 +122,9 @@ pub struct Open {
 }
 
 impl State {
-    /// Returns the state that a store holds.
-    pub fn load(image: &Image, limits: Arc<Limits>) -> State {
+    /// Returns the state that a store holds, at this moment: in milliseconds since 1970, and on the clock that never goes back.
+    /// Turns under way know nothing yet of what they have sent: see [`State::recall`].
+    pub fn load(image: &Image, limits: Arc<Limits>, now: (u64, Duration)) -> State {
         let mut state = State {
             order: image.order,
             position: image.position,
@@ -126,6 +132,7 @@ impl State {
             names: HashMap::with_capacity(image.spaces.len()),
             open: HashMap::new(),
             components: HashMap::new(),
+            deadlines: BTreeSet::new(),
             late: BTreeSet::new(),
             kept: BTreeMap::new(),
             limits,
@@ -154,8 +161,13 @@ impl State {
                 space.usage = space.usage.with_cell(value);
             }
         }
+        let mut turns: BTreeMap<u64, &TurnRow> = image.turns.iter().map(|row| (row.position, row)).collect();
         for queued in &image.queued {
-            state.enqueue(Arc::new(queued.clone()), Chain::default(), 0);
+            let queued = Arc::new(queued.clone());
+            match turns.remove(&queued.position) {
+                Some(row) => state.restore(queued, row, now),
+                None => state.enqueue(queued, Chain::default(), 0),
+            }
         }
         for (did, position, event) in &image.dead {
             if let Some(space) = state.spaces.get_mut(did) {
@@ -207,7 +219,63 @@ impl State {
         since > self.settled_ids.len() || self.settled_ids.iter().rev().take(since).any(|settled| settled == id)
     }
 
-    pub(super) fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain, fits: u64) {
+    /// Adds a turn that was under way when the host ended.
+    fn restore(&mut self, queued: Arc<Queued>, row: &TurnRow, (now_ms, at): (u64, Duration)) {
+        self.expect(&queued);
+        let (charm, position) = (queued.event.to, queued.position);
+        let progress = Arc::new(row.progress.clone());
+        // A clock that was set back lets it wait once more as long as it wanted to, at most.
+        let (timeout, since) = (progress.wait.timeout_ms, progress.since_ms);
+        let left = since.saturating_add(timeout).saturating_sub(now_ms).min(timeout);
+        let deadline = at.saturating_add(Duration::from_millis(left));
+        let (chain, receipts, pieces, standing) = (Chain::default(), BTreeMap::new(), BTreeMap::new(), Standing::Runs);
+        let Some(space) = self.spaces.get_mut(&charm) else { return };
+        space.inbox.meter.set_out(queued.event.payload.as_bytes().len());
+        space.inbox.add_underway(Underway { queued, progress, chain, receipts, pieces, deadline, standing });
+        self.wait(&charm, position, &mut Effects::default());
+    }
+
+    /// Tells a turn under way what became of events that it has sent, by their numbers.
+    pub fn recall(&mut self, charm: &Did, position: u64, receipts: Vec<(u16, Receipt)>) {
+        let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return };
+        let Some(underway) = turns.get_mut(position) else { return };
+        underway.receipts.extend(receipts);
+        if underway.standing == Standing::Waits && underway.is_over() {
+            self.deadlines.remove(&(underway.deadline, *charm, position));
+            turns.stand(position, Standing::Ready);
+        }
+    }
+
+    /// Lets the waits end whose time is over, up to `max` of them; returns the charms whose turns go on.
+    pub fn expire(&mut self, now: Duration, max: usize) -> Vec<Did> {
+        let mut resumed = Vec::new();
+        while resumed.len() < max
+            && let Some((deadline, charm, position)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(space) = self.spaces.get_mut(&charm) {
+                space.inbox.underway.stand(position, Standing::Ready);
+            }
+            resumed.push(charm);
+        }
+        resumed
+    }
+
+    /// Returns when the next wait ends.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(deadline, ..)| *deadline)
+    }
+
+    /// What a turn was told up to a segment is durable: the store has it.
+    pub fn forget_pieces(&mut self, charm: &Did, position: u64, segment: u32) {
+        if let Some(underway) = self.spaces.get_mut(charm).and_then(|space| space.inbox.underway.get_mut(position)) {
+            underway.pieces = underway.pieces.split_off(&(segment + 1));
+        }
+    }
+
+    /// Notes that an event is open, and that its sender expects a receipt.
+    fn expect(&mut self, queued: &Arc<Queued>) {
         let event = &queued.event;
         self.open.insert(event.id, Open { queued: Some(queued.clone()), order: self.order });
         if event.on_commit.is_some()
@@ -215,6 +283,11 @@ impl State {
         {
             sender.inbox.expect_receipt();
         }
+    }
+
+    pub(super) fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain, fits: u64) {
+        self.expect(&queued);
+        let event = &queued.event;
         let sender = self.sender(event);
         if let Some(space) = self.spaces.get_mut(&event.to) {
             space.inbox.push(sender, queued, chain, fits);
@@ -229,7 +302,13 @@ impl State {
 
     /// Removes an event from its inbox; returns what led to it.
     pub(super) fn dequeue(&mut self, queued: &Queued) -> Chain {
-        let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| space.inbox.take(queued));
+        let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| {
+            let underway = space.inbox.come_back(queued.position);
+            if let Some(Underway { deadline, .. }) = underway {
+                self.deadlines.remove(&(deadline, queued.event.to, queued.position));
+            }
+            underway.map_or_else(|| space.inbox.take(queued), |underway| Some(underway.chain))
+        });
         if queued.event.on_commit.is_some()
             && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
         {

@@ -21,7 +21,7 @@ fn did(n: u8) -> Did {
 }
 
 fn empty(limits: Limits) -> State {
-    State::load(&Image { secret: [9; 32], ..Image::default() }, Arc::new(limits))
+    State::load(&Image { secret: [9; 32], ..Image::default() }, Arc::new(limits), Default::default())
 }
 
 fn event(sender: Did, to: Did, bytes: usize) -> Event {
@@ -42,7 +42,13 @@ fn event(sender: Did, to: Did, bytes: usize) -> Event {
 fn perform(state: &mut State, space: Did, act: Act<'_>) -> Result<(Commit, Effects), Refused> {
     let decided = state.decide(space, 1_000, act)?;
     assert_eq!(state.follows(&decided.commit), Ok(()), "what is decided can be applied");
-    let live = Live { at: Duration::ZERO, fits: decided.fits, growth: decided.growth, component: decided.component };
+    let live = Live {
+        at: Duration::ZERO,
+        fits: decided.fits,
+        growth: decided.growth,
+        component: decided.component,
+        piece: decided.piece,
+    };
     let effects = state.apply(&decided.commit, live);
     Ok((decided.commit, effects))
 }
@@ -245,7 +251,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             effects.rows(commit, entry(commit), Hash::default(), &mut batch);
         }
         let image = image(&batch, log[..cut].last().map_or(0, |(commit, _)| commit.order));
-        let mut again = State::load(&image, Arc::new(limits));
+        let mut again = State::load(&image, Arc::new(limits), Default::default());
         for (commit, live) in &log[cut..] {
             let read = Commit::read(&entry(commit)).expect("a record");
             assert_eq!(again.follows(&read), Ok(()), "seed {seed}, cut {cut}, commit {}", read.order);

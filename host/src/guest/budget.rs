@@ -88,6 +88,12 @@ pub struct Account {
     calls: u32,
     /// A tick has let others run since the guest was last left.
     ticked: bool,
+    /// Fuel that a turn has left whose replay is over, once.
+    restore: Option<u64>,
+    /// Fuel that its replay took.
+    replayed: Option<u64>,
+    /// Time on threads when it was over.
+    since: Duration,
 }
 
 impl Account {
@@ -99,6 +105,21 @@ impl Account {
     /// Notes that the guest is left because of a tick.
     pub fn tick(&mut self) {
         self.ticked = true;
+    }
+
+    /// Notes that a replay is over: the turn goes on with so much fuel.
+    pub fn restore(&mut self, left: u64) {
+        self.restore = Some(left);
+    }
+
+    /// Returns the fuel that a replay took that is over.
+    pub fn replayed(&self) -> Option<u64> {
+        self.replayed
+    }
+
+    /// Returns the time on threads when the replay was over.
+    pub fn since(&self) -> Duration {
+        self.since
     }
 
     /// Returns what is owed, and takes it as paid.
@@ -124,7 +145,7 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
             store.data_mut().account.calls -= 1;
             Ok(())
         }
-        CallHook::ReturningFromHost => settle(store, on_thread.polls(), slice),
+        CallHook::ReturningFromHost => settle(store, &on_thread, fuel_max, slice),
         CallHook::CallingHost => Ok(()),
     });
     Ok(())
@@ -132,11 +153,17 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
 
 /// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way back from
 /// the host to the guest: from a host call, and from what the engine does for the guest, yielding too.
-fn settle(mut store: StoreContextMut<'_, Ctx>, polls: u64, slice: u64) -> wasmtime::Result<()> {
+fn settle(mut store: StoreContextMut<'_, Ctx>, on_thread: &OnThread, armed: u64, slice: u64) -> wasmtime::Result<()> {
+    let polls = on_thread.polls();
     let ctx = store.data_mut();
     if std::mem::take(&mut ctx.account.ticked) {
         ctx.account.polls = polls;
         return Ok(());
+    }
+    if ctx.account.calls == 1
+        && let Some(left) = ctx.account.restore.take()
+    {
+        return go_on(store, on_thread, armed, left, slice);
     }
     let (mut owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);
     if owed == 0 && !yielded {
@@ -169,6 +196,25 @@ fn settle(mut store: StoreContextMut<'_, Ctx>, polls: u64, slice: u64) -> wasmti
         store.fuel_async_yield_interval(Some(rest))?;
     }
     if owed > 0 && left == 0 { Err(Trap::OutOfFuel.into()) } else { Ok(()) }
+}
+
+/// Gives a turn whose replay is over what its first run had left: what the replay took counts for nothing but the time of others.
+fn go_on(
+    mut store: StoreContextMut<'_, Ctx>,
+    on_thread: &OnThread,
+    armed: u64,
+    left: u64,
+    slice: u64,
+) -> wasmtime::Result<()> {
+    let replayed = armed.saturating_sub(store.get_fuel()?);
+    let ctx = store.data_mut();
+    ctx.take_cost();
+    let account = &mut ctx.account;
+    (account.replayed, account.since) = (Some(replayed), on_thread.spent());
+    (account.began, account.polls, account.short) = (left, on_thread.polls(), false);
+    store.set_fuel(left)?;
+    store.fuel_async_yield_interval(Some(slice))?;
+    if left == 0 { Err(Trap::OutOfFuel.into()) } else { Ok(()) }
 }
 
 /// Takes `cost` out of a store's fuel between two calls.

@@ -6,7 +6,9 @@ mod discovery;
 mod http;
 mod log;
 mod streams;
+mod waits;
 
+use serde::{Serialize, de::DeserializeOwned};
 use wasmtime::component::ResourceTableError;
 
 use super::{
@@ -17,6 +19,7 @@ use crate::{
     cost,
     log::say,
     path::{Path, Segment},
+    recording::{Kind, Met, Told},
     text::clip,
     tx::Refusal,
 };
@@ -39,6 +42,19 @@ impl CallError {
     /// Returns the trap of a host call made while the charm is described.
     pub fn outside_turn() -> CallError {
         CallError::Trap(wasmtime::Error::msg(CallError::OUTSIDE_TURN))
+    }
+
+    /// Returns the trap of a replay that asks something else than before: what, the recording says.
+    pub fn differs() -> CallError {
+        CallError::Trap(wasmtime::Error::msg("the replay differs"))
+    }
+
+    /// Returns what ends the turn, of a call that is refused nothing.
+    fn into_trap(self) -> wasmtime::Error {
+        match self {
+            CallError::Trap(error) => error,
+            CallError::Refused(_) | CallError::Http(_) => wasmtime::Error::msg("the replay differs"),
+        }
     }
 
     /// Returns the trap of a turn whose snapshot was given back: it runs again, so nobody reads the text.
@@ -65,6 +81,49 @@ impl From<ResourceTableError> for CallError {
     }
 }
 
+/// Returns what a call was told, as it returns it.
+fn recorded<T: DeserializeOwned>(told: &Told) -> Result<T, CallError> {
+    match told {
+        Told::Ok(bytes) => postcard::from_bytes(bytes).map_err(|_| CallError::differs()),
+        Told::Refused(refusal) => Err(refusal.clone().into()),
+        Told::Http(error) => Err(CallError::Http(error.clone())),
+    }
+}
+
+impl Ctx {
+    /// Makes a call, or tells it what it was told before (S8): `asked` is what it asks for.
+    fn recorded<T: Serialize + DeserializeOwned>(
+        &mut self,
+        kind: Kind,
+        asked: impl FnOnce() -> u64,
+        make: impl FnOnce(&mut Ctx) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        if !self.recording.is_on() {
+            return make(self);
+        }
+        let asked = asked();
+        match self.recording.meet(kind, asked) {
+            Met::Told(told, _) => return recorded(&told),
+            Met::Differs | Met::Answer(_) => return Err(CallError::differs()),
+            Met::Live => {}
+        }
+        let made = make(self);
+        let told = match &made {
+            Ok(made) => Told::Ok(postcard::to_stdvec(made).unwrap_or_default()),
+            Err(CallError::Refused(refusal)) => Told::Refused(refusal.clone()),
+            Err(CallError::Http(error)) => Told::Http(error.clone()),
+            Err(CallError::Trap(_)) => return made,
+        };
+        self.recording.note(kind, asked, told);
+        made
+    }
+}
+
+/// Returns a path as bytes, for what a call asks for.
+fn bytes_of(path: &Path) -> Vec<u8> {
+    postcard::to_stdvec(path).unwrap_or_default()
+}
+
 /// Names inside errors are cut at this many bytes.
 fn short(text: &str) -> String {
     clip(text, 256).into_owned()
@@ -83,10 +142,10 @@ impl types::Host for Ctx {
                 Http::Unknown(text) => HttpError::Unknown(short(&text)),
             }),
             CallError::Refused(refusal) => match refusal {
-                Refusal::Unsupported(option) => Error::Other(Other {
+                Refusal::Unsupported(ref option) => Error::Other(Other {
                     code: "unsupported".to_owned(),
                     message: refusal.to_string(),
-                    at: Some(option.to_owned()),
+                    at: Some(option.to_string()),
                 }),
                 Refusal::WriteIsolation { requested, open } => {
                     Error::WriteIsolation(WriteIsolation { requested: requested.to_string(), open: open.to_string() })
@@ -100,7 +159,7 @@ impl types::Host for Ctx {
                     actual: mismatch.actual,
                 }),
                 Refusal::Invalid(text) => Error::Invalid(short(&text)),
-                Refusal::Limit { name, max } => Error::Limit(Limit { name: name.to_owned(), max }),
+                Refusal::Limit { name, max } => Error::Limit(Limit { name: name.into_owned(), max }),
                 Refusal::QueueFull(did) => Error::QueueFull(did.to_string()),
                 Refusal::NoSuchStream { owner, name } => {
                     Error::NoSuchStream(Address { owner: owner.to_string(), name: short(&name) })

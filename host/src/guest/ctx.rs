@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 
 use super::{
-    Ended,
+    Ended, Lent,
     budget::Account,
     calls::CallError,
     log::{Log, Speaker},
@@ -18,6 +18,7 @@ use crate::{
     event::EventId,
     http::Outbound,
     limits::{Limits, PANIC_BYTES_MAX},
+    recording::Recording,
     text::clip,
     tx::Transaction,
 };
@@ -62,6 +63,8 @@ pub struct Ctx {
     pub log: Log,
     /// What the guest said before it trapped.
     pub panic: Option<String>,
+    /// What the turn is told, and was told before it waited.
+    pub recording: Recording,
     /// What its host calls cost.
     pub account: Account,
     /// The bound that made a growth fail, if one did.
@@ -86,6 +89,7 @@ impl Ctx {
             random: None,
             log: Log::new(speaker, limits.log_bytes_max),
             panic: None,
+            recording: Recording::default(),
             account: Account::default(),
             over: None,
             wasi: None,
@@ -96,12 +100,13 @@ impl Ctx {
     }
 
     /// Returns the state of an instance that handles an event.
-    pub fn turn(limits: Arc<Limits>, tx: Box<Transaction>, outbound: Outbound, facts: Facts) -> Ctx {
+    pub fn turn(limits: Arc<Limits>, lent: Lent, facts: Facts) -> Ctx {
+        let Lent { tx, outbound, recording, told } = lent;
         let speaker = Speaker::Turn(facts.charm, facts.event);
         let share = tx.log_share();
         let bare = Ctx::bare(limits, speaker);
-        let mut ctx = Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), ..bare };
-        ctx.log.share = share;
+        let mut ctx = Ctx { tx: Some(tx), outbound: Some(outbound), facts: Some(facts), recording, ..bare };
+        (ctx.log.share, ctx.log.told, ctx.log.muted) = (share, told, ctx.recording.is_replaying());
         ctx
     }
 
@@ -125,10 +130,18 @@ impl Ctx {
     /// Returns what an attempt that has ended waits for: the answer to a request, or room.
     pub fn waits(&self) -> Option<Ended> {
         let tx = self.tx.as_ref().filter(|tx| !tx.is_lost())?;
-        match tx.room() {
-            Some(room) => Some(Ended::Full(room.clone())),
-            None => self.outbound.as_ref()?.seen().map(|_| Ended::Waits),
+        if let Some(room) = tx.room() {
+            return Some(Ended::Full(room.clone()));
         }
+        if self.outbound.as_ref()?.seen().is_some() {
+            return Some(Ended::Waits);
+        }
+        None
+    }
+
+    /// Returns whether it ended with a wait for what it sent.
+    pub fn is_segment(&self) -> bool {
+        self.recording.differs().is_none() && self.tx.as_ref().is_some_and(|tx| tx.waits() && !tx.is_lost())
     }
 
     /// Returns the bounds of the instance.
@@ -178,6 +191,20 @@ impl Ctx {
     pub fn give_wasi(&mut self) {
         let time_ms = self.facts.as_ref().map_or(0, |facts| facts.time_ms);
         self.wasi = Some(Wasi::new(time_ms, self.seed(), self.log.output()));
+    }
+
+    /// Lets the guest see another time from here on: a wait is behind it.
+    pub fn set_time(&mut self, time_ms: u64) {
+        self.facts.iter_mut().for_each(|facts| facts.time_ms = time_ms);
+        self.wasi.iter().for_each(|wasi| wasi.set_time(time_ms));
+    }
+
+    /// Ends a replay: what comes is live, from this time on, with what the first run had left of its fuel.
+    pub fn go_on(&mut self, time_ms: u64, fuel: u64) {
+        self.set_time(time_ms);
+        self.account.restore(self.limits.fuel_max.saturating_sub(fuel));
+        self.log.unmute();
+        self.tx.iter_mut().for_each(|tx| tx.renew());
     }
 
     /// Keeps the text of a panic for the diagnosis.

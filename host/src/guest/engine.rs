@@ -8,7 +8,7 @@ use wasmtime::{
 };
 
 use super::{
-    Compiler, End, Ended, Fault,
+    Compiler, End, Ended, Fault, Lent,
     bindings::Charm,
     budget::{OnThread, arm, pay},
     code::Code,
@@ -21,16 +21,17 @@ use super::{
 use crate::{
     cost,
     env::{Env, breathe},
-    http::Outbound,
     limits::{Limits, MESSAGE_BYTES_MAX},
+    recording::Recording,
     rows::Queued,
     suspects::work_of,
     text::clip,
-    tx::Transaction,
 };
 
 /// How often running guests are interrupted to look at their time and let others run.
 const TICK: Duration = Duration::from_millis(10);
+/// What a replay may take beside twice the fuel of the first run.
+const REPLAY_FUEL: u64 = 10_000_000;
 
 /// Loads components and runs calls.
 pub struct Guests {
@@ -94,34 +95,29 @@ impl Guests {
     /// Returns a store for one attempt, and what its time on threads is counted with.
     pub(super) fn store(&self, ctx: Ctx) -> (Store<Ctx>, Arc<OnThread>) {
         let (limits, on_thread) = (ctx.limits().clone(), OnThread::new(self.env.clone()));
+        let armed = self.armed(&ctx.recording).unwrap_or(limits.fuel_max);
         let mut store = Store::new(self.code.engine(), ctx);
         store.limiter(|ctx| ctx);
-        arm(&mut store, on_thread.clone(), limits.fuel_max, limits.fuel_slice)
-            .expect("the engine is configured with fuel");
+        arm(&mut store, on_thread.clone(), armed, limits.fuel_slice).expect("the engine is configured with fuel");
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
         store.set_max_component_handles(limits.handles_max);
         let (time_max, time) = (Duration::from_millis(limits.compute_ms_max), on_thread.clone());
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |mut store| {
-            store.data_mut().tick();
-            if time.spent() > time_max { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+            let ctx = store.data_mut();
+            ctx.tick();
+            let spent = time.spent().saturating_sub(ctx.account.since());
+            let over = spent > time_max && !ctx.recording.is_replaying();
+            if over { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         (store, on_thread)
     }
 
     /// Calls `handle` on a fresh instance. Always runs to its end: a guest is stopped by a trap, never by
     /// dropping the call.
-    pub async fn handle(
-        &self,
-        Loaded { prepared, .. }: &Loaded,
-        tx: Box<Transaction>,
-        outbound: Outbound,
-        facts: Facts,
-        told: usize,
-        queued: &Queued,
-    ) -> End {
-        let mut ctx = Ctx::turn(self.limits.clone(), tx, outbound, facts);
-        ctx.log.told = told;
+    pub async fn handle(&self, Loaded { prepared, .. }: &Loaded, lent: Lent, facts: Facts, queued: &Queued) -> End {
+        let armed = self.armed(&lent.recording);
+        let mut ctx = Ctx::turn(self.limits.clone(), lent, facts);
         if prepared.wasi {
             ctx.give_wasi();
         }
@@ -132,23 +128,48 @@ impl Guests {
             let turn = pin!(on_thread.run(turn));
             self.threads.run(work_of(queued), || on_thread.had(), turn).await
         };
-        let fuel = self.limits.fuel_max - store.get_fuel().unwrap_or_default();
+        let left = store.get_fuel().unwrap_or_default();
+        let (fuel, took) = match (armed, store.data().account.replayed()) {
+            (None, _) => (self.limits.fuel_max - left, self.limits.fuel_max - left),
+            (Some(_), Some(replayed)) => {
+                let before = store.data().recording.fuel_before().unwrap_or_default();
+                let fuel = self.limits.fuel_max.max(before) - left;
+                (fuel, replayed + fuel.saturating_sub(before))
+            }
+            // It is still in its replay.
+            (Some(armed), None) => (store.data().recording.fuel_before().unwrap_or_default(), armed - left),
+        };
+        let is_trap = result.as_ref().is_err_and(|error| error.is::<Trap>());
+        self.look_at_replay(&mut store, &result);
         // Without fuel it asks for nothing more.
-        if result.as_ref().is_err_and(|error| !error.is::<Trap>())
-            && let Some(ended) = store.data().waits()
-        {
+        if result.is_err() && !is_trap && store.data().recording.differs().is_none() {
             let ctx = store.data_mut();
-            let (outbound, told) = (ctx.outbound.take().unwrap_or_default(), ctx.log.wait());
-            return End { ended, outbound, told, fuel };
+            let segment = ctx.tx.take_if(|tx| tx.waits() && !tx.is_lost());
+            let ended = match (segment, misfit.clone()) {
+                (Some(_), Some(why)) => Some(Ended::Fault(Fault::new(why))),
+                (Some(tx), None) => Some(Ended::Segment(tx)),
+                (None, _) => ctx.waits(),
+            };
+            if let Some(ended) = ended {
+                let is_segment = matches!(ended, Ended::Segment(_) | Ended::Fault(_));
+                let told = if is_segment { 0 } else { ctx.log.wait() };
+                let outbound = ctx.outbound.take().unwrap_or_default();
+                let recording = std::mem::take(&mut ctx.recording);
+                return End { ended, outbound, recording, told, fuel, took };
+            }
         }
         let fault = match &result {
             Err(error) => Some(Fault::explain(error, &store, &self.limits)),
             Ok(_) => None,
         };
-        let Ctx { tx, outbound, .. } = store.data_mut();
-        let (tx, outbound) = (tx.take(), outbound.take());
+        let Ctx { tx, outbound, recording, .. } = store.data_mut();
+        let (tx, outbound, recording) = (tx.take(), outbound.take(), std::mem::take(recording));
         let ended = match (result, fault, tx) {
             (_, _, Some(tx)) if tx.is_lost() => Ended::Lost,
+            _ if recording.differs().is_some() => {
+                let why = recording.differs().unwrap_or_default();
+                Ended::Fault(Fault::new(format!("nondeterminism: {why}")))
+            }
             (Ok(Err(text)), ..) => Ended::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
             (Ok(Ok(())), _, Some(tx)) => match misfit {
                 None => Ended::Done(tx),
@@ -157,7 +178,7 @@ impl Guests {
             (_, fault, _) => Ended::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
         };
         // A rerun after a conflict may tell something else: it tells all.
-        End { ended, outbound: outbound.unwrap_or_default(), told: 0, fuel }
+        End { ended, outbound: outbound.unwrap_or_default(), recording, told: 0, fuel, took }
     }
 
     /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.
@@ -168,12 +189,33 @@ impl Guests {
         queued: &Queued,
     ) -> (wasmtime::Result<Result<(), String>>, Option<String>) {
         let ended = self.call(prepared, store, queued).await;
-        if !matches!(ended, Ok(Ok(()))) {
+        let waits = ended.as_ref().is_err_and(|error| !error.is::<Trap>()) && store.data().is_segment();
+        if !matches!(ended, Ok(Ok(()))) && !waits {
             return (ended, None);
         }
         match self.check_written(store).await {
             Ok(misfit) => (ended, misfit),
             Err(trap) => (Err(trap), None),
+        }
+    }
+
+    /// Returns the fuel that a replay is given; none for a turn that begins.
+    fn armed(&self, recording: &Recording) -> Option<u64> {
+        recording.fuel_before().map(|fuel| (2 * fuel).saturating_add(REPLAY_FUEL))
+    }
+
+    /// Notes what is wrong with a replay that has ended before it was over.
+    fn look_at_replay(&self, store: &mut Store<Ctx>, result: &wasmtime::Result<Result<(), String>>) {
+        let ctx = store.data();
+        if !ctx.recording.is_replaying() || ctx.recording.differs().is_some() || ctx.tx.is_none() {
+            return;
+        }
+        let trap = result.as_ref().err().and_then(|error| error.downcast_ref::<Trap>().copied());
+        let fault = result.as_ref().err().map(|error| Fault::explain(error, store, &self.limits).message);
+        let recording = &mut store.data_mut().recording;
+        match trap {
+            Some(Trap::OutOfFuel) => recording.runs_away(),
+            _ => recording.ended(fault.as_deref()),
         }
     }
 

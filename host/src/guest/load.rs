@@ -33,6 +33,8 @@ const VERSION: &str = "0.2.";
 pub struct Prepared {
     pub(super) pre: CharmPre<Ctx>,
     pub(super) wasi: bool,
+    /// Its turns may wait: they are recorded.
+    pub(super) waits: bool,
 }
 
 /// Why a component is not taken.
@@ -101,11 +103,11 @@ impl Guests {
 
     /// Checks and links a component.
     fn prepare(&self, component: &Component) -> Result<Prepared, LoadError> {
-        let mut wasi = false;
+        let (mut wasi, mut waits) = (false, false);
         for (import, _) in component.component_type().imports(self.code.engine()) {
             match interface(import) {
                 _ if wasi::serves(import) => wasi = true,
-                Some((_, true)) => {}
+                Some((name, true)) => waits |= name == "waits",
                 Some((_, false)) => return Err(LoadError::Version(clip(import, 256).into_owned())),
                 None => return Err(LoadError::Import(clip(import, 256).into_owned())),
             }
@@ -117,7 +119,7 @@ impl Guests {
             LoadError::World(text(&error))
         })?;
         let pre = CharmPre::new(pre).map_err(|error| LoadError::World(text(&error)))?;
-        Ok(Prepared { pre, wasi })
+        Ok(Prepared { pre, wasi, waits })
     }
 
     /// Asks a component what it is, unless processes have died under that.

@@ -31,6 +31,8 @@ pub struct Log {
     lines: usize,
     /// Lines that the turn has told before it waited: they are not told again.
     pub told: usize,
+    /// Says nothing: a replay has told it before.
+    pub muted: bool,
     /// Lines that were cut or left out.
     lines_cut: u64,
     /// Bytes of them that are not logged.
@@ -46,6 +48,7 @@ pub struct Log {
 pub struct Output(Arc<Mutex<Printed>>);
 
 struct Printed {
+    muted: bool,
     kept: Vec<u8>,
     bytes_max: usize,
     lines_cut: u64,
@@ -56,6 +59,9 @@ impl Output {
     /// Takes bytes.
     pub fn take(&self, bytes: &[u8]) {
         let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if printed.muted {
+            return;
+        }
         let (head, tail) = bytes.split_at(bytes.len().min(printed.bytes_max - printed.kept.len()));
         printed.kept.extend_from_slice(head);
         printed.bytes_cut += tail.len() as u64;
@@ -67,17 +73,30 @@ impl Log {
     /// Returns an empty log with a budget of `log-bytes-max`.
     pub fn new(speaker: Speaker, bytes_max: usize) -> Log {
         let (lines_cut, bytes_cut, output, share) = Default::default();
-        Log { speaker, bytes_max, left: bytes_max, lines: 0, told: 0, lines_cut, bytes_cut, output, share }
+        let (lines, told, muted) = (0, 0, false);
+        Log { speaker, bytes_max, left: bytes_max, lines, told, muted, lines_cut, bytes_cut, output, share }
     }
 
     /// Returns where the guest prints to. Its lines come after the others.
     pub fn output(&mut self) -> Output {
-        let printed = Printed { kept: Vec::new(), bytes_max: self.bytes_max, lines_cut: 0, bytes_cut: 0 };
+        let printed =
+            Printed { muted: self.muted, kept: Vec::new(), bytes_max: self.bytes_max, lines_cut: 0, bytes_cut: 0 };
         self.output.get_or_insert_with(|| Output(Arc::new(Mutex::new(printed)))).clone()
+    }
+
+    /// Speaks from here on.
+    pub fn unmute(&mut self) {
+        self.muted = false;
+        if let Some(Output(printed)) = &self.output {
+            printed.lock().unwrap_or_else(PoisonError::into_inner).muted = false;
+        }
     }
 
     /// Logs a text as one line, as far as the budget goes.
     pub fn line(&mut self, level: Level, text: &str) {
+        if self.muted {
+            return;
+        }
         if self.left == 0 || text.len() > self.left {
             self.lines_cut += 1;
             self.bytes_cut += text.len().saturating_sub(self.left) as u64;

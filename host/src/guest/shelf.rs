@@ -24,6 +24,13 @@ pub struct Loaded {
     shelf: Arc<Shelf>,
 }
 
+impl Loaded {
+    /// Returns whether its turns may wait.
+    pub fn waits(&self) -> bool {
+        self.prepared.waits
+    }
+}
+
 /// All that is loaded, or being loaded.
 #[derive(Default)]
 pub struct Shelf {

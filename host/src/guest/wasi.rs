@@ -56,6 +56,7 @@ pub fn serves(import: &str) -> bool {
 /// The WASI state of one turn.
 pub struct Wasi {
     ctx: WasiCtx,
+    time: Arc<AtomicU64>,
     /// Bytes of randomness given out since that was last asked.
     random: Arc<AtomicU64>,
 }
@@ -83,7 +84,14 @@ impl TryRng for Counted {
     }
 }
 
-struct Still(Duration);
+/// Milliseconds since 1970, the same until a wait is over.
+struct Still(Arc<AtomicU64>);
+
+impl Still {
+    fn time(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
 
 impl HostWallClock for Still {
     fn resolution(&self) -> Duration {
@@ -91,7 +99,7 @@ impl HostWallClock for Still {
     }
 
     fn now(&self) -> Duration {
-        self.0
+        self.time()
     }
 }
 
@@ -101,19 +109,19 @@ impl HostMonotonicClock for Still {
     }
 
     fn now(&self) -> u64 {
-        self.0.as_nanos() as u64
+        self.time().as_nanos() as u64
     }
 }
 
 impl Wasi {
     /// Returns the state for a turn at `time_ms` with `seed`; what the guest prints goes to `output`.
     pub fn new(time_ms: u64, seed: u64, output: Output) -> Box<Wasi> {
-        let time = Duration::from_millis(time_ms);
+        let time = Arc::new(AtomicU64::new(time_ms));
         let random = Arc::new(AtomicU64::new(0));
         let counted = |seed| Counted { random: StdRng::seed_from_u64(seed), bytes: random.clone() };
         let ctx = WasiCtx::builder()
-            .wall_clock(Still(time))
-            .monotonic_clock(Still(time))
+            .wall_clock(Still(time.clone()))
+            .monotonic_clock(Still(time.clone()))
             .secure_random(counted(seed))
             .insecure_random(counted(!seed))
             .insecure_random_seed(u128::from(seed))
@@ -121,7 +129,12 @@ impl Wasi {
             .stdout(output.clone())
             .stderr(output)
             .build();
-        Box::new(Wasi { ctx, random })
+        Box::new(Wasi { ctx, time, random })
+    }
+
+    /// Lets the guest see another time from here on.
+    pub fn set_time(&self, time_ms: u64) {
+        self.time.store(time_ms, Ordering::Relaxed);
     }
 
     /// Returns the bytes of randomness given out since this was last asked.

@@ -149,9 +149,14 @@ impl HostBuilder {
             Notice::Room => line.nudge(),
             Notice::Stopped => line.close(),
         });
+        let turns = image.turns.clone();
         let committer =
             Committer::start(store.clone(), keyring.clone(), env.clone(), limits.clone(), notify, image, host);
         committer.hold(&suspects.held(), suspects.late());
+        if let Err(error) = committer.recall(&*store, &turns) {
+            committer.abandon();
+            return Err(error.into());
+        }
         if let Err(why) = committer.register(&[(host, HOST.into()), (operator, OPERATOR.into())]).await {
             // Lets go of the store: it can be opened again.
             committer.abandon();
@@ -162,7 +167,7 @@ impl HostBuilder {
         committer.swap_directory(Directory::new(operator, known, kept), Vec::new())?;
         committer.install(gone)?;
         let charms = Arc::new(Charms::new(committer.clone()));
-        let places = Arc::new(tokio::sync::Semaphore::new(limits.waits_max));
+        let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
         let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, notices, suspects });

@@ -7,6 +7,7 @@
 
 mod chains;
 mod commit;
+mod deadlines;
 mod figures;
 mod group;
 mod held;
@@ -27,7 +28,7 @@ use tokio::sync::{oneshot, watch};
 use super::{Cause, Unavailable, Versions};
 use crate::{
     component::Component,
-    core::{self, Act, Ending, State},
+    core::{self, Act, Ending, Resumed, State},
     did::Did,
     directory::Directory,
     env::Env,
@@ -106,6 +107,8 @@ pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 pub enum Begun {
     /// The turn of this event, which was checked against the descriptor with that number; 0 for none.
     Event(Arc<Queued>, u64),
+    /// A turn goes on that has what it waited for.
+    Resumes(Box<Resumed>),
     /// Nothing: no event waits, or none may begin.
     Nothing,
     /// Nothing yet: its events come after everybody else's (A6).
@@ -135,6 +138,8 @@ pub struct Committer {
     group: Arc<Group>,
     /// Locked by who makes checkpoints and lets pasts go, one at a time.
     pruning: tokio::sync::Mutex<()>,
+    /// A wait ends sooner than all others.
+    sooner: tokio::sync::Notify,
 }
 
 /// What the committer's one lock protects.
@@ -170,7 +175,8 @@ impl Committer {
         host: Did,
     ) -> Arc<Committer> {
         let keep = Keep { history_bytes: limits.history_bytes_max, receipts_ms: limits.receipts_ms };
-        let (figures, core) = (Figures::load(&image, keep), State::load(&image, limits.clone()));
+        let now = (env.now_ms(), env.monotonic());
+        let (figures, core) = (Figures::load(&image, keep), State::load(&image, limits.clone(), now));
         let (order, mint) = (image.order, core.mint.clone());
         let (told, durable) = watch::channel(order);
         let (felt, health) = watch::channel(group::Health::default());
@@ -189,7 +195,9 @@ impl Committer {
             host,
             group: group.clone(),
             pruning: tokio::sync::Mutex::default(),
+            sooner: tokio::sync::Notify::new(),
         });
+        env.spawn(Box::pin(committer.clone().keep_deadlines()));
         env.spawn(Box::pin(group.clone().keep_index()));
         env.spawn(Box::pin(committer.clone().keep_history()));
         env.spawn(Box::pin(group.run(committer.clone())));

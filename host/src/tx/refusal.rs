@@ -1,12 +1,16 @@
 //! What a transaction refuses a guest: the `error` of `wit/types.wit`, in the host's types.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
     did::Did,
     value::{Invalid, Mismatch},
 };
 
 /// A host call that was refused. The transaction stays usable and nothing of the call is kept.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// A write for another DID than the transaction's one writer (T2).
     #[error("Can not open transaction writer for {requested} because transaction has writer open for {open}")]
@@ -34,7 +38,7 @@ pub enum Refusal {
     #[error("over {name} {max}")]
     Limit {
         /// The bound, in kebab-case.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// Its value.
         max: u64,
     },
@@ -43,7 +47,7 @@ pub enum Refusal {
     QueueFull(Did),
     /// An option that this host does not serve yet.
     #[error("this host does not serve {0} yet")]
-    Unsupported(&'static str),
+    Unsupported(Cow<'static, str>),
     /// The charm has no such stream.
     #[error("{owner} has no stream {name}")]
     NoSuchStream {
@@ -57,7 +61,7 @@ pub enum Refusal {
 impl Refusal {
     /// Returns the refusal of one more than a bound allows.
     pub fn limit(name: &'static str, max: usize) -> Refusal {
-        Refusal::Limit { name, max: max as u64 }
+        Refusal::Limit { name: name.into(), max: max as u64 }
     }
 
     /// Turns what is wrong with a value into a refusal; `name` and `max` are the bound on its size.

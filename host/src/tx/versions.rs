@@ -337,6 +337,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Returns one of what is committed now.
+    pub fn renewed(&self) -> Snapshot {
+        self.versions.snapshot()
+    }
+
     /// Returns the commit that it shows.
     pub fn order(&self) -> u64 {
         self.order

@@ -2,6 +2,8 @@
 
 use std::{cmp::Ordering, ops::Range};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     at,
     scan::{Kind, head, skip, write_head},
@@ -9,7 +11,7 @@ use super::{
 use crate::path::Segment;
 
 /// A path that leads where the value does not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("type mismatch at {at}: expected {expected}, found {actual}")]
 pub struct Mismatch {
     /// The place, as text.

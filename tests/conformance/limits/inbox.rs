@@ -120,7 +120,7 @@ async fn more_busy_charms_than_turns_at_once_all_make_progress() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_turns_wait_for_http_at_once_than_the_bound() {
     let wire = Wire::gated();
-    let limits = Limits { turns_max: 2, waits_max: 2, ..Limits::default() };
+    let limits = Limits { turns_max: 2, exchanges_max: 2, ..Limits::default() };
     let host = builder().limits(limits).transport(wire.clone()).open().await.unwrap();
     let mut ids = Vec::new();
     for n in 0..4 {

@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{CallError, called, owner, path};
+use super::{CallError, bytes_of, called, owner, path};
 use crate::{
     cell::CellId,
     cost,
@@ -10,6 +10,7 @@ use crate::{
         bindings::charm::host::{cells, types},
         ctx::{CellHandle, Ctx},
     },
+    recording::{Kind, asked},
     tx::guest_name,
 };
 
@@ -51,7 +52,8 @@ impl cells::HostCell for Ctx {
         self.charge(cost::CALL);
         let cell = self.cell(&handle)?;
         let path = path(self, segments);
-        Ok(self.tx()?.get(&cell, &path)?)
+        let asked = || asked(Kind::Get, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
+        self.recorded(Kind::Get, asked, |ctx| Ok(ctx.tx()?.get(&cell, &path)?))
     }
 
     fn set(
@@ -64,7 +66,8 @@ impl cells::HostCell for Ctx {
         self.charge(cost::CALL);
         let cell = self.cell(&handle)?;
         let path = path(self, segments);
-        Ok(self.tx()?.set(&cell, &path, &value)?)
+        let asked = || asked(Kind::Set, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path), &value]);
+        self.recorded(Kind::Set, asked, |ctx| Ok(ctx.tx()?.set(&cell, &path, &value)?))
     }
 
     fn remove(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<(), CallError> {
@@ -72,7 +75,8 @@ impl cells::HostCell for Ctx {
         self.charge(cost::CALL);
         let cell = self.cell(&handle)?;
         let path = path(self, segments);
-        Ok(self.tx()?.remove(&cell, &path)?)
+        let asked = || asked(Kind::Remove, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
+        self.recorded(Kind::Remove, asked, |ctx| Ok(ctx.tx()?.remove(&cell, &path)?))
     }
 
     fn drop(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<()> {

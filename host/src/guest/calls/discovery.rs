@@ -14,6 +14,7 @@ use crate::{
         ctx::{CellHandle, Ctx, StreamHandle},
     },
     limits::{WISH_BYTES_MAX, WISH_PAGE_MAX},
+    recording::{Kind, asked as asked_for},
     shape::Shape,
     tx::Refusal,
 };
@@ -95,13 +96,24 @@ impl discovery::Host for Ctx {
         let (cells, streams) = (asked("cell", &wanted.cells)?, asked("stream", &wanted.streams)?);
         self.charge(asked_page.cursor.as_ref().map_or(0, |cursor| cost::DID_READ + cost::copied(cursor.len())));
         let (limit, after) = page(&asked_page)?;
-        let found = self.tx()?.wish(&tag, &cells, &streams, after, limit);
-        let mut next = found.next;
-        if after.is_none() && next.is_none() && found.owners.is_empty() {
-            self.tell_nothing_found(&tag, found.unfit.as_deref());
-        }
-        let mut offers: Vec<Found> = Vec::with_capacity(found.owners.len());
-        for owner in found.owners {
+        let asked = || {
+            let texts = |list: &[Declaration]| {
+                let pairs: Vec<_> = list.iter().map(|one| (&one.name, &one.shape)).collect();
+                postcard::to_stdvec(&pairs).unwrap_or_default()
+            };
+            let page = format!("{limit} {after:?}");
+            asked_for(Kind::Wish, &[tag.as_bytes(), &texts(&wanted.cells), &texts(&wanted.streams), page.as_bytes()])
+        };
+        let wish = |ctx: &mut Ctx| {
+            let found = ctx.tx()?.wish(&tag, &cells, &streams, after, limit);
+            if after.is_none() && found.next.is_none() && found.owners.is_empty() {
+                ctx.tell_nothing_found(&tag, found.unfit.as_deref());
+            }
+            Ok((found.owners, found.next))
+        };
+        let (owners, mut next): (Vec<Did>, Option<Did>) = self.recorded(Kind::Wish, asked, wish)?;
+        let mut offers: Vec<Found> = Vec::with_capacity(owners.len());
+        for owner in owners {
             match self.offer(owner, &cells, &streams)? {
                 Some(found) => offers.push(found),
                 None => {

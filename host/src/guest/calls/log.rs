@@ -1,9 +1,10 @@
 //! `wit/log.wit`.
 
-use super::called;
+use super::{CallError, called};
 use crate::{
     cost,
     guest::{bindings::charm::host::log, ctx::Ctx},
+    recording::{Kind, asked},
 };
 
 impl log::Host for Ctx {
@@ -16,8 +17,12 @@ impl log::Host for Ctx {
             log::Level::Warn => tracing::Level::WARN,
             log::Level::Error => tracing::Level::ERROR,
         };
-        self.log.line(level, &message);
-        Ok(())
+        let asked = || asked(Kind::Log, &[level.as_str().as_bytes(), message.as_bytes()]);
+        let line = |ctx: &mut Ctx| {
+            ctx.log.line(level, &message);
+            Ok(())
+        };
+        self.recorded(Kind::Log, asked, line).map_err(CallError::into_trap)
     }
 
     fn panicked(&mut self, message: String) -> wasmtime::Result<()> {

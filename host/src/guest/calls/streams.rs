@@ -5,10 +5,12 @@ use wasmtime::component::Resource;
 use super::{CallError, called, owner};
 use crate::{
     cost,
+    event::EventId,
     guest::{
         bindings::charm::host::streams,
         ctx::{Ctx, StreamHandle},
     },
+    recording::{Kind, asked},
     tx::{Refusal, guest_name},
 };
 
@@ -32,18 +34,23 @@ impl streams::Host for Ctx {
         let streams::SendOptions { on_commit, deliver_after, expires_at } = options;
         for (option, name) in [(deliver_after, "deliver-after"), (expires_at, "expires-at")] {
             if option.is_some() {
-                return Err(Refusal::Unsupported(name).into());
+                return Err(Refusal::Unsupported(name.into()).into());
             }
         }
         let StreamHandle { owner, name } = self.table.get(&to)?;
         let (owner, name) = (*owner, name.clone());
         let on_commit = on_commit.as_ref().map(|on_commit| (&*on_commit.stream, &*on_commit.tag));
-        let tx = self.tx()?;
-        let sent = tx.send(owner, &name, &event, on_commit);
-        if tx.room().is_some() {
-            return Err(CallError::Trap(wasmtime::Error::msg("waits for room in an inbox")));
-        }
-        Ok(sent?.to_string())
+        let (stream, tag) = on_commit.unwrap_or_default();
+        let parts = [owner.public_key(), name.as_bytes(), &event, stream.as_bytes(), tag];
+        let send = |ctx: &mut Ctx| {
+            let tx = ctx.tx()?;
+            let sent = tx.send(owner, &name, &event, on_commit);
+            if tx.room().is_some() {
+                return Err(CallError::Trap(wasmtime::Error::msg("waits for room in an inbox")));
+            }
+            Ok(sent?)
+        };
+        self.recorded(Kind::Send, || asked(Kind::Send, &parts), send).map(|id: EventId| id.to_string())
     }
 }
 

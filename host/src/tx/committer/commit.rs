@@ -9,7 +9,7 @@ use super::{
     group::{Haste, Item},
 };
 use crate::{
-    core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Refused},
+    core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Part, Refused},
     did::Did,
     directory::Directory,
     event::EventId,
@@ -31,6 +31,7 @@ const CHECKS_MAX: usize = 4;
 
 impl Committer {
     /// Commits a turn: its writes, the acknowledgement of its event, its sends and receipts, as one (T5).
+    /// With a `part` it is a segment of the turn, which waits then: its event is acknowledged by a later one (S7).
     /// Returns the sequence number in the charm's space. `ran` is what ran, and of which component.
     ///
     /// What takes long happens before the lock: the reads are checked at some commit, in steps, and what the commit
@@ -39,7 +40,13 @@ impl Committer {
     ///
     /// # Errors
     /// [`Failure`] leaves nothing behind but the event, which still waits.
-    pub async fn commit(&self, mut tx: Transaction, queued: &Arc<Queued>, ran: (Ran, Hash)) -> Result<u64, Failure> {
+    pub async fn commit(
+        &self,
+        mut tx: Transaction,
+        queued: &Arc<Queued>,
+        ran: (Ran, Hash),
+        part: Option<Part>,
+    ) -> Result<u64, Failure> {
         let mut checked = Checked::begin(&tx.snapshot);
         let (mut ending, cells) = self.ending(&mut tx, ran);
         let mut checks = 0;
@@ -70,7 +77,11 @@ impl Committer {
             }
             let charm = tx.writer;
             let cells = if cells.is_empty() { None } else { Some((cells, tx.snapshot)) };
-            let performed = self.perform(&mut locked, charm, now, Act::Settle(queued, Box::new(ending)), cells);
+            let act = match part {
+                Some(part) => Act::Segment(queued, Box::new(ending), part),
+                None => Act::Settle(queued, Box::new(ending)),
+            };
+            let performed = self.perform(&mut locked, charm, now, act, cells);
             break performed.map_err(|refused| match refused {
                 Refused::NoRoom { inbox, used } => {
                     locked.conflicts += 1;
@@ -204,9 +215,13 @@ impl Committer {
         at: Duration,
         cells: Option<(Vec<Change>, Snapshot)>,
     ) -> (Done, After, Item) {
-        let Decided { commit, fits, growth, component } = decided;
+        let Decided { commit, fits, growth, component, piece } = decided;
         let (space, seq, order) = (commit.record.space, commit.record.seq, commit.order);
-        let effects = locked.core.apply(&commit, Live { at, fits, growth, component });
+        let before = locked.core.next_deadline();
+        let effects = locked.core.apply(&commit, Live { at, fits, growth, component, piece });
+        if matches!(&effects.turn, Some((_, Some(_)))) && locked.core.next_deadline() != before {
+            self.sooner.notify_one();
+        }
         let released = match cells {
             Some((cells, snapshot)) => self.versions.apply(&space, order, seq, cells, snapshot),
             None => {
@@ -219,7 +234,7 @@ impl Committer {
         let detailed = LevelFilter::current() >= LevelFilter::DEBUG;
         let sends = if detailed { said(&commit) } else { Vec::new() };
         let done = Done { seq, order, queued: effects.queued.first().map(|queued| queued.event.id) };
-        let event = effects.taken.as_ref().map(|queued| queued.event.id);
+        let event = commit.record.handles();
         let said = Said { charm: space, done, event, sends };
         let wakes = effects.wakes().collect();
         let item = Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at };

@@ -107,7 +107,8 @@ impl Item {
         let writes = writes.map(|write| write.edits.iter().map(Edit::bytes).sum::<usize>());
         let tag = |event: &Event| event.on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
         let sends = commit.record.sends().map(|(event, _)| event.payload.as_bytes().len() + tag(event));
-        2 * ROW_BYTES + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
+        let recording = effects.recording.as_ref().map_or(0, |row| 2 * ROW_BYTES + row.bytes.len());
+        2 * ROW_BYTES + recording + writes.chain(sends).map(|bytes| ROW_BYTES + bytes).sum::<usize>()
     }
 
     /// Returns the charm whose turn it is; none for what others did.
@@ -159,6 +160,8 @@ struct Work {
     bytes: usize,
     order: u64,
     receipts: Vec<Receipt>,
+    /// Segments of turns that wait: whose, position of the event, number.
+    segments: Vec<(Did, u64, u32)>,
     told: Vec<String>,
     changes: Vec<Change>,
 }
@@ -398,6 +401,7 @@ impl Group {
             figures.sign(&work.batch.signed);
         }
         committer.settled(&work.receipts);
+        committer.forget_pieces(&work.segments);
         self.durable.send_modify(|order| *order = (*order).max(work.order));
         self.line.reached(work.order);
         self.health.send_if_modified(|health| health.waits.take().is_some());
@@ -568,6 +572,9 @@ impl Work {
                     let (entry, head) = chains.add(&mut commit);
                     changes(&commit, &effects, entry.record.len(), &mut self.changes);
                     self.order = commit.order;
+                    let recording = effects.recording.iter();
+                    let segment = recording.map(|row| (commit.record.space, row.position, row.number));
+                    self.segments.extend(segment);
                     self.receipts.extend(effects.rows(&commit, entry, head, &mut self.batch));
                 }
             }

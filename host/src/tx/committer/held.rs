@@ -42,10 +42,14 @@ impl Committer {
 
     /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked: from now on it is
     /// not cancelled. One that comes after everybody else's must have `waited`.
-    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool) -> Begun {
+    /// A turn that has waited goes on first, if it `may`.
+    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool, may: impl Fn(&Queued) -> bool) -> Begun {
         let core = &mut self.locked().core;
         let space = core.spaces.get_mut(charm).filter(|space| !space.notes.paused);
         let Some(inbox) = space.map(|space| &mut space.inbox) else { return Begun::Nothing };
+        if let Some(resumed) = inbox.resume(may) {
+            return Begun::Resumes(Box::new(resumed));
+        }
         if !waited && inbox.is_late() {
             return Begun::Late;
         }

@@ -152,7 +152,8 @@ impl Committer {
     fn fix(&self, space: &Did) -> Option<Fixed> {
         let locked = self.locked();
         let core = &locked.core;
-        let of = core.spaces.get(space)?;
+        // What a turn under way has sent and waits for is not in it.
+        let of = core.spaces.get(space).filter(|of| of.inbox.underway.is_empty())?;
         let rights = match *space == self.host {
             true => core.kept.iter().map(|(holder, kept)| (*holder, kept.clone())).collect(),
             false => of.kept.iter().map(|kept| (*space, kept.clone())).collect(),

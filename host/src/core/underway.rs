@@ -1,0 +1,133 @@
+//! Turns under way: they have committed a segment, and wait or go on (S7). They hold no room in the inbox and no place in line.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::chain::Chain;
+use crate::{
+    receipt::Receipt,
+    record::{Progress, Until, WaitFor},
+    rows::Queued,
+};
+
+/// A turn that has committed a segment, and not ended.
+pub struct Underway {
+    pub queued: Arc<Queued>,
+    pub progress: Arc<Progress>,
+    pub chain: Chain,
+    /// Receipts of the events that it sent, by their numbers in it.
+    pub receipts: BTreeMap<u16, Receipt>,
+    /// What it was told, by segment, as far as the store may not have it yet.
+    pub pieces: BTreeMap<u32, Arc<[u8]>>,
+    /// When its wait is over whatever has come.
+    pub deadline: Duration,
+    pub standing: Standing,
+}
+
+/// Where a turn under way stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// What it waits for is not there.
+    Waits,
+    /// It goes on as soon as its charm is in no other turn.
+    Ready,
+    /// It has gone on.
+    Runs,
+}
+
+/// A turn that goes on, with what it waited for.
+#[derive(Clone, Debug)]
+pub struct Resumed {
+    /// Its event.
+    pub queued: Arc<Queued>,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
+    /// Receipts of the events that it waited for, in its order; none for what is not settled.
+    pub receipts: Vec<Option<Receipt>>,
+    /// What it was told, by segment; the store has those that are missing.
+    pub pieces: BTreeMap<u32, Arc<[u8]>>,
+}
+
+impl Underway {
+    /// Returns the receipts of what it waits for, in its order.
+    pub fn told(&self) -> Vec<Option<Receipt>> {
+        let receipt = |(_, number)| self.receipts.get(&number).cloned();
+        self.progress.wait.events.iter().map(|event| receipt(event.sent_by())).collect()
+    }
+
+    /// Returns whether what it waits for has come.
+    pub fn is_over(&self) -> bool {
+        let WaitFor { events, until, .. } = &self.progress.wait;
+        let mut settled = events.iter().map(|event| self.receipts.contains_key(&event.sent_by().1));
+        match until {
+            Until::All => settled.all(|settled| settled),
+            Until::First => settled.any(|settled| settled),
+        }
+    }
+}
+
+/// The turns under way of one charm, by the positions of their events.
+#[derive(Default)]
+pub struct Turns {
+    all: BTreeMap<u64, Underway>,
+    ready: BTreeSet<u64>,
+}
+
+impl Turns {
+    pub fn get(&self, position: u64) -> Option<&Underway> {
+        self.all.get(&position)
+    }
+
+    pub fn get_mut(&mut self, position: u64) -> Option<&mut Underway> {
+        self.all.get_mut(&position)
+    }
+
+    pub fn insert(&mut self, underway: Underway) {
+        let position = underway.queued.position;
+        self.all.insert(position, underway);
+        self.stand(position, Standing::Runs);
+    }
+
+    /// Changes where a turn stands.
+    pub fn stand(&mut self, position: u64, standing: Standing) {
+        let Some(underway) = self.all.get_mut(&position) else { return };
+        underway.standing = standing;
+        if standing == Standing::Ready {
+            self.ready.insert(position)
+        } else {
+            self.ready.remove(&position)
+        };
+    }
+
+    pub fn remove(&mut self, position: u64) -> Option<Underway> {
+        self.ready.remove(&position);
+        self.all.remove(&position)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Lets the first turn go on that has what it waits for and may.
+    pub fn resume(&mut self, may: impl Fn(&Queued) -> bool) -> Option<Resumed> {
+        let ready = |position: &&u64| self.all.get(position).is_some_and(|underway| may(&underway.queued));
+        let position = *self.ready.iter().find(ready)?;
+        self.stand(position, Standing::Runs);
+        let underway = self.all.get(&position)?;
+        let Underway { queued, progress, pieces, .. } = underway;
+        let (queued, progress, pieces) = (queued.clone(), progress.clone(), pieces.clone());
+        Some(Resumed { queued, progress, receipts: underway.told(), pieces })
+    }
+
+    /// Returns those after a position, in order.
+    pub fn after(&self, position: u64) -> impl Iterator<Item = &Underway> {
+        self.all.range(position.saturating_add(1)..).map(|(_, underway)| underway)
+    }
+}

@@ -1,0 +1,307 @@
+//! What a turn was told by the host, so that a replay can tell it the same (S8). No I/O.
+//!
+//! A turn that waits is recorded: each host call whose answer is not fixed by component, event and facts, or that has an effect,
+//! with a hash of what it asked for and what it was told, by value. Each segment leaves a piece. A turn that goes on begins anew
+//! on a fresh instance, and its calls are compared with the pieces, in order; behind them it is live.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    event::EventId,
+    http::HttpError,
+    receipt::Receipt,
+    record::{Hash, Until, WaitFor, recording_hash},
+    text::clip,
+    tx::Refusal,
+};
+
+/// A host call that is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    Get,
+    Set,
+    Remove,
+    Send,
+    Wish,
+    Fetch,
+    Log,
+    Wait,
+}
+
+impl Kind {
+    /// Returns its name, as `wit/` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Get => "cells.get",
+            Kind::Set => "cells.set",
+            Kind::Remove => "cells.remove",
+            Kind::Send => "streams.send",
+            Kind::Wish => "discovery.wish",
+            Kind::Fetch => "http.fetch",
+            Kind::Log => "log.log",
+            Kind::Wait => "waits.commit-and-wait",
+        }
+    }
+}
+
+/// What a host call returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// What it returns when it succeeds, as bytes.
+    Ok(Vec<u8>),
+    Refused(Refusal),
+    Http(HttpError),
+}
+
+impl Told {
+    fn bytes(&self) -> usize {
+        match self {
+            Told::Ok(bytes) => bytes.len(),
+            // Texts of the host, of names that are bounded.
+            Told::Refused(_) | Told::Http(_) => 512,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Call {
+    kind: Kind,
+    asked: u64,
+    told: Told,
+}
+
+/// What a turn was told in one of its segments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Piece {
+    /// The time that it saw, in milliseconds since 1970.
+    time_ms: u64,
+    calls: Vec<Call>,
+}
+
+/// What a wait is told that has come to its end.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The wait.
+    pub wait: WaitFor,
+    /// What became of its events; none for what is not settled.
+    pub receipts: Vec<Option<Receipt>>,
+    /// The time from here on.
+    pub time_ms: u64,
+    /// Fuel that the turn had taken then.
+    pub fuel: u64,
+}
+
+/// What a host call meets.
+pub enum Met {
+    /// It is made.
+    Live,
+    /// It was made before, and was told that; from here on the turn sees this time, if it is another.
+    Told(Told, Option<u64>),
+    /// It is the wait that has come to its end.
+    Answer(Answer),
+    /// It is another one than before.
+    Differs,
+}
+
+/// What a turn was told, and what of it a replay has still to be told.
+#[derive(Default)]
+pub struct Recording {
+    on: bool,
+    pieces: Vec<Piece>,
+    /// Of the pieces before.
+    hash: Hash,
+    answer: Option<Answer>,
+    /// The next call: its piece, and its place there.
+    at: (usize, usize),
+    /// How often the host was called.
+    calls: usize,
+    /// What was told since the pieces.
+    fresh: Vec<Call>,
+    /// What the pieces take, and with what was told since, about.
+    before: usize,
+    bytes: usize,
+    bytes_max: usize,
+    /// It is more than may be kept.
+    over: bool,
+    differs: Option<String>,
+    /// The attempt goes on from the answer.
+    live: bool,
+}
+
+/// What a call costs in a recording, beside what it was told.
+const CALL_BYTES: usize = 16;
+
+impl Recording {
+    /// Returns the recording of a turn that begins, and may wait.
+    pub fn begin(bytes_max: usize) -> Recording {
+        Recording { on: true, bytes_max, live: true, ..Recording::default() }
+    }
+
+    /// Returns the recording of a turn that goes on; none when the pieces are not those that it left.
+    pub fn resume(pieces: &[Arc<[u8]>], hash: Hash, answer: Answer, bytes_max: usize) -> Option<Recording> {
+        let (mut of, mut read, mut bytes) = (Hash::default(), Vec::with_capacity(pieces.len()), 0);
+        for piece in pieces {
+            of = recording_hash(&of, piece);
+            bytes += piece.len();
+            read.push(postcard::from_bytes::<Piece>(piece).ok()?);
+        }
+        let answer = Some(answer);
+        (of == hash).then(|| Recording {
+            on: true,
+            pieces: read,
+            hash,
+            answer,
+            before: bytes,
+            bytes,
+            bytes_max,
+            ..Recording::default()
+        })
+    }
+
+    /// Starts an attempt.
+    pub fn rewind(&mut self) {
+        self.fresh.clear();
+        self.bytes = self.before;
+        (self.at, self.calls, self.over, self.differs) = ((0, 0), 0, false, None);
+        self.live = self.answer.is_none();
+    }
+
+    /// Returns whether calls are recorded.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Returns whether calls are told what they were told before.
+    pub fn is_replaying(&self) -> bool {
+        self.on && !self.live
+    }
+
+    /// Returns the time that the first segment saw; none for a turn that begins.
+    pub fn first_time_ms(&self) -> Option<u64> {
+        self.pieces.first().map(|piece| piece.time_ms)
+    }
+
+    /// Returns the fuel that the turn had taken when the wait began that has come to its end.
+    pub fn fuel_before(&self) -> Option<u64> {
+        self.answer.as_ref().map(|answer| answer.fuel)
+    }
+
+    /// Returns how often host calls of a kind were told something by the pieces.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.pieces.iter().flat_map(|piece| &piece.calls).filter(|call| call.kind == kind).count()
+    }
+
+    /// Returns whether more was told than is kept: then the turn cannot wait.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Returns what is different from before; then the turn is over.
+    pub fn differs(&self) -> Option<&str> {
+        self.differs.as_deref()
+    }
+
+    /// Returns what the next call was before; none at the end of the recording.
+    fn next(&mut self) -> Option<(&Call, Option<u64>)> {
+        let mut time = None;
+        while self.at.0 < self.pieces.len() && self.at.1 == self.pieces[self.at.0].calls.len() {
+            self.at = (self.at.0 + 1, 0);
+            time = self.pieces.get(self.at.0).map(|piece| piece.time_ms);
+        }
+        let (piece, place) = self.at;
+        self.pieces.get(piece).map(|piece| (&piece.calls[place], time))
+    }
+
+    /// Compares a call with the one that was made before at this place.
+    pub fn meet(&mut self, kind: Kind, asked: u64) -> Met {
+        if self.live {
+            return Met::Live;
+        }
+        if self.differs.is_some() {
+            return Met::Differs;
+        }
+        self.calls += 1;
+        let number = self.calls;
+        let before = match self.next() {
+            Some((call, time)) if (call.kind, call.asked) == (kind, asked) => {
+                let told = call.told.clone();
+                self.at.1 += 1;
+                return Met::Told(told, time);
+            }
+            Some((call, _)) => call.kind,
+            None => match &self.answer {
+                Some(answer) if kind == Kind::Wait && asked == asked_by(&answer.wait) => {
+                    self.live = true;
+                    return Met::Answer(answer.clone());
+                }
+                _ => Kind::Wait,
+            },
+        };
+        self.differs = Some(match before == kind {
+            true => format!("call {number}, {}, is given something else than before", kind.name()),
+            false => format!("call {number} was {} and is {} now", before.name(), kind.name()),
+        });
+        Met::Differs
+    }
+
+    /// Notes that the handler ended before it was told all that it was told before.
+    pub fn ended(&mut self, fault: Option<&str>) {
+        if !self.is_replaying() || self.differs.is_some() {
+            return;
+        }
+        let before = self.next().map_or(Kind::Wait, |(call, _)| call.kind);
+        let mut text = format!("the handler ended before call {}, {}", self.calls + 1, before.name());
+        if let Some(fault) = fault {
+            text = format!("{text}: {}", clip(fault, 256));
+        }
+        self.differs = Some(text);
+    }
+
+    /// Notes that a replay takes far more fuel than the first run.
+    pub fn runs_away(&mut self) {
+        if self.is_replaying() && self.differs.is_none() {
+            self.differs = Some("the replay takes more than twice the fuel".to_owned());
+        }
+    }
+
+    /// Notes what a call was told that was made.
+    pub fn note(&mut self, kind: Kind, asked: u64, told: Told) {
+        if self.over {
+            return;
+        }
+        self.bytes += told.bytes() + CALL_BYTES;
+        if self.bytes > self.bytes_max {
+            (self.over, self.fresh) = (true, Vec::new());
+            return;
+        }
+        self.fresh.push(Call { kind, asked, told });
+    }
+
+    /// Ends a segment, which saw this time: returns its piece, and the hash over all.
+    pub fn piece(&mut self, time_ms: u64) -> (Hash, Arc<[u8]>) {
+        let piece = Piece { time_ms, calls: std::mem::take(&mut self.fresh) };
+        let bytes = postcard::to_stdvec(&piece).expect("a recording holds nothing that postcard refuses");
+        (recording_hash(&self.hash, &bytes), bytes.into())
+    }
+}
+
+/// Returns the hash of what a call asks for.
+pub fn asked(kind: Kind, parts: &[&[u8]]) -> u64 {
+    let mut hash = Sha256::new().chain_update([kind as u8]);
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// As `asked`, of a wait.
+pub fn asked_by(wait: &WaitFor) -> u64 {
+    let ids: Vec<u8> = wait.events.iter().flat_map(|EventId(id)| *id).collect();
+    let until = [u8::from(wait.until == Until::First)];
+    asked(Kind::Wait, &[&ids, &until, &wait.timeout_ms.to_be_bytes()])
+}
