@@ -6,6 +6,7 @@
 //! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
 //! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
+//! ["wait", sends, "all" | "first", ms]        list of {outcome, commit, message} or null; a send is a number, from 0, or an id
 //! ["wish", tag, {cells: [[name, shape]..], streams: [name | [name, shape]..]}]     DIDs
 //! ["wish-page", tag, wanted, limit, cursor?] {found: DIDs, next: cursor or null}
 //! ["wish-get", tag, cell, shape]             reads that cell of the first found
@@ -18,11 +19,13 @@
 //! ["reject", text] ["panic", text] ["trap"] ["spin"] ["recurse"] ["grow", bytes] ["handles", n]
 //! ```
 
+use std::cell::RefCell;
+
 use ipld_core::ipld::Ipld;
 
 use crate::charm::host::discovery::{self, Declaration, Page, Wanted};
 use crate::charm::host::streams::{OnCommit, SendOptions};
-use crate::charm::host::{cells, context, http, log, streams};
+use crate::charm::host::{cells, context, http, log, streams, waits};
 use crate::refused::{self, Failed};
 use crate::{misbehave, words};
 
@@ -60,6 +63,7 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             };
             send_with(arg(1)?, &words::encode(arg(2)?), &options)
         }
+        "wait" => wait(arg(1)?, words::text(arg(2)?)?, words::number(arg(3)?)? as u64),
         "wish" => {
             let offers = discovery::wish(words::text(arg(1)?)?, &wanted(arg(2)?)?, &first_page(u32::MAX))?;
             Ok(Ipld::List(offers.found.into_iter().map(|found| Ipld::String(found.owner)).collect()))
@@ -171,7 +175,30 @@ fn send(to: &Ipld, event: &[u8], on_commit: Option<OnCommit>) -> Result<Ipld, Fa
 fn send_with(to: &Ipld, event: &[u8], options: &SendOptions) -> Result<Ipld, Failed> {
     let (owner, name) = words::address(to)?;
     let stream = streams::open(owner, name)?;
-    Ok(Ipld::String(streams::send(&stream, event, options)?))
+    let id = streams::send(&stream, event, options)?;
+    SENT.with_borrow_mut(|sent| sent.push(id.clone()));
+    Ok(Ipld::String(id))
+}
+
+thread_local! {
+    /// Ids of what the turn has sent.
+    static SENT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn wait(sends: &Ipld, until: &str, timeout_ms: u64) -> Result<Ipld, Failed> {
+    let id = |send: &Ipld| match send {
+        Ipld::Integer(number) => Ok(SENT.with_borrow(|sent| sent[*number as usize].clone())),
+        id => words::text(id).map(str::to_owned),
+    };
+    let ids = words::list(sends)?.iter().map(id).collect::<Result<Vec<_>, Failed>>()?;
+    let until = if until == "first" { waits::Until::First } else { waits::Until::All };
+    let receipts = waits::commit_and_wait(&ids, until, timeout_ms)?;
+    let shown = |receipt: waits::Receipt| {
+        let commit = receipt.commit.map_or(Ipld::Null, |commit| Ipld::Integer(commit.into()));
+        let message = receipt.message.map_or(Ipld::Null, Ipld::String);
+        map([("outcome", Ipld::String(receipt.outcome)), ("commit", commit), ("message", message)])
+    };
+    Ok(Ipld::List(receipts.into_iter().map(|receipt| receipt.map_or(Ipld::Null, shown)).collect()))
 }
 
 fn first_page(limit: u32) -> Page {

@@ -1,0 +1,220 @@
+//! Chapter waits: a handler goes on after the commit of what it sent (S7).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use charm_conformance::{
+    Clock, Hold, all_of, builder, cell, commits, counted, grant, host, json as shown, of, pair, probe, probe_charm,
+    probes, results, run, send, settle, until, value, value_of, waiting,
+};
+use charm_host::{Did, Host, Limits, NewEvent, Outcome, Status, Value};
+use serde_json::{Value as Json, json};
+
+const MINUTE: u64 = 60_000;
+
+/// A step that waits for all of these sends.
+fn wait_all(sends: &[usize]) -> Json {
+    json!(["wait", sends, "all", MINUTE])
+}
+
+fn committed(receipt: &Json) -> bool {
+    receipt["outcome"] == "committed" && receipt["commit"].is_u64()
+}
+
+/// The steps of an event for a probe.
+fn steps(steps: Json) -> Json {
+    json!({ "steps": steps })
+}
+
+/// The second field report: the consumer goes on with what the provider has committed, in a transaction of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_goes_on_after_the_commit_of_what_it_sent() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    let refresh = steps(json!([["set", "token", [], "new"]]));
+    run(&host, b, json!([["set", "token", [], "old"]])).await;
+    let told = results(
+        &host,
+        a,
+        json!([
+            ["get", of(b, "token"), []],
+            ["set", "x", [], "before"],
+            ["send", of(b, "run"), refresh],
+            wait_all(&[0]),
+            ["get", of(b, "token"), []],
+            ["get", "x", []],
+            ["set", "y", [], "after"],
+        ]),
+    )
+    .await;
+    assert_eq!((&told[0], &told[4], &told[5]), (&json!("old"), &json!("new"), &json!("before")));
+    assert!(committed(&told[3][0]), "{told}");
+    assert_eq!(cell(&host, a, "y").await, "after");
+    // Without the wait it goes on in the snapshot that it began with.
+    let again = steps(json!([["set", "token", [], "newer"]]));
+    let told = results(&host, a, json!([["send", of(b, "run"), again], ["get", of(b, "token"), []]])).await;
+    assert_eq!(told[1], "new");
+    host.shutdown().await.unwrap();
+}
+
+/// S7, S3: its charm begins others meanwhile, also of the same sender; they see what was committed at the wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_turn_waits_its_charm_takes_other_events_also_of_the_same_sender() {
+    let (host, hold) = (host().await, Hold::new());
+    let (a, b) = pair(&host).await;
+    let slow = steps(json!([hold.step()]));
+    let first = send(
+        &host,
+        a,
+        json!([["set", "x", [], 1], ["send", of(b, "run"), slow], wait_all(&[0]), ["set", "y", [], ["seen"]]]),
+    )
+    .await;
+    hold.arrived(1).await;
+    assert_eq!(results(&host, a, json!([["get", "x", []], ["get", "y", []]])).await, json!([1, null]));
+    assert!(matches!(host.status(&first).unwrap(), Status::Waiting { .. }), "it is not settled");
+    hold.release(1);
+    let receipt = host.receipt(&first).await.unwrap().unwrap();
+    assert_eq!(receipt.outcome, Outcome::Committed);
+    assert_eq!(cell(&host, a, "y").await, json!(["seen"]));
+    host.shutdown().await.unwrap();
+}
+
+/// S7: all of several, or the first; what is not there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_waits_for_all_or_for_the_first() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    let slow = steps(json!([hold.step(), ["set", "x", [], "slow"]]));
+    let event = json!({ "steps": [
+        ["send", of(b, "run"), slow],
+        ["send", of(c, "run"), steps(json!([["set", "x", [], "fast"]]))],
+        ["wait", [0, 1], "first", MINUTE],
+        ["get", of(c, "x"), []],
+        wait_all(&[1, 0, 1]),
+        ["get", of(b, "x"), []],
+    ], "out": "out" });
+    let id = host.send(NewEvent::new(a, "run", value(event))).await.unwrap();
+    hold.arrived(1).await;
+    until("the first is there, and the turn waits again", || commits(&host, a) >= 5).await;
+    hold.release(1);
+    assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
+    let told = cell(&host, a, "out").await;
+    assert_eq!(told[2][0], Json::Null, "{told}");
+    assert!(committed(&told[2][1]));
+    assert_eq!((&told[3], &told[5]), (&json!("fast"), &json!("slow")));
+    assert!(told[4].as_array().unwrap().iter().all(committed), "{told}");
+    assert_eq!(told[4][0], told[4][2], "an event that is named twice is told twice");
+    host.shutdown().await.unwrap();
+}
+
+/// S7: a wait has a timeout; what is not there then is none, and the event is handled all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_in_time_and_says_what_is_not_there() {
+    let (clock, hold) = (Clock::new(), Hold::new());
+    let host = builder().env(clock.clone()).open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let slow = steps(json!([hold.step(), ["set", "x", [], "slow"]]));
+    let event = json!({ "steps": [["send", of(b, "run"), slow], ["context"], ["wait", [0], "all", 5_000], ["context"]], "out": "out" });
+    let id = host.send(NewEvent::new(a, "run", value(event))).await.unwrap();
+    hold.arrived(1).await;
+    until("the turn waits", || commits(&host, a) >= 5).await;
+    clock.pass(Duration::from_millis(4_900));
+    clock.jump(4_900);
+    assert_eq!(counted(&host).waiting, 2, "not before its time");
+    clock.jump(100);
+    clock.pass(Duration::from_millis(100));
+    assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
+    let told = cell(&host, a, "out").await;
+    assert_eq!(told[2], json!([null]));
+    let (before, after) = (told[1]["time"].as_u64().unwrap(), told[3]["time"].as_u64().unwrap());
+    assert!(after >= before + 5_000, "the time moves at a wait: {before} {after}");
+    hold.release(1);
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "x").await, "slow");
+    host.shutdown().await.unwrap();
+}
+
+/// S7: what was refused on the spot or settled before is answered at once; the commit takes place all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_on_the_spot_or_settled_before_is_answered_at_once() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    let before = commits(&host, a);
+    let told = results(
+        &host,
+        a,
+        json!([
+            ["send", of(b, "nowhere"), 1],
+            ["send", of(b, "run"), steps(json!([["reject", "not today"]]))],
+            wait_all(&[0, 1]),
+            wait_all(&[1, 0]),
+        ]),
+    )
+    .await;
+    let [refused, rejected] = [&told[2][0], &told[2][1]];
+    assert_eq!((&refused["outcome"], &refused["commit"]), (&json!("denied"), &Json::Null));
+    assert_eq!((&rejected["outcome"], &rejected["message"]), (&json!("rejected"), &json!("not today")));
+    assert_eq!(told[3], json!([rejected, refused]));
+    assert_eq!(commits(&host, a) - before, 4, "the event, two segments and the end");
+    host.shutdown().await.unwrap();
+}
+
+/// S7: an id that this turn did not send is refused, whosever it is, and the turn goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_waits_for_nothing_but_what_it_sent_itself() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    let told =
+        results(&host, a, json!([["send", of(b, "note"), 1, {"stream": "on-receipt", "tag": 1}], wait_all(&[0])]))
+            .await;
+    settle(&host).await;
+    let others = results(&host, b, json!([["send", "note", 1]])).await;
+    let forged = format!("{}{}", &told[0].as_str().unwrap()[..16], "0".repeat(16));
+    for id in [told[0].as_str().unwrap(), others[0].as_str().unwrap(), &forged, "nonsense", ""] {
+        let steps = json!([["set", "x", [], id], ["try", ["wait", [id], "all", MINUTE]], ["get", "x", []]]);
+        let before = commits(&host, a);
+        let told = results(&host, a, steps).await;
+        assert_eq!(told[1]["error"]["kind"], "invalid", "{id}: {told}");
+        assert_eq!(told[2], id, "it is still in its transaction");
+        assert_eq!(commits(&host, a) - before, 2, "nothing was committed by it");
+    }
+    let none = results(&host, a, json!([["try", ["wait", [], "all", MINUTE]]])).await;
+    assert_eq!(none[0]["error"]["kind"], "invalid");
+    host.shutdown().await.unwrap();
+}
+
+/// S6, S7: both are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_an_on_commit_stream_is_waited_for_and_told_there_too() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    let told =
+        results(&host, a, json!([["send", of(b, "note"), 1, {"stream": "on-receipt", "tag": "t"}], wait_all(&[0])]))
+            .await;
+    assert!(committed(&told[1][0]));
+    settle(&host).await;
+    let receipts = cell(&host, a, "receipts").await;
+    assert_eq!(receipts.as_array().unwrap().len(), 1);
+    assert_eq!((&receipts[0]["tag"], &receipts[0]["receipt"]["outcome"]), (&json!("t"), &json!("committed")));
+    host.shutdown().await.unwrap();
+}
+
+/// T6, S5: what was committed at a wait stays, and the receipt names that commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_after_a_wait_keeps_what_was_committed_and_says_so() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    for (end, outcome) in [(json!(["reject", "no"]), Outcome::Rejected), (json!(["trap"]), Outcome::Faulted)] {
+        let before = commits(&host, a);
+        let send = json!(["send", of(b, "note"), outcome.name()]);
+        let lost = json!(["send", of(b, "note"), "lost"]);
+        let steps =
+            json!([["set", "x", [], outcome.name()], send, wait_all(&[0]), ["set", "x", [], "lost"], lost, end]);
+        let receipt = run(&host, a, steps).await;
+        assert_eq!((receipt.outcome, receipt.commit), (outcome, Some(before + 2)), "{receipt:?}");
+        assert_eq!(cell(&host, a, "x").await, outcome.name());
+    }
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "notes").await, json!(["rejected", "faulted"]));
+    host.shutdown().await.unwrap();
+}
