@@ -43,6 +43,23 @@ pub fn copy_store(from: &Path, to: &Path) {
     }
 }
 
+/// Returns the files below a folder that contain a word.
+///
+/// # Panics
+/// When a folder cannot be read.
+pub fn files_with(folder: &Path, word: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files_with(&entry.path(), word));
+        } else if let Ok(bytes) = std::fs::read(entry.path()) {
+            let has = bytes.windows(word.len()).any(|window| window == word.as_bytes());
+            found.extend(has.then(|| entry.path().display().to_string()));
+        }
+    }
+    found
+}
+
 /// A folder with a store on disk and a key file per DID: hosts come and go on it.
 pub struct Home {
     folder: TempDir,

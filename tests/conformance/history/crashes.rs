@@ -1,5 +1,7 @@
 //! What a crash leaves between the journal, which says that a past has gone, and the index, where it goes; and readers beside it.
 
+use std::path::Path as FilePath;
+
 use super::*;
 
 fn info(host: &Host, charm: Did) -> SpaceInfo {

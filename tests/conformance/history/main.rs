@@ -6,7 +6,7 @@ mod kept;
 mod random;
 mod twice;
 
-use std::{path::Path as FilePath, time::Duration};
+use std::time::Duration;
 
 use charm_conformance::*;
 use charm_host::*;
@@ -14,20 +14,6 @@ use serde_json::{Value as Json, json};
 
 /// A word that is looked for in files.
 const SECRET: &str = "the-secret-that-was-rotated";
-
-/// Returns the files below a folder that contain a word.
-fn files_with(folder: &FilePath, word: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(files_with(&entry.path(), word));
-        } else if let Ok(bytes) = std::fs::read(entry.path()) {
-            let has = bytes.windows(word.len()).any(|window| window == word.as_bytes());
-            found.extend(has.then(|| entry.path().display().to_string()));
-        }
-    }
-    found
-}
 
 fn root() -> Path {
     Path::root()
