@@ -204,6 +204,7 @@ impl Writer {
             .chain(batch.cells.iter().map(|row| row.space))
             .chain(batch.receipts.iter().map(|row| row.space))
             .chain(batch.queued.iter().map(|queued| queued.space))
+            .chain(batch.turns.iter().filter_map(|(_, turn)| Some(turn.as_ref()?.space)))
             .chain(batch.checkpoints.iter().map(|(did, _)| *did))
             .chain(batch.cuts.iter().map(|cut| cut.space));
         let named = named.chain(batch.notes.iter().map(|(did, _)| *did));
@@ -299,8 +300,12 @@ impl Store for FolderStore {
         known.map_or_else(|| self.index.component(hash), Ok)
     }
 
-    fn recording(&self, _position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
-        Ok(Vec::new())
+    fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
+        let Some(newer) = self.unindexed()?.recording(position) else { return Ok(Vec::new()) };
+        let pieces = merged(self.index.recording(position)?, newer, usize::MAX, |row| row.number);
+        // Pieces go all at once: without the first one the turn has ended between the two look-ups.
+        let is_whole = pieces.first().is_none_or(|row| row.number == 1);
+        Ok(if is_whole { pieces.into_iter().map(|row| row.bytes).collect() } else { Vec::new() })
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

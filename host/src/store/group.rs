@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The first byte of every group.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What one sync made durable.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,8 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
         all.batch.cells.extend_from_slice(cells);
         all.batch.queued.extend_from_slice(queued);
         all.batch.taken.extend_from_slice(taken);
+        all.batch.turns.extend_from_slice(&batch.turns);
+        all.batch.recordings.extend_from_slice(&batch.recordings);
         all.batch.receipts.extend_from_slice(&batch.receipts);
         all.batch.dead.extend_from_slice(&batch.dead);
         all.batch.buried.extend_from_slice(&batch.buried);
@@ -102,7 +104,8 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
     all
 }
 
-/// Drops what a batch itself makes void: older whole values of a cell, heads of a space, events queued and taken, letters that came and went.
+/// Drops what a batch itself makes void: older whole values of a cell, heads of a space, events queued and taken, what turns were
+/// told that have ended, letters that came and went.
 pub fn coalesce(batch: &mut Batch) {
     one_of_each(&mut batch.cells);
     last_of_each(&mut batch.heads, |(space, ..)| *space);
@@ -112,6 +115,10 @@ pub fn coalesce(batch: &mut Batch) {
     let taken: HashSet<u64> = batch.taken.iter().copied().filter(|taken| queued.contains(taken)).collect();
     batch.queued.retain(|queued| !taken.contains(&queued.position));
     batch.taken.retain(|position| !taken.contains(position));
+    last_of_each(&mut batch.turns, |(position, _)| *position);
+    // That it has ended stays: what it was told before may be in the index.
+    let ended: HashSet<u64> = batch.turns.iter().filter(|(_, turn)| turn.is_none()).map(|(at, _)| *at).collect();
+    batch.recordings.retain(|row| !ended.contains(&row.position));
     let dead: HashSet<u64> = batch.dead.iter().map(|letter| letter.position).collect();
     let buried: HashSet<u64> = batch.buried.iter().copied().filter(|buried| dead.contains(buried)).collect();
     batch.dead.retain(|letter| !buried.contains(&letter.position));
@@ -142,3 +149,6 @@ fn last_of_each<T, K: std::hash::Hash + Eq>(rows: &mut Vec<T>, key: impl Fn(&T) 
     rows.retain(|row| seen.insert(key(row)));
     rows.reverse();
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod apply;
 mod cells;
 mod file;
 mod past;
+mod turns;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +25,7 @@ use crate::{
     event::EventId,
     receipt::{Outcome, Receipt},
     record::Hash,
-    rows::{Batch, CellRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, SpaceRow},
+    rows::{Batch, CellRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, RecordingRow, SpaceRow},
 };
 
 /// One SQLite file.
@@ -164,7 +165,6 @@ impl Index {
             let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
             let end = meta("end")?.unwrap_or_else(|| vec![0; 32]);
             let image = Image {
-                turns: Vec::new(),
                 end: end.try_into().map_err(|_| bad(0))?,
                 secret: secret.try_into().map_err(|_| bad(0))?,
                 position: u64::from_be_bytes(position.try_into().map_err(|_| bad(0))?),
@@ -183,6 +183,7 @@ impl Index {
                     [],
                     queued,
                 )?,
+                turns: turns::load(connection)?,
                 dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
                     Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
                 })?,
@@ -347,6 +348,11 @@ impl Index {
         Ok(bytes.map(Component::from))
     }
 
+    /// Returns what the turn under way at a position was told, in order.
+    pub fn recording(&self, position: u64) -> Result<Vec<RecordingRow>, StoreError> {
+        self.scan(|connection| turns::recording(connection, position))
+    }
+
     pub fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
         let sql = LOG.to_owned() + " WHERE did = ?1 AND log.seq = ?2";
         let (space, seq) = (space.public_key(), at_most(seq));
@@ -458,6 +464,7 @@ fn write(
     for position in &batch.taken {
         taken.execute([*position as i64])?;
     }
+    turns::write(transaction, batch, cid)?;
     // An id can come again when its receipt has gone: of several groups at once the later one counts.
     let mut receipt = transaction
         .prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;

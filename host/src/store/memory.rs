@@ -174,7 +174,9 @@ impl Store for MemoryStore {
                 Some(turn) => drop(tables.turns.insert(*position, turn.clone())),
                 None => {
                     tables.turns.remove(position);
-                    tables.recordings.retain(|(of, _), _| of != position);
+                    let pieces = tables.recordings.range((*position, 0)..=(*position, u32::MAX));
+                    let pieces: Vec<_> = pieces.map(|(key, _)| *key).collect();
+                    pieces.iter().for_each(|key| drop(tables.recordings.remove(key)));
                 }
             }
         }

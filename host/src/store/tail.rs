@@ -12,7 +12,7 @@ use crate::{
     entry::LogEntry,
     event::EventId,
     record::Hash,
-    rows::{CellRow, CellWrite, DeadLetter, Image, ReceiptRow},
+    rows::{CellRow, CellWrite, DeadLetter, Image, ReceiptRow, RecordingRow},
 };
 
 /// A group of the tail.
@@ -41,6 +41,10 @@ pub struct Tail {
     letters: BTreeMap<u64, (u64, Option<DeadLetter>)>,
     /// Components that came, and those that went as none, with the number of the group that says so.
     components: HashMap<Hash, (u64, Option<Component>)>,
+    /// What turns under way were told, by position, each piece with the number of its group.
+    recordings: HashMap<u64, Vec<(u64, RecordingRow)>>,
+    /// Turns that have ended, by position, with the number of the group that says so.
+    ended: HashMap<u64, u64>,
     /// Positions of the letters that came.
     letter_ids: HashMap<EventId, u64>,
 }
@@ -64,6 +68,13 @@ impl Tail {
         }
         let components = batch.components.iter();
         self.components.extend(components.map(|(hash, component)| (*hash, (*number, component.clone()))));
+        for row in &batch.recordings {
+            self.recordings.entry(row.position).or_default().push((*number, row.clone()));
+        }
+        for (position, _) in batch.turns.iter().filter(|(_, turn)| turn.is_none()) {
+            self.recordings.remove(position);
+            self.ended.insert(*position, *number);
+        }
         self.groups.push_back(numbered);
     }
 
@@ -86,6 +97,19 @@ impl Tail {
             for (hash, _) in &batch.components {
                 if self.components.get(hash).is_some_and(|(of, _)| *of == number) {
                     self.components.remove(hash);
+                }
+            }
+            for row in &batch.recordings {
+                if let Some(pieces) = self.recordings.get_mut(&row.position) {
+                    pieces.retain(|(of, _)| *of != number);
+                    if pieces.is_empty() {
+                        self.recordings.remove(&row.position);
+                    }
+                }
+            }
+            for (position, _) in &batch.turns {
+                if self.ended.get(position) == Some(&number) {
+                    self.ended.remove(position);
                 }
             }
             let positions = batch.dead.iter().map(|letter| letter.position).chain(batch.buried.iter().copied());
@@ -131,6 +155,16 @@ impl Tail {
     /// Returns a component, or none inside when it is gone; none when the tail knows nothing of it.
     pub fn component(&self, hash: &Hash) -> Option<Option<Component>> {
         self.components.get(hash).map(|(_, component)| component.clone())
+    }
+
+    /// Returns the pieces that it has of what the turn at a position was told; none when it knows that the turn has ended: a
+    /// position is given once.
+    pub fn recording(&self, position: u64) -> Option<Vec<RecordingRow>> {
+        if self.ended.contains_key(&position) {
+            return None;
+        }
+        let pieces = self.recordings.get(&position).into_iter().flatten();
+        Some(pieces.map(|(_, row)| row.clone()).collect())
     }
 
     /// Returns the receipt of an event.
@@ -223,6 +257,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
     let mut cells: HashMap<Did, HashMap<Arc<str>, Vec<&CellWrite>>> = HashMap::new();
     let mut queued = BTreeMap::new();
     let mut taken = HashSet::new();
+    let mut turns = BTreeMap::new();
     let mut dead = BTreeMap::new();
     let mut buried = HashSet::new();
     let mut kept: BTreeMap<Did, Vec<u8>> = std::mem::take(&mut image.kept).into_iter().collect();
@@ -255,6 +290,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
             queued.remove(position);
             taken.insert(*position);
         }
+        turns.extend(batch.turns.iter().map(|(position, turn)| (*position, turn)));
         dead.extend(batch.dead.iter().map(|letter| (letter.position, (letter.event.to, letter.event.id))));
         for position in &batch.buried {
             dead.remove(position);
@@ -286,8 +322,14 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
     image.queued.retain(|queued| !taken.contains(&queued.position));
     image.queued.extend(queued.into_values().cloned());
     image.queued.sort_by_key(|queued| queued.position);
+    image.turns.retain(|turn| !turns.contains_key(&turn.position));
+    image.turns.extend(turns.into_values().flatten().cloned());
+    image.turns.sort_by_key(|turn| turn.position);
     image.dead.retain(|(_, position, _)| !buried.contains(position));
     image.dead.extend(dead.into_iter().map(|(position, (did, id))| (did, position, id)));
     image.dead.sort_by_key(|(_, position, _)| *position);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,7 @@ fn a_space_of_a_failed_batch_is_not_added() {
     let cells = vec![write(77, "n", 1, Some(json!(1)))];
     store.commit(&Batch { spaces: vec![space(3)], cells, ..Batch::default() }).unwrap_err();
     assert_eq!(store.load(Some(SECRET)).unwrap().spaces.len(), 2);
+    store.commit(&Batch { turns: vec![turns::under_way(1, 3, 1)], ..Batch::default() }).unwrap_err();
     store.commit(&Batch { cells: vec![write(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap_err();
     store.commit(&Batch { spaces: vec![space(3)], ..Batch::default() }).unwrap();
     store.commit(&Batch { cells: vec![write(3, "n", 1, Some(json!(1)))], ..Batch::default() }).unwrap();
@@ -98,6 +99,7 @@ fn damaged_rows_are_reported() {
     for (table, damage) in [
         ("cell", "UPDATE cell SET value = x'ff'"),
         ("queue", "UPDATE queue SET event = x'00'"),
+        ("turn", "UPDATE turn SET progress = x'00'"),
         ("space", "UPDATE space SET did = x'00' WHERE cid = 1"),
         ("meta", "UPDATE meta SET value = x'00' WHERE name = 'secret'"),
     ] {

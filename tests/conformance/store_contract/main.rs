@@ -5,15 +5,19 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod folder;
+mod log;
 mod past;
 mod random;
+mod turns;
 
 use std::path::PathBuf;
 
 use charm_conformance::written;
 use charm_host::*;
+use log::{only_sealed_entries_have_a_seal, the_log_is_read_by_space, the_log_is_read_in_pages};
 use past::{a_past_goes_and_what_stands_for_it_stays, commit, receipts_go_by_the_commits_that_settled_them};
 use serde_json::json;
+use turns::{a_turn_is_under_way_until_it_ends, what_a_turn_was_told_comes_in_the_order_of_its_segments};
 use zeroize::Zeroizing;
 
 /// A kind of store. Reopening is what a host does that starts again on what another one left.
@@ -161,6 +165,8 @@ suite! {
     the_last_position_stays_until_it_is_replaced,
     an_event_waits_until_it_is_taken,
     events_come_in_the_order_of_their_positions,
+    a_turn_is_under_way_until_it_ends,
+    what_a_turn_was_told_comes_in_the_order_of_its_segments,
     receipts_are_found_by_id,
     receipts_are_listed_in_pages_by_id,
     every_outcome_is_kept,
@@ -270,7 +276,7 @@ fn sorted(mut image: Image) -> String {
     let values: Vec<_> =
         image.cells.iter().map(|row| row.value.as_ref().map(|value| value.as_bytes().to_vec())).collect();
     let payloads: Vec<_> = image.queued.iter().map(|queued| queued.event.payload.as_bytes().to_vec()).collect();
-    format!("{image:?} {values:?} {payloads:?}")
+    format!("{image:?} {values:?} {payloads:?} {:?}", image.turns)
 }
 
 fn picture(store: &impl Store) -> String {
@@ -316,6 +322,8 @@ fn whole_batch() -> Batch {
         cells: vec![write(1, "token", 2, Some(json!({ "value": "abc" }))), write(1, "gone", 1, None)],
         queued: vec![queued(6, 2), queued(7, 1)],
         taken: vec![],
+        turns: vec![turns::under_way(6, 1, 1), turns::under_way(6, 1, 2)],
+        recordings: vec![turns::piece(6, 1), turns::piece(6, 2)],
         receipts: vec![receipt(3, Outcome::Committed), receipt(4, Outcome::Rejected)],
         dead: vec![letter(4, 1)],
         buried: vec![],
@@ -348,6 +356,8 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
     assert_eq!(image.kept, [(did(1), vec![1, 2])]);
     assert_eq!(image.queued, batch.queued);
+    assert_eq!(image.turns, batch.turns[1].1.clone().into_iter().collect::<Vec<_>>());
+    assert_eq!(store.recording(6).unwrap(), [batch.recordings[0].bytes.clone(), batch.recordings[1].bytes.clone()]);
     assert_eq!(image.dead, [(did(1), 4, id(4))]);
     assert_eq!(image.end, [4; 32]);
     let first = image.spaces.iter().find(|row| row.did == did(1)).unwrap();
@@ -462,7 +472,6 @@ fn receipts_are_listed_in_pages_by_id(kind: &impl Kind) {
     assert_eq!(store.receipts(None, 0), Ok(vec![]));
 }
 
-/// S4: the closed set.
 fn a_component_is_there_until_it_goes(kind: &impl Kind) {
     let store = with_spaces(kind);
     let ((first, one), (second, other)) = (bytes(1), bytes(200));
@@ -484,6 +493,7 @@ fn a_component_is_there_until_it_goes(kind: &impl Kind) {
     assert_eq!((store.load(None).unwrap().components, store.component(&first)), (sorted, Ok(one)));
 }
 
+/// S4: the closed set.
 fn every_outcome_is_kept(kind: &impl Kind) {
     let store = with_spaces(kind);
     let rows: Vec<_> = Outcome::ALL.into_iter().zip(1..).map(|(outcome, n)| receipt(n, outcome)).collect();
@@ -510,53 +520,6 @@ fn dead_letters_are_found_and_listed_in_pages_until_they_are_buried(kind: &impl 
     store.commit(&Batch { buried: (2..20).chain([99]).collect(), ..Batch::default() }).unwrap();
     assert_eq!(store.load(Some(SECRET)).unwrap().dead, [(did(2), 1, id(1)), (did(1), 20, id(20))]);
     assert_eq!((store.dead_letter(2), store.dead_letter_of(&id(2))), (Ok(None), Ok(None)));
-}
-
-fn alternating(store: &impl Store, entries: u64) -> Vec<LogEntry> {
-    let log: Vec<_> = (1..=entries).map(|order| entry(order, 1 + (order % 2) as u8, order.div_ceil(2))).collect();
-    for pair in log.chunks(2) {
-        store.commit(&Batch { log: pair.to_vec(), ..Batch::default() }).unwrap();
-    }
-    log
-}
-
-fn the_log_is_read_in_pages(kind: &impl Kind) {
-    let store = with_spaces(kind);
-    let log = alternating(&store, 11);
-    let (mut found, mut after) = (Vec::new(), 0);
-    loop {
-        let page = store.log(None, after, 4).unwrap();
-        assert!(page.len() <= 4);
-        let Some(last) = page.last() else { break };
-        after = last.order;
-        found.extend(page);
-    }
-    assert_eq!(found, log);
-    assert_eq!(store.log(None, 0, 0), Ok(vec![]));
-    assert_eq!(store.log(None, 11, 4), Ok(vec![]));
-    assert_eq!(store.load(Some(SECRET)).unwrap().order, 11);
-}
-
-/// I2
-fn the_log_is_read_by_space(kind: &impl Kind) {
-    let store = with_spaces(kind);
-    let log = alternating(&store, 10);
-    for n in [1, 2] {
-        let own: Vec<_> = log.iter().filter(|entry| entry.space == did(n)).cloned().collect();
-        assert_eq!(store.log(Some(&did(n)), 0, 100).unwrap(), own);
-        assert_eq!(store.log(Some(&did(n)), own[1].order, 2).unwrap(), own[2..4]);
-    }
-    assert_eq!(store.log(Some(&did(7)), 0, 100), Ok(vec![]), "a space that is not there");
-}
-
-/// I3
-fn only_sealed_entries_have_a_seal(kind: &impl Kind) {
-    let store = with_spaces(kind);
-    let sealed = LogEntry { seal: Some([0xab; 64]), ..entry(2, 1, 2) };
-    store.commit(&Batch { log: vec![entry(1, 1, 1), sealed.clone()], ..Batch::default() }).unwrap();
-    assert_eq!(store.entry(&did(1), 1).unwrap().unwrap().seal, None);
-    assert_eq!(store.entry(&did(1), 2).unwrap(), Some(sealed));
-    assert_eq!(store.entry(&did(2), 2), Ok(None), "of another space");
 }
 
 fn an_empty_batch_changes_nothing(kind: &impl Kind) {

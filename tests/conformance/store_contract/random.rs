@@ -1,10 +1,16 @@
 //! Random batches: whatever is in the index, in the tail, or was cut off by a kill, a store on disk answers as one in memory.
 
-use std::{collections::HashMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+};
 
 use charm_conformance::{Random, copy_store, seed, times};
 
-use super::*;
+use super::{
+    turns::{ended, piece, under_way},
+    *,
+};
 
 /// What comes next in a store that holds what `Made` says.
 #[derive(Default)]
@@ -15,6 +21,8 @@ struct Made {
     position: u64,
     receipts: u8,
     waiting: Vec<u64>,
+    /// Turns under way, and how many segments they have committed.
+    turns: BTreeMap<u64, u32>,
     dead: Vec<u64>,
     floors: [u64; 8],
     receipts_floor: u64,
@@ -50,6 +58,14 @@ impl Made {
             self.waiting.push(self.position);
             batch.position = Some(self.position);
         }
+        for _ in 0..random.below(3) {
+            // One event of the last few: some turns wait more than once.
+            let Some(position) = self.waiting.iter().rev().nth(random.below(4) as usize) else { continue };
+            let number = self.turns.entry(*position).or_default();
+            *number += 1;
+            batch.turns.push(under_way(*position, one(random), *number));
+            batch.recordings.push(piece(*position, *number));
+        }
         if !self.waiting.is_empty() && random.chance(500) {
             let position = self.waiting.swap_remove(random.below(self.waiting.len() as u64) as usize);
             // Never in one batch: the host leaves both out.
@@ -57,6 +73,7 @@ impl Made {
                 true => self.waiting.push(position),
                 false => {
                     batch.taken.push(position);
+                    batch.turns.extend(self.turns.remove(&position).map(|_| ended(position)));
                     if random.chance(500) {
                         batch.dead.push(letter(position, one(random)));
                         self.dead.push(position);
@@ -133,6 +150,12 @@ fn full(row: &CellRow) -> String {
     format!("{row:?} {:?}", row.value.as_ref().map(Value::as_bytes))
 }
 
+/// All turns under way, and what is there of any that they were told.
+fn turns(store: &impl Store) -> String {
+    let told: Vec<_> = (0..=255).map(|position| store.recording(position).unwrap()).collect();
+    format!("{:?} {told:?}", store.load(None).unwrap().turns)
+}
+
 /// Everything that a store says, asked for in pages of any size.
 fn answers(store: &impl Store, random: &mut Random) -> Vec<String> {
     let mut all = Vec::new();
@@ -182,6 +205,7 @@ fn answers(store: &impl Store, random: &mut Random) -> Vec<String> {
             all.push(format!("{:?}", store.entry(&did, seq).unwrap()));
         }
     }
+    all.push(turns(store));
     for n in 0..=255 {
         all.push(format!("{:?} {:?}", store.receipt(&id(n)).unwrap(), store.dead_letter_of(&id(n)).unwrap()));
         all.push(format!("{:?}", store.dead_letter(u64::from(n)).unwrap()));
@@ -205,13 +229,13 @@ fn a_store_on_disk_answers_as_one_in_memory() {
             cuts |= !batch.cuts.is_empty();
             store.commit(&batch).unwrap();
             memory.commit(&batch).unwrap();
-            match random.below(10) {
-                0 | 1 => drop(store.index().unwrap()),
-                2 => {
+            match random.below(20) {
+                0..4 => drop(store.index().unwrap()),
+                4 | 5 => {
                     drop(store);
                     store = FolderStore::open(&path).unwrap();
                 }
-                3 => {
+                6 | 7 => {
                     // As a host that was killed leaves it.
                     let copy = folder.path().join(format!("store {step}"));
                     copy_store(&path, &copy);
@@ -219,8 +243,16 @@ fn a_store_on_disk_answers_as_one_in_memory() {
                     path = copy;
                     store = FolderStore::open(&path).unwrap();
                 }
+                8 => {
+                    drop(store);
+                    std::fs::remove_file(path.join("index.db")).unwrap();
+                    store = FolderStore::open(&path).unwrap();
+                    // What has gone is in the journal still.
+                    cuts = true;
+                }
                 _ => {}
             }
+            assert_eq!(turns(&store), turns(&memory), "round {round}, step {step}");
             if step % 6 == 5 {
                 // A past is there until the index is without it.
                 while std::mem::take(&mut cuts) && store.index().unwrap() {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 pub const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
@@ -32,6 +32,9 @@ pub const SCHEMA: &str = "
     CREATE TABLE edit (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
                        since INTEGER NOT NULL, edits BLOB NOT NULL, PRIMARY KEY (cid, name, g)) STRICT, WITHOUT ROWID;
     CREATE TABLE queue (position INTEGER PRIMARY KEY, cid INTEGER NOT NULL, event BLOB NOT NULL) STRICT;
+    CREATE TABLE turn (position INTEGER PRIMARY KEY, cid INTEGER NOT NULL, id BLOB NOT NULL, progress BLOB NOT NULL) STRICT;
+    CREATE TABLE recording (position INTEGER NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL,
+                            PRIMARY KEY (position, number)) STRICT;
     CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,
                           sender BLOB NOT NULL, receiver BLOB NOT NULL, digest BLOB, cid INTEGER NOT NULL,
                           at INTEGER NOT NULL, time INTEGER NOT NULL) STRICT, WITHOUT ROWID;
