@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, Hold, all_of, builder, cell, commits, counted, grant, host, json as shown, of, pair, probe, probe_charm,
-    probes, results, run, send, settle, until, value, value_of, waiting,
+    Clock, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, results, run, send, settle, until,
+    value,
 };
-use charm_host::{Did, Host, Limits, NewEvent, Outcome, Status, Value};
+use charm_host::{Limits, NewEvent, Outcome, Status, WAIT_EVENTS_MAX};
 use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
@@ -216,5 +216,198 @@ async fn a_failure_after_a_wait_keeps_what_was_committed_and_says_so() {
     }
     settle(&host).await;
     assert_eq!(cell(&host, b, "notes").await, json!(["rejected", "faulted"]));
+    host.shutdown().await.unwrap();
+}
+
+/// T4: a conflict after a wait runs again from there: nothing is committed, sent or told twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_after_a_wait_runs_again_from_there_and_repeats_nothing() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    run(&host, c, json!([["set", "x", [], 0]])).await;
+    let before = (commits(&host, a), commits(&host, b));
+    let event = json!({ "steps": [
+        ["set", "count", [], 1],
+        ["log", "info", "said once"],
+        ["send", of(b, "note"), "first"],
+        wait_all(&[0]),
+        ["get", of(c, "x"), []],
+        ["send", of(b, "note"), "second"],
+        hold.step(),
+        ["context"],
+    ], "out": "out" });
+    let id = host.send(NewEvent::new(a, "run", value(event))).await.unwrap();
+    for n in 1..4 {
+        hold.arrived(n).await;
+        run(&host, c, json!([["set", "x", [], n]])).await;
+        hold.release(1);
+    }
+    hold.arrived(4).await;
+    hold.release(1);
+    let receipt = host.receipt(&id).await.unwrap().unwrap();
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    assert_eq!(cell(&host, a, "out").await[4], 3, "the last run saw the last value");
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "notes").await, json!(["first", "second"]));
+    assert_eq!(commits(&host, a) - before.0, 3, "the event, a segment and the end");
+    assert_eq!(commits(&host, b) - before.1, 2);
+    assert_eq!(counted(&host).conflicts, 3);
+    host.shutdown().await.unwrap();
+}
+
+/// A cell that does not fit its shape is found at the wait: nothing of the segment remains.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_does_not_fit_at_a_wait_faults_and_leaves_nothing() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    let before = commits(&host, a);
+    let steps = json!([["send", of(b, "note"), 1], ["set", "shaped", [], "no"], wait_all(&[0]), ["set", "x", [], 1]]);
+    let receipt = run(&host, a, steps).await;
+    assert_eq!((receipt.outcome, receipt.commit), (Outcome::Faulted, None), "{receipt:?}");
+    assert!(receipt.message.unwrap().contains("cell shaped does not fit"));
+    assert_eq!(commits(&host, a) - before, 2, "the event and its end");
+    settle(&host).await;
+    assert_eq!((cell(&host, b, "notes").await, cell(&host, a, "x").await), (Json::Null, Json::Null));
+    host.shutdown().await.unwrap();
+}
+
+/// A5: each bound refuses the wait, by name, and never the beginning of a turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_bound_a_wait_is_refused_and_no_beginning() {
+    let hold = Hold::new();
+    let limits = Limits {
+        waits_max: 2,
+        waiting_turns_max: 1,
+        wait_ms_max: 5 * MINUTE,
+        recording_bytes_max: 40_000,
+        ..Limits::default()
+    };
+    let host = builder().limits(limits).open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let refused = async |steps: Json| {
+        let told = results(&host, a, steps).await;
+        let last = told.as_array().unwrap().last().unwrap()["error"].clone();
+        assert_eq!(last["kind"], "limit", "{last}");
+        last["name"].as_str().unwrap().to_owned()
+    };
+    let note = json!(["send", of(b, "note"), 1]);
+    let attempt = |wait: Json| json!(["try", wait]);
+    let two = json!([note, wait_all(&[0]), wait_all(&[0]), attempt(wait_all(&[0]))]);
+    assert_eq!(refused(two).await, "waits-max");
+    assert_eq!(refused(json!([note, attempt(json!(["wait", [0], "all", 5 * MINUTE + 1]))])).await, "wait-ms-max");
+    let many = json!(["wait", vec![0; WAIT_EVENTS_MAX + 1], "all", MINUTE]);
+    assert_eq!(refused(json!([note, attempt(many)])).await, "wait-events-max");
+    let large = json!([["set", "big", [], "x".repeat(41_000)], ["get", "big", []], note, attempt(wait_all(&[0]))]);
+    assert_eq!(refused(large).await, "recording-bytes-max");
+    let most = json!(["wait", vec![0; WAIT_EVENTS_MAX], "all", 5 * MINUTE]);
+    assert!(committed(&results(&host, a, json!([note, most])).await[1][0]), "all bounds are met");
+    let waits = send(&host, a, json!([["send", of(b, "run"), steps(json!([hold.step()]))], wait_all(&[0])])).await;
+    hold.arrived(1).await;
+    assert_eq!(refused(json!([note, attempt(wait_all(&[0]))])).await, "waiting-turns-max");
+    assert_eq!(run(&host, a, json!([["set", "x", [], 1]])).await.outcome, Outcome::Committed, "it begins all the same");
+    hold.release(1);
+    assert_eq!(host.receipt(&waits).await.unwrap().unwrap().outcome, Outcome::Committed);
+    assert!(committed(&results(&host, a, json!([note, wait_all(&[0])])).await[1][0]), "its place is free again");
+    host.shutdown().await.unwrap();
+}
+
+/// No deadlock by construction: turns of one charm that each send to themselves and wait, deeper than may wait at once. The last
+/// ones are refused their waits, and all settle.
+#[tokio::test(flavor = "multi_thread")]
+async fn self_sends_deeper_than_the_bound_settle() {
+    let limits = Limits { waiting_turns_max: 4, turns_max: 1, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    let mut script = steps(json!([["set", "x", [], "the deepest"]]));
+    for _ in 0..8 {
+        script = steps(json!([["send", "run", script], ["try", wait_all(&[0])]]));
+    }
+    let receipt = host.request(NewEvent::new(a, "run", value(script))).await.unwrap();
+    assert_eq!(receipt.outcome, Outcome::Committed);
+    settle(&host).await;
+    assert_eq!(cell(&host, a, "x").await, "the deepest");
+    assert_eq!(counted(&host).committed, 9);
+    host.shutdown().await.unwrap();
+}
+
+/// Waits around a ring of charms that all wait for the next, with one slot and room for one event in each inbox.
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_around_a_ring_settle_with_one_slot_and_inboxes_of_one() {
+    let limits = Limits { turns_max: 1, inbox_events_max: 1, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let ring = probes(&host, ["a", "b", "c"]).await;
+    let mut script = steps(json!([["set", "x", [], "the end"]]));
+    for at in (0..12).rev() {
+        let next = of(ring[(at + 1) % 3], "run");
+        script = steps(json!([["send", next, script], wait_all(&[0]), ["set", "count", [], at]]));
+    }
+    let receipt = host.request(NewEvent::new(ring[0], "run", value(script))).await.unwrap();
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    assert_eq!(cell(&host, ring[0], "x").await, "the end");
+    for (at, charm) in ring.iter().enumerate() {
+        assert_eq!(cell(&host, *charm, "count").await, at, "the first of its turns ends last");
+    }
+    host.shutdown().await.unwrap();
+}
+
+/// S12: a waiting turn holds no room: others find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_turn_holds_no_room() {
+    let (hold, limits) = (Hold::new(), Limits { inbox_events_max: 1, ..Limits::default() });
+    let host = builder().limits(limits).open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let slow = steps(json!([hold.step()]));
+    let mut waits = Vec::new();
+    for n in 0..5 {
+        let script = json!([["send", of(b, "run"), slow], ["set", format!("n{n}"), [], 1], wait_all(&[0])]);
+        waits.push(send(&host, a, script).await);
+        until("it waits", || commits(&host, a) >= 5 + 2 * n).await;
+        hold.arrived(n as usize + 1).await;
+        hold.release(1);
+        host.receipt(&waits[n as usize]).await.unwrap();
+    }
+    let stuck = send(&host, a, json!([["send", of(b, "run"), slow], wait_all(&[0])])).await;
+    hold.arrived(6).await;
+    assert_eq!(run(&host, a, json!([["set", "x", [], 1]])).await.outcome, Outcome::Committed, "there is room");
+    hold.release(1);
+    assert_eq!(host.receipt(&stuck).await.unwrap().unwrap().outcome, Outcome::Committed);
+    host.shutdown().await.unwrap();
+}
+
+/// S3: events of one sender are begun in order, and end as they end.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_sender_are_begun_in_order_and_end_as_they_end() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    let slow = json!(["send", of(c, "run"), steps(json!([hold.step()]))]);
+    let first =
+        steps(json!([["set", "x", [], ["first"]], slow, wait_all(&[0]), ["get", "x", []], ["set", "y", [], 1]]));
+    let second = steps(json!([["get", "x", []], ["set", "x", [1], "second"]]));
+    let id = send(&host, a, json!([["send", of(b, "run"), first], ["send", of(b, "run"), second]])).await;
+    hold.arrived(1).await;
+    host.receipt(&id).await.unwrap();
+    until("the second is handled", || counted(&host).waiting == 2).await;
+    assert_eq!(cell(&host, b, "x").await, json!(["first", "second"]));
+    hold.release(1);
+    settle(&host).await;
+    assert_eq!(cell(&host, b, "y").await, 1);
+    host.shutdown().await.unwrap();
+}
+
+/// A paused charm goes on with its waits when it is resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_charm_goes_on_with_its_waits_when_it_is_resumed() {
+    let (host, hold) = (host().await, Hold::new());
+    let (a, b) = pair(&host).await;
+    let slow = json!(["send", of(b, "run"), steps(json!([hold.step()]))]);
+    let id = send(&host, a, json!([slow, wait_all(&[0]), ["set", "x", [], 1]])).await;
+    hold.arrived(1).await;
+    host.pause(&a).await.unwrap();
+    hold.release(1);
+    until("what it waits for is settled", || counted(&host).waiting == 1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(cell(&host, a, "x").await, Json::Null);
+    host.resume(&a).await.unwrap();
+    assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
     host.shutdown().await.unwrap();
 }
