@@ -9,6 +9,7 @@ mod floor;
 mod laws;
 mod replay;
 mod state;
+mod turns;
 
 use std::collections::BTreeMap;
 

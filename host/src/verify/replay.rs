@@ -2,7 +2,7 @@
 //! connect commits (S1-S6, S11, T6).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -10,18 +10,16 @@ use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Law, edits, effect_of_failure,
+    Law, edits,
     floor::{self, Floor},
 };
 use crate::{
     did::Did,
     entry::LogEntry,
-    event::{Event, EventId, Mint, OnCommit, digest},
-    limits::MESSAGE_BYTES_MAX,
-    receipt::{self, Outcome, Receipt},
-    record::{Body, Checkpoint, Cut, Hash, Record, Sent, Turn, Write},
-    rows::{DeadLetter, InstallRow, Queued, ReceiptRow},
-    value::Value,
+    event::{Event, EventId, Mint},
+    receipt::Outcome,
+    record::{Body, Checkpoint, Cut, Hash, Record, Turn, Write},
+    rows::{InstallRow, Queued, ReceiptRow},
 };
 
 /// A law that a record breaks.
@@ -30,14 +28,14 @@ pub(super) struct Wrong {
     pub why: &'static str,
 }
 
-type Verdict<T = ()> = Result<T, Wrong>;
+pub(super) type Verdict<T = ()> = Result<T, Wrong>;
 
-fn wrong<T>(law: Law, why: &'static str) -> Verdict<T> {
+pub(super) fn wrong<T>(law: Law, why: &'static str) -> Verdict<T> {
     Err(Wrong { law, why })
 }
 
 /// Fails unless it holds.
-fn must(holds: bool, law: Law, why: &'static str) -> Verdict {
+pub(super) fn must(holds: bool, law: Law, why: &'static str) -> Verdict {
     if holds { Ok(()) } else { wrong(law, why) }
 }
 
@@ -107,19 +105,12 @@ pub(super) struct Letter {
     pub to: Did,
     pub fingerprint: Fingerprint,
     /// The event as it would be sent again.
-    again: Fingerprint,
-}
-
-/// A receipt event that a commit has to send.
-struct Due {
-    sender: Did,
-    on_commit: OnCommit,
-    receipt: Receipt,
+    pub again: Fingerprint,
 }
 
 /// What the log has made so far.
 pub(super) struct Replay {
-    host: Option<Did>,
+    pub host: Option<Did>,
     /// Spaces that the log has made so far, and their names.
     pub made: BTreeMap<Did, String>,
     /// Charms that are paused.
@@ -128,9 +119,9 @@ pub(super) struct Replay {
     pub installed: BTreeMap<Did, InstallRow>,
     /// What is decided about the rights of single DIDs.
     pub kept: BTreeMap<Did, Vec<u8>>,
-    mint: Mint,
+    pub mint: Mint,
     /// Charms that have committed.
-    charms: BTreeSet<Did>,
+    pub charms: BTreeSet<Did>,
     /// The last position given.
     pub position: u64,
     /// Events that wait, by position, with the commit that sent them.
@@ -142,7 +133,7 @@ pub(super) struct Replay {
     pub letters_dropped: HashMap<Did, u64>,
     pub cells: BTreeMap<Did, HashMap<Arc<str>, Cell>>,
     /// Position of the last event taken, by sender and charm.
-    taken: HashMap<(Did, Did), u64>,
+    pub taken: HashMap<(Did, Did), u64>,
     /// From the commit after this one on, all records of all spaces are there.
     whole: u64,
     /// Spaces whose past has gone.
@@ -234,7 +225,7 @@ impl Replay {
     }
 
     /// Returns whether the log may not tell any more how an event was sent that this answers.
-    fn may_be_older(&mut self, entry: &LogEntry, turn: &Turn) -> bool {
+    pub fn may_be_older(&mut self, entry: &LogEntry, turn: &Turn) -> bool {
         let is_told = self.told.remove(&turn.receipt.id).is_some_and(|told| told.to == entry.space);
         let is_before = |floor: &Floor| entry.order < floor.at_order;
         // A receipt comes from the charm itself, and was sent by whoever settled what it is for.
@@ -373,142 +364,8 @@ impl Replay {
         self.queue(event, None, entry)
     }
 
-    /// The end of an event.
-    fn turn(&mut self, entry: &LogEntry, record: &Record, taken: &Turn) -> Verdict {
-        let receipt = &taken.receipt;
-        let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
-        must(self.host != Some(record.space), Law::Cause, "the host's own space handles an event")?;
-        let runs = taken.ran.is_none() || self.installed.contains_key(&record.space);
-        must(runs, Law::Cause, "a turn runs, and no component is installed")?;
-        let event = self.waiting.remove(&position).map(|(_, queued)| queued.event);
-        if let Some(event) = &event {
-            must(event.to == record.space, Law::Cause, "answers an event of another charm")?;
-            let same = (event.id, event.sender, &event.stream) == (receipt.id, taken.sender, &taken.stream);
-            must(same, Law::Cause, "answers another event than was sent")?;
-            self.told.remove(&event.id);
-        } else {
-            must(position <= self.position, Law::Cause, "answers an event that never was sent")?;
-            must(self.may_be_older(entry, taken), Law::Once, "answers an event that was answered before")?;
-        }
-        let (sender, to) = (taken.sender, record.space);
-        if let Some(why) = effect_of_failure(taken) {
-            return wrong(Law::Cause, why);
-        }
-        let cancelled = receipt.outcome == Outcome::Cancelled;
-        if !cancelled && !late {
-            let last = self.taken.entry((sender, to)).or_default();
-            must(position > *last, Law::Order, "answers an event before one that was sent earlier")?;
-            *last = position;
-        }
-        self.charms.insert(record.space);
-
-        let committed = receipt.outcome == Outcome::Committed;
-        let status = if committed {
-            receipt.commit == Some(record.seq) && receipt.message.is_none()
-        } else {
-            receipt.commit.is_none() && receipt.message.is_some()
-        };
-        must(status, Law::Receipt, "a receipt names its commit, or says why there is none")?;
-        let bounded = receipt.message.as_ref().is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX);
-        must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
-        // Whoever asked for the receipt is told of a rejection.
-        let asked = event.as_ref().is_some_and(|event| event.awaited || event.on_commit.is_some());
-        let told = receipt.outcome == Outcome::Rejected && asked;
-        let failed = !(committed || cancelled || told);
-        if let Some(event) = event.as_ref().filter(|_| failed) {
-            let letter =
-                DeadLetter { position, time_ms: record.time_ms, event: event.clone(), receipt: receipt.clone() };
-            let letter = Letter {
-                order: entry.order,
-                position,
-                to: event.to,
-                fingerprint: fingerprint(&letter),
-                again: fingerprint(&nameless(event)),
-            };
-            self.dead.insert(event.id, letter);
-        } else if failed {
-            self.letters_told.insert(receipt.id, (to, None));
-        }
-        must(failed || taken.dropped.is_none(), Law::Cause, "a dead letter goes that need not")?;
-        if let Some(dropped) = &taken.dropped {
-            self.bury(entry, dropped)?;
-            *self.letters_dropped.entry(record.space).or_default() += 1;
-        }
-        self.sends(entry, record, position, taken, event.as_ref())?;
-        let digest = event.as_ref().map(|event| event.supplied.then(|| digest(event)));
-        let row = ReceiptRow {
-            receipt: receipt.clone(),
-            sender,
-            to,
-            digest: None,
-            space: to,
-            seq: record.seq,
-            time_ms: record.time_ms,
-        };
-        self.settle(row, digest, entry.order, event.is_some())
-    }
-
-    /// What goes out with a charm's commit: its events, then the receipts that were asked for.
-    fn sends(
-        &mut self,
-        entry: &LogEntry,
-        record: &Record,
-        position: u64,
-        taken: &Turn,
-        event: Option<&Event>,
-    ) -> Verdict {
-        let mut due = VecDeque::new();
-        let time_ms = record.time_ms;
-        let plain = taken.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
-        let (plain, receipts) = taken.sends.split_at(plain);
-        for (number, sent) in plain.iter().enumerate() {
-            let Event { id, sender, supplied, awaited, on_commit, payload, .. } = &sent.event;
-            must(*sender == entry.space, Law::Cause, "an event goes out in the name of another")?;
-            must(!awaited, Law::Cause, "an event of a charm is marked as one from outside")?;
-            let made = *id == self.mint.send(position, number) && !supplied;
-            must(made, Law::Cause, "an event id that is not of this store's making")?;
-            self.queue(&sent.event, sent.refused, entry)?;
-            if let Some(outcome) = sent.refused {
-                let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
-                must(known && *payload == Value::null(), Law::Once, "an event is refused as none can be")?;
-                let receipt = receipt::refused(&sent.event, outcome);
-                let (sender, to, space, seq) = (*sender, sent.event.to, entry.space, entry.seq);
-                let row = ReceiptRow { receipt: receipt.clone(), sender, to, digest: None, space, seq, time_ms };
-                self.settle(row, Some(None), entry.order, true)?;
-                due.extend(on_commit.clone().map(|on_commit| Due { sender, on_commit, receipt }));
-            }
-        }
-        let own = event.and_then(|event| event.on_commit.clone());
-        due.extend(own.map(|on_commit| Due { sender: taken.sender, on_commit, receipt: taken.receipt.clone() }));
-        for sent in receipts {
-            let answers = sent.event.receipt_of == Some(taken.receipt.id) && sent.refused.is_none();
-            if event.is_none() && due.is_empty() && answers && sent.event.to == taken.sender {
-                // Whether it was asked for has gone from the log.
-                self.queue(&sent.event, None, entry)?;
-                continue;
-            }
-            let due = due.pop_front().filter(|due| sent.event.receipt_of == Some(due.receipt.id));
-            let Some(due) = due else { return wrong(Law::Receipt, "a receipt goes out that nobody asked for") };
-            self.receipt(sent, &due)?;
-            must(sent.refused.is_none(), Law::Receipt, "a receipt that was asked for is refused")?;
-            self.queue(&sent.event, None, entry)?;
-        }
-        must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")
-    }
-
-    /// One receipt event (S6).
-    fn receipt(&self, sent: &Sent, due: &Due) -> Verdict {
-        let Event { id, sender, to, stream, payload, on_commit, receipt_of: _, supplied, awaited } = &sent.event;
-        let home = (*sender, *to, stream) == (due.sender, due.sender, &due.on_commit.stream);
-        must(home, Law::Receipt, "a receipt goes to another than asked for it")?;
-        let carried = carried(&due.receipt, &due.on_commit.tag);
-        must(carried.as_ref() == Some(payload), Law::Receipt, "a receipt carries other than status and tag")?;
-        must(on_commit.is_none() && !supplied && !awaited, Law::Receipt, "a receipt asks for a receipt")?;
-        must(*id == self.mint.receipt_of(&due.receipt.id), Law::Cause, "an event id that is not of this store's making")
-    }
-
     /// Gives an event its place in the queue, or none when it is refused.
-    fn queue(&mut self, event: &Event, refused: Option<Outcome>, entry: &LogEntry) -> Verdict {
+    pub fn queue(&mut self, event: &Event, refused: Option<Outcome>, entry: &LogEntry) -> Verdict {
         let (order, space) = (entry.order, entry.space);
         let gone = |settled: &Settled| self.expired.get(&settled.space).is_some_and(|gone| settled.seq <= *gone);
         if event.supplied && self.events.get(&event.id).is_some_and(|known| known.receipt.as_ref().is_some_and(gone)) {
@@ -528,7 +385,7 @@ impl Replay {
     }
 
     /// The one receipt of an event; `is_known` when the log tells how it was sent.
-    fn settle(&mut self, row: ReceiptRow, digest: Option<Option<[u8; 16]>>, order: u64, is_known: bool) -> Verdict {
+    pub fn settle(&mut self, row: ReceiptRow, digest: Option<Option<[u8; 16]>>, order: u64, is_known: bool) -> Verdict {
         let settled = Settled { space: row.space, seq: row.seq, row: plain(&row), digest };
         let known = self.events.insert(row.receipt.id, Known { order, receipt: Some(settled) });
         let is_first = known.map_or(!is_known, |known| known.receipt.is_none());
@@ -538,7 +395,7 @@ impl Replay {
     }
 
     /// Takes a dead letter out; none when the log does not tell of it any more.
-    fn bury(&mut self, entry: &LogEntry, event: &EventId) -> Verdict<Option<Letter>> {
+    pub fn bury(&mut self, entry: &LogEntry, event: &EventId) -> Verdict<Option<Letter>> {
         let charm = &entry.space;
         if let Some(letter) = self.dead.remove(event).filter(|letter| letter.to == *charm) {
             return Ok(Some(letter));
@@ -572,19 +429,6 @@ pub(super) fn write(cells: &mut HashMap<Arc<str>, Cell>, order: u64, record: Rec
 }
 
 /// Returns an event as it would be sent again from a dead letter, without its id.
-fn nameless(event: &Event) -> Event {
+pub(super) fn nameless(event: &Event) -> Event {
     Event { id: EventId([0; 16]), on_commit: None, supplied: false, awaited: false, ..event.clone() }
-}
-
-/// Returns `{receipt: {id, outcome, commit, message}, tag}`, made here a second time: a proof does not take the
-/// host's word.
-fn carried(receipt: &Receipt, tag: &Value) -> Option<Value> {
-    let map = |entries: [(&str, Ipld); 2]| entries.map(|(key, value)| (key.to_owned(), value)).into_iter();
-    let (id, outcome) = (receipt.id.to_string(), receipt.outcome.name().to_owned());
-    let commit = receipt.commit.map_or(Ipld::Null, |seq| Ipld::Integer(seq.into()));
-    let message = receipt.message.clone().map_or(Ipld::Null, Ipld::String);
-    let status = map([("id", Ipld::String(id)), ("outcome", Ipld::String(outcome))])
-        .chain(map([("commit", commit), ("message", message)]));
-    let whole = map([("receipt", Ipld::Map(status.collect())), ("tag", tag.decode().ok()?)]);
-    Value::encode(&Ipld::Map(whole.collect())).ok()
 }
