@@ -69,7 +69,8 @@ pub const PRUNED: &[Case] = &[
             pruned(f).heads[0] ^= 1;
         }),
     ),
-    (Law::Order, "another position where all is there again", "positions are not", Log(|f| pruned(f).position += 1)),
+    // One too many is told by the id of an event from outside, if that comes next.
+    (Law::Order, "another position where all is there again", "positions are not", Log(|f| pruned(f).position = 0)),
     (
         Law::State,
         "another cut than was made",
