@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 use super::{
     Law, edits,
     floor::{self, Floor},
+    turns::Underway,
 };
 use crate::{
     did::Did,
     entry::LogEntry,
     event::{Event, EventId, Mint},
     receipt::Outcome,
-    record::{Body, Checkpoint, Cut, Hash, Record, Turn, Write},
+    record::{Body, Checkpoint, Cut, Hash, Record, Write},
     rows::{InstallRow, Queued, ReceiptRow},
 };
 
@@ -126,13 +127,15 @@ pub(super) struct Replay {
     pub position: u64,
     /// Events that wait, by position, with the commit that sent them.
     pub waiting: BTreeMap<u64, (u64, Queued)>,
+    /// Turns under way, by event: what they handle still waits.
+    pub underway: HashMap<EventId, Underway>,
     pub events: HashMap<EventId, Known>,
     pub settled: u64,
     pub dead: BTreeMap<EventId, Letter>,
     /// Dead letters that went because there were too many, by charm.
     pub letters_dropped: HashMap<Did, u64>,
     pub cells: BTreeMap<Did, HashMap<Arc<str>, Cell>>,
-    /// Position of the last event taken, by sender and charm.
+    /// Position of the last event that a turn began with, by sender and charm.
     pub taken: HashMap<(Did, Did), u64>,
     /// From the commit after this one on, all records of all spaces are there.
     whole: u64,
@@ -166,6 +169,7 @@ impl Replay {
             charms: BTreeSet::new(),
             position: 0,
             waiting: BTreeMap::new(),
+            underway: HashMap::new(),
             events: HashMap::new(),
             settled: 0,
             dead: BTreeMap::new(),
@@ -224,16 +228,16 @@ impl Replay {
         self.floors.get(space).is_some_and(|floor| seq <= floor.point.at)
     }
 
-    /// Returns whether the log may not tell any more how an event was sent that this answers.
-    pub fn may_be_older(&mut self, entry: &LogEntry, turn: &Turn) -> bool {
-        let is_told = self.told.remove(&turn.receipt.id).is_some_and(|told| told.to == entry.space);
+    /// Returns whether the log may not tell any more how an event was sent that this handles.
+    pub fn may_be_older(&self, entry: &LogEntry, event: &EventId, sender: &Did) -> bool {
+        let is_told = self.told.get(event).is_some_and(|told| told.to == entry.space);
         let is_before = |floor: &Floor| entry.order < floor.at_order;
         // A receipt comes from the charm itself, and was sent by whoever settled what it is for.
-        let sender = match turn.sender == entry.space {
+        let sender = match *sender == entry.space {
             true => self.floors.values().any(is_before),
-            false => self.floors.get(&turn.sender).is_some_and(is_before),
+            false => self.floors.get(sender).is_some_and(is_before),
         };
-        let is_new = !self.events.contains_key(&turn.receipt.id);
+        let is_new = !self.events.contains_key(event);
         is_new && (is_told || sender || self.is_early(&entry.space, entry.seq))
     }
 
@@ -243,7 +247,7 @@ impl Replay {
         let first = matches!(record.body, Body::Registered { .. });
         must(first == (record.seq == 1), Law::Cause, "a space begins with its name, and has one")?;
         let charm = self.host != Some(space);
-        must(entry.taken.is_some() == record.turn().is_some(), Law::Cause, "a place in the queue for no event")?;
+        must(entry.taken.is_some() == record.handles().is_some(), Law::Cause, "a place in the queue for no event")?;
         if order <= self.whole {
             // Others between may have gone.
             let waits = record.sends().filter(|(_, refused)| refused.is_none()).count() as u64;
@@ -288,7 +292,7 @@ impl Replay {
             Body::Accepted(event) => self.accepted(entry, event),
             Body::Letters { dropped, again } => self.letters(entry, dropped, again.as_ref()),
             Body::Turn(turn) => self.turn(entry, &record, turn),
-            Body::Segment(_) => Err(Wrong { law: Law::Cause, why: "a turn waits" }),
+            Body::Segment(segment) => self.segment(entry, &record, segment),
             Body::Checkpoint(checkpoint) => self.checkpoint(&record, checkpoint),
             Body::Pruned(pruned) => {
                 must(!charm && pruned.order < order, Law::Cause, "a charm's space says what has gone")?;

@@ -7,13 +7,14 @@ use ipld_core::ipld::Ipld;
 use super::{
     Chain, Law, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
     replay::{Cell, Letter, Replay, Settled, fingerprint},
+    turns::Underway,
 };
 use crate::{
     did::Did,
     entry::ENTRIES_PAGE,
     event::EventId,
     limits::NAME_BYTES_MAX,
-    record::{Body, Hash, Record, event_hash},
+    record::{Body, Hash, Record, event_hash, recording_hash},
     rows::{CellRow, Image, Queued, ReceiptRow, SpaceRow},
     store::Store,
     text::clip,
@@ -23,6 +24,8 @@ use crate::{
 /// What the store did after the picture, by its log: receipts that came, dead letters that went.
 struct Later {
     settled: HashSet<EventId>,
+    /// Events whose turns have committed another segment.
+    went_on: HashSet<EventId>,
     buried: HashSet<EventId>,
     /// Spaces in which something else is installed.
     installed: HashSet<Did>,
@@ -30,7 +33,8 @@ struct Later {
 
 impl Later {
     fn read(store: &dyn Store, mut order: u64) -> Result<Later, VerifyError> {
-        let mut later = Later { settled: HashSet::new(), buried: HashSet::new(), installed: HashSet::new() };
+        let (settled, went_on, buried, installed) = Default::default();
+        let mut later = Later { settled, went_on, buried, installed };
         loop {
             let page = store.log(None, order, ENTRIES_PAGE)?;
             let Some(last) = page.last() else { return Ok(later) };
@@ -40,6 +44,7 @@ impl Later {
                     return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "record is malformed"));
                 };
                 later.settled.extend(record.turn().map(|turn| turn.receipt.id));
+                later.went_on.extend(record.segment().map(|segment| segment.event));
                 let refused = record.sends().filter(|(_, refused)| refused.is_some());
                 later.settled.extend(refused.map(|(event, _)| event.id));
                 later.buried.extend(record.dropped());
@@ -72,6 +77,7 @@ pub(super) fn compare(
     }
     let waiting = image.queued.len() as u64;
     queue(store, image, &mut replay)?;
+    let moved = turns(store, image, &mut replay)?;
     let dead = image.dead.len() as u64;
     let gone = letters(store, image, &mut replay)?;
     // Where a past has gone the log does not tell how all of them were sent.
@@ -79,8 +85,15 @@ pub(super) fn compare(
     let sent = settled + waiting;
     let new = receipts(store, image, &mut replay)?;
     let needed = components(store, image, &replay)?;
-    if !gone.is_empty() || !new.is_empty() || !needed.is_empty() {
+    if !gone.is_empty() || !new.is_empty() || !needed.is_empty() || !moved.is_empty() {
         let later = Later::read(store, order)?;
+        let is_other = |Moved { event, ended, .. }: &&Moved| {
+            let since = if *ended { &later.settled } else { &later.went_on };
+            !since.contains(event)
+        };
+        if let Some(Moved { order, position, .. }) = moved.iter().find(is_other) {
+            return Err(at(store, *order, Law::State, other_recording(*position)));
+        }
         if let Some((event, order)) = gone.iter().find(|(event, _)| !later.buried.contains(event)) {
             return Err(at(store, *order, Law::State, format!("dead letter of event {event} is missing")));
         }
@@ -245,6 +258,52 @@ fn queue(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<(), Ve
             Err(at(store, order, Law::State, format!("event at position {position} does not wait any more")))
         }
         None => Ok(()),
+    }
+}
+
+/// A turn whose recording has not as many pieces as the picture says.
+struct Moved {
+    event: EventId,
+    position: u64,
+    order: u64,
+    /// It has fewer; else more.
+    ended: bool,
+}
+
+fn other_recording(position: u64) -> String {
+    format!("what the turn at position {position} was told is not what the log says")
+}
+
+/// Compares the turns under way, and what they were told; returns those that have moved on, or a piece is gone or one too many.
+fn turns(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<Moved>, VerifyError> {
+    let mut moved = Vec::new();
+    for row in &image.turns {
+        let (event, position) = (row.event, row.position);
+        let Some(Underway { order, row: made }) = replay.underway.remove(&event) else {
+            let why = format!("the turn at position {position} is under way, but not by the log");
+            return Err(VerifyError::broken(Law::State, &row.space, last_commit(image, &row.space), why));
+        };
+        if made != *row {
+            let why = format!("the turn at position {position} differs from the log");
+            return Err(at(store, order, Law::State, why));
+        }
+        let (pieces, segments) = (store.recording(position)?, made.progress.segments as usize);
+        if pieces.len() != segments {
+            moved.push(Moved { event, position, order, ended: pieces.len() < segments });
+        }
+        let told = pieces
+            .get(..segments)
+            .map(|pieces| pieces.iter().fold(Hash::default(), |before, piece| recording_hash(&before, piece)));
+        if told.is_some_and(|told| told != made.progress.recording) {
+            return Err(at(store, order, Law::State, other_recording(position)));
+        }
+    }
+    match replay.underway.values().min_by_key(|underway| underway.order) {
+        Some(Underway { order, row }) => {
+            let why = format!("the turn at position {} is not under way any more", row.position);
+            Err(at(store, *order, Law::State, why))
+        }
+        None => Ok(moved),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the commits of turns have to be: of one event that waited, with the receipts that were asked for (S1, S3, S5, S6, T6).
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use ipld_core::ipld::Ipld;
 
@@ -11,11 +11,11 @@ use super::{
 use crate::{
     did::Did,
     entry::LogEntry,
-    event::{Event, OnCommit, digest},
+    event::{Event, EventId, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Record, Sent, Turn},
-    rows::{DeadLetter, ReceiptRow},
+    record::{Progress, Ran, Record, Segment, Sent, Turn},
+    rows::{DeadLetter, Queued, ReceiptRow, TurnRow},
     value::Value,
 };
 
@@ -26,43 +26,117 @@ struct Due {
     receipt: Receipt,
 }
 
+/// A turn that has committed a segment and not ended.
+pub(super) struct Underway {
+    /// The commit of its last segment, in the order of the host.
+    pub order: u64,
+    pub row: TurnRow,
+}
+
+/// What a commit says of the event that it handles, to its end or a part of the way.
+struct Handled<'a> {
+    position: u64,
+    late: bool,
+    event: EventId,
+    sender: Did,
+    stream: &'a Arc<str>,
+    ran: Option<Ran>,
+}
+
 impl Replay {
+    /// An event that waited for this charm, and the turn that is in it, if one is under way.
+    fn handles(&self, entry: &LogEntry, handled: &Handled<'_>) -> Verdict {
+        let Handled { position, event: id, sender, stream, ran, .. } = handled;
+        must(self.host != Some(entry.space), Law::Cause, "the host's own space handles an event")?;
+        let component = self.installed.get(&entry.space).map(|row| row.component);
+        must(ran.is_none() || component.is_some(), Law::Cause, "a turn runs, and no component is installed")?;
+        if let Some((_, Queued { event, .. })) = self.waiting.get(position) {
+            must(event.to == entry.space, Law::Cause, "answers an event of another charm")?;
+            let same = (event.id, event.sender, &event.stream) == (*id, *sender, *stream);
+            must(same, Law::Cause, "answers another event than was sent")?;
+        } else {
+            must(*position <= self.position, Law::Cause, "answers an event that never was sent")?;
+            let older = self.may_be_older(entry, id, sender);
+            must(older, Law::Once, "answers an event that was answered before")?;
+        }
+        let Some(Underway { row, .. }) = self.underway.get(id) else { return Ok(()) };
+        must(row.position == *position, Law::Cause, "answers another event than was sent")?;
+        let Some(ran) = ran else { return Ok(()) };
+        let same = component == Some(row.progress.component);
+        must(same, Law::Cause, "a turn goes on with another component than it began with")?;
+        must(ran.fuel >= row.progress.ran.fuel, Law::Cause, "a turn gets fuel back")
+    }
+
+    /// The beginning of a turn that its first commit shows.
+    fn begins(&mut self, entry: &LogEntry, handled: &Handled<'_>) -> Verdict {
+        let last = self.taken.entry((handled.sender, entry.space)).or_default();
+        must(
+            handled.late || handled.position > *last,
+            Law::Order,
+            "answers an event before one that was sent earlier",
+        )?;
+        if !handled.late {
+            *last = handled.position;
+        }
+        Ok(())
+    }
+
+    /// A part of a turn, up to a wait.
+    pub fn segment(&mut self, entry: &LogEntry, record: &Record, segment: &Segment) -> Verdict {
+        let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
+        let Segment { event, sender, ref stream, number, ran, ref wait, recording, .. } = *segment;
+        let handled = Handled { position, late, event, sender, stream, ran: Some(ran) };
+        self.handles(entry, &handled)?;
+        let before = self.underway.remove(&event).map(|underway| underway.row.progress);
+        if before.is_none() {
+            self.begins(entry, &handled)?;
+        }
+        self.charms.insert(entry.space);
+        let (segments, first) = before.as_ref().map_or((0, 0), |before| (before.segments, before.sends));
+        must(number == segments + 1, Law::Cause, "a segment out of its number")?;
+        let sends = first + self.sends(entry, record.time_ms, (position, first), &segment.sends, None)?;
+        let is_own = |id: &EventId| {
+            let number = u16::from_be_bytes([id.0[6], id.0[7]]);
+            u32::from(number) < sends && *id == self.mint.send(position, number.into())
+        };
+        let waits = !wait.events.is_empty() && wait.events.iter().all(is_own);
+        must(waits, Law::Cause, "a turn waits for nothing that it has sent")?;
+        let began = before.map(|before| before.component);
+        let component = began.or(self.installed.get(&entry.space).map(|row| row.component)).unwrap_or_default();
+        let (seq, since_ms, wait) = (record.seq, record.time_ms, wait.clone());
+        let progress = Progress { component, segments: number, sends, seq, since_ms, ran, wait, recording };
+        let row = TurnRow { position, space: entry.space, event, progress };
+        self.underway.insert(event, Underway { order: entry.order, row });
+        Ok(())
+    }
+
     /// The end of an event.
     pub fn turn(&mut self, entry: &LogEntry, record: &Record, taken: &Turn) -> Verdict {
         let receipt = &taken.receipt;
         let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
-        must(self.host != Some(record.space), Law::Cause, "the host's own space handles an event")?;
-        let runs = taken.ran.is_none() || self.installed.contains_key(&record.space);
-        must(runs, Law::Cause, "a turn runs, and no component is installed")?;
-        let event = self.waiting.remove(&position).map(|(_, queued)| queued.event);
-        if let Some(event) = &event {
-            must(event.to == record.space, Law::Cause, "answers an event of another charm")?;
-            let same = (event.id, event.sender, &event.stream) == (receipt.id, taken.sender, &taken.stream);
-            must(same, Law::Cause, "answers another event than was sent")?;
-            self.told.remove(&event.id);
-        } else {
-            must(position <= self.position, Law::Cause, "answers an event that never was sent")?;
-            must(self.may_be_older(entry, taken), Law::Once, "answers an event that was answered before")?;
-        }
         let (sender, to) = (taken.sender, record.space);
+        let handled = Handled { position, late, event: receipt.id, sender, stream: &taken.stream, ran: taken.ran };
+        self.handles(entry, &handled)?;
+        let event = self.waiting.remove(&position).map(|(_, queued)| queued.event);
+        self.told.remove(&receipt.id);
+        let before = self.underway.remove(&receipt.id).map(|underway| underway.row.progress);
         if let Some(why) = effect_of_failure(taken) {
             return wrong(Law::Cause, why);
         }
         let cancelled = receipt.outcome == Outcome::Cancelled;
-        if !cancelled && !late {
-            let last = self.taken.entry((sender, to)).or_default();
-            must(position > *last, Law::Order, "answers an event before one that was sent earlier")?;
-            *last = position;
+        if before.is_none() && !cancelled {
+            self.begins(entry, &handled)?;
         }
         self.charms.insert(record.space);
 
         let committed = receipt.outcome == Outcome::Committed;
-        let status = if committed {
-            receipt.commit == Some(record.seq) && receipt.message.is_none()
-        } else {
-            receipt.commit.is_none() && receipt.message.is_some()
+        let commit = if committed { Some(record.seq) } else { before.as_ref().map(|before| before.seq) };
+        let status = receipt.commit == commit && receipt.message.is_some() != committed;
+        let why = match before.as_ref().filter(|_| !committed) {
+            Some(_) => "a failure after a wait names the last commit of its turn, and says why",
+            None => "a receipt names its commit, or says why there is none",
         };
-        must(status, Law::Receipt, "a receipt names its commit, or says why there is none")?;
+        must(status, Law::Receipt, why)?;
         let bounded = receipt.message.as_ref().is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX);
         must(bounded, Law::Receipt, "a receipt's message is longer than its bound")?;
         // Whoever asked for the receipt is told of a rejection.
@@ -88,7 +162,8 @@ impl Replay {
             self.bury(entry, dropped)?;
             *self.letters_dropped.entry(record.space).or_default() += 1;
         }
-        self.sends(entry, record, position, taken, event.as_ref())?;
+        let first = before.map_or(0, |before| before.sends);
+        self.sends(entry, record.time_ms, (position, first), &taken.sends, Some((taken, event.as_ref())))?;
         let digest = event.as_ref().map(|event| event.supplied.then(|| digest(event)));
         let row = ReceiptRow {
             receipt: receipt.clone(),
@@ -102,24 +177,25 @@ impl Replay {
         self.settle(row, digest, entry.order, event.is_some())
     }
 
-    /// What goes out with a charm's commit: its events, then the receipts that were asked for.
+    /// What goes out with a commit of a turn: its events, the first of which has the number that `place` says beside the turn's
+    /// position; then the receipts that were asked for, at the `end` also that of the event, if the log tells of it. Returns how
+    /// many events.
     fn sends(
         &mut self,
         entry: &LogEntry,
-        record: &Record,
-        position: u64,
-        taken: &Turn,
-        event: Option<&Event>,
-    ) -> Verdict {
+        time_ms: u64,
+        place: (u64, u32),
+        sends: &[Sent],
+        end: Option<(&Turn, Option<&Event>)>,
+    ) -> Verdict<u32> {
         let mut due = VecDeque::new();
-        let time_ms = record.time_ms;
-        let plain = taken.sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
-        let (plain, receipts) = taken.sends.split_at(plain);
-        for (number, sent) in plain.iter().enumerate() {
+        let plain = sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
+        let (plain, receipts) = sends.split_at(plain);
+        for (number, sent) in (place.1 as usize..).zip(plain) {
             let Event { id, sender, supplied, awaited, on_commit, payload, .. } = &sent.event;
             must(*sender == entry.space, Law::Cause, "an event goes out in the name of another")?;
             must(!awaited, Law::Cause, "an event of a charm is marked as one from outside")?;
-            let made = *id == self.mint.send(position, number) && !supplied;
+            let made = *id == self.mint.send(place.0, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
             self.queue(&sent.event, sent.refused, entry)?;
             if let Some(outcome) = sent.refused {
@@ -132,11 +208,12 @@ impl Replay {
                 due.extend(on_commit.clone().map(|on_commit| Due { sender, on_commit, receipt }));
             }
         }
-        let own = event.and_then(|event| event.on_commit.clone());
-        due.extend(own.map(|on_commit| Due { sender: taken.sender, on_commit, receipt: taken.receipt.clone() }));
+        let own = end.and_then(|(turn, event)| Some((turn, event?.on_commit.clone()?)));
+        due.extend(own.map(|(turn, on_commit)| Due { sender: turn.sender, on_commit, receipt: turn.receipt.clone() }));
+        let untold = end.filter(|(_, event)| event.is_none()).map(|(turn, _)| turn);
         for sent in receipts {
-            let answers = sent.event.receipt_of == Some(taken.receipt.id) && sent.refused.is_none();
-            if event.is_none() && due.is_empty() && answers && sent.event.to == taken.sender {
+            let answers = |turn: &Turn| sent.event.receipt_of == Some(turn.receipt.id) && sent.event.to == turn.sender;
+            if due.is_empty() && sent.refused.is_none() && untold.is_some_and(answers) {
                 // Whether it was asked for has gone from the log.
                 self.queue(&sent.event, None, entry)?;
                 continue;
@@ -147,7 +224,8 @@ impl Replay {
             must(sent.refused.is_none(), Law::Receipt, "a receipt that was asked for is refused")?;
             self.queue(&sent.event, None, entry)?;
         }
-        must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")
+        must(due.is_empty(), Law::Receipt, "a receipt that was asked for does not go out")?;
+        Ok(plain.len() as u32)
     }
 
     /// One receipt event (S6).

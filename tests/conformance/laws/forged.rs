@@ -1,11 +1,11 @@
 //! A real store, taken apart, changed, and put together again with the real keys.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use charm_conformance::edited;
 use charm_host::{
     Batch, Body, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record,
-    SpaceRow, Store, StoreError, Taken, head_message, heads_hash, record_hash, seal_message,
+    SpaceRow, Store, StoreError, Taken, TurnRow, head_message, heads_hash, record_hash, seal_message,
 };
 
 /// A record, the space whose chain it is put in, and its place in the host.
@@ -20,6 +20,7 @@ pub struct Line {
 }
 
 /// A store as records: whatever is changed in them is hashed, chained and signed again.
+#[derive(Clone)]
 pub struct Forged {
     pub log: Vec<Line>,
     /// What is said of the heads of spaces stays as it was.
@@ -35,6 +36,8 @@ pub struct Rows {
     pub receipts: BTreeMap<EventId, ReceiptRow>,
     pub dead: BTreeMap<u64, DeadLetter>,
     pub components: BTreeMap<Hash, Component>,
+    /// What turns under way were told, by the positions of their events.
+    pub recordings: BTreeMap<u64, Vec<Arc<[u8]>>>,
     pub past: Vec<CellRow>,
 }
 
@@ -48,8 +51,10 @@ impl Rows {
         let component = |hash: &Hash| (*hash, store.component(hash).unwrap().unwrap());
         let components = image.components.iter().map(component).collect();
         let past = image.spaces.iter().flat_map(|row| store.past(&row.did, None).unwrap()).collect();
+        let recording = |turn: &TurnRow| (turn.position, store.recording(turn.position).unwrap());
+        let recordings = image.turns.iter().map(recording).collect();
         let receipts = receipts.into_iter().map(|row| (row.receipt.id, row)).collect();
-        Rows { components, log, receipts, dead, past, image }
+        Rows { components, recordings, log, receipts, dead, past, image }
     }
 
     pub fn did(&self, name: &str) -> Did {
@@ -94,8 +99,8 @@ impl Store for Rows {
         Ok(self.components.get(hash).cloned())
     }
 
-    fn recording(&self, _: u64) -> Result<Vec<std::sync::Arc<[u8]>>, StoreError> {
-        Ok(Vec::new())
+    fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
+        Ok(self.recordings.get(&position).cloned().unwrap_or_default())
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

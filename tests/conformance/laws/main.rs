@@ -4,6 +4,7 @@
 mod flips;
 mod forged;
 mod tamperings;
+mod waited;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,10 @@ use charm_host::{
 };
 use forged::{Forged, Rows};
 use serde_json::{Value as Json, json};
-use tamperings::{CAUSE, Case, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, Tamper};
+use tamperings::{
+    CAUSE, Case, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, Tamper, WAITED, ends_in_another_order,
+};
+use waited::waited;
 
 fn wait() -> Json {
     json!(["fetch", {"url": WIRE}])
@@ -90,6 +94,10 @@ fn archive(home: &Home) -> Archive {
     Archive::open(FolderStore::open_read_only(home.store()).unwrap()).unwrap()
 }
 
+fn keys(home: &Home) -> FileKeyring {
+    FileKeyring::open(home.keys()).unwrap()
+}
+
 fn rows(home: &Home) -> Rows {
     Rows::copy(&FolderStore::open_read_only(home.store()).unwrap())
 }
@@ -113,8 +121,7 @@ async fn a_store_of_everything_that_can_happen_obeys_every_law() {
     assert_eq!(proof.sent, proof.settled + proof.waiting);
     assert!(proof.seals > 0 && proof.dead > 0);
     // Taken apart and put together again it is the same, without the host and on another store.
-    let keys = FileKeyring::open(home.keys()).unwrap();
-    let again = Archive::open(Forged::of(&rows).seal(&keys)).unwrap();
+    let again = Archive::open(Forged::of(&rows).seal(&keys(&home))).unwrap();
     assert_eq!(again.verify_store().unwrap(), proof);
 }
 
@@ -124,7 +131,7 @@ async fn every_broken_law_is_found_and_named() {
     let home = Home::default();
     eventful(&home, 3).await;
     let cases: Vec<&Case> = [SIGNER_AND_CHAIN, ONCE, CAUSE, ORDER, RECEIPT, STATE].into_iter().flatten().collect();
-    found_and_named(&home, &cases);
+    found_and_named(&rows(&home), &keys(&home), &cases);
     assert!(Law::ALL.iter().all(|law| cases.iter().any(|case| case.0 == *law)), "a law without a tampering");
 }
 
@@ -161,22 +168,46 @@ async fn every_broken_law_is_found_where_a_past_has_gone() {
     let archive = archive(&home);
     let proof = archive.verify_store().unwrap();
     assert!(proof.spaces[&a].floor > 0 && proof.spaces[&b].floor > 0 && proof.dead > 1);
-    let keys = FileKeyring::open(home.keys()).unwrap();
-    let again = Archive::open(Forged::of(&rows(&home)).seal(&keys)).unwrap();
+    let (rows, keys) = (rows(&home), keys(&home));
+    let again = Archive::open(Forged::of(&rows).seal(&keys)).unwrap();
     assert_eq!(again.verify_store().unwrap(), proof);
-    found_and_named(&home, &PRUNED.iter().collect::<Vec<_>>());
+    found_and_named(&rows, &keys, &PRUNED.iter().collect::<Vec<_>>());
+}
+
+/// Turns that wait, by a story that no host has told. (S1-S5, T5, T6)
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broken_law_is_found_in_a_story_of_turns_that_wait() {
+    let home = Home::default();
+    eventful(&home, 1).await;
+    let (real, keys) = (rows(&home), keys(&home));
+    let [before, story] = waited(&real);
+    assert!(ends_in_another_order(&story), "events of one sender are begun in order, and end as they like");
+    let (before, rows) = (before.seal(&keys), story.seal(&keys));
+    let proof = Archive::open(rows.clone()).unwrap().verify_store().unwrap();
+    assert_eq!((proof.waiting, proof.settled), (rows.image.queued.len() as u64, rows.receipts.len() as u64));
+    assert_eq!((rows.image.turns.len(), rows.image.turns[0].progress.segments), (1, 2), "one turn is under way");
+    // A proof of an earlier picture: one turn has gone on since then, and three have ended.
+    assert_eq!((before.image.turns.len(), before.recordings.len()), (4, 4));
+    let then = Archive::open(before.clone()).unwrap().verify_store().unwrap();
+    let moved = Rows { image: before.image.clone(), ..rows.clone() };
+    assert_eq!(Archive::open(moved).unwrap().verify_store().unwrap(), then);
+    // Not when it is the log that has not moved.
+    for recordings in [rows.recordings.clone(), BTreeMap::new()] {
+        let still = Archive::open(Rows { recordings, ..before.clone() }).unwrap().verify_store();
+        assert!(matches!(still, Err(VerifyError::Broken { law: Law::State, .. })), "{still:?}");
+    }
+    found_and_named(&rows, &keys, &WAITED.iter().collect::<Vec<_>>());
 }
 
 /// Does what each case says to the store, and looks at what the proof says.
-fn found_and_named(home: &Home, cases: &[&Case]) {
-    let (rows, keys) = (rows(home), FileKeyring::open(home.keys()).unwrap());
+fn found_and_named(rows: &Rows, keys: &FileKeyring, cases: &[&Case]) {
     let mut wrong = Vec::new();
     for (law, name, needle, tamper) in cases {
-        let mut forged = Forged::of(&rows);
+        let mut forged = Forged::of(rows);
         let changed = match tamper {
             Tamper::Log(change) | Tamper::Own(change) => {
                 change(&mut forged);
-                forged.seal(&keys)
+                forged.seal(keys)
             }
             Tamper::Rows(change) => {
                 let mut changed = rows.clone();
