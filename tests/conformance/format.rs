@@ -7,8 +7,8 @@ use std::{path::Path, process::Command};
 use charm_conformance::*;
 use charm_host::{
     Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry,
-    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, Value, Write,
-    head_message, heads_hash, record_hash, seal_message,
+    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, TurnSegment,
+    Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
@@ -219,6 +219,17 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         ran: None,
         ..turn.clone()
     };
+    let segment = TurnSegment {
+        event: EventId([1; 16]),
+        sender: other,
+        stream: "add".into(),
+        number: 1,
+        writes: vec![write("count", 8, vec![edit("", Some(value(json!(2))))])],
+        sends: vec![Sent { event: event.clone(), refused: None }],
+        ran: Ran { time_ms: 1_700_000_000_000, fuel: 12_345, costs: 1 },
+        wait: WaitFor { events: vec![EventId([1; 16]), EventId([5; 16])], until: Until::First, timeout_ms: 60_000 },
+        recording: [8; 32],
+    };
     let install = Install { component: [4; 32], description: value(json!({ "tags": ["#a"] })), rights: None };
     vec![
         Body::Registered { name: "counter".to_owned() },
@@ -250,6 +261,7 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
             cuts: vec![Cut { space, seq: 9, order: 300, receipts: 2, messages: 9 }],
         })),
         Body::Removed(removed),
+        Body::Segment(Box::new(segment)),
     ]
 }
 
@@ -261,10 +273,10 @@ fn records_heads_and_seals_have_these_bytes() {
     for (index, body) in (1_u64..).zip(bodies(space, host)) {
         let record =
             Record { version: RECORD_VERSION, space, seq: index, previous, time_ms: 1_700_000_000_000 + index, body };
-        let bytes = record.to_bytes();
+        let (bytes, handles) = (record.to_bytes(), record.handles().is_some());
         assert_eq!(Record::from_bytes(&bytes), Some(record));
         previous = record_hash(&bytes);
-        let taken = (8..10).contains(&index).then_some(Taken { position: index, late: index == 9 });
+        let taken = handles.then_some(Taken { position: index, late: index == 9 });
         let entry = LogEntry {
             order: index,
             space,
