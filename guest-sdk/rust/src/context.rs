@@ -27,7 +27,8 @@ pub fn event() -> EventId {
     host::event()
 }
 
-/// Returns the turn's time in milliseconds since 1970-01-01T00:00:00Z. It does not move during the turn.
+/// Returns the turn's time in milliseconds since 1970-01-01T00:00:00Z. It does not move between two waits: after a wait
+/// ([`Sent`](crate::Sent)) it is the time of going on, never less than before.
 pub fn time() -> u64 {
     host::time()
 }

@@ -116,6 +116,9 @@ pub enum Error {
         /// What the receiver or the host says about it.
         message: String,
     },
+    /// Not all that was waited for was settled in time. What was committed at the wait stays, and the event may still be
+    /// handled: see [`Sent`](crate::Sent).
+    TimedOut,
     /// The handler's own words: see [`reject!`](crate::reject).
     Rejected(String),
 }
@@ -155,7 +158,7 @@ impl fmt::Display for Error {
             Self::WriteIsolation { requested, open } => format!(
                 "Can not open transaction writer for {requested} because transaction has writer open for {open}. \
                  A charm writes only its own cells: send an event to a stream of the owner instead, and go on \
-                 in a stream of your own with `send_then`."
+                 in a stream of your own with `send_then`, or in this handler with `commit_and_wait`."
             ),
             Self::Denied { owner, name } => {
                 format!("no grant covers `{name}` of {owner}: ask the operator to allow it")
@@ -193,6 +196,7 @@ impl fmt::Display for Error {
             Self::Ambiguous { tag, found } => format!("{found} charms with {tag} fit where one was expected"),
             Self::NotCommitted { outcome, message } if message.is_empty() => format!("the event was {outcome}"),
             Self::NotCommitted { outcome, message } => format!("the event was {outcome}: {message}"),
+            Self::TimedOut => "not settled in time: what was committed at the wait stays".into(),
             Self::Rejected(words) => words.clone(),
         };
         to.write_str(cut(&text, TEXT_BYTES_MAX))

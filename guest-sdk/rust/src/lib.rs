@@ -1,7 +1,8 @@
 //! Charms in Rust: plain structs and functions.
 //!
 //! A charm is a struct of [`Cell`]s and an `impl` of handlers. Each `pub fn` is a stream that others may send
-//! events to; each event is one transaction. `Ok` commits, an `Err` or a panic leaves nothing behind (T6).
+//! events to; each event is one transaction. `Ok` commits, an `Err` or a panic leaves nothing behind (T6). Only a handler
+//! that waits for what it [`Sent`] has more than one.
 //!
 //! ```
 //! use charm_sdk::prelude::*;
@@ -40,7 +41,7 @@
 //! around and commits; with them it is a fault, of which nothing remains.
 //!
 //! Where to look: [`Cell`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
-//! [`Settled`] for what became of a send, [`http`] for requests, [`context`] for time and identity,
+//! [`Sent`] and [`Settled`] for what became of a send, [`http`] for requests, [`context`] for time and identity,
 //! `testing` for unit tests.
 
 // The macros name this crate as `::charm_sdk`, also when they are used inside it.
@@ -61,6 +62,7 @@ pub mod http;
 pub mod log;
 mod print;
 mod receipt;
+mod sent;
 mod shape;
 mod stream;
 #[cfg(not(target_arch = "wasm32"))]
@@ -78,6 +80,7 @@ pub use error::{Error, HttpError, Result};
 #[doc(hidden)]
 pub use print::{Dbg, printed};
 pub use receipt::{Failed, Outcome, Receipt, Settled};
+pub use sent::{Sent, commit_and_wait_all, commit_and_wait_first};
 pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
 pub use value::{Bytes, Did, Value};
@@ -196,15 +199,17 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Settled, Shape, Stream,
-        Value, Wish, charm, context, data, handlers, http, log, reject, wish,
+        Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled, Shape,
+        Stream, Value, Wish, charm, commit_and_wait_all, commit_and_wait_first, context, data, handlers, http, log,
+        reject, wish,
     };
+    pub use std::time::Duration;
     // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.
     #[cfg(target_arch = "wasm32")]
     pub use crate::{dbg, eprint, eprintln, print, println};
 }
 
-/// Leaves the handler with an error: the event is rejected with this text, nothing of the turn remains (T6).
+/// Leaves the handler with an error: the event is rejected with this text, nothing of its transaction remains (T6).
 ///
 /// Takes what `format!` takes. The text reaches the sender, so keep secrets out of it. Cut at 1 KiB.
 ///

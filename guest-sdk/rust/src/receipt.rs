@@ -19,7 +19,7 @@ use crate::{Error, Result, Shape, ShapeText, data};
 pub enum Outcome {
     /// The receiver handled it; what it wrote is there to be read.
     Committed,
-    /// The receiver's handler returned an error.
+    /// The receiver's handler returned an error. What it committed at a wait before is there all the same.
     Rejected,
     /// The receiver trapped or went over a limit.
     Faulted,
@@ -60,7 +60,7 @@ pub struct Receipt {
     pub id: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// The number of the receiver's commit.
+    /// The number of the receiver's last commit of this turn, also when it failed after a wait (S5).
     pub commit: Option<u64>,
     /// What the receiver or the host says about it. At most 1 KiB.
     pub message: Option<String>,

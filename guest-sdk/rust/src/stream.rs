@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::value::encode;
-use crate::{Did, Result, Settled, Shape, context, host};
+use crate::{Did, Result, Sent, Settled, Shape, context, host};
 
 /// The id of an event and of its receipt: 32 lower-case hexadecimal digits.
 pub type EventId = String;
@@ -51,7 +51,7 @@ impl<E: Shape> Stream<E> {
     /// # Examples
     /// ```
     /// use charm_sdk::prelude::*;
-    /// fn answer(words: String) -> Result<EventId> {
+    /// fn answer(words: String) -> Result<Sent> {
     ///     Stream::open(&context::sender(), "answer").send(&words)
     /// }
     /// # let _ = answer;
@@ -79,14 +79,14 @@ impl<E: Shape> Stream<E> {
         &self.name
     }
 
-    /// Stages an event and returns its id.
+    /// Stages an event. Its [`Sent`] can be waited for.
     ///
     /// # Errors
     /// [`QueueFull`](crate::Error::QueueFull), [`TypeMismatch`](crate::Error::TypeMismatch) when the event does not
     /// fit the stream's shape, [`Limit`](crate::Error::Limit). A send that no grant covers is no error here: its
     /// receipt says so.
-    pub fn send(&self, event: &E) -> Result<EventId> {
-        self.handle()?.send(encode(event)?, None)
+    pub fn send(&self, event: &E) -> Result<Sent> {
+        self.handle()?.send(encode(event)?, None).map(Sent::new)
     }
 
     /// Stages an event; when its outcome settles, whatever it is, the stream `then` of this charm gets the receipt
@@ -94,8 +94,8 @@ impl<E: Shape> Stream<E> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_then<C: OnCommit>(&self, event: &E, then: OwnStream<C>, tag: &C::Tag) -> Result<EventId> {
-        self.handle()?.send(encode(event)?, Some((then.name, encode(tag)?)))
+    pub fn send_then<C: OnCommit>(&self, event: &E, then: OwnStream<C>, tag: &C::Tag) -> Result<Sent> {
+        self.handle()?.send(encode(event)?, Some((then.name, encode(tag)?))).map(Sent::new)
     }
 
     fn handle(&self) -> Result<&host::Stream> {
@@ -150,11 +150,11 @@ impl<E> OwnStream<E> {
 }
 
 impl<E: Shape> OwnStream<E> {
-    /// Stages an event for this charm itself. Errors: as [`Stream::send`].
+    /// Stages an event for this charm itself.
     ///
     /// # Errors
     /// As [`Stream::send`].
-    pub fn send(&self, event: &E) -> Result<EventId> {
+    pub fn send(&self, event: &E) -> Result<Sent> {
         Stream::<E>::new(None, Cow::Borrowed(self.name), OnceCell::new()).send(event)
     }
 }

@@ -1,9 +1,13 @@
 //! A host in the test's own process: handlers run natively, under the rules of the real one.
 //!
 //! One transaction per event under one writer (T1, T2), nothing left after an error or a panic (T6), sends that go
-//! out with the commit and in order (S1, S3), receipts and on-commit events (S4-S6), wishes and grants (D7), equal
-//! writes that are none (C4), shapes of events and cells. It has no limits but that of names, no conflicts and no disk:
-//! those are the real host's tests.
+//! out with the commit and in order (S1, S3), receipts and on-commit events (S4-S6), waits (S7), wishes and grants (D7),
+//! equal writes that are none (C4), shapes of events and cells. It has no limits but that of names, no conflicts and no
+//! disk: those are the real host's tests.
+//!
+//! While a handler waits for what it sent, the queued events are handled: those of others too, and of the same charm. A
+//! wait times out when nothing is left to do that could end it ([`Host::pause`]); the time then goes forward by its timeout.
+//! The handler goes on where it is: it is not run again from its start, as in the real host.
 //!
 //! # Examples
 //! ```
@@ -44,7 +48,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use self::calls::Turn;
+use self::calls::{Fault, Turn};
 use self::state::{Event, From, Installed, State};
 use crate::http::{Request, Response};
 use crate::value::{cut, decode, encode};
@@ -121,11 +125,11 @@ impl Host {
     /// Sends an event from outside, runs until nothing is left to do, and returns the receipt of the event.
     ///
     /// # Panics
-    /// As [`run_until_idle`](Self::run_until_idle).
+    /// As [`run_until_idle`](Self::run_until_idle), and when the charm is paused.
     pub fn deliver<E: Shape>(&self, to: &Did, stream: OwnStream<E>, event: &E) -> Receipt {
         let id = self.send(to, stream, event);
         self.run_until_idle();
-        self.receipt(&id).expect("every event settles")
+        self.receipt(&id).expect("every event settles, unless its charm is paused")
     }
 
     /// Handles queued events, and those that they lead to, and returns how many there were.
@@ -133,12 +137,67 @@ impl Host {
     /// # Panics
     /// After 10,000 events: charms that send to each other for ever.
     pub fn run_until_idle(&self) -> usize {
-        for count in 0..10_000 {
-            let next = self.state.borrow_mut().queue.pop_front();
-            let Some(event) = next else { return count };
-            self.take(event);
-        }
-        panic!("still events after 10,000: do charms send to each other for ever?");
+        self.state.borrow_mut().taken = 0;
+        while self.step() {}
+        self.state.borrow().taken
+    }
+
+    /// Handles the next event of a charm that is not paused. False when there is none.
+    fn step(&self) -> bool {
+        let next = self.state.borrow_mut().next();
+        let Some(event) = next else { return false };
+        self.take(event);
+        true
+    }
+
+    /// Leaves the events of a charm in the queue from now on: who waits for one sees it time out.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// use charm_sdk::testing::Host;
+    ///
+    /// #[charm]
+    /// pub struct Printer { printed: Cell<String> }
+    ///
+    /// #[handlers]
+    /// impl Printer {
+    ///     pub fn print(&self, text: String) -> Result<()> {
+    ///         self.printed.set(&text)
+    ///     }
+    /// }
+    ///
+    /// #[charm]
+    /// pub struct Office { state: Cell<String> }
+    ///
+    /// #[handlers]
+    /// impl Office {
+    ///     pub fn letter(&self, printer: Did) -> Result<()> {
+    ///         let sent = Stream::open(&printer, "print").send(&"Dear all".to_string())?;
+    ///         let receipt = sent.commit_and_settle(Duration::from_secs(60))?;
+    ///         self.state.set(&receipt.map_or("late", |_| "printed").into())
+    ///     }
+    /// }
+    ///
+    /// let host = Host::new();
+    /// let (printer, office) = (host.install::<Printer>("printer"), host.install::<Office>("office"));
+    /// host.grant_send(&office, &printer, "print");
+    ///
+    /// host.pause(&printer);
+    /// host.deliver(&office, Office::LETTER, &printer).committed().unwrap();
+    /// assert_eq!(host.cell(&office, "state"), Some("late".to_string()));
+    ///
+    /// host.resume(&printer);
+    /// host.run_until_idle();
+    /// assert_eq!(host.cell(&printer, "printed"), Some("Dear all".to_string()));
+    /// ```
+    pub fn pause(&self, charm: &Did) {
+        self.state.borrow_mut().paused.insert(charm.clone());
+    }
+
+    /// Ends [`pause`](Self::pause).
+    pub fn resume(&self, charm: &Did) {
+        self.state.borrow_mut().paused.remove(charm);
     }
 
     /// Returns what became of an event, `None` while it is queued.
@@ -187,7 +246,7 @@ impl Host {
         self.state.borrow_mut().time = time;
     }
 
-    /// Handles one event in a transaction of its own.
+    /// Handles one event in transactions of its own.
     fn take(&self, event: Event) {
         let found = self.state.borrow().handler(&event);
         let handle = match found {
@@ -196,19 +255,17 @@ impl Host {
         };
         let turn = Turn::begin(Rc::clone(&self.state), &event);
         let result = catch_unwind(AssertUnwindSafe(|| handle(&event.stream, &event.value)));
-        let turn = turn.end();
+        let (ended, committed) = turn.end();
         let state = &mut *self.state.borrow_mut();
-        match result {
-            Ok(Ok(())) => match state.check_written(&event.to, &turn) {
-                Ok(()) => {
-                    let commit = state.commit(&event.to, turn);
-                    state.settle(&event, Outcome::Committed, Some(commit), None);
-                }
-                Err(words) => state.settle(&event, Outcome::Faulted, None, Some(words)),
+        let (outcome, commit, message) = match result {
+            Ok(Ok(())) => match state.commit(&event.to, ended) {
+                Ok(commit) => (Outcome::Committed, Some(commit), None),
+                Err(words) => (Outcome::Faulted, committed, Some(words)),
             },
-            Ok(Err(error)) => state.settle(&event, Outcome::Rejected, None, Some(error.to_string())),
-            Err(panic) => state.settle(&event, Outcome::Faulted, None, Some(panic_text(&*panic))),
-        }
+            Ok(Err(error)) => (Outcome::Rejected, committed, Some(error.to_string())),
+            Err(panic) => (Outcome::Faulted, committed, Some(panic_text(panic))),
+        };
+        state.settle(&event, outcome, commit, message);
     }
 }
 
@@ -256,7 +313,11 @@ fn fake_did(name: &str) -> Did {
     format!("did:key:z{}", bs58::encode(bytes).into_string()).into()
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let panic = match panic.downcast::<Fault>() {
+        Ok(fault) => return fault.0,
+        Err(panic) => panic,
+    };
     let words = panic.downcast_ref::<&str>().copied();
     let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", cut(words.unwrap_or("without words"), 256))

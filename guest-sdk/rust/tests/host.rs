@@ -340,3 +340,172 @@ fn an_unknown_outcome_is_no_success_and_a_forged_receipt_is_refused() {
     let forged = host.deliver(&waits, Waits::SENT, &Settled::new(receipt, ()));
     assert_eq!(forged.outcome, Outcome::Denied, "S6");
 }
+
+/// S7
+mod waits {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[data]
+    pub enum Act {
+        /// Has each text printed, and goes on when all are.
+        All(Vec<String>),
+        /// Has each text printed, and goes on when one is.
+        First(Vec<String>),
+        /// Writes a note, has one text printed, and fails.
+        ThenReject(String),
+        /// Writes what does not fit, and waits.
+        Misfit(String),
+        /// Waits for nothing.
+        None,
+        /// Sends itself a smaller number and waits for that, down to 0.
+        Down(u32),
+    }
+
+    #[charm]
+    pub struct Office {
+        printer: Cell<Did>,
+        state: Cell<String>,
+        told: Cell<Vec<Option<Outcome>>>,
+        depth: Cell<u32>,
+    }
+
+    #[handlers]
+    impl Office {
+        pub fn open(&self, printer: Did) -> Result<()> {
+            self.printer.set(&printer)
+        }
+
+        pub fn act(&self, act: Act) -> Result<()> {
+            match act {
+                Act::All(texts) => {
+                    self.state.set(&"waits".into())?;
+                    let receipts = commit_and_wait_all(&self.print(&texts)?, MINUTE)?;
+                    assert_eq!(self.state.need()?, "waits", "its own commit is there to be read");
+                    self.tell(receipts)?;
+                    self.state.set(&self.printed()?.join(" "))
+                }
+                Act::First(texts) => {
+                    let sent = self.print(&texts)?;
+                    self.tell(commit_and_wait_first(&sent, MINUTE)?)?;
+                    self.state.set(&self.printed()?.join(" "))?;
+                    commit_and_wait_all(&sent, MINUTE)?; // also what was waited for before
+                    Ok(())
+                }
+                Act::ThenReject(text) => {
+                    self.state.set(&"sent".into())?;
+                    let before = context::time();
+                    let printed = self.print(&[text])?[0].commit_and_wait(MINUTE);
+                    assert_eq!(context::time() - before, if printed == Err(Error::TimedOut) { 60_000 } else { 0 });
+                    self.state.set(&"printed".into())?;
+                    printed?;
+                    reject!("out of stamps")
+                }
+                Act::Misfit(text) => {
+                    let state: Cell<u32> = Cell::own("state");
+                    state.set(&1)?;
+                    self.print(&[text])?[0].commit_and_wait(MINUTE)
+                }
+                Act::None => {
+                    self.state.set(&"no wait".into())?;
+                    let refusal = commit_and_wait_all(&[], MINUTE).unwrap_err();
+                    assert!(matches!(refusal, Error::Invalid(_)), "{refusal}");
+                    reject!("and nothing was committed")
+                }
+                Act::Down(0) => Ok(()),
+                Act::Down(depth) => {
+                    Self::ACT.send(&Act::Down(depth - 1))?.commit_and_wait(MINUTE)?;
+                    self.depth.set(&(self.depth.get()?.unwrap_or(0) + 1))
+                }
+            }
+        }
+
+        fn print(&self, texts: &[String]) -> Result<Vec<Sent>> {
+            let print = Stream::open(&self.printer.need()?, "add-text");
+            texts.iter().map(|text| print.send(text)).collect()
+        }
+
+        fn printed(&self) -> Result<Vec<String>> {
+            Cell::open(&self.printer.need()?, "all-texts").need()
+        }
+
+        fn tell(&self, receipts: Vec<Option<Receipt>>) -> Result<()> {
+            self.told.set(&receipts.iter().map(|told| told.as_ref().map(|receipt| receipt.outcome)).collect())
+        }
+    }
+
+    fn office() -> (Host, Did, Did) {
+        let (host, printer) = one();
+        let office = host.install::<Office>("office");
+        host.grant_send(&office, &printer, "add-text");
+        host.grant_read(&office, &printer, "all-texts");
+        host.deliver(&office, Office::OPEN, &printer).committed().unwrap();
+        (host, office, printer)
+    }
+
+    fn told(host: &Host, office: &Did) -> Vec<Option<Outcome>> {
+        host.cell(office, "told").unwrap()
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().copied().map(String::from).collect()
+    }
+
+    #[test]
+    fn a_handler_goes_on_with_the_receipts_and_sees_what_was_done() {
+        let (host, office, _) = office();
+        let receipt = host.deliver(&office, Office::ACT, &Act::All(texts(&["a", "bad", "c"])));
+        assert_eq!((receipt.outcome, receipt.commit), (Outcome::Committed, Some(3)), "opened, waited, ended");
+        assert_eq!(told(&host, &office), [Outcome::Committed, Outcome::Rejected, Outcome::Committed].map(Some));
+        assert_eq!(host.cell(&office, "state"), Some("a c".to_string()));
+
+        host.deliver(&office, Office::ACT, &Act::Down(20)).committed().unwrap();
+        assert_eq!(host.cell(&office, "depth"), Some(20), "turns of one charm wait for each other");
+        host.deliver(&office, Office::ACT, &Act::Down(1000)).committed().unwrap_err();
+        assert!(host.dead_letters()[1].message.as_ref().unwrap().contains("turns wait at once"), "no stack overflow");
+    }
+
+    #[test]
+    fn what_was_committed_at_a_wait_stays_when_the_handler_fails() {
+        let (host, office, printer) = office();
+        let receipt = host.deliver(&office, Office::ACT, &Act::ThenReject("a".into()));
+        assert_eq!((receipt.outcome, receipt.commit), (Outcome::Rejected, Some(2)), "T6, S5");
+        assert_eq!(receipt.message.unwrap(), "out of stamps");
+        assert_eq!(host.cell(&office, "state"), Some("sent".to_string()));
+        assert_eq!(host.cell(&printer, "all-texts"), Some(texts(&["a"])));
+
+        let receipt = host.deliver(&office, Office::ACT, &Act::ThenReject("bad".into()));
+        assert_eq!(receipt.message.unwrap(), "the event was rejected: a bad text");
+
+        let receipt = host.deliver(&office, Office::ACT, &Act::Misfit("b".into()));
+        assert_eq!((receipt.outcome, receipt.commit), (Outcome::Faulted, None));
+        assert!(receipt.message.unwrap().starts_with("cell state does not fit"));
+        let receipt = host.deliver(&office, Office::ACT, &Act::None);
+        assert_eq!((receipt.message.unwrap().as_str(), receipt.commit), ("and nothing was committed", None));
+        assert_eq!(host.cell(&office, "state"), Some("sent".to_string()));
+        assert_eq!(host.cell(&printer, "all-texts"), Some(texts(&["a"])));
+    }
+
+    #[test]
+    fn a_wait_that_nothing_can_end_times_out() {
+        let (host, office, printer) = office();
+        host.pause(&printer);
+        let receipt = host.deliver(&office, Office::ACT, &Act::ThenReject("a".into()));
+        assert_eq!(receipt.message.unwrap(), "not settled in time: what was committed at the wait stays");
+        assert_eq!(host.cell(&office, "state"), Some("sent".to_string()));
+        assert_eq!(host.cell::<Value>(&printer, "all-texts"), None);
+        host.resume(&printer);
+        assert_eq!(host.run_until_idle(), 1, "the event is still handled");
+        assert_eq!(host.cell(&printer, "all-texts"), Some(texts(&["a"])));
+    }
+
+    #[test]
+    fn the_first_of_several_is_enough() {
+        let (host, office, printer) = office();
+        host.deliver(&office, Office::ACT, &Act::First(texts(&["a", "b"]))).committed().unwrap();
+        assert_eq!(told(&host, &office), [Some(Outcome::Committed), None]);
+        assert_eq!(host.cell(&office, "state"), Some("a".to_string()));
+        assert_eq!(host.cell(&printer, "all-texts"), Some(texts(&["a", "b"])));
+    }
+}

@@ -1,9 +1,13 @@
 //! The host's calls on wasm.
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as Unread;
+
 use super::Level;
-use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, streams, types};
+use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, streams, types, waits};
 use crate::wish::{Found, Offers, Wanted};
-use crate::{Did, Error, EventId, HttpError, Result, Segment};
+use crate::{Did, Error, EventId, HttpError, Outcome, Receipt, Result, Segment};
 
 pub(crate) struct Cell(cells::Cell);
 
@@ -37,6 +41,17 @@ impl Stream {
         let options = streams::SendOptions { on_commit: then, deliver_after: None, expires_at: None };
         Ok(streams::send(&self.0, &event, &options)?)
     }
+}
+
+pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<Option<Receipt>>> {
+    let until = if first { waits::Until::First } else { waits::Until::All };
+    let receipt = |waits::Receipt { id, outcome, commit, message }: waits::Receipt| {
+        // A word that this SDK does not know is never taken for success (S4).
+        let outcome = Outcome::deserialize(IntoDeserializer::<Unread>::into_deserializer(outcome))
+            .map_err(|_| Error::Decode(format!("the outcome of {id} is of a kind that is not known")))?;
+        Ok(Receipt { id, outcome, commit, message })
+    };
+    waits::commit_and_wait(ids, until, timeout_ms)?.into_iter().map(|told| told.map(receipt).transpose()).collect()
 }
 
 pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {

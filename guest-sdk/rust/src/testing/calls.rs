@@ -1,20 +1,26 @@
 //! The host's calls natively: they touch the turn of this thread, and what it may see of the host.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 
 use super::state::{Event, From, State, http_denied};
-use super::{shapes, tree};
+use super::{Host, shapes, tree};
 use crate::host::Level;
 use crate::http::{Request, Response};
 use crate::value::{cut, encode};
 use crate::wish::{Found, Offers, Wanted};
-use crate::{Did, Error, EventId, Result, Segment, Value};
+use crate::{Did, Error, EventId, Receipt, Result, Segment, Value};
 
 thread_local! {
-    static TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
+    /// The turns that were begun and have not ended. The last one runs, those before it wait.
+    static TURNS: RefCell<Vec<Turn>> = const { RefCell::new(Vec::new()) };
 }
+
+/// The most turns that wait at once: their handlers are all on the stack of the test.
+const WAITING_MAX: usize = 64;
 
 /// One event being handled.
 pub(crate) struct Turn {
@@ -24,10 +30,16 @@ pub(crate) struct Turn {
     event: EventId,
     time: u64,
     seed: u64,
+    /// What the present transaction staged.
     ended: Ended,
+    /// What was sent, also before a wait.
+    sent: BTreeSet<EventId>,
+    /// The number of the last commit, made at a wait.
+    committed: Option<u64>,
+    waits: bool,
 }
 
-/// What a turn staged. None removes the cell.
+/// What a transaction staged. None removes the cell.
 #[derive(Default)]
 pub(crate) struct Ended {
     pub(super) writes: BTreeMap<String, Option<Value>>,
@@ -37,18 +49,24 @@ pub(crate) struct Ended {
 /// Says that a turn is running on this thread.
 pub(super) struct Running(());
 
+/// Unwinds a handler that the host ends by itself; the text of the fault.
+pub(super) struct Fault(pub(super) String);
+
 impl Turn {
     pub(super) fn begin(state: Rc<RefCell<State>>, event: &Event) -> Running {
         let time = state.borrow().time;
         let seed = event.id.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
         let (me, sender, event) = (event.to.clone(), event.sender.clone(), event.id.clone());
-        let turn = Self { state, me, sender, event, time, seed, ended: Ended::default() };
-        let before = TURN.replace(Some(turn));
-        assert!(before.is_none(), "a handler can not run a host of its own");
+        let (ended, sent) = Default::default();
+        let turn = Self { state, me, sender, event, time, seed, ended, sent, committed: None, waits: false };
+        TURNS.with_borrow_mut(|turns| {
+            assert!(turns.last().is_none_or(|last| last.waits), "a handler can not run a host of its own");
+            turns.push(turn);
+        });
         Running(())
     }
 
-    /// The current value of a cell: this turn's own write, or what is committed (T3).
+    /// The current value of a cell: this transaction's own write, or what is committed (T3).
     fn cell(&self, owner: &Did, name: &str) -> Option<Value> {
         if *owner == self.me
             && let Some(written) = self.ended.writes.get(name)
@@ -60,13 +78,15 @@ impl Turn {
 }
 
 impl Running {
-    pub(super) fn end(self) -> Ended {
-        TURN.take().map(|turn| turn.ended).unwrap_or_default()
+    /// Returns what the last transaction staged, and the number of the commit before it.
+    pub(super) fn end(self) -> (Ended, Option<u64>) {
+        let turn = TURNS.with_borrow_mut(Vec::pop);
+        turn.map(|turn| (turn.ended, turn.committed)).unwrap_or_default()
     }
 }
 
 fn turn<R>(act: impl FnOnce(&mut Turn) -> R) -> R {
-    TURN.with_borrow_mut(|turn| match turn {
+    TURNS.with_borrow_mut(|turns| match turns.last_mut() {
         Some(turn) => act(turn),
         None => panic!("no event is being handled here: send one with `charm_sdk::testing::Host`"),
     })
@@ -74,7 +94,7 @@ fn turn<R>(act: impl FnOnce(&mut Turn) -> R) -> R {
 
 /// Whether a handler is running on this thread.
 pub(crate) fn in_turn() -> bool {
-    TURN.with_borrow(Option::is_some)
+    TURNS.with_borrow(|turns| !turns.is_empty())
 }
 
 pub(crate) struct Cell {
@@ -148,6 +168,7 @@ impl Stream {
                 shapes::check(&value, &declared.shape)?;
             }
             let id = state.next_id();
+            turn.sent.insert(id.clone());
             turn.ended.sends.push(Event {
                 id: id.clone(),
                 sender: turn.me.clone(),
@@ -160,6 +181,38 @@ impl Stream {
             Ok(id)
         })
     }
+}
+
+/// Commits, handles other events while the handler that waits stays on the stack, and goes on in a fresh transaction.
+pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<Option<Receipt>>> {
+    let host = turn(|turn| {
+        if ids.is_empty() {
+            return Err(Error::Invalid("no event to wait for".into()));
+        } else if ids.iter().any(|id| !turn.sent.contains(id)) {
+            return Err(Error::Invalid("this turn did not send the event to wait for".into()));
+        }
+        Ok(Host { state: Rc::clone(&turn.state) })
+    })?;
+    let waiting = TURNS.with_borrow(Vec::len);
+    assert!(
+        waiting <= WAITING_MAX,
+        "more than {WAITING_MAX} turns wait at once: the in-process host has no room for more"
+    );
+    let committed = turn(|turn| turn.state.borrow_mut().commit(&turn.me, mem::take(&mut turn.ended)));
+    let commit = committed.unwrap_or_else(|words| resume_unwind(Box::new(Fault(words))));
+    turn(|turn| (turn.committed, turn.waits) = (Some(commit), true));
+
+    let receipts = || ids.iter().map(|id| host.receipt(id)).collect::<Vec<_>>();
+    let is_over =
+        || if first { receipts().iter().any(Option::is_some) } else { receipts().iter().all(Option::is_some) };
+    while !is_over() && host.step() {}
+    if !is_over() {
+        let time = &mut host.state.borrow_mut().time;
+        *time = time.saturating_add(timeout_ms);
+    }
+    let now = host.state.borrow().time;
+    turn(|turn| (turn.waits, turn.time) = (false, turn.time.max(now)));
+    Ok(receipts())
 }
 
 pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {

@@ -38,8 +38,15 @@ pub struct State {
     pub requests: Vec<Request>,
     pub logged: Vec<String>,
     pub time: u64,
+    /// Charms whose events stay in the queue.
+    pub paused: BTreeSet<Did>,
+    /// How many events were handled since the test began to run them.
+    pub taken: usize,
     ids: u64,
 }
+
+/// The most events of one run.
+const EVENTS_MAX: usize = 10_000;
 
 pub struct Installed {
     pub tags: &'static [&'static str],
@@ -81,6 +88,14 @@ impl State {
         format!("{:032x}", self.ids)
     }
 
+    /// Takes the next event that may be handled out of the queue.
+    pub fn next(&mut self) -> Option<Event> {
+        let at = self.queue.iter().position(|event| !self.paused.contains(&event.to))?;
+        assert!(self.taken < EVENTS_MAX, "still events after 10,000: do charms send to each other for ever?");
+        self.taken += 1;
+        self.queue.remove(at)
+    }
+
     pub fn may_read(&self, reader: &Did, owner: &Did, cell: &str) -> bool {
         let declared = || self.charms.get(owner)?.cells.iter().find(|declared| declared.name == cell);
         reader == owner
@@ -94,8 +109,8 @@ impl State {
         who == owner || granted(&self.reads) || granted(&self.sends)
     }
 
-    /// Checks that what a turn leaves written fits the declared shapes; what is wrong is the text of a fault.
-    pub fn check_written(&self, charm: &Did, turn: &Ended) -> Result<(), String> {
+    /// Checks that what a transaction leaves written fits the declared shapes; what is wrong is the text of a fault.
+    fn check_written(&self, charm: &Did, turn: &Ended) -> Result<(), String> {
         let declared = self.charms.get(charm).map_or(&[][..], |charm| &charm.cells);
         for (name, value) in &turn.writes {
             let shape = declared.iter().find(|declared| declared.name == *name).map(|declared| &declared.shape);
@@ -136,8 +151,10 @@ impl State {
         if self.stream(&event.to, &event.stream).is_some() { Ok(charm.handle) } else { Err(Outcome::NoSuchStream) }
     }
 
-    /// Makes a turn's writes and sends real, all at once (T5), and returns the number of the commit.
-    pub fn commit(&mut self, charm: &Did, turn: Ended) -> u64 {
+    /// Makes a transaction's writes and sends real, all at once (T5), and returns the number of the commit, or the text of
+    /// a fault.
+    pub fn commit(&mut self, charm: &Did, turn: Ended) -> Result<u64, String> {
+        self.check_written(charm, &turn)?;
         let space = self.spaces.entry(charm.clone()).or_default();
         for (name, value) in turn.writes {
             if space.get(&name) == value.as_ref() {
@@ -152,7 +169,7 @@ impl State {
         self.queue.extend(turn.sends);
         let commits = self.commits.entry(charm.clone()).or_default();
         *commits += 1;
-        *commits
+        Ok(*commits)
     }
 
     /// Keeps the receipt, and sends it on to the sender's on-commit stream (S6).

@@ -2,7 +2,7 @@
 //!
 //! In a `console` block a line after `$ ` is run by the shell, with standard error where standard output goes; the lines after
 //! it are what it prints, then `[exit N]` unless it succeeds. `…` in such a line stands for any text. Another block is a
-//! file: the first line of it names which.
+//! file: the first line of it names which. What is only to be read is `sh` or `rust,ignore`.
 
 use std::{fs, path::Path, process::Command};
 
@@ -56,8 +56,8 @@ pub fn follow(page: &str, text: &str, folder: &Path, envs: &[(&str, String)]) ->
                 fs::write(folder.join(name), text + "\n").unwrap();
                 continue;
             }
-            // What a reader does once, somewhere else.
-            "sh" => continue,
+            // What a reader does once, somewhere else; lines out of the middle of a file.
+            "sh" | "rust,ignore" => continue,
             other => panic!("{page}: a block of {other}"),
         }
         for step in lines.join("\n").split("$ ").skip(1) {

@@ -1,0 +1,215 @@
+//! Events that this turn sent, and waiting for what becomes of them (S7).
+
+use std::time::Duration;
+
+use crate::{Error, EventId, Receipt, Result, host};
+
+/// An event that this turn has sent.
+///
+/// Most handlers need nothing of it. To go on with what the receiver did there are two ways: [`Stream::send_then`] takes a
+/// stream of this charm that gets the receipt as an event of its own, and the functions here, all called `commit_and_..`,
+/// wait inside the handler.
+///
+/// # What waiting does
+/// It first **commits** what the handler has done so far: its writes are there for everybody, its events go out. The
+/// receiver then handles the event in its own transaction, and the handler goes on in a fresh one, which sees what the
+/// receiver wrote. From there all is as before: `Ok` commits, an `Err` or a panic leaves nothing of *this* transaction.
+///
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[wish("#google-auth")]
+/// struct Auth { token: Cell<String>, refresh_token: Stream<()> }
+///
+/// #[charm]
+/// pub struct Search { results: Cell<Vec<String>> }
+///
+/// #[handlers]
+/// impl Search {
+///     pub fn search(&self, query: String) -> Result<()> {
+///         let auth = Auth::wish()?.one()?;
+///         auth.refresh_token.send(&())?.commit_and_wait(Duration::from_secs(10))?;
+///         let token = auth.token.need()?; // the new one
+///         self.results.set(&look_for(&query, &token)?)
+///     }
+/// }
+/// # fn look_for(_: &str, _: &str) -> Result<Vec<String>> { Ok(vec![]) }
+/// ```
+///
+/// # What can happen meanwhile
+/// While the handler waits, this charm takes other events. What was read before the wait may have changed after it, so read
+/// it again:
+///
+/// ```
+/// # use charm_sdk::prelude::*;
+/// # #[charm]
+/// # pub struct Shop { sold: Cell<u32> }
+/// # #[handlers]
+/// # impl Shop { pub fn ship(&self, _: ()) -> Result<()> { Ok(()) } }
+/// # impl Shop {
+/// fn wrong(&self) -> Result<()> {
+///     let sold = self.sold.get()?.unwrap_or(0);
+///     Self::SHIP.send(&())?.commit_and_wait(Duration::from_secs(10))?;
+///     self.sold.set(&(sold + 1)) // forgets what was sold during the wait
+/// }
+///
+/// fn right(&self) -> Result<()> {
+///     Self::SHIP.send(&())?.commit_and_wait(Duration::from_secs(10))?;
+///     let sold = self.sold.get()?.unwrap_or(0);
+///     self.sold.set(&(sold + 1))
+/// }
+/// # }
+/// ```
+///
+/// # What stays when the handler fails afterwards
+/// All that was committed at the wait. `?` rejects the event, and its sender is told so, but nothing is taken back. Write
+/// before a wait only what is true however it ends:
+///
+/// ```
+/// # use charm_sdk::prelude::*;
+/// # #[charm]
+/// # pub struct Orders { state: Cell<String> }
+/// # #[handlers]
+/// # impl Orders { pub fn pay(&self, _: ()) -> Result<()> { Ok(()) } }
+/// # impl Orders {
+/// fn wrong(&self) -> Result<()> {
+///     self.state.set(&"paid".into())?; // stays, also when nobody pays
+///     Self::PAY.send(&())?.commit_and_wait(Duration::from_secs(10))
+/// }
+///
+/// fn right(&self) -> Result<()> {
+///     self.state.set(&"waits for its payment".into())?;
+///     match Self::PAY.send(&())?.commit_and_wait(Duration::from_secs(10)) {
+///         Ok(()) => self.state.set(&"paid".into()),
+///         Err(Error::NotCommitted { .. }) => self.state.set(&"not paid".into()),
+///         Err(other) => Err(other), // in time nobody knows: the payment may still come
+///     }
+/// }
+/// # }
+/// ```
+///
+/// # How the host does it
+/// A handler that waits holds no instance. To go on, the host runs it again from its start, on a fresh one, and tells each
+/// host call what it was told before, up to the wait: nothing is done or sent twice, also after a restart of the host. Code
+/// before a wait must therefore ask the same things again. It does, unless it depends on something outside of the
+/// event, the cells and [`context`](crate::context); a charm has no such thing.
+///
+/// [`Stream::send_then`]: crate::Stream::send_then
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    id: EventId,
+}
+
+impl Sent {
+    pub(crate) fn new(id: EventId) -> Self {
+        Self { id }
+    }
+
+    /// Returns the id of the event, which is also the id of its receipt.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// fn ask(printer: &Stream<String>, asked: &Cell<EventId>) -> Result<()> {
+    ///     asked.set(printer.send(&"a letter".into())?.id())
+    /// }
+    /// # let _ = ask;
+    /// ```
+    pub fn id(&self) -> &EventId {
+        &self.id
+    }
+
+    /// Commits what this handler has done so far, waits until the event is settled, and goes on only when its receiver
+    /// committed. See [`Sent`] for what can happen meanwhile, and what stays.
+    ///
+    /// # Errors
+    /// [`NotCommitted`](Error::NotCommitted) when it came to another outcome, [`TimedOut`](Error::TimedOut) when it came
+    /// to none in time. After [`Limit`](Error::Limit) nothing was committed, and the handler goes on where it was.
+    pub fn commit_and_wait(&self, timeout: Duration) -> Result<()> {
+        self.commit_and_settle(timeout)?.ok_or(Error::TimedOut)?.committed()
+    }
+
+    /// Commits what this handler has done so far, waits until the event is settled, and returns its receipt: of every
+    /// outcome, and `None` when there is none in time.
+    ///
+    /// # Errors
+    /// After [`Limit`](Error::Limit) nothing was committed, and the handler goes on where it was.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// fn print(printer: &Stream<String>, log: &Cell<String>) -> Result<()> {
+    ///     let letter = printer.send(&"a letter".into())?;
+    ///     log.set(&match letter.commit_and_settle(Duration::from_secs(60))? {
+    ///         Some(receipt) => receipt.outcome.to_string(),
+    ///         None => "not yet".into(),
+    ///     })
+    /// }
+    /// # let _ = print;
+    /// ```
+    pub fn commit_and_settle(&self, timeout: Duration) -> Result<Option<Receipt>> {
+        Ok(commit_and_wait_all([self], timeout)?.pop().flatten())
+    }
+}
+
+/// Commits what this handler has done so far and waits until all these events are settled. Returns their receipts in the
+/// order of the events, `None` for what is not settled in time. See [`Sent`] for what can happen meanwhile, and what stays.
+///
+/// # Errors
+/// [`Invalid`](Error::Invalid) for no event, [`Limit`](Error::Limit): nothing was committed, and the handler goes on where
+/// it was.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+/// fn print_all(printer: &Stream<String>, letters: &[String]) -> Result<()> {
+///     let sent = letters.iter().map(|letter| printer.send(letter)).collect::<Result<Vec<_>>>()?;
+///     for receipt in commit_and_wait_all(&sent, Duration::from_secs(60))? {
+///         receipt.ok_or(Error::TimedOut)?.committed()?;
+///     }
+///     Ok(())
+/// }
+/// # let _ = print_all;
+/// ```
+pub fn commit_and_wait_all<'a>(
+    events: impl IntoIterator<Item = &'a Sent>,
+    timeout: Duration,
+) -> Result<Vec<Option<Receipt>>> {
+    wait(events, false, timeout)
+}
+
+/// Commits what this handler has done so far and waits until at least one of these events is settled. Returns the
+/// receipts of all that are settled by then, in the order of the events: only `None` when none is in time. What is still
+/// open can be waited for again.
+///
+/// # Errors
+/// As [`commit_and_wait_all`].
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+/// fn print_somewhere(printers: [&Stream<String>; 2]) -> Result<()> {
+///     let [here, there] = printers.map(|printer| printer.send(&"a letter".into()));
+///     let first = commit_and_wait_first([&here?, &there?], Duration::from_secs(60))?;
+///     first.into_iter().flatten().next().ok_or(Error::TimedOut)?.committed()
+/// }
+/// # let _ = print_somewhere;
+/// ```
+pub fn commit_and_wait_first<'a>(
+    events: impl IntoIterator<Item = &'a Sent>,
+    timeout: Duration,
+) -> Result<Vec<Option<Receipt>>> {
+    wait(events, true, timeout)
+}
+
+/// The one way to the host's call: a charm that takes no such way does not import it, and its turns are not recorded.
+fn wait<'a>(
+    events: impl IntoIterator<Item = &'a Sent>,
+    first: bool,
+    timeout: Duration,
+) -> Result<Vec<Option<Receipt>>> {
+    let ids: Vec<EventId> = events.into_iter().map(|sent| sent.id.clone()).collect();
+    // What is left of a millisecond counts as a whole one: never less than was asked for.
+    let timeout_ms = timeout.as_nanos().div_ceil(1_000_000);
+    host::wait(&ids, first, timeout_ms.try_into().unwrap_or(u64::MAX))
+}
