@@ -341,7 +341,6 @@ fn an_unknown_outcome_is_no_success_and_a_forged_receipt_is_refused() {
     assert_eq!(forged.outcome, Outcome::Denied, "S6");
 }
 
-/// S7
 mod waits {
     use super::*;
 
