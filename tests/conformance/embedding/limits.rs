@@ -17,7 +17,7 @@ macro_rules! fields {
 }
 
 /// Every limit, by name.
-const FIELDS: [(&str, Set); 50] = fields![
+const FIELDS: [(&str, Set); 54] = fields![
     memory_bytes_max,
     fuel_max,
     fuel_slice,
@@ -51,7 +51,11 @@ const FIELDS: [(&str, Set); 50] = fields![
     conflict_ms_max,
     room_ms_max,
     turns_max,
+    exchanges_max,
     waits_max,
+    waiting_turns_max,
+    wait_ms_max,
+    recording_bytes_max,
     commits_pending_max,
     commit_bytes_pending_max,
     old_versions_bytes_max,
@@ -90,6 +94,7 @@ async fn runs(name: &str, limits: Limits) -> Result<(), LimitError> {
         steps.push(json!([["reject", "no"]]));
         steps.push(json!([["set", "y", [], 1]]));
     }
+    steps.push(json!([["send", "note", 1], ["try", ["wait", [0], "all", 1_000]]]));
     let small = Charm::new("small", by_hand::charm(&[]));
     let mut handled = 0;
     for charm in [small, probe_charm("probe").may_read("small", only(&[]))] {

@@ -42,6 +42,7 @@ impl Seen {
             mut spaces,
             mut cells,
             queued,
+            turns,
             dead,
             kept,
             components,
@@ -51,7 +52,7 @@ impl Seen {
         // They come in any order.
         spaces.sort_by_key(|row| row.did.to_string());
         cells.sort_by_key(|row| (row.space.to_string(), row.name.clone()));
-        write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {dead:?} {kept:?} {components:?} {pruned}")
+        write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {turns:?} {dead:?} {kept:?} {components:?} {pruned}")
             .unwrap();
         for SpaceRow { did, name, seq, head, installed, .. } in &spaces {
             write!(dump, "{did} {name} {seq} {head:?} {installed:?}").unwrap();
