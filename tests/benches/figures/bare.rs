@@ -15,7 +15,7 @@ wasmtime::component::bindgen!({ path: "../wit", world: "charm" });
 /// Answers every host call with as little as the types allow.
 struct Stub;
 
-use self::charm::host::{cells, context, discovery, http, log, streams, types};
+use self::charm::host::{cells, context, discovery, http, log, streams, types, waits};
 
 impl types::Host for Stub {}
 
@@ -104,6 +104,17 @@ impl discovery::Host for Stub {
 impl http::Host for Stub {
     fn fetch(&mut self, _: http::Request, _: http::FetchOptions) -> std::result::Result<http::Response, types::Error> {
         Err(types::Error::Http(types::HttpError::Timeout))
+    }
+}
+
+impl waits::Host for Stub {
+    fn commit_and_wait(
+        &mut self,
+        _: Vec<String>,
+        _: waits::Until,
+        _: u64,
+    ) -> std::result::Result<Vec<Option<waits::Receipt>>, types::Error> {
+        Ok(Vec::new())
     }
 }
 
