@@ -52,8 +52,11 @@ impl Seen {
         // They come in any order.
         spaces.sort_by_key(|row| row.did.to_string());
         cells.sort_by_key(|row| (row.space.to_string(), row.name.clone()));
-        write!(dump, "{secret:?} {order} {end:?} {position} {queued:?} {turns:?} {dead:?} {kept:?} {components:?} {pruned}")
-            .unwrap();
+        write!(
+            dump,
+            "{secret:?} {order} {end:?} {position} {queued:?} {turns:?} {dead:?} {kept:?} {components:?} {pruned}"
+        )
+        .unwrap();
         for SpaceRow { did, name, seq, head, installed, .. } in &spaces {
             write!(dump, "{did} {name} {seq} {head:?} {installed:?}").unwrap();
         }

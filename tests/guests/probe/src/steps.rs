@@ -16,6 +16,7 @@
 //! ["log", level, text]   ["context"]         {self, sender, event, time, random}
 //! ["try", step]                              {ok: result} or {error: {kind, ..fields}}
 //! ["repeat", n, step]                        result of the last
+//! ["grown", pages, step, other]              the step when memory grows by so much, else the other
 //! ["reject", text] ["panic", text] ["trap"] ["spin"] ["recurse"] ["grow", bytes] ["handles", n]
 //! ```
 
@@ -123,6 +124,10 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
         "grow" => {
             misbehave::grow(words::number(arg(1)?)?);
             Ok(Ipld::Null)
+        }
+        "grown" => {
+            let grows = core::arch::wasm32::memory_grow(0, words::number(arg(1)?)? as usize) != usize::MAX;
+            perform(arg(if grows { 2 } else { 3 })?)
         }
         "handles" => {
             let mut open = Vec::new();
