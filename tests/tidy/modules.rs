@@ -53,14 +53,18 @@ const USES: &[(&str, &str)] = &[
         "cell component core cost counters did directory entry env event keyring limits listing log log_share meter path rate receipt \
          record rows shape store text value",
     ),
+    ("recording", "event http receipt record text tx"),
     (
         "guest",
-        "cell component cost counters descriptor did env event http limits log log_share meter path record rows shape store \
-         suspects text tx value",
+        "cell component cost counters descriptor did env event http limits log log_share meter path receipt record recording rows shape \
+         store suspects text tx value",
     ),
     ("charms", "component did directory guest http record tx"),
-    ("turn", "aging charms cost did env guest http log meter notices receipt record rows suspects text tx"),
-    ("scheduler", "charms did env run_queue slots suspects turn tx"),
+    (
+        "turn",
+        "aging charms core cost did env guest http log meter notices receipt record recording rows store suspects text tx",
+    ),
+    ("scheduler", "charms did env rows run_queue slots suspects turn tx"),
     // what embedders use
     ("verify", "cell did entry event limits path receipt record rows store text value"),
     ("archive", "cell core did entry event listing path rows store suspects text tx value verify"),
