@@ -112,7 +112,8 @@ pub struct Event {
     pub receipt_of: Option<EventId>,
     /// Whether a sender outside chose the id (S9).
     pub supplied: bool,
-    /// Whether a sender outside asked for the receipt with the event (S11).
+    /// Whether its sender asked for the receipt with the event (S11): somebody outside by a request, a charm by a wait that ended
+    /// the segment which sent it.
     pub awaited: bool,
 }
 

@@ -176,6 +176,14 @@ impl Transaction {
                 return Err(Refusal::Invalid(format!("event {event}: this turn did not send it")));
             }
         }
+        // Who waits for it is told of a rejection (S11).
+        for event in &wait.events {
+            if let Some((sent, _)) =
+                usize::from(event.sent_by().1).checked_sub(self.first).and_then(|n| self.sends.get_mut(n))
+            {
+                sent.awaited = true;
+            }
+        }
         self.wait = Some(wait);
         Ok(())
     }

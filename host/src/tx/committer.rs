@@ -157,9 +157,12 @@ struct Locked {
 }
 
 impl Locked {
-    /// Returns whether somebody waits for the receipt of an event.
-    fn awaits(&self, event: &Event) -> bool {
-        event.awaited || self.waiting.contains_key(&event.id)
+    /// Returns whether somebody outside waits for the receipt of an event.
+    fn awaits(&self, queued: &Queued) -> bool {
+        let Queued { space, event, .. } = queued;
+        // A charm that waits goes on before anything is durable.
+        let outside = *space == event.to && event.sender != event.to;
+        (event.awaited && outside) || self.waiting.contains_key(&event.id)
     }
 }
 

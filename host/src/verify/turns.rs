@@ -94,7 +94,7 @@ impl Replay {
         self.charms.insert(entry.space);
         let (segments, first) = before.as_ref().map_or((0, 0), |before| (before.segments, before.sends));
         must(number == segments + 1, Law::Cause, "a segment out of its number")?;
-        let sends = first + self.sends(entry, record.time_ms, (position, first), &segment.sends, None)?;
+        let sends = first + self.sends(entry, record.time_ms, (position, first), &segment.sends, Err(&wait.events))?;
         let is_own = |id: &EventId| {
             let number = u16::from_be_bytes([id.0[6], id.0[7]]);
             u32::from(number) < sends && *id == self.mint.send(position, number.into())
@@ -163,7 +163,7 @@ impl Replay {
             *self.letters_dropped.entry(record.space).or_default() += 1;
         }
         let first = before.map_or(0, |before| before.sends);
-        self.sends(entry, record.time_ms, (position, first), &taken.sends, Some((taken, event.as_ref())))?;
+        self.sends(entry, record.time_ms, (position, first), &taken.sends, Ok((taken, event.as_ref())))?;
         let digest = event.as_ref().map(|event| event.supplied.then(|| digest(event)));
         let row = ReceiptRow {
             receipt: receipt.clone(),
@@ -178,23 +178,25 @@ impl Replay {
     }
 
     /// What goes out with a commit of a turn: its events, the first of which has the number that `place` says beside the turn's
-    /// position; then the receipts that were asked for, at the `end` also that of the event, if the log tells of it. Returns how
-    /// many events.
+    /// position; then the receipts that were asked for. At its `end` also that of the event, if the log tells of it; before it the
+    /// turn waits for some. Returns how many events.
     fn sends(
         &mut self,
         entry: &LogEntry,
         time_ms: u64,
         place: (u64, u32),
         sends: &[Sent],
-        end: Option<(&Turn, Option<&Event>)>,
+        end: Result<(&Turn, Option<&Event>), &[EventId]>,
     ) -> Verdict<u32> {
         let mut due = VecDeque::new();
+        let (ended, end) = (end, end.ok());
         let plain = sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
         let (plain, receipts) = sends.split_at(plain);
         for (number, sent) in (place.1 as usize..).zip(plain) {
             let Event { id, sender, supplied, awaited, on_commit, payload, .. } = &sent.event;
             must(*sender == entry.space, Law::Cause, "an event goes out in the name of another")?;
-            must(!awaited, Law::Cause, "an event of a charm is marked as one from outside")?;
+            let waits = ended.is_err_and(|events| events.contains(id));
+            must(*awaited == waits, Law::Cause, "an event says wrongly whether its sender waits for its receipt")?;
             let made = *id == self.mint.send(place.0, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
             self.queue(&sent.event, sent.refused, entry)?;

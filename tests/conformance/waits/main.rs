@@ -155,6 +155,8 @@ async fn what_was_refused_on_the_spot_or_settled_before_is_answered_at_once() {
     assert_eq!((&refused["outcome"], &refused["commit"]), (&json!("denied"), &Json::Null));
     assert_eq!((&rejected["outcome"], &rejected["message"]), (&json!("rejected"), &json!("not today")));
     assert_eq!(told[3], json!([rejected, refused]));
+    let dead = host.spaces().into_iter().find(|space| space.did == b).unwrap().dead;
+    assert_eq!(dead, 0, "its sender was told (S11)");
     assert_eq!(commits(&host, a) - before, 4, "the event, two segments and the end");
     host.shutdown().await.unwrap();
 }

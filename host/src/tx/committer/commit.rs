@@ -171,7 +171,7 @@ impl Committer {
         // Who waits for a commit says so, who waits for a receipt is known.
         let haste = match &item {
             Item::Commit { effects, .. }
-                if effects.taken.as_ref().is_some_and(|queued| locked.awaits(&queued.event)) =>
+                if effects.taken.as_ref().is_some_and(|queued| locked.awaits(queued)) =>
             {
                 Haste::Now
             }
