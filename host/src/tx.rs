@@ -154,7 +154,7 @@ impl Transaction {
     pub fn wait(&mut self, wait: WaitFor, over: bool) -> Result<(), Refusal> {
         let limits = &self.limits;
         if wait.events.is_empty() {
-            return Err(Refusal::Invalid("a wait for no event".to_owned()));
+            return Err(Refusal::Invalid("no event to wait for".to_owned()));
         }
         let bounds = [
             (wait.events.len() > WAIT_EVENTS_MAX, "wait-events-max", WAIT_EVENTS_MAX),
@@ -173,7 +173,7 @@ impl Transaction {
             let (position, number) = event.sent_by();
             let number = usize::from(number);
             if position != self.position || number >= sent || self.mint.send(position, number) != *event {
-                return Err(Refusal::Invalid(format!("event {event}: this turn did not send it")));
+                return Err(Refusal::Invalid(format!("event {event} to wait for: this turn did not send it")));
             }
         }
         // Who waits for it is told of a rejection (S11).

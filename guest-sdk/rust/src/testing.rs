@@ -251,7 +251,16 @@ impl Host {
         let found = self.state.borrow().handler(&event);
         let handle = match found {
             Ok(handle) => handle,
-            Err(outcome) => return self.state.borrow_mut().settle(&event, outcome, None, None),
+            Err(outcome) => {
+                let Event { sender, to, stream, .. } = &event;
+                let words = match outcome {
+                    Outcome::Denied => {
+                        format!("no grant lets {sender} send to {stream} of {to}: ask the operator for one")
+                    }
+                    _ => format!("no charm {to} is installed that has a stream {stream}"),
+                };
+                return self.state.borrow_mut().settle(&event, outcome, None, Some(words));
+            }
         };
         let turn = Turn::begin(Rc::clone(&self.state), &event);
         let result = catch_unwind(AssertUnwindSafe(|| handle(&event.stream, &event.value)));

@@ -188,8 +188,8 @@ pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<
     let host = turn(|turn| {
         if ids.is_empty() {
             return Err(Error::Invalid("no event to wait for".into()));
-        } else if ids.iter().any(|id| !turn.sent.contains(id)) {
-            return Err(Error::Invalid("this turn did not send the event to wait for".into()));
+        } else if let Some(id) = ids.iter().find(|id| !turn.sent.contains(*id)) {
+            return Err(Error::Invalid(format!("event {id} to wait for: this turn did not send it")));
         }
         Ok(Host { state: Rc::clone(&turn.state) })
     })?;

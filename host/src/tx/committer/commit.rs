@@ -170,9 +170,7 @@ impl Committer {
         let (done, after, item) = self.happen(locked, decided, at, cells);
         // Who waits for a commit says so, who waits for a receipt is known.
         let haste = match &item {
-            Item::Commit { effects, .. }
-                if effects.taken.as_ref().is_some_and(|queued| locked.awaits(queued)) =>
-            {
+            Item::Commit { effects, .. } if effects.taken.as_ref().is_some_and(|queued| locked.awaits(queued)) => {
                 Haste::Now
             }
             // Its sender waits for the end of its turn.

@@ -35,6 +35,13 @@ pub enum Step {
         owner: Option<Did>,
         event: Value,
     },
+    /// Sends to the stream `try-out` of another charm, or of this one, and waits for it for a minute.
+    Ask {
+        owner: Option<Did>,
+        steps: Value,
+    },
+    /// Waits for nothing.
+    AskNobody,
     /// Wishes for charms with the tag, whatever they offer.
     WishAny,
     /// Wishes for the cell `shaped` and the stream `take-shaped`.
@@ -125,6 +132,12 @@ impl Writer {
                 Stream::<Value>::open(&owner.unwrap_or_else(context::me), stream).send(&event)?;
                 "sent".into()
             }
+            Step::Ask { owner, steps } => {
+                let stream = Stream::<Value>::open(&owner.unwrap_or_else(context::me), "try-out");
+                stream.send(&steps)?.commit_and_wait(Duration::from_secs(60))?;
+                "done".into()
+            }
+            Step::AskNobody => format!("{} told", commit_and_wait_all([], Duration::from_secs(60))?.len()),
             Step::WishAny => format!("{} found", AnyAuthor::wish()?.all()?.len()),
             Step::WishShaped => {
                 let found = Author::wish()?.all()?;
