@@ -10,15 +10,15 @@ pub enum Law {
     Signer,
     /// Commits of a space and of the host are numbered without a gap and chained by their hashes (I3).
     Chain,
-    /// Every event goes out once and is settled once, or waits (S2, S4).
+    /// Every event goes out once and is settled once, or waits; nothing handles it after its end (S2, S4, S7).
     Once,
-    /// No effect without cause: a charm's commit answers an event that waited for it; a failed one does nothing (S1, T6).
+    /// No effect without cause: a charm's commit handles an event that waited for it; a failed end does nothing (S1, S7, T6).
     Cause,
-    /// Positions are given in the order of sends, and taken in that order for each sender and charm (S3).
+    /// Positions are given in the order of sends, and events begun in that order for each sender and charm (S3).
     Order,
     /// Receipts are status only, and come back exactly where they were asked for (S5, S6, T7).
     Receipt,
-    /// What the store keeps is what the log makes: cells, queue, receipts, dead letters, heads (T5, C6, S11).
+    /// What the store keeps is what the log makes: cells, queue, turns under way, receipts, dead letters, heads (T5, C6, S11).
     State,
 }
 
