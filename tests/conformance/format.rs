@@ -7,8 +7,8 @@ use std::{path::Path, process::Command};
 use charm_conformance::*;
 use charm_host::{
     Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry,
-    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Taken, Turn, TurnSegment,
-    Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
+    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
+    TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
@@ -50,11 +50,37 @@ async fn eventful(home: &Home) -> (Did, Did) {
     (a, b)
 }
 
+/// Adds turns that waited: one that ended well, one that failed after its wait, and one under way.
+async fn waits(home: &Home) {
+    let host = home.open().await;
+    let (a, b) = pair(&host).await;
+    let (note, wait) = (json!(["send", of(b, "note"), "waits"]), json!(["wait", [0], "all", 3_600_000]));
+    run(&host, a, json!([["set", "w", [], 1], note, wait, ["set", "w", [], 2], note])).await;
+    run_unasked(&host, a, json!([["set", "w", [], 3], note, wait, ["trap"]])).await;
+    settle(&host).await;
+    host.pause(&b).await.unwrap();
+    let before = commits(&host, a);
+    send(&host, a, json!([["set", "w", [], 4], note, wait])).await;
+    until("it waits", || commits(&host, a) == before + 2).await;
+    host.shutdown().await.unwrap();
+    drop(home.builder().await);
+    let proof = archive(home).verify_store().unwrap();
+    assert_eq!((proof.waiting, segments(home).len()), (2, 3), "the story is whole");
+}
+
+/// Numbers in the host of the segments of turns that waited.
+fn segments(home: &Home) -> Vec<u64> {
+    let log = home.read_only().log(None, 0, usize::MAX >> 1).unwrap();
+    let is_segment = |entry: &&LogEntry| Record::from_bytes(&entry.record).unwrap().segment().is_some();
+    log.iter().filter(is_segment).map(|entry| entry.order).collect()
+}
+
 /// I3: with nothing but its DID, and with nothing but Python's standard library.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_from_the_page_alone_proves_the_stores_of_a_host() {
     let home = Home::default();
     let (a, _) = eventful(&home).await;
+    waits(&home).await;
     let Some(whole) = prove(&home.index(), None) else { return };
     let whole = whole.unwrap();
     assert_eq!(whole.lines().count(), 5, "four spaces and the host's chain: {whole}");
@@ -117,6 +143,7 @@ fn flip(db: &Connection, table: &str, column: &str, row: i64, at: usize) {
 async fn the_script_finds_every_change_of_what_is_signed() {
     let home = Home::default();
     eventful(&home).await;
+    waits(&home).await;
     if prove(&home.index(), None).is_none() {
         return;
     }
@@ -148,6 +175,27 @@ async fn the_script_finds_every_change_of_what_is_signed() {
     ] {
         let change = move |db: &Connection| assert!(db.execute(sql, []).unwrap() > 0 || sql.contains("late"), "{name}");
         changes.push((name.to_owned(), Box::new(change)));
+    }
+    for (number, g) in segments(&home).into_iter().enumerate() {
+        for (name, sql) in [
+            ("another place of segment", format!("UPDATE log SET taken = taken + 1 WHERE g = {g}")),
+            ("no place of segment", format!("UPDATE log SET taken = NULL WHERE g = {g}")),
+            ("lateness of segment", format!("UPDATE log SET late = NOT coalesce(late, 0) WHERE g = {g}")),
+            ("no event goes out with segment", format!("UPDATE log SET position = position - 1 WHERE g = {g}")),
+            ("no segment", format!("DELETE FROM log WHERE g = {g}")),
+        ] {
+            let change = move |db: &Connection| assert!(db.execute(&sql, []).unwrap() > 0, "{sql}");
+            changes.push((format!("{name} {number}"), Box::new(change)));
+        }
+        // The last bytes are the hash of what the turn was told, and what it waits for is before it.
+        for back in [1, 32, 34, 37, 40, 56] {
+            let change = move |db: &Connection| {
+                let length = "SELECT length(record) FROM log WHERE g = ?1";
+                let length: i64 = db.query_row(length, [g as i64], |row| row.get(0)).unwrap();
+                flip(db, "log", "record", g as i64, length as usize - back);
+            };
+            changes.push((format!("byte {back} from the end of segment {number}"), Box::new(change)));
+        }
     }
     for (name, change) in changes {
         std::fs::copy(home.index(), &copy).unwrap();
