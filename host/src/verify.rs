@@ -161,7 +161,8 @@ fn verify_space(store: &dyn Store, image: &Image, space: &Did) -> Result<Verifie
 }
 
 /// Reads the whole log once, in order, and checks every [`Law`]; then compares what it makes with what the store
-/// keeps. In memory are the present cells, what waits, and some 150 bytes for each event that the log tells of.
+/// keeps. In memory are the present cells, what waits, how far turns under way have come, and some 150 bytes for each
+/// event that the log tells of.
 ///
 /// # Errors
 /// [`VerifyError`] at the first thing that is wrong.
