@@ -195,10 +195,10 @@ impl Replay {
         for (number, sent) in (place.1 as usize..).zip(plain) {
             let Event { id, sender, supplied, awaited, on_commit, payload, .. } = &sent.event;
             must(*sender == entry.space, Law::Cause, "an event goes out in the name of another")?;
-            let waits = ended.is_err_and(|events| events.contains(id));
-            must(*awaited == waits, Law::Cause, "an event says wrongly whether its sender waits for its receipt")?;
             let made = *id == self.mint.send(place.0, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
+            let waits = ended.is_err_and(|events| events.contains(id));
+            must(*awaited == waits, Law::Cause, "an event says wrongly whether its sender waits for its receipt")?;
             self.queue(&sent.event, sent.refused, entry)?;
             if let Some(outcome) = sent.refused {
                 let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);

@@ -20,7 +20,6 @@ pub struct Line {
 }
 
 /// A store as records: whatever is changed in them is hashed, chained and signed again.
-#[derive(Clone)]
 pub struct Forged {
     pub log: Vec<Line>,
     /// What is said of the heads of spaces stays as it was.

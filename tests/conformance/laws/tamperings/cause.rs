@@ -87,8 +87,8 @@ pub const CAUSE: &[Case] = &[
     ),
     (
         Law::Cause,
-        "an event of a charm that says that somebody outside asked for its receipt",
-        "marked as one from outside",
+        "an event that says that its sender waits for it, sent by a turn that does not wait",
+        "says wrongly whether",
         Log(|f| turn(f.find(sends)).sends[0].event.awaited = true),
     ),
     (

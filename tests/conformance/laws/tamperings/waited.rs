@@ -116,7 +116,23 @@ pub const WAITED: &[Case] = &[
         Law::Cause,
         "a wait for nothing",
         "waits for nothing that it has sent",
-        Log(|f| segment(f.find(is_segment(1))).wait.events.clear()),
+        Log(|f| {
+            let segment = segment(f.find(is_segment(1)));
+            segment.wait.events.clear();
+            segment.sends.iter_mut().for_each(|sent| sent.event.awaited = false);
+        }),
+    ),
+    (
+        Law::Cause,
+        "an event that its sender waits for and that does not say so",
+        "says wrongly whether",
+        Log(|f| segment(f.find(is_segment(1))).sends[0].event.awaited = false),
+    ),
+    (
+        Law::Cause,
+        "an event that says that its sender waits for it, sent by a turn that waits for another",
+        "says wrongly whether",
+        Log(|f| segment(f.find(is_segment(1))).sends[1].event.awaited = true),
     ),
     (
         Law::Cause,
