@@ -176,6 +176,15 @@ impl Meter {
         rooms.under_way = rooms.under_way.minus(Amount::one(bytes));
     }
 
+    /// Everything that is counted, as text.
+    #[cfg(test)]
+    pub fn shown(&self) -> String {
+        let Rooms { own, operator, ref senders, others, outside, under_way } = *self.rooms();
+        let senders: std::collections::BTreeMap<_, _> =
+            senders.iter().map(|(did, held)| (did.to_string(), held)).collect();
+        format!("{own:?} {operator:?} {senders:?} {others:?} {outside:?} {under_way:?}")
+    }
+
     /// Takes room.
     pub fn add(&self, sender: &Sender, more: Amount) {
         self.rooms().change(sender, |amount| amount.plus(more));

@@ -156,7 +156,8 @@ impl State {
         if underway.progress.segments < segment.number {
             underway.progress = progress(Some(&underway.progress));
         }
-        underway.deadline = deadline;
+        // In a log that is read again nobody's time is over, and none goes on before it commits.
+        self.deadlines.remove(&(std::mem::replace(&mut underway.deadline, deadline), charm, position));
         if let Some(bytes) = live.piece.take() {
             underway.pieces.insert(segment.number, bytes.clone());
             effects.recording = Some(RecordingRow { position, number: segment.number, bytes });

@@ -278,6 +278,21 @@ impl Inbox {
     pub fn receipt_arrived(&self) {
         self.meter.remove(&Sender::Own, Amount::one(0));
     }
+
+    /// Checks that what is counted is there, with so many receipts to come.
+    #[cfg(test)]
+    pub fn check(&self, receipts: usize) {
+        let counted = Meter::default();
+        (0..receipts).for_each(|_| counted.add(&Sender::Own, Amount::one(0)));
+        for line in self.lines.values() {
+            line.events.iter().for_each(|waiting| counted.add(&line.sender, amount(&waiting.queued)));
+        }
+        self.held.values().for_each(|(sender, waiting)| counted.add(sender, amount(&waiting.queued)));
+        self.underway.after(0).for_each(|underway| counted.set_out(amount(&underway.queued).bytes));
+        assert_eq!(self.meter.shown(), counted.shown(), "what takes room");
+        assert_eq!(self.len, self.all().count(), "how many there are");
+        self.underway.check();
+    }
 }
 
 fn amount(queued: &Queued) -> Amount {

@@ -1,6 +1,10 @@
 //! The core by itself: what is decided can be applied, and a log that is read again makes the same state.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -11,8 +15,8 @@ use crate::{
     meter::Amount,
     path::Path,
     receipt::Outcome,
-    record::{Body, Hash, Install, Ran, Write},
-    rows::{Batch, Image, Queued},
+    record::{Body, Hash, Install, Ran, Until, WaitFor, Write},
+    rows::{Batch, Image, Queued, TurnRow},
     value::{Edit, Value},
 };
 
@@ -40,16 +44,17 @@ fn event(sender: Did, to: Did, bytes: usize) -> Event {
 
 /// Lets something happen, as a host does.
 fn perform(state: &mut State, space: Did, act: Act<'_>) -> Result<(Commit, Effects), Refused> {
-    let decided = state.decide(space, 1_000, act)?;
+    perform_at(state, space, Duration::ZERO, act)
+}
+
+/// As above, at that moment.
+fn perform_at(state: &mut State, space: Did, at: Duration, act: Act<'_>) -> Result<(Commit, Effects), Refused> {
+    let decided = state.decide(space, at.as_millis() as u64, act)?;
     assert_eq!(state.follows(&decided.commit), Ok(()), "what is decided can be applied");
-    let live = Live {
-        at: Duration::ZERO,
-        fits: decided.fits,
-        growth: decided.growth,
-        component: decided.component,
-        piece: decided.piece,
-    };
+    let live =
+        Live { at, fits: decided.fits, growth: decided.growth, component: decided.component, piece: decided.piece };
     let effects = state.apply(&decided.commit, live);
+    state.check_all();
     Ok((decided.commit, effects))
 }
 
@@ -85,7 +90,10 @@ fn shown(state: &State) -> String {
         let waiting: Vec<_> =
             space.inbox.page(0, usize::MAX).iter().map(|queued| (queued.position, queued.event.id)).collect();
         let Space { name, seq, dead, installed, notes, letters_dropped, .. } = &**space;
-        text += &format!("\n{did} {name} {seq} {waiting:?} {dead:?} {installed:?} {notes:?} {letters_dropped}");
+        let turns = space.inbox.underway.after(0);
+        let turns: Vec<_> = turns.map(|turn| (turn.queued.position, &turn.progress, &turn.receipts)).collect();
+        text +=
+            &format!("\n{did} {name} {seq} {waiting:?} {dead:?} {installed:?} {notes:?} {letters_dropped} {turns:?}");
     }
     text
 }
@@ -201,65 +209,165 @@ fn a_component_is_installed_once_and_a_turn_of_another_does_not_commit() {
     perform(&mut state, a, turn(2)).expect("what is installed ran");
 }
 
-/// T5, T8: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
-/// commits make, and the same rows again: what a journal has beside its records follows from them.
+/// What happens to a turn in the random test: it ends, or it waits for some of what it has sent.
+fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -> Act<'a> {
+    let charm = queued.event.to;
+    let space = &state.spaces[&charm];
+    let failed = (random.below(4) == 0).then(|| (Outcome::Faulted, "why".to_owned()));
+    let mut ending = Ending { failed, ..Ending::default() };
+    if ending.failed.is_some() {
+        return committed(queued, ending);
+    }
+    let before = space.inbox.underway.get(queued.position).map_or(0, |turn| turn.progress.sends as usize);
+    let sends = before + random.below(4);
+    for n in before..sends {
+        let id = state.mint.send(queued.position, n);
+        let on_commit = (random.below(2) == 0).then(|| OnCommit { stream: "back".into(), tag: Value::null() });
+        let to = [did(1), did(2)][random.below(2)];
+        let refused = (random.below(4) == 0).then_some(Outcome::Denied);
+        ending.sends.push(Draft { event: Event { id, on_commit, ..event(charm, to, 3) }, refused, fits: 0 });
+    }
+    let edit = Edit { path: Path::root(), put: Some(Value::null()) };
+    ending.writes.push(Write { name: "n".into(), previous: 0, edits: vec![edit] });
+    let Some(component) = space.installed.map(|row| row.component).filter(|_| sends > 0 && random.below(3) > 0) else {
+        return committed(queued, ending);
+    };
+    ending.ran = Some((Ran { time_ms: 1, fuel: 1, costs: 1 }, component));
+    let events = (0..=random.below(3)).map(|_| state.mint.send(queued.position, random.below(sends))).collect();
+    let until = [Until::All, Until::First][random.below(2)];
+    let wait = WaitFor { events, until, timeout_ms: random.below(40) as u64 };
+    Act::Segment(queued, Box::new(ending), Part { wait, recording: [random.below(9) as u8; 32], piece: [7].into() })
+}
+
+/// T5, T8, S7: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
+/// commits make, and the same rows again: what a journal has beside its records follows from them. After each step no turn
+/// waits on nothing, and in the end everything settles without the time of any wait.
 #[test]
 fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
-    for seed in 0..40 {
+    let (mut segments, mut expired) = (0, 0);
+    for seed in 0..80 {
         let mut random = Random(seed * 7_919 + 1);
-        let limits = Limits { dead_letters_max: 2, ..Limits::default() };
+        let limits = Limits { dead_letters_max: 2, waiting_turns_max: 6, ..Limits::default() };
         let (mut state, a, b) = (empty(limits.clone()), did(1), did(2));
         let (mut log, mut batch): (Vec<(Commit, Effects)>, _) = (Vec::new(), Batch::default());
         for (did, name) in [(a, "a"), (b, "b")] {
             log.push(perform(&mut state, did, Act::Register(name)).expect("a new space"));
+            log.push(perform(&mut state, did, installs(1)).expect("a component"));
         }
-        for step in 0..60_u8 {
+        let mut at = Duration::ZERO;
+        for _ in 0..90 {
+            at += Duration::from_millis(random.below(6) as u64);
             let charm = [a, b][random.below(2)];
-            let waiting = state.spaces[&charm].inbox.page(0, usize::MAX);
             let dead: Vec<EventId> = state.spaces[&charm].dead.iter().map(|(_, event)| *event).collect();
-            let first = waiting.first().cloned();
-            let act = match (random.below(10), &first) {
-                (0..4, Some(queued)) => {
-                    let failed = (random.below(3) == 0).then(|| (Outcome::Faulted, "why".to_owned()));
-                    let mut ending = Ending { failed, ..Ending::default() };
-                    if ending.failed.is_none() {
-                        for n in 0..random.below(3) as u8 {
-                            let id = EventId([step, n, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-                            let on_commit =
-                                (random.below(2) == 0).then(|| OnCommit { stream: "back".into(), tag: Value::null() });
-                            let to = [a, b][random.below(2)];
-                            let refused = (random.below(4) == 0).then_some(Outcome::Denied);
-                            let sent = Event { id, on_commit, ..event(charm, to, 3) };
-                            ending.sends.push(Draft { event: sent, refused, fits: 0 });
-                        }
-                        let edit = Edit { path: Path::root(), put: Some(Value::null()) };
-                        ending.writes.push(Write { name: "n".into(), previous: 0, edits: vec![edit] });
-                    }
-                    committed(queued, ending)
-                }
-                (8, _) => installs(random.below(2) as u8),
+            let Space { inbox, .. } = &mut **state.spaces.get_mut(&charm).expect("a space");
+            let all = inbox.page(0, usize::MAX);
+            let goes_on = random.below(2) == 0;
+            let next = match inbox.resume(|_| goes_on) {
+                Some(resumed) => Some(resumed.queued),
+                None => inbox.begin(&HashSet::new()).map(|(queued, _)| queued),
+            };
+            state.check_all();
+            let act = match (random.below(12), &next) {
+                (0..6, Some(queued)) => random_act(&state, queued, &mut random),
+                (10, _) => installs(random.below(2) as u8),
                 (9, _) => Act::Uninstall,
-                (4, _) => Act::Pause(random.below(2) == 0),
-                (5, _) if !dead.is_empty() => Act::Drop(dead[random.below(dead.len())]),
-                (6, _) if !dead.is_empty() => Act::Resend(dead[0], event(did(7), charm, 2)),
+                (6, _) => Act::Pause(random.below(2) == 0),
+                (7, _) if !dead.is_empty() => Act::Drop(dead[random.below(dead.len())]),
+                (8, _) if !dead.is_empty() => Act::Resend(dead[0], event(did(7), charm, 2)),
+                // Whatever has begun may end in a panic of the host, also when it waits.
+                (11, _) if !all.is_empty() => {
+                    let failed = Some((Outcome::Faulted, "the host failed".to_owned()));
+                    committed(&all[random.below(all.len())], Ending { failed, ..Ending::default() })
+                }
                 _ => Act::Accept(event(did(7), charm, 1), None, 0),
             };
-            log.extend(perform(&mut state, charm, act));
+            log.extend(perform_at(&mut state, charm, at, act));
+            // It did not go on after all, or it is settled.
+            next.iter().for_each(|queued| {
+                let inbox = &mut state.spaces.get_mut(&charm).expect("a space").inbox;
+                if inbox.underway.get(queued.position).is_none_or(|turn| turn.standing == underway::Standing::Runs) {
+                    inbox.put_back(queued);
+                }
+            });
+            if random.below(3) == 0 {
+                expired += state.expire(at, 1 + random.below(3)).len();
+            }
+            state.check_all();
         }
+        segments += log.iter().filter(|(commit, _)| commit.record.segment().is_some()).count();
         let cut = random.below(log.len());
+        let mut receipts = BTreeMap::new();
         for (commit, effects) in &log[..cut] {
             effects.rows(commit, entry(commit), Hash::default(), &mut batch);
+            receipts.extend(effects.receipts(commit).into_iter().map(|row| (row.receipt.id, row.receipt)));
         }
         let image = image(&batch, log[..cut].last().map_or(0, |(commit, _)| commit.order));
         let mut again = State::load(&image, Arc::new(limits), Default::default());
+        for TurnRow { position, space, progress, .. } in &image.turns {
+            let told = |number: u16| Some((number, receipts.get(&state.mint.send(*position, number.into()))?.clone()));
+            again.recall(space, *position, (0..progress.sends as u16).filter_map(told).collect());
+        }
+        again.check_all();
         for (commit, live) in &log[cut..] {
             let read = Commit::read(&entry(commit)).expect("a record");
             assert_eq!(again.follows(&read), Ok(()), "seed {seed}, cut {cut}, commit {}", read.order);
             let component = live.components.iter().find_map(|(_, component)| component.clone());
-            let effects = again.apply(&read, Live { component, ..Live::default() });
+            let piece = live.recording.as_ref().map(|row| row.bytes.clone());
+            let effects = again.apply(&read, Live { component, piece, ..Live::default() });
             assert_eq!(rows(&read, &effects), rows(commit, live), "seed {seed}, cut {cut}, commit {}", read.order);
+            again.check_all();
         }
         assert_eq!(shown(&again), shown(&state), "seed {seed}, cut {cut}");
+        for mut state in [state, again] {
+            settle_all(&mut state);
+        }
+    }
+    assert!(segments > 200 && expired > 20, "turns wait: {segments} segments, {expired} times the time was over");
+}
+
+/// S7: what can begin or go on does, and ends; nobody's time has to be over.
+fn settle_all(state: &mut State) {
+    loop {
+        let next = state.spaces.values_mut().find_map(|space| {
+            let resumed = space.inbox.resume(|_| true).map(|resumed| resumed.queued);
+            resumed.or_else(|| Some(space.inbox.begin(&HashSet::new())?.0))
+        });
+        let Some(queued) = next else { break };
+        perform(state, queued.event.to, committed(&queued, Ending::default())).expect("it may end");
+    }
+    let busy = state.spaces.values().filter(|space| space.inbox.is_busy()).count();
+    assert_eq!(busy, 0, "a turn waits for ever");
+    assert!(state.deadlines.is_empty());
+}
+
+impl State {
+    /// Checks what holds after each step: no turn waits on nothing (S7), and what is counted is there.
+    fn check_all(&self) {
+        let mut deadlines = 0;
+        let receipts = |did: &Did| {
+            let all = self.spaces.values().flat_map(|space| space.inbox.all());
+            all.filter(|queued| queued.event.sender == *did && queued.event.on_commit.is_some()).count()
+        };
+        for (did, space) in &self.spaces {
+            space.inbox.check(receipts(did));
+            for turn in space.inbox.underway.after(0) {
+                let (position, sends) = (turn.queued.position, turn.progress.sends as u16);
+                assert!(self.waiting(did, &turn.queued.event.id).is_some(), "its event is not settled");
+                let unsettled = (0..sends).filter(|number| !turn.receipts.contains_key(number));
+                for id in unsettled.map(|number| self.mint.send(position, number.into())) {
+                    let queued = self.open.get(&id).and_then(|open| open.queued.as_ref());
+                    let queued = queued.unwrap_or_else(|| panic!("{id} is not settled, and nobody has it"));
+                    assert!(self.spaces[&queued.event.to].inbox.holds(queued), "{id} is settled, and nobody was told");
+                }
+                assert!(turn.progress.wait.events.iter().all(|event| event.sent_by().0 == position));
+                if turn.standing == underway::Standing::Waits {
+                    assert!(!turn.is_over(), "a turn waits for what is there");
+                    assert!(self.deadlines.contains(&(turn.deadline, *did, position)), "a wait without an end");
+                    deadlines += 1;
+                }
+            }
+        }
+        assert_eq!(self.deadlines.len(), deadlines, "ends of waits that are over");
     }
 }
 
@@ -291,7 +399,9 @@ fn image(batch: &Batch, order: u64) -> Image {
     let dead = batch.dead.iter().filter(|letter| !batch.buried.contains(&letter.position));
     let dead = dead.map(|letter| (letter.event.to, letter.position, letter.event.id)).collect();
     let position = batch.position.unwrap_or(0);
-    Image { secret: [9; 32], order, position, spaces, queued, dead, ..Image::default() }
+    let turns: BTreeMap<u64, _> = batch.turns.iter().cloned().collect();
+    let turns = turns.into_values().flatten().collect();
+    Image { secret: [9; 32], order, position, spaces, queued, turns, dead, ..Image::default() }
 }
 
 /// T5: a commit that cannot be the next one is told apart from one that can.

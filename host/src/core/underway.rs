@@ -126,6 +126,13 @@ impl Turns {
         Some(Resumed { queued, progress, receipts: underway.told(), pieces })
     }
 
+    /// Checks that those are ready that stand so.
+    #[cfg(test)]
+    pub fn check(&self) {
+        let ready = self.all.iter().filter(|(_, underway)| underway.standing == Standing::Ready);
+        assert!(ready.map(|(position, _)| position).eq(&self.ready), "who is ready");
+    }
+
     /// Returns those after a position, in order.
     pub fn after(&self, position: u64) -> impl Iterator<Item = &Underway> {
         self.all.range(position.saturating_add(1)..).map(|(_, underway)| underway)
