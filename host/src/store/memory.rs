@@ -74,9 +74,12 @@ impl Tables {
     /// Lets the past of a space go.
     fn cut(&mut self, cut: &CutRow) -> Result<(), StoreError> {
         let CutRow { space, floor, receipts, messages } = cut;
-        // One whose event is a dead letter stays as long as that: its id is known.
+        // One whose event is a dead letter stays as long as that: its id is known. So does one whose event a turn under way
+        // has sent, which is told of it after the next start too.
         let letters: BTreeSet<EventId> = self.dead.values().map(|letter| letter.event.id).collect();
-        let is_kept = |id: &EventId, row: &ReceiptRow| row.seq > *receipts || letters.contains(id);
+        let turns = &self.turns;
+        let is_told = |id: &EventId| letters.contains(id) || turns.contains_key(&id.sent_by().0);
+        let is_kept = |id: &EventId, row: &ReceiptRow| row.seq > *receipts || is_told(id);
         self.receipts.retain(|id, row| row.space != *space || is_kept(id, row));
         let told = self.receipts.values_mut().filter(|row| row.space == *space && row.seq <= *messages);
         told.for_each(|row| row.receipt.message = None);

@@ -95,10 +95,11 @@ impl From<Unfit> for Damaged {
 /// Lets the past of a space go.
 pub fn cut(transaction: &Transaction<'_>, cid: i64, row: &CutRow) -> rusqlite::Result<()> {
     let CutRow { floor, receipts, messages, .. } = row;
-    // One whose event is a dead letter stays as long as that: its id is known.
-    transaction
-        .prepare_cached("DELETE FROM receipt WHERE cid = ?1 AND at <= ?2 AND id NOT IN (SELECT id FROM dead)")?
-        .execute(params![cid, *receipts as i64])?;
+    // One whose event is a dead letter stays as long as that: its id is known. So does one whose event a turn under way has
+    // sent, which is told of it after the next start too: the position of that turn's event stands at the front of the id.
+    let sql = "DELETE FROM receipt WHERE cid = ?1 AND at <= ?2 AND id NOT IN (SELECT id FROM dead)
+               AND hex(substr(id, 1, 6)) NOT IN (SELECT printf('%012X', position) FROM turn)";
+    transaction.prepare_cached(sql)?.execute(params![cid, *receipts as i64])?;
     transaction
         .prepare_cached("UPDATE space SET receipts_floor = max(receipts_floor, ?2) WHERE cid = ?1")?
         .execute(params![cid, *receipts as i64])?;
