@@ -262,6 +262,10 @@ impl Committer {
     /// `Gone` when there is no such space, or somebody reads the store without an end; else as `checkpoint`.
     pub async fn prune(self: &Arc<Committer>, space: &Did) -> Result<Gone, Refused> {
         let _pruning = self.pruning.lock().await;
+        if self.locked().core.spaces.get(space).is_some_and(|of| !of.inbox.underway.is_empty()) {
+            let why = format!("turns of {space} are under way: its past goes when they have ended, try again then");
+            return Err(Refused::Store(StoreError::Failed(why)));
+        }
         loop {
             let (count, order) = self.drop_letters(space)?;
             self.durable(order).await.map_err(Refused::Unavailable)?;
