@@ -306,8 +306,8 @@ impl Stage {
     async fn recall(&self, turn: &mut Turn, charm: &Installed) -> Result<bool, String> {
         let limits = self.committer.limits();
         let Some(progress) = &turn.progress else {
-            let begin = || Recording::begin(limits.recording_bytes_max);
-            turn.recording = turn.recording.take().or_else(|| charm.loaded.waits().then(begin));
+            // As the component has it that runs now: an attempt before may have run another one.
+            turn.recording = charm.loaded.waits().then(|| Recording::begin(limits.recording_bytes_max));
             return Ok(true);
         };
         if progress.component != charm.loaded.hash {
@@ -319,7 +319,16 @@ impl Stage {
         if resumed.pieces.len() < progress.segments as usize {
             match self.committer.recording(turn.queued.position).await {
                 Some(Ok(stored)) => pieces = stored,
-                Some(Err(_)) | None => {
+                failed => {
+                    // Said once: it is tried again until it can be read, or the host ends.
+                    if let Some(Err(error)) = failed
+                        && turn.pause == PAUSE_MIN
+                    {
+                        let event = &turn.queued.event.id;
+                        say(
+                            || tracing::warn!(%event, %error, "what a turn was told cannot be read: it waits for that"),
+                        );
+                    }
                     turn.resumed = Some(resumed);
                     return Ok(false);
                 }

@@ -1,6 +1,8 @@
 //! Chapter waits: a handler goes on after the commit of what it sent (S7).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attacks;
+
 use std::time::Duration;
 
 use charm_conformance::{
