@@ -158,10 +158,14 @@ impl Meter {
         }
     }
 
-    /// Returns whether a turn more may be under way, of an event with so many bytes.
-    pub fn has_place(&self, bytes: usize, limits: &Limits) -> bool {
-        let max = Amount { events: limits.waiting_turns_max, bytes: limits.inbox_bytes_max };
-        self.rooms().under_way.plus(Amount::one(bytes)).within(max)
+    /// Returns the bound that keeps a turn more from being under way, of an event with so many bytes; none when it may.
+    pub fn full(&self, bytes: usize, limits: &Limits) -> Option<(&'static str, usize)> {
+        let after = self.rooms().under_way.plus(Amount::one(bytes));
+        let turns =
+            (after.events > limits.waiting_turns_max).then_some(("waiting-turns-max", limits.waiting_turns_max));
+        // One alone finds room, as an event of a sender does.
+        let bytes = after.events > 1 && after.bytes > limits.inbox_bytes_max;
+        turns.or(bytes.then_some(("inbox-bytes-max", limits.inbox_bytes_max)))
     }
 
     /// Counts an event whose turn is under way from now on.

@@ -56,16 +56,6 @@ pub enum Told {
     Http(HttpError),
 }
 
-impl Told {
-    fn bytes(&self) -> usize {
-        match self {
-            Told::Ok(bytes) => bytes.len(),
-            // Texts of the host, of names that are bounded.
-            Told::Refused(_) | Told::Http(_) => 512,
-        }
-    }
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Call {
     kind: Kind,
@@ -73,9 +63,28 @@ struct Call {
     told: Told,
 }
 
+impl Call {
+    /// Returns what it takes in memory, about.
+    fn bytes(&self) -> usize {
+        let told = match &self.told {
+            Told::Ok(bytes) => bytes.len(),
+            // Texts of the host, of names that are bounded.
+            Told::Refused(_) | Told::Http(_) => 512,
+        };
+        size_of::<Call>() + told
+    }
+}
+
+/// What the receipt says of pieces that are not those that the turn left.
+const DAMAGED: &str = "recording: it is damaged";
+/// Version of the pieces; their first byte.
+const VERSION: u8 = 1;
+
 /// What a turn was told in one of its segments.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Piece {
+    /// [`VERSION`].
+    version: u8,
     /// The time that it saw, in milliseconds since 1970.
     time_ms: u64,
     calls: Vec<Call>,
@@ -131,34 +140,37 @@ pub struct Recording {
     live: bool,
 }
 
-/// What a call costs in a recording, beside what it was told.
-const CALL_BYTES: usize = 16;
-
 impl Recording {
     /// Returns the recording of a turn that begins, and may wait.
     pub fn begin(bytes_max: usize) -> Recording {
         Recording { on: true, bytes_max, live: true, ..Recording::default() }
     }
 
-    /// Returns the recording of a turn that goes on; none when the pieces are not those that it left.
-    pub fn resume(pieces: &[Arc<[u8]>], hash: Hash, answer: Answer, bytes_max: usize) -> Option<Recording> {
+    /// Returns the recording of a turn that goes on.
+    ///
+    /// # Errors
+    /// What is wrong with the pieces: they are not those that it left, or of another version.
+    pub fn resume(
+        pieces: &[Arc<[u8]>],
+        hash: Hash,
+        answer: Answer,
+        bytes_max: usize,
+    ) -> Result<Recording, &'static str> {
         let (mut of, mut read, mut bytes) = (Hash::default(), Vec::with_capacity(pieces.len()), 0);
         for piece in pieces {
             of = recording_hash(&of, piece);
-            bytes += piece.len();
-            read.push(postcard::from_bytes::<Piece>(piece).ok()?);
+            if piece.first() != Some(&VERSION) {
+                return Err("recording: it is of another version of the host");
+            }
+            let piece: Piece = postcard::from_bytes(piece).map_err(|_| DAMAGED)?;
+            bytes += piece.calls.iter().map(Call::bytes).sum::<usize>();
+            read.push(piece);
         }
         let answer = Some(answer);
-        (of == hash).then(|| Recording {
-            on: true,
-            pieces: read,
-            hash,
-            answer,
-            before: bytes,
-            bytes,
-            bytes_max,
-            ..Recording::default()
-        })
+        if of != hash {
+            return Err(DAMAGED);
+        }
+        Ok(Recording { on: true, pieces: read, hash, answer, before: bytes, bytes, bytes_max, ..Recording::default() })
     }
 
     /// Starts an attempt.
@@ -272,17 +284,18 @@ impl Recording {
         if self.over {
             return;
         }
-        self.bytes += told.bytes() + CALL_BYTES;
+        let call = Call { kind, asked, told };
+        self.bytes += call.bytes();
         if self.bytes > self.bytes_max {
             (self.over, self.fresh) = (true, Vec::new());
             return;
         }
-        self.fresh.push(Call { kind, asked, told });
+        self.fresh.push(call);
     }
 
     /// Ends a segment, which saw this time: returns its piece, and the hash over all.
     pub fn piece(&mut self, time_ms: u64) -> (Hash, Arc<[u8]>) {
-        let piece = Piece { time_ms, calls: std::mem::take(&mut self.fresh) };
+        let piece = Piece { version: VERSION, time_ms, calls: std::mem::take(&mut self.fresh) };
         let bytes = postcard::to_stdvec(&piece).expect("a recording holds nothing that postcard refuses");
         (recording_hash(&self.hash, &bytes), bytes.into())
     }

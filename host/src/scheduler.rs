@@ -1,7 +1,7 @@
 //! Gives charms their turns: one at a time each, all in line, as many at once as there are slots.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -9,7 +9,6 @@ use crate::{
     charms::Charms,
     did::Did,
     env::breathe,
-    rows::Queued,
     run_queue::{Answer, RunQueue},
     slots::Slots,
     suspects::work_of,
@@ -110,7 +109,7 @@ impl Scheduler {
     /// Returns the turn of a charm that goes on, or begins one.
     fn next(&self, charm: &Did, waited: bool) -> Answer<Turn> {
         let Stage { committer, suspects, .. } = &*self.stage;
-        let (goes_on, mut parked) = self.on_bench(charm);
+        let ((goes_on, mut parked), mut paused) = (self.on_bench(charm), BTreeSet::new());
         if goes_on {
             if !waited && committer.is_late(charm) {
                 return Answer::Late;
@@ -125,13 +124,16 @@ impl Scheduler {
             return turn.map_or(Answer::Idle, Answer::Begins);
         }
         loop {
-            let may = |queued: &Queued| {
-                let work = work_of(queued);
-                suspects.pause(&work).is_zero() && !suspects.is_held(&work)
-            };
-            let (queued, fits) = match committer.begin(charm, &parked, waited, may) {
+            let (queued, fits) = match committer.begin(charm, &parked, &paused, waited) {
                 Begun::Event(queued, fits) => (queued, fits),
-                Begun::Resumes(resumed) => return Answer::Begins(self.stage.resume(resumed)),
+                Begun::Resumes(resumed) if suspects.pause(&work_of(&resumed.queued)).is_zero() => {
+                    return Answer::Begins(self.stage.resume(resumed));
+                }
+                Begun::Resumes(resumed) => {
+                    committer.put_back(&resumed.queued);
+                    paused.insert(resumed.queued.position);
+                    continue;
+                }
                 Begun::Nothing => return Answer::Idle,
                 Begun::Late => return Answer::Late,
             };
@@ -173,6 +175,8 @@ impl Scheduler {
                 self.stage.suspects.clear(&work_of(turn.queued()));
                 self.ready.done(charm, self.has_more(&charm));
             }
+            // Nothing speaks for it yet.
+            Ok(Some(Wait::Sent)) => self.ready.done(charm, self.has_more(&charm)),
             Ok(Some(wait @ Wait::Room(_))) => {
                 if !turn.is_under_way() {
                     self.bench(&charm, |bench| bench.parked.insert(turn.sender()));

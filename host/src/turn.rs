@@ -152,6 +152,8 @@ pub enum Wait {
     Exchange,
     /// Room in an inbox: meanwhile its charm takes the events of other senders.
     Room(Room),
+    /// What it has sent: it has committed a segment, and the committer has all that is kept of it.
+    Sent,
 }
 
 impl Stage {
@@ -259,7 +261,12 @@ impl Stage {
                 let Some(wait) = tx.take_wait() else { return settle(Outcome::Faulted, "the turn waits for nothing") };
                 let (hash, piece) = recording.piece(ran.time_ms);
                 let part = Part { wait, recording: hash, piece };
-                self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await
+                let committed = self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await;
+                if let Ok(seq) = committed {
+                    say(|| tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed, and waits"));
+                    return Ok(Some(Wait::Sent));
+                }
+                committed
             }
             Ended::Lost => Err(self.committer.lost()),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
@@ -340,7 +347,7 @@ impl Stage {
         let answer = Answer { wait, receipts, time_ms, fuel: progress.ran.fuel };
         let hash: Hash = progress.recording;
         let recording = Recording::resume(&pieces, hash, answer, limits.recording_bytes_max);
-        turn.recording = Some(recording.ok_or("recording: it is damaged")?);
+        turn.recording = Some(recording?);
         Ok(true)
     }
 
@@ -378,6 +385,7 @@ impl Stage {
     async fn wait_for(&self, turn: &mut Turn, wait: Wait) -> Result<(), Unavailable> {
         match wait {
             Wait::Pause => self.pause(turn).await,
+            Wait::Sent => {}
             Wait::Favour => {
                 turn.favour = self.aging.favour(&turn.rivals, turn.last_run).await;
                 if turn.favour.is_none() {

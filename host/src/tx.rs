@@ -161,12 +161,14 @@ impl Transaction {
             (wait.timeout_ms > limits.wait_ms_max, "wait-ms-max", limits.wait_ms_max as usize),
             (self.segments >= limits.waits_max, "waits-max", limits.waits_max),
             (over, "recording-bytes-max", limits.recording_bytes_max),
-            (!self.has_place(), "waiting-turns-max", limits.waiting_turns_max),
         ];
         for (is_over, name, max) in bounds {
             if is_over {
                 return Err(Refusal::limit(name, max));
             }
+        }
+        if let Some((name, max)) = self.full() {
+            return Err(Refusal::limit(name, max));
         }
         let sent = self.first + self.sends.len();
         for event in &wait.events {
@@ -188,10 +190,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Returns whether the turn may be under way: it is already, or there is a place.
-    fn has_place(&self) -> bool {
-        let inbox = self.directory.inbox(&self.writer);
-        self.segments > 0 || inbox.is_none_or(|meter| meter.has_place(self.event_bytes, &self.limits))
+    /// Returns the bound that keeps the turn from being under way; none when it is already, or may.
+    fn full(&self) -> Option<(&'static str, usize)> {
+        let inbox = self.directory.inbox(&self.writer).filter(|_| self.segments == 0)?;
+        inbox.full(self.event_bytes, &self.limits)
     }
 
     /// Returns the last commit that its snapshot shows.

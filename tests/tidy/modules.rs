@@ -64,7 +64,7 @@ const USES: &[(&str, &str)] = &[
         "turn",
         "aging charms core cost did env guest http log meter notices receipt record recording rows store suspects text tx",
     ),
-    ("scheduler", "charms did env rows run_queue slots suspects turn tx"),
+    ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
     ("verify", "cell did entry event limits path receipt record rows store text value"),
     ("archive", "cell core did entry event listing path rows store suspects text tx value verify"),

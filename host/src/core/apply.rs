@@ -58,7 +58,7 @@ impl State {
         }
         let answered = record.handles().map(|event| self.waiting(&record.space, &event).map(|at| at.position));
         if answered != commit.taken.map(|taken| Some(taken.position)) {
-            return Err("answers an event that does not wait");
+            return Err("handles an event that does not wait");
         }
         Ok(())
     }
@@ -148,9 +148,17 @@ impl State {
         if inbox.underway.get(position).is_none() {
             let (chain, progress) = (inbox.set_out(&queued), progress(None));
             let (receipts, pieces, standing) = (BTreeMap::new(), BTreeMap::new(), Standing::Runs);
-            let (event, queued) = (queued.event.id, queued.clone());
-            inbox.add_underway(Underway { queued, progress, chain, receipts, pieces, deadline, standing });
-            debug_assert_eq!(event, segment.event, "the event that it handles");
+            let queued = queued.clone();
+            inbox.add_underway(Underway {
+                queued,
+                progress,
+                chain,
+                receipts,
+                pieces,
+                deadline,
+                standing,
+                is_held: false,
+            });
         }
         let Some(underway) = inbox.underway.get_mut(position) else { return Chain::default() };
         if underway.progress.segments < segment.number {

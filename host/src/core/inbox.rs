@@ -79,9 +79,9 @@ impl Inbox {
         Some((first.queued.clone(), first.fits))
     }
 
-    /// Lets a turn go on that has what it waited for, and may.
-    pub fn resume(&mut self, may: impl Fn(&Queued) -> bool) -> Option<Resumed> {
-        self.underway.resume(may)
+    /// Lets a turn go on that has what it waited for, leaving out those of `parked`.
+    pub fn resume(&mut self, parked: &BTreeSet<u64>) -> Option<Resumed> {
+        self.underway.resume(parked)
     }
 
     /// The turn of an event has not begun after all, or not gone on.
@@ -96,8 +96,8 @@ impl Inbox {
 
     /// Returns whether the turn of an event has begun.
     pub fn has_begun(&self, queued: &Queued) -> bool {
-        if self.underway.get(queued.position).is_some() {
-            return true;
+        if let Some(underway) = self.underway.get(queued.position) {
+            return underway.standing == Standing::Runs;
         }
         let line = self.lines.get(&queued.event.sender);
         line.is_some_and(|line| line.index(queued.position).is_ok_and(|index| line.events[index].begun))
@@ -163,17 +163,19 @@ impl Inbox {
 
     /// Returns the events that are in no line: held, or their turns are under way.
     fn apart(&self) -> impl Iterator<Item = &Arc<Queued>> {
-        self.held().chain(self.underway.after(0).map(|underway| &underway.queued))
+        let held = self.held.values().map(|(_, waiting)| &waiting.queued);
+        held.chain(self.underway.after(0).map(|underway| &underway.queued))
     }
 
     /// Returns the events that are held.
     pub fn held(&self) -> impl Iterator<Item = &Arc<Queued>> {
-        self.held.values().map(|(_, waiting)| &waiting.queued)
+        self.held.values().map(|(_, waiting)| &waiting.queued).chain(self.underway.held())
     }
 
     /// Returns whether an event is held.
     pub fn is_held(&self, queued: &Queued) -> bool {
-        self.held.contains_key(&queued.position)
+        let underway = self.underway.get(queued.position);
+        self.held.contains_key(&queued.position) || underway.is_some_and(|underway| underway.is_held)
     }
 
     /// Adds an event to its sender's line, at the place that its position gives it.
@@ -242,16 +244,20 @@ impl Inbox {
             || self.underway.get(queued.position).is_some()
     }
 
-    /// Takes an event out of its line until it is released or taken; those after it go on.
+    /// Takes an event out of its line until it is released or taken; those after it go on. One whose turn is under way does not go on.
     fn hold(&mut self, queued: &Queued) {
-        if let Some(held) = self.leave(queued) {
+        if let Some(underway) = self.underway.get_mut(queued.position) {
+            underway.is_held = true;
+        } else if let Some(held) = self.leave(queued) {
             self.held.insert(queued.position, held);
         }
     }
 
     /// Puts a held event back at its place.
     pub fn release(&mut self, position: u64) {
-        if let Some((sender, waiting)) = self.held.remove(&position) {
+        if let Some(underway) = self.underway.get_mut(position) {
+            underway.is_held = false;
+        } else if let Some((sender, waiting)) = self.held.remove(&position) {
             self.line_up(sender, waiting);
         }
     }

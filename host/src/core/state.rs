@@ -231,7 +231,16 @@ impl State {
         let (chain, receipts, pieces, standing) = (Chain::default(), BTreeMap::new(), BTreeMap::new(), Standing::Runs);
         let Some(space) = self.spaces.get_mut(&charm) else { return };
         space.inbox.meter.set_out(queued.event.payload.as_bytes().len());
-        space.inbox.add_underway(Underway { queued, progress, chain, receipts, pieces, deadline, standing });
+        space.inbox.add_underway(Underway {
+            queued,
+            progress,
+            chain,
+            receipts,
+            pieces,
+            deadline,
+            standing,
+            is_held: false,
+        });
         self.wait(&charm, position, &mut Effects::default());
     }
 

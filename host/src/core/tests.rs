@@ -1,7 +1,7 @@
 //! The core by itself: what is decided can be applied, and a log that is read again makes the same state.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -262,7 +262,8 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             let Space { inbox, .. } = &mut **state.spaces.get_mut(&charm).expect("a space");
             let all = inbox.page(0, usize::MAX);
             let goes_on = random.below(2) == 0;
-            let next = match inbox.resume(|_| goes_on) {
+            let resumed = if goes_on { inbox.resume(&BTreeSet::new()) } else { None };
+            let next = match resumed {
                 Some(resumed) => Some(resumed.queued),
                 None => inbox.begin(&HashSet::new()).map(|(queued, _)| queued),
             };
@@ -329,7 +330,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
 fn settle_all(state: &mut State) {
     loop {
         let next = state.spaces.values_mut().find_map(|space| {
-            let resumed = space.inbox.resume(|_| true).map(|resumed| resumed.queued);
+            let resumed = space.inbox.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
             resumed.or_else(|| Some(space.inbox.begin(&HashSet::new())?.0))
         });
         let Some(queued) = next else { break };
@@ -424,7 +425,7 @@ fn a_commit_out_of_place_does_not_follow() {
     let again = |commit: &mut Commit| commit.record.body = Body::Registered { name: "a".to_owned() };
     assert_eq!(change(&again), Err("makes a space that is there"));
     let taken = |commit: &mut Commit| commit.taken = Some(Taken { position: 1, late: false });
-    assert_eq!(change(&taken), Err("answers an event that does not wait"));
+    assert_eq!(change(&taken), Err("handles an event that does not wait"));
 }
 
 /// A xorshift, for seeds.

@@ -25,6 +25,8 @@ pub struct Underway {
     /// When its wait is over whatever has come.
     pub deadline: Duration,
     pub standing: Standing,
+    /// It does not go on until somebody decides.
+    pub is_held: bool,
 }
 
 /// Where a turn under way stands.
@@ -112,12 +114,18 @@ impl Turns {
     }
 
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.iter().any(|position| self.all.get(position).is_some_and(|underway| !underway.is_held))
     }
 
-    /// Lets the first turn go on that has what it waits for and may.
-    pub fn resume(&mut self, may: impl Fn(&Queued) -> bool) -> Option<Resumed> {
-        let ready = |position: &&u64| self.all.get(position).is_some_and(|underway| may(&underway.queued));
+    /// Returns the events of those that are held.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<Queued>> {
+        self.all.values().filter(|underway| underway.is_held).map(|underway| &underway.queued)
+    }
+
+    /// Lets the first turn go on that has what it waited for, leaving out those of `parked` and what is held.
+    pub fn resume(&mut self, parked: &BTreeSet<u64>) -> Option<Resumed> {
+        let is_held = |position: &u64| self.all.get(position).is_none_or(|underway| underway.is_held);
+        let ready = |position: &&u64| !parked.contains(position) && !is_held(position);
         let position = *self.ready.iter().find(ready)?;
         self.stand(position, Standing::Runs);
         let underway = self.all.get(&position)?;

@@ -151,8 +151,8 @@ impl Guests {
                 (None, _) => ctx.waits(),
             };
             if let Some(ended) = ended {
-                let is_segment = matches!(ended, Ended::Segment(_) | Ended::Fault(_));
-                let told = if is_segment { 0 } else { ctx.log.wait() };
+                let runs_again = matches!(ended, Ended::Waits | Ended::Full(_));
+                let told = if runs_again { ctx.log.wait() } else { 0 };
                 let outbound = ctx.outbound.take().unwrap_or_default();
                 let recording = std::mem::take(&mut ctx.recording);
                 return End { ended, outbound, recording, told, fuel, took };
@@ -201,7 +201,7 @@ impl Guests {
 
     /// Returns the fuel that a replay is given; none for a turn that begins.
     fn armed(&self, recording: &Recording) -> Option<u64> {
-        recording.fuel_before().map(|fuel| (2 * fuel).saturating_add(REPLAY_FUEL))
+        recording.fuel_before().map(|fuel| fuel.saturating_mul(2).saturating_add(REPLAY_FUEL))
     }
 
     /// Notes what is wrong with a replay that has ended before it was over.

@@ -415,3 +415,53 @@ async fn a_paused_charm_goes_on_with_its_waits_when_it_is_resumed() {
     assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
     host.shutdown().await.unwrap();
 }
+
+/// S4: a turn that waits can be cancelled: its receipt names what it had committed, and what it sent goes its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_waits_can_be_cancelled() {
+    let host = host().await;
+    let (a, b) = pair(&host).await;
+    host.pause(&b).await.unwrap();
+    let before = commits(&host, a);
+    let id =
+        send(&host, a, json!([["set", "x", [], 1], ["send", of(b, "note"), 1], wait_all(&[0]), ["set", "x", [], 2]]))
+            .await;
+    until("it waits", || commits(&host, a) == before + 2).await;
+    host.cancel(&a, &id).await.unwrap();
+    let receipt = host.receipt(&id).await.unwrap().unwrap();
+    assert_eq!((receipt.outcome, receipt.commit), (Outcome::Cancelled, Some(before + 2)));
+    assert!(receipt.message.unwrap().contains("while its turn waited"));
+    host.resume(&b).await.unwrap();
+    settle(&host).await;
+    assert_eq!((cell(&host, a, "x").await, cell(&host, b, "notes").await), (json!(1), json!([1])));
+    host.verify_store().unwrap();
+    // Its data goes along while it waits.
+    host.pause(&b).await.unwrap();
+    let id = send(&host, a, json!([["send", of(b, "note"), 2], wait_all(&[0])])).await;
+    until("it waits", || commits(&host, a) == before + 5).await;
+    host.uninstall_with_data(&a).await.unwrap();
+    assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Cancelled);
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+}
+
+/// What the events of waiting turns carry is bounded as inboxes are, and the refusal says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waiting_turns_carry_is_bounded() {
+    let limits = Limits { inbox_bytes_max: 4_000, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    host.pause(&b).await.unwrap();
+    let note = json!(["send", of(b, "note"), 1]);
+    let fill = json!(["log", "debug", "x".repeat(2_500)]);
+    send(&host, a, json!([fill, note, wait_all(&[0])])).await;
+    until("it waits", || commits(&host, a) >= 5).await;
+    let steps = json!({ "steps": [fill, ["send", "note", 1], ["try", wait_all(&[0])]], "out": "out" });
+    let receipt = host.request(NewEvent::new(a, "run", value(steps))).await.unwrap();
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    let told = cell(&host, a, "out").await;
+    assert_eq!(told[2]["error"], json!({"kind": "limit", "name": "inbox-bytes-max", "max": 4_000}));
+    host.resume(&b).await.unwrap();
+    settle(&host).await;
+    host.shutdown().await.unwrap();
+}

@@ -30,10 +30,7 @@ impl http::Host for Ctx {
         let http::Request { method, url, headers, body } = request;
         let timeout = options.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
         let request = Request { method, url, headers, body };
-        let asked = {
-            let request = request.clone();
-            move || asked_of(&request, timeout)
-        };
+        let asked = if self.recording.is_on() { asked_of(&request, timeout) } else { 0 };
         let fetch = |ctx: &mut Ctx| {
             let seen = ctx.tx()?.snapshot_g();
             let outbound = ctx.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
@@ -45,7 +42,7 @@ impl http::Host for Ctx {
                 Err(FetchError::Waits) => Err(CallError::Trap(wasmtime::Error::msg("waits for an http exchange"))),
             }
         };
-        let answer: Response = self.recorded(Kind::Fetch, asked, fetch)?;
+        let answer: Response = self.recorded(Kind::Fetch, || asked, fetch)?;
         self.charge(cost::copied(answer.body.len()) + carried(&answer.headers));
         Ok(http::Response { status: answer.status, headers: answer.headers, body: answer.body })
     }

@@ -243,7 +243,8 @@ impl Committer {
     fn follow(&self, locked: &mut Locked, charm: &Did, effects: &Effects) -> Option<String> {
         let dropped = locked.logs.get(charm).map_or(0, |log| log.dropped());
         let space = locked.core.spaces.get_mut(charm)?;
-        if effects.taken.is_some() && (effects.deep.is_some() || dropped > space.notes.dropped) {
+        let is_turn = effects.taken.is_some() || effects.turn.is_some();
+        if is_turn && (effects.deep.is_some() || dropped > space.notes.dropped) {
             space.notes.dropped = space.notes.dropped.max(dropped);
             let told = effects.deep.map(|depth| {
                 space.notes.chain = depth;
@@ -320,7 +321,7 @@ pub(super) struct After {
 struct Said {
     charm: Did,
     done: Done,
-    /// The event that it answers.
+    /// The event that it handles.
     event: Option<EventId>,
     sends: Vec<(EventId, Did, Arc<str>, Option<Outcome>)>,
 }

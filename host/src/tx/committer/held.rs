@@ -14,8 +14,9 @@ use crate::{
     rows::Queued,
 };
 
-/// What the receipt of a cancelled event says.
+/// What the receipt of a cancelled event says: it has not begun, or its turn waited.
 const CANCELLED: &str = "the operator discarded the event before it ran";
+const CANCELLED_WAITING: &str = "the operator discarded the event while its turn waited";
 
 impl Committer {
     /// Takes the events at the positions `held` out of the order; those of `late` were out of it before, and never come
@@ -42,12 +43,12 @@ impl Committer {
 
     /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked: from now on it is
     /// not cancelled. One that comes after everybody else's must have `waited`.
-    /// A turn that has waited goes on first, if it `may`.
-    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, waited: bool, may: impl Fn(&Queued) -> bool) -> Begun {
+    /// A turn that has waited goes on first, leaving out those of the `paused` events.
+    pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, paused: &BTreeSet<u64>, waited: bool) -> Begun {
         let core = &mut self.locked().core;
         let space = core.spaces.get_mut(charm).filter(|space| !space.notes.paused);
         let Some(inbox) = space.map(|space| &mut space.inbox) else { return Begun::Nothing };
-        if let Some(resumed) = inbox.resume(may) {
+        if let Some(resumed) = inbox.resume(paused) {
             return Begun::Resumes(Box::new(resumed));
         }
         if !waited && inbox.is_late() {
@@ -74,7 +75,7 @@ impl Committer {
         self.locked().core.waiting(charm, id)
     }
 
-    /// Settles an event that waits as `cancelled`. The operator has seen it: it becomes no dead letter.
+    /// Settles an event that waits, or whose turn waits, as `cancelled`. The operator has seen it: it becomes no dead letter.
     ///
     /// # Errors
     /// `Refused::Gone`, `Refused::Running`, `Refused::Unavailable`.
@@ -85,7 +86,10 @@ impl Committer {
         if locked.core.spaces.get(charm).is_some_and(|space| space.inbox.has_begun(&queued)) {
             return Err(Refused::Running);
         }
-        let ending = Ending { failed: Some((Outcome::Cancelled, CANCELLED.to_owned())), ..Ending::default() };
+        let inbox = locked.core.spaces.get(charm).map(|space| &space.inbox);
+        let waits = inbox.is_some_and(|inbox| inbox.underway.get(queued.position).is_some());
+        let why = if waits { CANCELLED_WAITING } else { CANCELLED };
+        let ending = Ending { failed: Some((Outcome::Cancelled, why.to_owned())), ..Ending::default() };
         let (done, after) = self.perform(&mut locked, *charm, now, Act::Settle(&queued, Box::new(ending)), None)?;
         drop(locked);
         self.tell(after);
