@@ -42,6 +42,8 @@ pub struct Options {
     pub fuel: u64,
     /// Time that a turn has for conflicts.
     pub conflict_ms: u64,
+    /// Whether one turn runs at a time, and each inbox has room for one event.
+    pub tight: bool,
 }
 
 /// What fails once.
@@ -76,6 +78,7 @@ impl Options {
             slice: 50_000,
             fuel: 20_000_000,
             conflict_ms: 30_000,
+            tight: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Options {
             slice: 500 << random.below(11),
             fuel: 20_000_000,
             conflict_ms: *random.pick(&[0, 5, 30_000]),
+            tight: random.chance(200),
         }
     }
 }
@@ -121,6 +125,8 @@ pub struct Report {
     /// Turns that failed because the host did.
     pub bugs: u64,
     pub reruns: u64,
+    /// Segments of turns that waited.
+    pub segments: u64,
     /// Operations before the liveness phase: of the disk, or of what is planned to fail.
     pub operations: u64,
     /// Flipped bits that were found.

@@ -384,7 +384,7 @@ impl Run<'_> {
         let mut hasher = DefaultHasher::new();
         hasher.write(seen.dump.as_bytes());
         self.report.hash = hasher.finish();
-        self.report.bugs = seen.replay.bugs;
+        (self.report.bugs, self.report.segments) = (seen.replay.bugs, seen.replay.segments);
         (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.replay.outcomes);
         Ok(seen.waiting)
     }
@@ -420,7 +420,8 @@ async fn serve(
 ) -> Result<(), String> {
     let store = open(&path)?;
     let limits = Limits {
-        turns_max: 4,
+        turns_max: if options.tight { 1 } else { 4 },
+        inbox_events_max: if options.tight { 1 } else { Limits::default().inbox_events_max },
         fuel_max: options.fuel,
         tag_bytes_max: 64 << 10,
         fuel_slice: options.slice,
@@ -434,7 +435,7 @@ async fn serve(
     let dids: Vec<Did> = lock(&shared.clients).iter().map(|client| client.did).collect();
     let manifest = Manifest::load(&manifest(&dids)).map_err(|error| error.to_string())?;
     let installed = manifest.install(&host).await.map_err(|error| error.to_string())?;
-    let cast = Cast { charms: ["a", "b", "c"].map(|name| installed[name]) };
+    let cast = Cast { charms: ["a", "b", "c"].map(|name| installed[name]), tight: options.tight };
     *lock(&shared.cast) = Some(cast);
     let (prunes, mut ended) = (options.prunes, Vec::new());
     for number in 0..dids.len() {
@@ -480,6 +481,7 @@ async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number:
                 world.sleep(Duration::from_millis(20)).await
             }
             Err(SendError::Unavailable(_)) => return,
+            Err(SendError::QueueFull { .. }) if cast.tight => world.sleep(Duration::from_millis(20)).await,
             Err(error) => panic!("an event is refused: {error}"),
         }
     }
