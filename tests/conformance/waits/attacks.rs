@@ -227,7 +227,8 @@ async fn a_turn_goes_on_when_its_recording_can_be_read_again() {
 /// A5: limits that are less in the next host end no turn by another name than theirs.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_that_shrink_between_two_hosts_are_met_by_their_names() {
-    let less: [(&str, fn(&mut Limits)); 4] = [
+    type Set = fn(&mut Limits);
+    let less: [(&str, Set); 4] = [
         ("over fuel-max", |limits| limits.fuel_max = 20_000),
         ("recording-bytes-max", |limits| limits.recording_bytes_max = 0),
         ("waits-max", |limits| limits.waits_max = 0),
