@@ -169,7 +169,11 @@ async fn perform_alone(
 fn print_fate(charm: &str, fate: &Fate, output: &Output) -> Result<Exit, Failure> {
     output.print(fate, || vec![fate.line()]).map_err(|failure| failure.about(&fate.line()))?;
     if fate.exit() != Exit::Done {
-        output.note(&format!("nothing changed but its receipt; charm events {charm} --dead lists the event"));
+        let left = match fate.commit {
+            Some(commit) => format!("what it committed up to commit {commit}, before it waited, stays"),
+            None => "nothing changed but its receipt".to_owned(),
+        };
+        output.note(&format!("{left}; charm events {charm} --dead lists the event"));
     }
     if fate.settled == Some(false) {
         output.note("events that followed from it still wait; they go on when a host runs");

@@ -148,7 +148,8 @@ impl Fate {
     /// Returns it in one line.
     pub fn line(&self) -> String {
         let Fate { id, outcome, commit, message, .. } = self;
-        let commit = commit.map_or(String::new(), |commit| format!(" as commit {commit}"));
+        let of = if *outcome == Outcome::Committed.name() { "as" } else { "after" };
+        let commit = commit.map_or(String::new(), |commit| format!(" {of} commit {commit}"));
         let message = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
         format!("{id} {outcome}{commit}{message}")
     }
