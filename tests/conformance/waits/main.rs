@@ -97,7 +97,7 @@ async fn a_turn_waits_for_all_or_for_the_first() {
     ], "out": "out" });
     let id = host.send(NewEvent::new(a, "run", value(event))).await.unwrap();
     hold.arrived(1).await;
-    until("the first is there, and the turn waits again", || commits(&host, a) >= 5).await;
+    until("the first is there, and the turn waits again", || commits(&host, a) >= 6).await;
     hold.release(1);
     assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
     let told = cell(&host, a, "out").await;
