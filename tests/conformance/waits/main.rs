@@ -383,6 +383,7 @@ async fn a_waiting_turn_holds_no_room() {
 async fn events_of_one_sender_are_begun_in_order_and_end_as_they_end() {
     let (host, hold) = (host().await, Hold::new());
     let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    let before = commits(&host, b);
     let slow = json!(["send", of(c, "run"), steps(json!([hold.step()]))]);
     let first =
         steps(json!([["set", "x", [], ["first"]], slow, wait_all(&[0]), ["get", "x", []], ["set", "y", [], 1]]));
@@ -390,7 +391,7 @@ async fn events_of_one_sender_are_begun_in_order_and_end_as_they_end() {
     let id = send(&host, a, json!([["send", of(b, "run"), first], ["send", of(b, "run"), second]])).await;
     hold.arrived(1).await;
     host.receipt(&id).await.unwrap();
-    until("the second is handled", || counted(&host).waiting == 2).await;
+    until("the second is handled", || commits(&host, b) == before + 2).await;
     assert_eq!(cell(&host, b, "x").await, json!(["first", "second"]));
     hold.release(1);
     settle(&host).await;
