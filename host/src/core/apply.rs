@@ -1,6 +1,6 @@
 //! Lets a commit happen.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Commit, Effects, Open, State,
@@ -111,8 +111,9 @@ impl State {
         let mut fits = live.fits.into_iter();
         let mut position = self.position;
         for (event, refused) in record.sends() {
-            if refused.is_some() {
+            if let Some(outcome) = refused {
                 self.open.insert(event.id, Open { queued: None, order });
+                self.answer(event, || receipt::refused(event, outcome), &mut effects);
                 continue;
             }
             position += 1;
@@ -121,13 +122,8 @@ impl State {
             self.enqueue(queued, chain, fits.next().unwrap_or(0));
         }
         self.position = position;
-        for (event, refused) in record.sends() {
-            if let Some(outcome) = refused {
-                self.answer(event, &receipt::refused(event, outcome), &mut effects);
-            }
-        }
         if let (Some(taken), Some(turn)) = (effects.taken.clone(), record.turn()) {
-            self.answer(&taken.event, &turn.receipt, &mut effects);
+            self.answer(&taken.event, || turn.receipt.clone(), &mut effects);
         }
         if let (Some(_), Some(taken)) = (record.segment(), commit.taken) {
             self.wait(&charm, taken.position, &mut effects);
@@ -143,27 +139,14 @@ impl State {
         let component = space.installed.map(|row| row.component).unwrap_or_default();
         let (position, inbox) = (queued.position, &mut space.inbox);
         let deadline = live.at.saturating_add(Duration::from_millis(segment.wait.timeout_ms));
-        let progress =
-            |before: Option<&Progress>| Arc::new(Progress::after(before, component, &commit.record, segment));
-        if inbox.underway.get(position).is_none() {
-            let (chain, progress) = (inbox.set_out(&queued), progress(None));
-            let (receipts, pieces, standing) = (BTreeMap::new(), BTreeMap::new(), Standing::Runs);
-            let queued = queued.clone();
-            inbox.add_underway(Underway {
-                queued,
-                progress,
-                chain,
-                receipts,
-                pieces,
-                deadline,
-                standing,
-                is_held: false,
-            });
+        let before = inbox.underway.get(position).map(|underway| &*underway.progress);
+        let progress = Arc::new(Progress::after(before, component, &commit.record, segment));
+        if before.is_none() {
+            let chain = inbox.set_out(&queued);
+            inbox.add_underway(Underway::new(queued, progress.clone(), chain, deadline));
         }
         let Some(underway) = inbox.underway.get_mut(position) else { return Chain::default() };
-        if underway.progress.segments < segment.number {
-            underway.progress = progress(Some(&underway.progress));
-        }
+        underway.progress = progress;
         // In a log that is read again nobody's time is over, and none goes on before it commits.
         self.deadlines.remove(&(std::mem::replace(&mut underway.deadline, deadline), charm, position));
         if let Some(bytes) = live.piece.take() {
@@ -194,20 +177,17 @@ impl State {
     }
 
     /// Tells the turn that sent an event what became of it, if it is under way.
-    fn answer(&mut self, event: &Event, receipt: &Receipt, effects: &mut Effects) {
+    fn answer(&mut self, event: &Event, receipt: impl FnOnce() -> Receipt, effects: &mut Effects) {
         let (position, number) = event.id.sent_by();
         if event.receipt_of.is_some() || event.supplied {
             return;
         }
-        let Some(turns) = self.spaces.get(&event.sender).map(|space| &space.inbox.underway) else { return };
-        let Some(underway) = turns.get(position) else { return };
-        if self.mint.send(position, number.into()) != event.id {
-            return;
-        }
-        let waited = underway.standing == Standing::Waits;
-        self.recall(&event.sender, position, vec![(number, receipt.clone())]);
-        let underway = self.spaces.get(&event.sender).and_then(|space| space.inbox.underway.get(position));
-        if waited && underway.is_some_and(|underway| underway.standing == Standing::Ready) {
+        let sender = self.spaces.get(&event.sender);
+        let is_under_way = sender.is_some_and(|space| space.inbox.underway.get(position).is_some());
+        if is_under_way
+            && self.mint.send(position, number.into()) == event.id
+            && self.recall(&event.sender, position, [(number, receipt())])
+        {
             effects.resumes.push(event.sender);
         }
     }

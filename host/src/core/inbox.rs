@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     chain::Chain,
-    underway::{Resumed, Standing, Turns, Underway},
+    underway::{Standing, Turns, Underway},
 };
 use crate::{
     did::Did,
@@ -77,11 +77,6 @@ impl Inbox {
         let first = self.lines.get_mut(self.order.next(parked)?)?.events.front_mut()?;
         first.begun = true;
         Some((first.queued.clone(), first.fits))
-    }
-
-    /// Lets a turn go on that has what it waited for, leaving out those of `parked`.
-    pub fn resume(&mut self, parked: &BTreeSet<u64>) -> Option<Resumed> {
-        self.underway.resume(parked)
     }
 
     /// The turn of an event has not begun after all, or not gone on.

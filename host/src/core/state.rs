@@ -228,31 +228,23 @@ impl State {
         let (timeout, since) = (progress.wait.timeout_ms, progress.since_ms);
         let left = since.saturating_add(timeout).saturating_sub(now_ms).min(timeout);
         let deadline = at.saturating_add(Duration::from_millis(left));
-        let (chain, receipts, pieces, standing) = (Chain::default(), BTreeMap::new(), BTreeMap::new(), Standing::Runs);
         let Some(space) = self.spaces.get_mut(&charm) else { return };
         space.inbox.meter.set_out(queued.event.payload.as_bytes().len());
-        space.inbox.add_underway(Underway {
-            queued,
-            progress,
-            chain,
-            receipts,
-            pieces,
-            deadline,
-            standing,
-            is_held: false,
-        });
+        space.inbox.add_underway(Underway::new(queued, progress, Chain::default(), deadline));
         self.wait(&charm, position, &mut Effects::default());
     }
 
-    /// Tells a turn under way what became of events that it has sent, by their numbers.
-    pub fn recall(&mut self, charm: &Did, position: u64, receipts: Vec<(u16, Receipt)>) {
-        let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return };
-        let Some(underway) = turns.get_mut(position) else { return };
+    /// Tells a turn under way what became of events that it has sent, by their numbers; returns whether it goes on by that.
+    pub fn recall(&mut self, charm: &Did, position: u64, receipts: impl IntoIterator<Item = (u16, Receipt)>) -> bool {
+        let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return false };
+        let Some(underway) = turns.get_mut(position) else { return false };
         underway.receipts.extend(receipts);
-        if underway.standing == Standing::Waits && underway.is_over() {
+        let goes_on = underway.standing == Standing::Waits && underway.is_over();
+        if goes_on {
             self.deadlines.remove(&(underway.deadline, *charm, position));
             turns.stand(position, Standing::Ready);
         }
+        goes_on
     }
 
     /// Lets the waits end whose time is over, up to `max` of them; returns the charms whose turns go on.

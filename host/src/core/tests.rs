@@ -262,7 +262,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             let Space { inbox, .. } = &mut **state.spaces.get_mut(&charm).expect("a space");
             let all = inbox.page(0, usize::MAX);
             let goes_on = random.below(2) == 0;
-            let resumed = if goes_on { inbox.resume(&BTreeSet::new()) } else { None };
+            let resumed = if goes_on { inbox.underway.resume(&BTreeSet::new()) } else { None };
             let next = match resumed {
                 Some(resumed) => Some(resumed.queued),
                 None => inbox.begin(&HashSet::new()).map(|(queued, _)| queued),
@@ -306,7 +306,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
         let mut again = State::load(&image, Arc::new(limits), Default::default());
         for TurnRow { position, space, progress, .. } in &image.turns {
             let told = |number: u16| Some((number, receipts.get(&state.mint.send(*position, number.into()))?.clone()));
-            again.recall(space, *position, (0..progress.sends as u16).filter_map(told).collect());
+            again.recall(space, *position, (0..progress.sends as u16).filter_map(told));
         }
         again.check_all();
         for (commit, live) in &log[cut..] {
@@ -330,7 +330,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
 fn settle_all(state: &mut State) {
     loop {
         let next = state.spaces.values_mut().find_map(|space| {
-            let resumed = space.inbox.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
+            let resumed = space.inbox.underway.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
             resumed.or_else(|| Some(space.inbox.begin(&HashSet::new())?.0))
         });
         let Some(queued) = next else { break };

@@ -54,6 +54,13 @@ pub struct Resumed {
 }
 
 impl Underway {
+    /// Returns a turn that nothing is known of yet but how far it has come.
+    pub fn new(queued: Arc<Queued>, progress: Arc<Progress>, chain: Chain, deadline: Duration) -> Underway {
+        let (receipts, pieces) = Default::default();
+        let (standing, is_held) = (Standing::Runs, false);
+        Underway { queued, progress, chain, receipts, pieces, deadline, standing, is_held }
+    }
+
     /// Returns the receipts of what it waits for, in its order.
     pub fn told(&self) -> Vec<Option<Receipt>> {
         let receipt = |(_, number)| self.receipts.get(&number).cloned();
@@ -122,10 +129,10 @@ impl Turns {
         self.all.values().filter(|underway| underway.is_held).map(|underway| &underway.queued)
     }
 
-    /// Lets the first turn go on that has what it waited for, leaving out those of `parked` and what is held.
-    pub fn resume(&mut self, parked: &BTreeSet<u64>) -> Option<Resumed> {
+    /// Lets the first turn go on that has what it waited for, leaving out those at these positions and what is held.
+    pub fn resume(&mut self, but: &BTreeSet<u64>) -> Option<Resumed> {
         let is_held = |position: &u64| self.all.get(position).is_none_or(|underway| underway.is_held);
-        let ready = |position: &&u64| !parked.contains(position) && !is_held(position);
+        let ready = |position: &&u64| !but.contains(position) && !is_held(position);
         let position = *self.ready.iter().find(ready)?;
         self.stand(position, Standing::Runs);
         let underway = self.all.get(&position)?;

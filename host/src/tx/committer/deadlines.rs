@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{Committer, Notice, group::Group};
 use crate::{
-    did::Did,
     env::breathe,
     limits::HISTORY_STEP,
     rows::TurnRow,
@@ -37,14 +36,14 @@ impl Committer {
         self.group.block(move || store.recording(position)).await
     }
 
-    /// What turns were told up to those segments is durable: it is in the store.
-    pub(super) fn forget_pieces(&self, segments: &[(Did, u64, u32)]) {
-        if segments.is_empty() {
+    /// What turns under way were told as far as these rows have come is durable: it is in the store.
+    pub(super) fn forget_pieces(&self, turns: &[(u64, Option<TurnRow>)]) {
+        if turns.is_empty() {
             return;
         }
         let mut locked = self.locked();
-        for (charm, position, number) in segments {
-            locked.core.forget_pieces(charm, *position, *number);
+        for row in turns.iter().filter_map(|(_, turn)| turn.as_ref()) {
+            locked.core.forget_pieces(&row.space, row.position, row.progress.segments);
         }
     }
 

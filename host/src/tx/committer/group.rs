@@ -160,8 +160,6 @@ struct Work {
     bytes: usize,
     order: u64,
     receipts: Vec<Receipt>,
-    /// Segments of turns that wait: whose, position of the event, number.
-    segments: Vec<(Did, u64, u32)>,
     told: Vec<String>,
     changes: Vec<Change>,
 }
@@ -406,7 +404,7 @@ impl Group {
             figures.sign(&work.batch.signed);
         }
         committer.settled(&work.receipts);
-        committer.forget_pieces(&work.segments);
+        committer.forget_pieces(&work.batch.turns);
         self.durable.send_modify(|order| *order = (*order).max(work.order));
         self.line.reached(work.order);
         self.health.send_if_modified(|health| health.waits.take().is_some());
@@ -577,9 +575,6 @@ impl Work {
                     let (entry, head) = chains.add(&mut commit);
                     changes(&commit, &effects, entry.record.len(), &mut self.changes);
                     self.order = commit.order;
-                    let recording = effects.recording.iter();
-                    let segment = recording.map(|row| (commit.record.space, row.position, row.number));
-                    self.segments.extend(segment);
                     self.receipts.extend(effects.rows(&commit, entry, head, &mut self.batch));
                 }
             }

@@ -48,7 +48,7 @@ impl Committer {
         let core = &mut self.locked().core;
         let space = core.spaces.get_mut(charm).filter(|space| !space.notes.paused);
         let Some(inbox) = space.map(|space| &mut space.inbox) else { return Begun::Nothing };
-        if let Some(resumed) = inbox.resume(paused) {
+        if let Some(resumed) = inbox.underway.resume(paused) {
             return Begun::Resumes(Box::new(resumed));
         }
         if !waited && inbox.is_late() {
