@@ -90,6 +90,8 @@ pub struct Account {
     ticked: bool,
     /// Fuel that a turn has left whose replay is over, once.
     restore: Option<u64>,
+    /// What the guest was given, at the beginning or when its replay was over.
+    given: u64,
     /// Fuel that its replay took.
     replayed: Option<u64>,
     /// Time on threads when it was over.
@@ -112,9 +114,16 @@ impl Account {
         self.restore = Some(left);
     }
 
-    /// Returns the fuel that a replay took that is over.
-    pub fn replayed(&self) -> Option<u64> {
-        self.replayed
+    /// Returns the fuel of the whole turn and that of this attempt, with so much left; `before` is what the turn had taken before
+    /// its last wait.
+    pub fn taken(&self, left: u64, before: Option<u64>) -> (u64, u64) {
+        let here = self.given - left;
+        match (before, self.replayed) {
+            (None, _) => (here, here),
+            // It is still in its replay.
+            (Some(before), None) => (before, here),
+            (Some(before), Some(replayed)) => (before + here, replayed + here),
+        }
     }
 
     /// Returns the time on threads when the replay was over.
@@ -135,6 +144,7 @@ impl Account {
 pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slice: u64) -> wasmtime::Result<()> {
     let slice = slice.max(1);
     store.set_fuel(fuel_max)?;
+    store.data_mut().account.given = fuel_max;
     store.fuel_async_yield_interval(Some(slice))?;
     store.call_hook(move |mut store, hook| match hook {
         CallHook::CallingWasm => {
@@ -145,7 +155,7 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
             store.data_mut().account.calls -= 1;
             Ok(())
         }
-        CallHook::ReturningFromHost => settle(store, &on_thread, fuel_max, slice),
+        CallHook::ReturningFromHost => settle(store, &on_thread, slice),
         CallHook::CallingHost => Ok(()),
     });
     Ok(())
@@ -153,7 +163,7 @@ pub fn arm(store: &mut Store<Ctx>, on_thread: Arc<OnThread>, fuel_max: u64, slic
 
 /// Takes what is owed out of the engine's fuel, and keeps the end of the slice where it was. Called on the way back from
 /// the host to the guest: from a host call, and from what the engine does for the guest, yielding too.
-fn settle(mut store: StoreContextMut<'_, Ctx>, on_thread: &OnThread, armed: u64, slice: u64) -> wasmtime::Result<()> {
+fn settle(mut store: StoreContextMut<'_, Ctx>, on_thread: &OnThread, slice: u64) -> wasmtime::Result<()> {
     let polls = on_thread.polls();
     let ctx = store.data_mut();
     if std::mem::take(&mut ctx.account.ticked) {
@@ -163,7 +173,7 @@ fn settle(mut store: StoreContextMut<'_, Ctx>, on_thread: &OnThread, armed: u64,
     if ctx.account.calls == 1
         && let Some(left) = ctx.account.restore.take()
     {
-        return go_on(store, on_thread, armed, left, slice);
+        return go_on(store, on_thread, left, slice);
     }
     let (mut owed, yielded) = (ctx.take_cost(), polls != ctx.account.polls);
     if owed == 0 && !yielded {
@@ -199,18 +209,12 @@ fn settle(mut store: StoreContextMut<'_, Ctx>, on_thread: &OnThread, armed: u64,
 }
 
 /// Gives a turn whose replay is over what its first run had left: what the replay took counts for nothing but the time of others.
-fn go_on(
-    mut store: StoreContextMut<'_, Ctx>,
-    on_thread: &OnThread,
-    armed: u64,
-    left: u64,
-    slice: u64,
-) -> wasmtime::Result<()> {
-    let replayed = armed.saturating_sub(store.get_fuel()?);
+fn go_on(mut store: StoreContextMut<'_, Ctx>, on_thread: &OnThread, left: u64, slice: u64) -> wasmtime::Result<()> {
+    let replayed = store.data().account.given.saturating_sub(store.get_fuel()?);
     let ctx = store.data_mut();
     ctx.take_cost();
     let account = &mut ctx.account;
-    (account.replayed, account.since) = (Some(replayed), on_thread.spent());
+    (account.given, account.replayed, account.since) = (left, Some(replayed), on_thread.spent());
     (account.began, account.polls, account.short) = (left, on_thread.polls(), false);
     store.set_fuel(left)?;
     store.fuel_async_yield_interval(Some(slice))?;

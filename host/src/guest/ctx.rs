@@ -8,6 +8,7 @@ use super::{
     Ended, Lent,
     budget::Account,
     calls::CallError,
+    engine::{Called, is_refused},
     log::{Log, Speaker},
     wasi::Wasi,
 };
@@ -133,15 +134,13 @@ impl Ctx {
         if let Some(room) = tx.room() {
             return Some(Ended::Full(room.clone()));
         }
-        if self.outbound.as_ref()?.seen().is_some() {
-            return Some(Ended::Waits);
-        }
-        None
+        self.outbound.as_ref()?.seen().map(|_| Ended::Waits)
     }
 
-    /// Returns whether it ended with a wait for what it sent.
-    pub fn is_segment(&self) -> bool {
-        self.recording.differs().is_none() && self.tx.as_ref().is_some_and(|tx| tx.waits() && !tx.is_lost())
+    /// Returns whether a call that came to that ended with a wait for what the turn has sent.
+    pub fn ends_with_wait(&self, called: &Called) -> bool {
+        let waits = self.tx.as_ref().is_some_and(|tx| tx.waits() && !tx.is_lost());
+        waits && is_refused(called) && self.recording.differs().is_none()
     }
 
     /// Returns the bounds of the instance.

@@ -22,7 +22,6 @@ use crate::{
     cost,
     env::{Env, breathe},
     limits::{Limits, MESSAGE_BYTES_MAX},
-    recording::Recording,
     rows::Queued,
     suspects::work_of,
     text::clip,
@@ -32,6 +31,14 @@ use crate::{
 const TICK: Duration = Duration::from_millis(10);
 /// What a replay may take beside twice the fuel of the first run.
 const REPLAY_FUEL: u64 = 10_000_000;
+
+/// What a call into a guest comes to.
+pub(super) type Called = wasmtime::Result<Result<(), String>>;
+
+/// Returns whether a call ended because the host refused to go on: what for, stands in the context.
+pub(super) fn is_refused(called: &Called) -> bool {
+    called.as_ref().is_err_and(|error| !error.is::<Trap>())
+}
 
 /// Loads components and runs calls.
 pub struct Guests {
@@ -95,10 +102,12 @@ impl Guests {
     /// Returns a store for one attempt, and what its time on threads is counted with.
     pub(super) fn store(&self, ctx: Ctx) -> (Store<Ctx>, Arc<OnThread>) {
         let (limits, on_thread) = (ctx.limits().clone(), OnThread::new(self.env.clone()));
-        let armed = self.armed(&ctx.recording).unwrap_or(limits.fuel_max);
+        // A replay is bounded, but not by what the first run had left.
+        let replay = ctx.recording.fuel_before().map(|fuel| fuel.saturating_mul(2).saturating_add(REPLAY_FUEL));
+        let fuel = replay.unwrap_or(limits.fuel_max);
         let mut store = Store::new(self.code.engine(), ctx);
         store.limiter(|ctx| ctx);
-        arm(&mut store, on_thread.clone(), armed, limits.fuel_slice).expect("the engine is configured with fuel");
+        arm(&mut store, on_thread.clone(), fuel, limits.fuel_slice).expect("the engine is configured with fuel");
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
         store.set_max_component_handles(limits.handles_max);
         let (time_max, time) = (Duration::from_millis(limits.compute_ms_max), on_thread.clone());
@@ -116,7 +125,6 @@ impl Guests {
     /// Calls `handle` on a fresh instance. Always runs to its end: a guest is stopped by a trap, never by
     /// dropping the call.
     pub async fn handle(&self, Loaded { prepared, .. }: &Loaded, lent: Lent, facts: Facts, queued: &Queued) -> End {
-        let armed = self.armed(&lent.recording);
         let mut ctx = Ctx::turn(self.limits.clone(), lent, facts);
         if prepared.wasi {
             ctx.give_wasi();
@@ -129,68 +137,34 @@ impl Guests {
             self.threads.run(work_of(queued), || on_thread.had(), turn).await
         };
         let left = store.get_fuel().unwrap_or_default();
-        let (fuel, took) = match (armed, store.data().account.replayed()) {
-            (None, _) => (self.limits.fuel_max - left, self.limits.fuel_max - left),
-            (Some(_), Some(replayed)) => {
-                let before = store.data().recording.fuel_before().unwrap_or_default();
-                let fuel = self.limits.fuel_max.max(before) - left;
-                (fuel, replayed + fuel.saturating_sub(before))
-            }
-            // It is still in its replay.
-            (Some(armed), None) => (store.data().recording.fuel_before().unwrap_or_default(), armed - left),
-        };
-        let is_trap = result.as_ref().is_err_and(|error| error.is::<Trap>());
+        let (fuel, took) = store.data().account.taken(left, store.data().recording.fuel_before());
         self.look_at_replay(&mut store, &result);
+        let ctx = store.data_mut();
+        let is_segment = ctx.ends_with_wait(&result);
         // Without fuel it asks for nothing more.
-        if result.is_err() && !is_trap && store.data().recording.differs().is_none() {
-            let ctx = store.data_mut();
-            let segment = ctx.tx.take_if(|tx| tx.waits() && !tx.is_lost());
-            let ended = match (segment, misfit.clone()) {
-                (Some(_), Some(why)) => Some(Ended::Fault(Fault::new(why))),
-                (Some(tx), None) => Some(Ended::Segment(tx)),
-                (None, _) => ctx.waits(),
-            };
-            if let Some(ended) = ended {
-                let runs_again = matches!(ended, Ended::Waits | Ended::Full(_));
-                let told = if runs_again { ctx.log.wait() } else { 0 };
-                let outbound = ctx.outbound.take().unwrap_or_default();
-                let recording = std::mem::take(&mut ctx.recording);
-                return End { ended, outbound, recording, told, fuel, took };
-            }
-        }
-        let fault = match &result {
-            Err(error) => Some(Fault::explain(error, &store, &self.limits)),
-            Ok(_) => None,
-        };
-        let Ctx { tx, outbound, recording, .. } = store.data_mut();
-        let (tx, outbound, recording) = (tx.take(), outbound.take(), std::mem::take(recording));
-        let ended = match (result, fault, tx) {
-            (_, _, Some(tx)) if tx.is_lost() => Ended::Lost,
-            _ if recording.differs().is_some() => {
-                let why = recording.differs().unwrap_or_default();
-                Ended::Fault(Fault::new(format!("nondeterminism: {why}")))
-            }
-            (Ok(Err(text)), ..) => Ended::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
-            (Ok(Ok(())), _, Some(tx)) => match misfit {
-                None => Ended::Done(tx),
-                Some(why) => Ended::Fault(Fault::new(why)),
-            },
-            (_, fault, _) => Ended::Fault(fault.unwrap_or_else(|| Fault::new("the instance did not start"))),
-        };
+        let asks = is_refused(&result) && !is_segment && ctx.recording.differs().is_none();
+        let waits = if asks { ctx.waits() } else { None };
         // A rerun after a conflict may tell something else: it tells all.
-        End { ended, outbound: outbound.unwrap_or_default(), recording, told: 0, fuel, took }
+        let told = if waits.is_some() { ctx.log.wait() } else { 0 };
+        let (outbound, recording) = (ctx.outbound.take().unwrap_or_default(), std::mem::take(&mut ctx.recording));
+        let ended = match (waits, ctx.tx.take(), recording.differs(), misfit, result) {
+            (Some(waits), ..) => waits,
+            (_, Some(tx), ..) if tx.is_lost() => Ended::Lost,
+            (_, _, Some(why), ..) => Ended::Fault(Fault::new(format!("nondeterminism: {why}"))),
+            (_, _, _, Some(misfit), _) => Ended::Fault(Fault::new(misfit)),
+            (_, Some(tx), ..) if is_segment => Ended::Segment(tx),
+            (.., Ok(Err(text))) => Ended::Rejected(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
+            (_, Some(tx), _, _, Ok(Ok(()))) => Ended::Done(tx),
+            (.., Err(error)) => Ended::Fault(Fault::explain(&error, &store, &self.limits)),
+            _ => Ended::Fault(Fault::new("the instance did not start")),
+        };
+        End { ended, outbound, recording, told, fuel, took }
     }
 
     /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.
-    async fn turn(
-        &self,
-        prepared: &Prepared,
-        store: &mut Store<Ctx>,
-        queued: &Queued,
-    ) -> (wasmtime::Result<Result<(), String>>, Option<String>) {
+    async fn turn(&self, prepared: &Prepared, store: &mut Store<Ctx>, queued: &Queued) -> (Called, Option<String>) {
         let ended = self.call(prepared, store, queued).await;
-        let waits = ended.as_ref().is_err_and(|error| !error.is::<Trap>()) && store.data().is_segment();
-        if !matches!(ended, Ok(Ok(()))) && !waits {
+        if !matches!(ended, Ok(Ok(()))) && !store.data().ends_with_wait(&ended) {
             return (ended, None);
         }
         match self.check_written(store).await {
@@ -199,15 +173,9 @@ impl Guests {
         }
     }
 
-    /// Returns the fuel that a replay is given; none for a turn that begins.
-    fn armed(&self, recording: &Recording) -> Option<u64> {
-        recording.fuel_before().map(|fuel| fuel.saturating_mul(2).saturating_add(REPLAY_FUEL))
-    }
-
     /// Notes what is wrong with a replay that has ended before it was over.
-    fn look_at_replay(&self, store: &mut Store<Ctx>, result: &wasmtime::Result<Result<(), String>>) {
-        let ctx = store.data();
-        if !ctx.recording.is_replaying() || ctx.recording.differs().is_some() || ctx.tx.is_none() {
+    fn look_at_replay(&self, store: &mut Store<Ctx>, result: &Called) {
+        if !store.data().recording.is_replaying() {
             return;
         }
         let trap = result.as_ref().err().and_then(|error| error.downcast_ref::<Trap>().copied());
@@ -243,12 +211,7 @@ impl Guests {
         Ok(None)
     }
 
-    async fn call(
-        &self,
-        prepared: &Prepared,
-        store: &mut Store<Ctx>,
-        queued: &Queued,
-    ) -> wasmtime::Result<Result<(), String>> {
+    async fn call(&self, prepared: &Prepared, store: &mut Store<Ctx>, queued: &Queued) -> Called {
         let charm = prepared.pre.instantiate_async(&mut *store).await?;
         let event = &queued.event;
         charm.charm_host_guest().call_handle(&mut *store, &event.stream, &event.payload.as_bytes().to_vec()).await

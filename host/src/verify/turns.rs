@@ -43,6 +43,14 @@ struct Handled<'a> {
     ran: Option<Ran>,
 }
 
+/// What the events of a commit go out with.
+enum With<'a> {
+    /// A wait for these events.
+    Wait(&'a [EventId]),
+    /// The end of an event, if the log tells of that.
+    End(&'a Turn, Option<&'a Event>),
+}
+
 impl Replay {
     /// An event that waited for this charm, and the turn that is in it, if one is under way.
     fn handles(&self, entry: &LogEntry, handled: &Handled<'_>) -> Verdict {
@@ -94,7 +102,8 @@ impl Replay {
         self.charms.insert(entry.space);
         let (segments, first) = before.as_ref().map_or((0, 0), |before| (before.segments, before.sends));
         must(number == segments + 1, Law::Cause, "a segment out of its number")?;
-        let sends = first + self.sends(entry, record.time_ms, (position, first), &segment.sends, Err(&wait.events))?;
+        let sends =
+            first + self.sends(entry, record.time_ms, (position, first), &segment.sends, With::Wait(&wait.events))?;
         let is_own = |id: &EventId| {
             let number = u16::from_be_bytes([id.0[6], id.0[7]]);
             u32::from(number) < sends && *id == self.mint.send(position, number.into())
@@ -163,7 +172,7 @@ impl Replay {
             *self.letters_dropped.entry(record.space).or_default() += 1;
         }
         let first = before.map_or(0, |before| before.sends);
-        self.sends(entry, record.time_ms, (position, first), &taken.sends, Ok((taken, event.as_ref())))?;
+        self.sends(entry, record.time_ms, (position, first), &taken.sends, With::End(taken, event.as_ref()))?;
         let digest = event.as_ref().map(|event| event.supplied.then(|| digest(event)));
         let row = ReceiptRow {
             receipt: receipt.clone(),
@@ -178,18 +187,20 @@ impl Replay {
     }
 
     /// What goes out with a commit of a turn: its events, the first of which has the number that `place` says beside the turn's
-    /// position; then the receipts that were asked for. At its `end` also that of the event, if the log tells of it; before it the
-    /// turn waits for some. Returns how many events.
+    /// position; then the receipts that were asked for, with the turn's end also that of its event. Returns how many events.
     fn sends(
         &mut self,
         entry: &LogEntry,
         time_ms: u64,
         place: (u64, u32),
         sends: &[Sent],
-        end: Result<(&Turn, Option<&Event>), &[EventId]>,
+        with: With<'_>,
     ) -> Verdict<u32> {
         let mut due = VecDeque::new();
-        let (ended, end) = (end, end.ok());
+        let (waited, end) = match with {
+            With::Wait(events) => (events, None),
+            With::End(turn, event) => (&[][..], Some((turn, event))),
+        };
         let plain = sends.iter().take_while(|sent| sent.event.receipt_of.is_none()).count();
         let (plain, receipts) = sends.split_at(plain);
         for (number, sent) in (place.1 as usize..).zip(plain) {
@@ -197,8 +208,11 @@ impl Replay {
             must(*sender == entry.space, Law::Cause, "an event goes out in the name of another")?;
             let made = *id == self.mint.send(place.0, number) && !supplied;
             must(made, Law::Cause, "an event id that is not of this store's making")?;
-            let waits = ended.is_err_and(|events| events.contains(id));
-            must(*awaited == waits, Law::Cause, "an event says wrongly whether its sender waits for its receipt")?;
+            must(
+                *awaited == waited.contains(id),
+                Law::Cause,
+                "an event says wrongly whether its sender waits for its receipt",
+            )?;
             self.queue(&sent.event, sent.refused, entry)?;
             if let Some(outcome) = sent.refused {
                 let known = matches!(outcome, Outcome::Denied | Outcome::NoSuchStream);
