@@ -72,8 +72,6 @@ pub struct Manifest {
     pub outside: BTreeMap<String, OutsideSpec>,
 }
 
-const DAY_MS: u64 = 24 * 3_600 * 1_000;
-
 /// One charm of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table: [charm.NAME] with component = \"FILE.wasm\" below it")]
@@ -257,7 +255,7 @@ impl CharmSpec {
     /// Returns how much of its past is kept, by a host with these limits.
     pub fn keep(&self, limits: &Limits) -> Keep {
         let history_bytes = self.history_bytes.unwrap_or(limits.history_bytes_max);
-        let receipts_ms = self.receipts_days.map_or(limits.receipts_ms, |days| u64::from(days) * DAY_MS);
+        let receipts_ms = self.receipts_days.map_or(limits.receipts_ms, |days| u64::from(days) * Keep::DAY_MS);
         Keep { history_bytes, receipts_ms }
     }
 

@@ -4,23 +4,17 @@
 use std::collections::BTreeMap;
 
 use charm_conformance::{
-    Hold, WIRE, Wire, all_of, builder, cell, commits, grant, host, of, only, pair, probe, probe_charm, probes, results,
-    run, script, send, settle, value,
+    Hold, WIRE, Wire, all_of, builder, cell, commits, grant, host, of, only, pair, probe, probes, results, run, script,
+    send, settle, value, wired,
 };
 use charm_host::{Did, EventId, Host, Keyring, Limits, MemoryKeyring, NewEvent, Outcome, SendError};
 use serde_json::{Value as Json, json};
 
-/// Installs probes that may read and send everything of each other, and call `wire`.
-async fn wired<const N: usize>(wire: &Wire, limits: Limits, names: [&str; N]) -> (Host, [Did; N]) {
+/// Opens a host with probes that may use everything of each other, and call `wire`.
+async fn open<const N: usize>(wire: &Wire, limits: Limits, names: [&str; N]) -> (Host, [Did; N]) {
     let host = builder().transport(wire.clone()).limits(limits).open().await.unwrap();
-    let mut dids = Vec::new();
-    for name in names {
-        dids.push(host.install(probe_charm(name).may_call(Wire::grant())).await.unwrap());
-    }
-    for did in &dids {
-        grant(&host, *did, all_of(&dids), all_of(&dids)).await.unwrap();
-    }
-    (host, dids.try_into().unwrap())
+    let dids = wired(&host, names).await;
+    (host, dids)
 }
 
 /// A step that waits until the test releases the wire.
@@ -71,7 +65,7 @@ async fn a_turn_that_rejects_or_faults_sends_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_runs_again_sends_once() {
     let (wire, hold) = (Wire::open(), Hold::new());
-    let (host, [a, b, c]) = wired(&wire, Limits::default(), ["a", "b", "c"]).await;
+    let (host, [a, b, c]) = open(&wire, Limits::default(), ["a", "b", "c"]).await;
     let steps = json!([["get", of(b, "x"), []], ["send", of(c, "note"), "once"], wait("a"), hold.step()]);
     let event = value(json!({"steps": steps, "out": "out"}));
     let event = host.send(NewEvent::new(a, "run", event)).await.unwrap();
@@ -92,7 +86,7 @@ async fn a_turn_that_runs_again_sends_once() {
 async fn a_turn_that_spends_its_time_on_conflicts_sends_nothing() {
     let hold = Hold::new();
     let limits = Limits { conflict_ms_max: 0, ..Limits::default() };
-    let (host, [a, b, c]) = wired(&Wire::open(), limits, ["a", "b", "c"]).await;
+    let (host, [a, b, c]) = open(&Wire::open(), limits, ["a", "b", "c"]).await;
     let event = send(&host, a, json!([["get", of(b, "x"), []], ["send", of(c, "note"), "lost"], hold.step()])).await;
     hold.arrived(1).await;
     run(&host, b, json!([["set", "x", [], 1]])).await;
@@ -170,7 +164,7 @@ async fn events_from_outside_arrive_in_the_order_of_sending() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charm_has_one_turn_at_a_time_and_others_do_not_wait_for_it() {
     let wire = Wire::gated();
-    let (host, [a, b]) = wired(&wire, Limits::default(), ["a", "b"]).await;
+    let (host, [a, b]) = open(&wire, Limits::default(), ["a", "b"]).await;
     let first = send(&host, a, json!([wait("a1")])).await;
     let second = send(&host, a, json!([wait("a2")])).await;
     wire.arrived(1).await;

@@ -30,7 +30,7 @@ pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{
     all_of, cell, cells_of, commits, counted, grant, note, of, pair, probe, probe_charm, probes, receipt, results,
-    revision, run, run_unasked, script, send, settle, streams_of, until, value_of, waiting,
+    revision, run, run_unasked, script, send, settle, steps, streams_of, until, value_of, wait_all, waiting, wired,
 };
 pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore, Keys};

@@ -7,7 +7,7 @@ use charm_host::{
 };
 use serde_json::{Value as Json, json};
 
-use crate::{component, value};
+use crate::{Wire, component, value};
 
 /// Returns the probe as a charm of that name, without grants.
 pub fn probe_charm(name: &str) -> Charm {
@@ -60,6 +60,18 @@ pub async fn probes<const N: usize>(host: &Host, names: [&str; N]) -> [Did; N] {
     dids.try_into().unwrap()
 }
 
+/// Installs probes that may read and send everything of each other, and call the wire.
+pub async fn wired<const N: usize>(host: &Host, names: [&str; N]) -> [Did; N] {
+    let mut dids = Vec::new();
+    for name in names {
+        dids.push(host.install(probe_charm(name).may_call(Wire::grant())).await.unwrap());
+    }
+    for did in &dids {
+        grant(host, *did, all_of(&dids), all_of(&dids)).await.unwrap();
+    }
+    dids.try_into().unwrap()
+}
+
 /// Installs the probes `a` and `b` that may read the shared cells of each other and send to each other.
 pub async fn pair(host: &Host) -> (Did, Did) {
     let [a, b] = probes(host, ["a", "b"]).await;
@@ -76,9 +88,19 @@ pub fn of(owner: Did, name: &str) -> Json {
     json!([owner.to_string(), name])
 }
 
-/// Returns the event of `run`: a list of steps.
-pub fn script(steps: Json) -> Value {
-    value(json!({ "steps": steps }))
+/// Returns the event of `run`, as scripts send it: a list of steps.
+pub fn steps(steps: Json) -> Json {
+    json!({ "steps": steps })
+}
+
+/// Returns the event of `run`.
+pub fn script(of: Json) -> Value {
+    value(steps(of))
+}
+
+/// Returns the step that waits a minute for all of these sends, which are numbered from 0.
+pub fn wait_all(sends: &[usize]) -> Json {
+    json!(["wait", sends, "all", 60_000])
 }
 
 /// Runs steps in one turn of a probe and returns the receipt.

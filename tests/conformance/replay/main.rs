@@ -4,45 +4,24 @@
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, Hold, Home, Logs, WIRE, Wire, all_of, builder, cell, commits, grant, of, probe_charm, run, settle, until,
-    value,
+    Clock, Hold, Home, Logs, WIRE, Wire, builder, cell, commits, of, probe_charm, receipt, run, settle, steps, until,
+    value, wait_all, wired,
 };
 use charm_host::{
-    Archive, Body, Did, EventId, Host, HostBuilder, Limits, LogEntry, MemoryStore, NewEvent, Outcome, Receipt, Record,
-    Store, VerifyError,
+    Archive, Body, Did, EventId, Host, HostBuilder, Limits, LogEntry, MemoryStore, NewEvent, Outcome, Record, Store,
+    VerifyError,
 };
 use serde_json::{Value as Json, json};
 
-const MINUTE: u64 = 60_000;
-
-fn wait_all(sends: &[usize]) -> Json {
-    json!(["wait", sends, "all", MINUTE])
-}
-
-fn steps(steps: Json) -> Json {
-    json!({ "steps": steps })
-}
-
-/// Opens a host with the probes `a` and `b`, which may use all of each other and call the wire; `b` is paused as it was.
+/// Opens a host with the probes `a` and `b`, which may use all of each other and call the wire.
 async fn open(builder: HostBuilder, wire: &Wire) -> (Host, Did, Did) {
     let host = builder.transport(wire.clone()).open().await.unwrap();
-    let mut dids = Vec::new();
-    for name in ["a", "b"] {
-        dids.push(host.install(probe_charm(name).may_call(Wire::grant())).await.unwrap());
-    }
-    for did in &dids {
-        grant(&host, *did, all_of(&dids), all_of(&dids)).await.unwrap();
-    }
-    (host, dids[0], dids[1])
+    let [a, b] = wired(&host, ["a", "b"]).await;
+    (host, a, b)
 }
 
 async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
     host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
-}
-
-async fn receipt(host: &Host, id: &EventId) -> Receipt {
-    let receipt = tokio::time::timeout(Duration::from_secs(30), host.receipt(id)).await;
-    receipt.expect("it settles in time").unwrap().unwrap()
 }
 
 /// The host ends before the provider has run, after it, or between two waits: the turn goes on where it was.

@@ -6,26 +6,16 @@ mod attacks;
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, results, run, send, settle, until,
-    value,
+    Clock, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, results, run, send, settle, steps,
+    until, value, wait_all,
 };
 use charm_host::{Limits, NewEvent, Outcome, Status, WAIT_EVENTS_MAX};
 use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
 
-/// A step that waits for all of these sends.
-fn wait_all(sends: &[usize]) -> Json {
-    json!(["wait", sends, "all", MINUTE])
-}
-
 fn committed(receipt: &Json) -> bool {
     receipt["outcome"] == "committed" && receipt["commit"].is_u64()
-}
-
-/// The steps of an event for a probe.
-fn steps(steps: Json) -> Json {
-    json!({ "steps": steps })
 }
 
 /// The second field report: the consumer goes on with what the provider has committed, in a transaction of its own.

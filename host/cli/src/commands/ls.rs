@@ -52,11 +52,9 @@ struct Keeps {
 impl Keeps {
     fn of(charm: &CharmSpec) -> Keeps {
         let Keep { history_bytes, receipts_ms } = charm.keep(&Limits::default());
-        Keeps { history_bytes, receipts_days: receipts_ms / DAY_MS }
+        Keeps { history_bytes, receipts_days: receipts_ms / Keep::DAY_MS }
     }
 }
-
-const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 fn is_none(count: &usize) -> bool {
     *count == 0

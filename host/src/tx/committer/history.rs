@@ -41,6 +41,11 @@ pub struct Keep {
     pub receipts_ms: u64,
 }
 
+impl Keep {
+    /// Milliseconds of a day: receipts are kept by days in a manifest.
+    pub const DAY_MS: u64 = 24 * 3_600 * 1_000;
+}
+
 /// How much of their past spaces keep, and whose is to go.
 #[derive(Default)]
 pub(super) struct Keeps {
