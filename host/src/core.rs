@@ -7,6 +7,7 @@
 
 mod apply;
 mod chain;
+mod deadlines;
 mod decide;
 mod draft;
 mod effects;
@@ -21,7 +22,7 @@ pub use decide::{Act, Decided, Ending, Part, Refused};
 pub use draft::Draft;
 pub use effects::Effects;
 pub use inbox::Growth;
-pub use state::{Open, Space, State};
+pub use state::{Due, Open, Space, State};
 pub use underway::Resumed;
 
 use crate::{

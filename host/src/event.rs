@@ -115,6 +115,10 @@ pub struct Event {
     /// Whether its sender asked for the receipt with the event (S11): somebody outside by a request, a charm by a wait that ended
     /// the segment which sent it.
     pub awaited: bool,
+    /// It is not begun before this moment, in milliseconds since 1970; until it is settled it takes room of its sender (S10).
+    pub deliver_after: Option<u64>,
+    /// It expires when it has not begun before this moment, in milliseconds since 1970 (S10).
+    pub expires_at: Option<u64>,
 }
 
 /// Where a receipt goes (S6).

@@ -45,6 +45,8 @@ pub enum Ended {
     Waits,
     /// It waits for what it sent: what it did so far is committed, and it goes on by a replay (S7).
     Segment(Box<Transaction>),
+    /// It is to be tried again, after so many milliseconds: nothing of it remains (S13).
+    Retry(u64),
     /// It found an inbox full: the turn runs again from its start when there is this room.
     Full(Room),
 }

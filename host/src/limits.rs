@@ -217,8 +217,10 @@ pub struct Limits {
     pub waits_max: usize,
     /// Turns of one charm that have committed a segment and not ended. Over it a wait is refused, never the beginning of a turn.
     pub waiting_turns_max: usize,
-    /// Longest time that a wait may ask for, in milliseconds.
+    /// Longest time that a wait may ask for, or a turn that is to be tried again, in milliseconds.
     pub wait_ms_max: u64,
+    /// How often one turn is tried again because it asks for that (S13).
+    pub retries_max: usize,
     /// What a turn that waits is told by the host, all together, in bytes: kept until the turn ends.
     pub recording_bytes_max: usize,
     /// Commits that may wait for the disk. New turns wait when it is reached.
@@ -305,6 +307,7 @@ impl Default for Limits {
             waits_max: 100,
             waiting_turns_max: 10_000,
             wait_ms_max: 7 * 24 * 3_600 * 1_000,
+            retries_max: 16,
             recording_bytes_max: 4 << 20,
             commits_pending_max: 4_096,
             commit_bytes_pending_max: 64 << 20,

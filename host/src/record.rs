@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// Version of the record format; the first byte of every record.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 /// What most records take: their bytes are not moved while they are written.
 const RECORD_BYTES: usize = 512;
-const RECORD_TAG: &[u8] = b"charm commit v5\0";
+const RECORD_TAG: &[u8] = b"charm commit v6\0";
 const RECORDING_TAG: &[u8] = b"charm recording v1\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 const CELLS_TAG: &[u8] = b"charm cells v1\0";
@@ -89,6 +89,8 @@ pub enum Body {
     Removed(Vec<Write>),
     /// A turn does what it did so far, and waits (S7).
     Segment(Box<Segment>),
+    /// A turn leaves nothing of its present transaction, and is tried again later (S13).
+    Retried(Box<Retried>),
 }
 
 /// What a space came to with one of its commits, so that it can be proved from there.
@@ -217,6 +219,22 @@ pub struct Segment {
     pub recording: Hash,
 }
 
+/// A turn is tried again: from its last wait, or from the start when it has not waited. The event that it handles is settled
+/// by the turn's end alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// The event.
+    pub event: EventId,
+    /// Who sent it.
+    pub sender: Did,
+    /// The stream it came on.
+    pub stream: Arc<str>,
+    /// How often that is so now, from 1.
+    pub number: u32,
+    /// After how long, in milliseconds.
+    pub after_ms: u64,
+}
+
 /// What a turn waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitFor {
@@ -235,6 +253,8 @@ pub enum Until {
     All,
     /// One at least.
     First,
+    /// Nothing but the time.
+    Time,
 }
 
 /// How far a turn under way has come: what its segments add up to.
@@ -242,13 +262,13 @@ pub enum Until {
 pub struct Progress {
     /// SHA-256 of the component that runs it.
     pub component: Hash,
-    /// How many segments it has committed.
+    /// How many segments it has committed; none when it was only tried again.
     pub segments: u32,
     /// How many events these have sent, without receipts.
     pub sends: u32,
     /// The commit of the last one, in the charm's space.
     pub seq: u64,
-    /// When that was, in milliseconds since 1970.
+    /// Since when it waits, in milliseconds since 1970.
     pub since_ms: u64,
     /// What ran, in the last one.
     pub ran: Ran,
@@ -256,15 +276,44 @@ pub struct Progress {
     pub wait: WaitFor,
     /// Hash over what it was told so far.
     pub recording: Hash,
+    /// How often it was tried again.
+    pub retries: u32,
+    /// How long it waits before it is tried again, in milliseconds; none when it waits for what its last segment says.
+    pub again_ms: Option<u64>,
 }
 
 impl Progress {
+    /// Returns how long it waits at most, in milliseconds.
+    pub(crate) fn waits_ms(&self) -> u64 {
+        self.again_ms.unwrap_or(self.wait.timeout_ms)
+    }
+
+    /// Returns how far a turn has come that is tried again, by that record. One that has committed no segment begins anew, with
+    /// whatever component is installed then.
+    pub(crate) fn again(before: Option<&Progress>, record: &Record, retried: &Retried) -> Progress {
+        let fresh = || Progress {
+            component: Hash::default(),
+            segments: 0,
+            sends: 0,
+            seq: 0,
+            since_ms: 0,
+            ran: Ran { time_ms: 0, fuel: 0, costs: 0 },
+            wait: WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: 0 },
+            recording: Hash::default(),
+            retries: 0,
+            again_ms: None,
+        };
+        let before = before.cloned().unwrap_or_else(fresh);
+        let (since_ms, again_ms) = (record.time_ms, Some(retried.after_ms));
+        Progress { since_ms, retries: retried.number, again_ms, ..before }
+    }
+
     /// Returns how far a turn has come with one more segment, which is that record.
     pub(crate) fn after(before: Option<&Progress>, component: Hash, record: &Record, segment: &Segment) -> Progress {
         let sent = segment.sends.iter().filter(|sent| sent.event.receipt_of.is_none()).count() as u32;
         let Segment { number, ran, ref wait, recording, .. } = *segment;
         Progress {
-            component: before.map_or(component, |before| before.component),
+            component: before.filter(|before| before.segments > 0).map_or(component, |before| before.component),
             segments: number,
             sends: before.map_or(0, |before| before.sends) + sent,
             seq: record.seq,
@@ -272,6 +321,8 @@ impl Progress {
             ran,
             wait: wait.clone(),
             recording,
+            retries: before.map_or(0, |before| before.retries),
+            again_ms: None,
         }
     }
 }
@@ -313,6 +364,7 @@ impl Record {
         match &self.body {
             Body::Turn(turn) => Some(turn.receipt.id),
             Body::Segment(segment) => Some(segment.event),
+            Body::Retried(retried) => Some(retried.event),
             Body::Accepted(event) => Some(event.id),
             Body::Letters { dropped, again: Some(_) } => dropped.first().copied(),
             _ => None,
@@ -335,10 +387,14 @@ impl Record {
         }
     }
 
-    /// Returns the event that it handles, to its end or a part of the way.
+    /// Returns the event that it handles, to its end or not.
     pub fn handles(&self) -> Option<EventId> {
-        let segment = self.segment().map(|segment| segment.event);
-        self.turn().map(|turn| turn.receipt.id).or(segment)
+        match &self.body {
+            Body::Turn(turn) => Some(turn.receipt.id),
+            Body::Segment(segment) => Some(segment.event),
+            Body::Retried(retried) => Some(retried.event),
+            _ => None,
+        }
     }
 
     /// Returns the cells that it writes.

@@ -13,7 +13,7 @@ use crate::{
     event::EventId,
     http::HttpError,
     receipt::Receipt,
-    record::{Hash, Until, WaitFor, recording_hash},
+    record::{Hash, WaitFor, recording_hash},
     text::clip,
     tx::Refusal,
 };
@@ -29,6 +29,8 @@ pub enum Kind {
     Fetch,
     Log,
     Wait,
+    Retry,
+    Cancel,
 }
 
 impl Kind {
@@ -43,6 +45,8 @@ impl Kind {
             Kind::Fetch => "http.fetch",
             Kind::Log => "log.log",
             Kind::Wait => "waits.commit-and-wait",
+            Kind::Retry => "retries.retry-after",
+            Kind::Cancel => "streams.cancel",
         }
     }
 }
@@ -85,9 +89,17 @@ const VERSION: u8 = 1;
 struct Piece {
     /// [`VERSION`].
     version: u8,
-    /// The time that it saw, in milliseconds since 1970.
-    time_ms: u64,
+    sees: Sees,
     calls: Vec<Call>,
+}
+
+/// What one segment of a turn sees of itself, and the next may see otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sees {
+    /// The time, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// How often the turn was tried again.
+    pub retries: u32,
 }
 
 /// What a wait is told that has come to its end.
@@ -97,8 +109,8 @@ pub struct Answer {
     pub wait: WaitFor,
     /// What became of its events; none for what is not settled.
     pub receipts: Vec<Option<Receipt>>,
-    /// The time from here on.
-    pub time_ms: u64,
+    /// What it sees from here on.
+    pub sees: Sees,
     /// Fuel that the turn had taken then.
     pub fuel: u64,
 }
@@ -107,8 +119,8 @@ pub struct Answer {
 pub enum Met {
     /// It is made.
     Live,
-    /// It was made before, and was told that; from here on the turn sees this time, if it is another.
-    Told(Told, Option<u64>),
+    /// It was made before, and was told that; from here on the turn sees this, if a segment begins with it.
+    Told(Told, Option<Sees>),
     /// It is the wait that has come to its end.
     Answer(Answer),
     /// It is another one than before.
@@ -191,9 +203,9 @@ impl Recording {
         self.on && !self.live
     }
 
-    /// Returns the time that the first segment saw; none for a turn that begins.
-    pub fn first_time_ms(&self) -> Option<u64> {
-        self.pieces.first().map(|piece| piece.time_ms)
+    /// Returns what the first segment saw; none for a turn that begins.
+    pub fn saw_first(&self) -> Option<Sees> {
+        self.pieces.first().map(|piece| piece.sees)
     }
 
     /// Returns the fuel that the turn had taken when the wait began that has come to its end.
@@ -217,14 +229,14 @@ impl Recording {
     }
 
     /// Returns what the next call was before; none at the end of the recording.
-    fn next(&mut self) -> Option<(&Call, Option<u64>)> {
-        let mut time = None;
+    fn next(&mut self) -> Option<(&Call, Option<Sees>)> {
+        let mut sees = None;
         while self.at.0 < self.pieces.len() && self.at.1 == self.pieces[self.at.0].calls.len() {
             self.at = (self.at.0 + 1, 0);
-            time = self.pieces.get(self.at.0).map(|piece| piece.time_ms);
+            sees = self.pieces.get(self.at.0).map(|piece| piece.sees);
         }
         let (piece, place) = self.at;
-        self.pieces.get(piece).map(|piece| (&piece.calls[place], time))
+        self.pieces.get(piece).map(|piece| (&piece.calls[place], sees))
     }
 
     /// Compares a call with the one that was made before at this place.
@@ -238,10 +250,10 @@ impl Recording {
         self.calls += 1;
         let number = self.calls;
         let before = match self.next() {
-            Some((call, time)) if (call.kind, call.asked) == (kind, asked) => {
+            Some((call, sees)) if (call.kind, call.asked) == (kind, asked) => {
                 let told = call.told.clone();
                 self.at.1 += 1;
-                return Met::Told(told, time);
+                return Met::Told(told, sees);
             }
             Some((call, _)) => call.kind,
             None => match &self.answer {
@@ -293,9 +305,9 @@ impl Recording {
         self.fresh.push(call);
     }
 
-    /// Ends a segment, which saw this time: returns its piece, and the hash over all.
-    pub fn piece(&mut self, time_ms: u64) -> (Hash, Arc<[u8]>) {
-        let piece = Piece { version: VERSION, time_ms, calls: std::mem::take(&mut self.fresh) };
+    /// Ends a segment, which saw this: returns its piece, and the hash over all.
+    pub fn piece(&mut self, sees: Sees) -> (Hash, Arc<[u8]>) {
+        let piece = Piece { version: VERSION, sees, calls: std::mem::take(&mut self.fresh) };
         let bytes = postcard::to_stdvec(&piece).expect("a recording holds nothing that postcard refuses");
         (recording_hash(&self.hash, &bytes), bytes.into())
     }
@@ -315,6 +327,6 @@ pub fn asked(kind: Kind, parts: &[&[u8]]) -> u64 {
 /// As `asked`, of a wait.
 pub fn asked_by(wait: &WaitFor) -> u64 {
     let ids: Vec<u8> = wait.events.iter().flat_map(|EventId(id)| *id).collect();
-    let until = [u8::from(wait.until == Until::First)];
+    let until = [wait.until as u8];
     asked(Kind::Wait, &[&ids, &until, &wait.timeout_ms.to_be_bytes()])
 }

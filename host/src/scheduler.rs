@@ -176,7 +176,7 @@ impl Scheduler {
                 self.ready.done(charm, self.has_more(&charm));
             }
             // Nothing speaks for it yet.
-            Ok(Some(Wait::Sent)) => self.ready.done(charm, self.has_more(&charm)),
+            Ok(Some(Wait::Away)) => self.ready.done(charm, self.has_more(&charm)),
             Ok(Some(wait @ Wait::Room(_))) => {
                 if !turn.is_under_way() {
                     self.bench(&charm, |bench| bench.parked.insert(turn.sender()));

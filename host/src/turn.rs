@@ -34,7 +34,7 @@ use crate::{
     notices::Notices,
     receipt::Outcome,
     record::{Hash, Progress, Ran},
-    recording::{Answer, Kind, Recording},
+    recording::{Answer, Kind, Recording, Sees},
     rows::Queued,
     suspects::Suspects,
     text::{clean, clip_message},
@@ -94,7 +94,7 @@ pub struct Turn {
     roomless: Duration,
     /// It has waited for room: when its attempt is over, the next that waits looks.
     next: Option<Next>,
-    /// How far it came before its last wait; none before the first.
+    /// How far it came when it is under way.
     progress: Option<Arc<Progress>>,
     /// What it goes on with, until its recording is there.
     resumed: Option<Box<Resumed>>,
@@ -113,9 +113,14 @@ impl Turn {
         self.took
     }
 
-    /// Returns whether it has committed a segment: it stands in no line.
+    /// Returns whether it has waited, or is tried again: it stands in no line.
     pub fn is_under_way(&self) -> bool {
         self.progress.is_some()
+    }
+
+    /// Returns how far it came before its last wait; none when it has not waited.
+    fn waited(&self) -> Option<Arc<Progress>> {
+        self.progress.clone().filter(|progress| progress.segments > 0)
     }
 
     /// Returns whether others stand back for its next attempt.
@@ -152,15 +157,18 @@ pub enum Wait {
     Exchange,
     /// Room in an inbox: meanwhile its charm takes the events of other senders.
     Room(Room),
-    /// What it has sent: it has committed a segment, and the committer has all that is kept of it.
-    Sent,
+    /// What it has sent, or time: the committer has all that is kept of it.
+    Away,
 }
 
 impl Stage {
     /// Begins the turn of an event: its time is the same in every attempt, and so is the seed that its id gives.
     pub fn begin(&self, queued: Arc<Queued>, fits: u64) -> Turn {
         let event = &queued.event;
-        let facts = Facts { charm: event.to, sender: event.sender, event: event.id, time_ms: self.env.now_ms() };
+        // A clock that was set back shows no time before the one that the event waited for.
+        let time_ms = self.env.now_ms().max(event.deliver_after.unwrap_or(0));
+        let sees = Sees { time_ms, retries: 0 };
+        let facts = Facts { charm: event.to, sender: event.sender, event: event.id, sees };
         let outbound = Outbound::new(self.committer.limits().clone());
         Turn {
             queued,
@@ -186,7 +194,8 @@ impl Stage {
     /// Goes on with a turn that has what it waited for. Its time does not go back.
     pub fn resume(&self, resumed: Box<Resumed>) -> Turn {
         let mut turn = self.begin(resumed.queued.clone(), 0);
-        turn.facts.time_ms = turn.facts.time_ms.max(resumed.progress.ran.time_ms);
+        let (sees, progress) = (&mut turn.facts.sees, &resumed.progress);
+        (sees.time_ms, sees.retries) = (sees.time_ms.max(progress.ran.time_ms), progress.retries);
         turn.progress = Some(resumed.progress.clone());
         turn.resumed = Some(resumed);
         turn
@@ -227,8 +236,8 @@ impl Stage {
             Ok(None)
         };
         let directory = self.committer.directory();
-        // One that goes on was handed over before.
-        if turn.progress.is_none()
+        // One that goes on from a wait was handed over before.
+        if turn.waited().is_none()
             && let Err((outcome, why)) = directory.admits(&queued.event, turn.fits)
         {
             return settle(outcome, &why);
@@ -246,27 +255,32 @@ impl Stage {
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let progress = turn.progress.as_deref();
         let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room, progress);
-        let time_ms = recording.first_time_ms().unwrap_or(turn.facts.time_ms);
+        let sees = recording.saw_first().unwrap_or(turn.facts.sees);
         let lent = Lent { tx: Box::new(tx), outbound, recording, told: turn.told };
-        let facts = Facts { time_ms, ..turn.facts.clone() };
+        let facts = Facts { sees, ..turn.facts.clone() };
         let End { ended, outbound, recording, told, fuel, took } =
             self.guests.handle(&charm.loaded, lent, facts, &queued).await;
         (turn.outbound, turn.told, turn.took) = (outbound, told, took);
         let next = turn.next.take();
-        let ran = Ran { time_ms: turn.facts.time_ms, fuel, costs: cost::VERSION };
+        let ran = Ran { time_ms: turn.facts.sees.time_ms, fuel, costs: cost::VERSION };
         let recording = turn.recording.insert(recording);
         let failure = match ended {
             Ended::Done(tx) => self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), None).await,
             Ended::Segment(mut tx) => {
                 let Some(wait) = tx.take_wait() else { return settle(Outcome::Faulted, "the turn waits for nothing") };
-                let (hash, piece) = recording.piece(ran.time_ms);
+                let (hash, piece) = recording.piece(turn.facts.sees);
                 let part = Part { wait, recording: hash, piece };
                 let committed = self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await;
                 if let Ok(seq) = committed {
                     say(|| tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed, and waits"));
-                    return Ok(Some(Wait::Sent));
+                    return Ok(Some(Wait::Away));
                 }
                 committed
+            }
+            Ended::Retry(after_ms) => {
+                self.committer.retry(&queued, after_ms)?;
+                say(|| tracing::debug!(after_ms, "is tried again"));
+                return Ok(Some(Wait::Away));
             }
             Ended::Lost => Err(self.committer.lost()),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
@@ -312,7 +326,7 @@ impl Stage {
     /// What settles the turn.
     async fn recall(&self, turn: &mut Turn, charm: &Installed) -> Result<bool, String> {
         let limits = self.committer.limits();
-        let Some(progress) = &turn.progress else {
+        let Some(progress) = turn.waited() else {
             // As the component has it that runs now: an attempt before may have run another one.
             turn.recording = charm.loaded.waits().then(|| Recording::begin(limits.recording_bytes_max));
             return Ok(true);
@@ -343,8 +357,8 @@ impl Stage {
         }
         let stored = pieces.len() as u32;
         pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));
-        let (wait, receipts, time_ms) = (progress.wait.clone(), resumed.receipts, turn.facts.time_ms);
-        let answer = Answer { wait, receipts, time_ms, fuel: progress.ran.fuel };
+        let (wait, receipts, sees) = (progress.wait.clone(), resumed.receipts, turn.facts.sees);
+        let answer = Answer { wait, receipts, sees, fuel: progress.ran.fuel };
         let hash: Hash = progress.recording;
         let recording = Recording::resume(&pieces, hash, answer, limits.recording_bytes_max);
         turn.recording = Some(recording?);
@@ -385,7 +399,7 @@ impl Stage {
     async fn wait_for(&self, turn: &mut Turn, wait: Wait) -> Result<(), Unavailable> {
         match wait {
             Wait::Pause => self.pause(turn).await,
-            Wait::Sent => {}
+            Wait::Away => {}
             Wait::Favour => {
                 turn.favour = self.aging.favour(&turn.rivals, turn.last_run).await;
                 if turn.favour.is_none() {

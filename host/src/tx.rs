@@ -30,7 +30,7 @@ use crate::{
     log_share::LogShare,
     meter::{Amount, Room, Sender},
     path::Path,
-    record::{Progress, WaitFor},
+    record::{Progress, Until, WaitFor},
     rows::Queued,
     shape::Shape,
     value::{Found, Tree, Value},
@@ -38,6 +38,15 @@ use crate::{
 use read_set::ReadSet;
 use staged::{Next, Staged, Written};
 use versions::Snapshot;
+
+/// When an event may begin, in milliseconds since 1970 (S10).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Not before this.
+    pub deliver_after: Option<u64>,
+    /// Only before this.
+    pub expires_at: Option<u64>,
+}
 
 /// What a turn reads and stages between begin and commit.
 pub struct Transaction {
@@ -54,6 +63,8 @@ pub struct Transaction {
     write_bytes: usize,
     /// Each with the descriptor that it was checked against.
     sends: Vec<(Event, u64)>,
+    /// Events sent before that it withdraws.
+    withdrawn: Vec<EventId>,
     send_bytes: usize,
     /// What is staged for each inbox, receipts to come included.
     staged: BTreeMap<Did, Amount>,
@@ -63,9 +74,13 @@ pub struct Transaction {
     room: Option<Room>,
     /// What the turn waits for: it ends with that.
     wait: Option<WaitFor>,
+    /// After how long it is tried again, in milliseconds: it ends with that.
+    retry: Option<u64>,
     /// Events that the turn has sent in its segments before, and how many those are.
     first: usize,
     segments: usize,
+    /// How often it was tried again; none when it is not under way.
+    retries: Option<u32>,
     directory: Arc<Directory>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
@@ -96,13 +111,16 @@ impl Transaction {
             writes_count: 0,
             write_bytes: 0,
             sends: Vec::new(),
+            withdrawn: Vec::new(),
             send_bytes: 0,
             staged: BTreeMap::new(),
             waits_for_room,
             room: None,
             wait: None,
+            retry: None,
             first: progress.map_or(0, |progress| progress.sends as usize),
             segments: progress.map_or(0, |progress| progress.segments as usize),
+            retries: progress.map(|progress| progress.retries),
             directory,
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
@@ -147,13 +165,37 @@ impl Transaction {
         self.snapshot = self.snapshot.renewed();
     }
 
-    /// Ends with a wait for events that the turn has sent. `over` says that too much was recorded.
+    /// Returns after how long the turn is to be tried again; with some, the attempt is over.
+    pub fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// Ends the turn's attempt: it is tried again after so many milliseconds (S13).
+    ///
+    /// # Errors
+    /// `Limit`.
+    pub fn retry_after(&mut self, after_ms: u64) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        if after_ms > limits.wait_ms_max {
+            return Err(Refusal::limit("wait-ms-max", limits.wait_ms_max as usize));
+        }
+        if self.retries.unwrap_or(0) as usize >= limits.retries_max {
+            return Err(Refusal::limit("retries-max", limits.retries_max));
+        }
+        if let Some((name, max)) = self.full() {
+            return Err(Refusal::limit(name, max));
+        }
+        self.retry = Some(after_ms);
+        Ok(())
+    }
+
+    /// Ends with a wait, for events that the turn has sent, or for time. `over` says that too much was recorded.
     ///
     /// # Errors
     /// `Invalid`, `Limit`.
     pub fn wait(&mut self, wait: WaitFor, over: bool) -> Result<(), Refusal> {
         let limits = &self.limits;
-        if wait.events.is_empty() {
+        if wait.events.is_empty() && wait.until != Until::Time {
             return Err(Refusal::Invalid("no event to wait for".to_owned()));
         }
         let bounds = [
@@ -192,7 +234,7 @@ impl Transaction {
 
     /// Returns the bound that keeps the turn from being under way; none when it is already, or may.
     fn full(&self) -> Option<(&'static str, usize)> {
-        let inbox = self.directory.inbox(&self.writer).filter(|_| self.segments == 0)?;
+        let inbox = self.directory.inbox(&self.writer).filter(|_| self.retries.is_none())?;
         inbox.full(self.event_bytes, &self.limits)
     }
 
@@ -272,11 +314,14 @@ impl Transaction {
         stream: &Arc<str>,
         payload: &[u8],
         on_commit: Option<(&str, &[u8])>,
+        times: Times,
     ) -> Result<EventId, Refusal> {
         let tag_bytes = on_commit.map_or(0, |(_, tag)| tag.len());
         self.cost += cost::SEND + cost::copied(payload.len() + tag_bytes);
-        if self.first + self.sends.len() >= self.limits.sends_max {
-            return Err(Refusal::limit("sends-max", self.limits.sends_max));
+        self.check_sends()?;
+        let Times { deliver_after, expires_at } = times;
+        if expires_at.is_some_and(|expires_at| expires_at <= deliver_after.unwrap_or(0)) {
+            return Err(Refusal::Invalid("expires-at is not after deliver-after: it would never begin".to_owned()));
         }
         let max = self.limits.event_bytes_max;
         let looked_at = payload.len().min(max) + tag_bytes.min(self.limits.tag_bytes_max);
@@ -300,14 +345,16 @@ impl Transaction {
         }
         // A send that will be refused takes no room, and learns nothing about the receiver.
         let goes = deliver.is_ok();
+        // What is delayed takes room of its sender (S10).
+        let inbox = if deliver_after.is_some() { self.writer } else { to };
         if goes {
-            self.reserve(to, bytes)?;
+            self.reserve(inbox, bytes)?;
         }
         if on_commit.is_some()
             && let Err(full) = self.reserve(self.writer, 0)
         {
             if goes {
-                self.release(to, bytes);
+                self.release(inbox, bytes);
             }
             return Err(full);
         }
@@ -322,10 +369,29 @@ impl Transaction {
             receipt_of: None,
             supplied: false,
             awaited: false,
+            deliver_after,
+            expires_at,
         };
         self.sends.push((event, fits));
         self.send_bytes = carried;
         Ok(id)
+    }
+
+    /// Stages that an event which its charm sent is withdrawn.
+    ///
+    /// # Errors
+    /// `Limit`.
+    pub fn cancel(&mut self, event: EventId) -> Result<(), Refusal> {
+        self.cost += cost::SEND;
+        self.check_sends()?;
+        self.withdrawn.push(event);
+        Ok(())
+    }
+
+    fn check_sends(&self) -> Result<(), Refusal> {
+        let max = self.limits.sends_max;
+        let is_full = self.first + self.sends.len() + self.withdrawn.len() >= max;
+        if is_full { Err(Refusal::limit("sends-max", max)) } else { Ok(()) }
     }
 
     /// Finds charms by tag and shape (D7): at most `max` after `after`.

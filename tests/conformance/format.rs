@@ -8,7 +8,7 @@ use charm_conformance::*;
 use charm_host::{
     Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry,
     MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
-    TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
+    TurnRetried, TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
@@ -235,6 +235,8 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         receipt_of: Some(EventId([2; 16])),
         supplied: true,
         awaited: false,
+        deliver_after: Some(1_700_000_000_000),
+        expires_at: None,
     };
     let receipt = |outcome, commit, message| Receipt { id: EventId([1; 16]), outcome, commit, message };
     let edit = |path: &str, put| Edit { path: path.parse().unwrap(), put };
@@ -278,6 +280,8 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         wait: WaitFor { events: vec![EventId([1; 16]), EventId([5; 16])], until: Until::First, timeout_ms: 60_000 },
         recording: [8; 32],
     };
+    let (event_id, stream, number, after_ms) = (EventId([1; 16]), "add".into(), 3, 60_000);
+    let retried = TurnRetried { event: event_id, sender: other, stream, number, after_ms };
     let install = Install { component: [4; 32], description: value(json!({ "tags": ["#a"] })), rights: None };
     vec![
         Body::Registered { name: "counter".to_owned() },
@@ -310,6 +314,7 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         })),
         Body::Removed(removed),
         Body::Segment(Box::new(segment)),
+        Body::Retried(Box::new(retried)),
     ]
 }
 

@@ -120,7 +120,7 @@ class Reader:
     def event(self):
         return {"id": self.id(), "sender": self.key(), "to": self.key(), "stream": self.text(), "payload": self.bytes(),
             "on_commit": self.maybe(lambda: (self.text(), self.bytes())), "receipt_of": self.maybe(self.id),
-            "supplied": self.flag(), "awaited": self.flag()}
+            "supplied": self.flag(), "awaited": self.flag(), "times": (self.maybe(self.varint), self.maybe(self.varint))}
 
     def turn(self):
         return {"sender": self.key(), "stream": self.text(),
@@ -131,7 +131,7 @@ class Reader:
     def segment(self):
         return {"event": self.id(), "sender": self.key(), "stream": self.text(), "number": self.varint(),
             "writes": self.list(self.write), "sends": self.list(self.sent), "ran": self.ran(),
-            "wait": (self.list(self.id), self.flag(), self.varint()), "recording": self.hash()}
+            "wait": (self.list(self.id), self.varint(), self.varint()), "recording": self.hash()}
 
     def checkpoint(self):
         return {"seq": self.varint(), "name": self.text(), "paused": self.flag(),
@@ -159,12 +159,13 @@ class Reader:
             lambda: (self.varint(), self.hash(), self.varint(), self.hash(), self.list(self.cut)),
             lambda: self.list(self.write),
             self.segment,
+            lambda: (self.id(), self.key(), self.text(), self.varint(), self.varint()),
         ]
         must(kind < len(read), "a body that is none")
         return kind, read[kind]()
 
     def record(self):
-        must(self.take(1) == b"\x05", "record is of another version")
+        must(self.take(1) == b"\x06", "record is of another version")
         record = {"space": self.key(), "seq": self.varint(), "previous": self.take(32), "time": self.varint()}
         record["kind"], record["body"] = self.body()
         must(self.at == len(self.raw), "bytes after the record")
@@ -172,7 +173,7 @@ class Reader:
 
 be64 = lambda number: number.to_bytes(8, "big")
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
-record_hash = lambda raw: sha256(b"charm commit v5\0", raw)
+record_hash = lambda raw: sha256(b"charm commit v6\0", raw)
 
 def prove_space(key, rows, signed, signature):
     """Proves a space from its first record that is there; returns the number of its last, and how many its own key covers."""
@@ -216,7 +217,7 @@ def prove_host(key, rows):
         waits += sum(refused is None for _, refused in body["sends"]) if kind in (7, 11) else 0
         position += waits
         must(at == position, f"host commit {number}: positions are not in the order of sends")
-        must((kind in (7, 11)) == (taken is not None), f"host commit {number}: a place in the queue for no event")
+        must((kind in (7, 11, 12)) == (taken is not None), f"host commit {number}: a place in the queue for no event")
         end = sha256(b"charm entry v1\0", end, be64(order), be64(at), be64(taken or 0), bytes([late or 0]), record_hash(raw))
         if sealed := seal is not None:
             must(holds(key, b"charm seal v1\0" + key + be64(order) + end, seal), f"host commit {number}: seal does not hold")

@@ -11,9 +11,9 @@ use super::{
 use crate::{
     component::Component,
     did::Did,
-    event::Event,
+    event::{Event, EventId},
     receipt::{self, Receipt},
-    record::{Body, Cut, Hash, Progress, Segment, Turn},
+    record::{Body, Cut, Hash, Progress, Turn},
     rows::{CutRow, InstallRow, Point, Queued, RecordingRow, SpaceRow, TurnRow},
 };
 
@@ -105,7 +105,14 @@ impl State {
         let mut chain = Chain::default();
         match (record.turn(), record.segment()) {
             (Some(turn), _) => chain = self.take(turn, commit, live.at, &mut effects),
-            (_, Some(segment)) => chain = self.set_out(segment, commit, &mut live, &mut effects),
+            (_, Some(segment)) => {
+                let next = |before: Option<&Progress>, of| Progress::after(before, of, record, segment);
+                chain = self.set_out(segment.event, next, commit, &mut live, &mut effects);
+            }
+            _ if let Body::Retried(retried) = &record.body => {
+                let next = |before: Option<&Progress>, _| Progress::again(before, record, retried);
+                self.set_out(retried.event, next, commit, &mut live, &mut effects);
+            }
             _ => effects.buried = self.bury(&charm, record.dropped()),
         }
         let mut fits = live.fits.into_iter();
@@ -119,42 +126,56 @@ impl State {
             position += 1;
             let queued = Arc::new(Queued { position, space: charm, event: event.clone() });
             effects.queued.push(queued.clone());
-            self.enqueue(queued, chain, fits.next().unwrap_or(0));
+            self.enqueue(queued, chain, fits.next().unwrap_or(0), (record.time_ms, live.at));
         }
         self.position = position;
         if let (Some(taken), Some(turn)) = (effects.taken.clone(), record.turn()) {
             self.answer(&taken.event, || turn.receipt.clone(), &mut effects);
         }
-        if let (Some(_), Some(taken)) = (record.segment(), commit.taken) {
+        if let (Some((_, Some(_))), Some(taken)) = (&effects.turn, commit.taken) {
             self.wait(&charm, taken.position, &mut effects);
         }
         effects
     }
 
-    /// Lets a turn be under way that has committed a segment; returns what leads to all that it sends.
-    fn set_out(&mut self, segment: &Segment, commit: &Commit, live: &mut Live, effects: &mut Effects) -> Chain {
+    /// Lets a turn be under way, which comes so far with a commit; returns what leads to all that it sends.
+    fn set_out(
+        &mut self,
+        event: EventId,
+        next: impl FnOnce(Option<&Progress>, Hash) -> Progress,
+        commit: &Commit,
+        live: &mut Live,
+        effects: &mut Effects,
+    ) -> Chain {
         let charm = commit.record.space;
-        let Some(queued) = self.waiting(&charm, &segment.event) else { return Chain::default() };
+        let Some(queued) = self.waiting(&charm, &event) else { return Chain::default() };
         let Some(space) = self.spaces.get_mut(&charm) else { return Chain::default() };
         let component = space.installed.map(|row| row.component).unwrap_or_default();
         let (position, inbox) = (queued.position, &mut space.inbox);
-        let deadline = live.at.saturating_add(Duration::from_millis(segment.wait.timeout_ms));
         let before = inbox.underway.get(position).map(|underway| &*underway.progress);
-        let progress = Arc::new(Progress::after(before, component, &commit.record, segment));
-        if before.is_none() {
-            let chain = inbox.set_out(&queued);
-            inbox.add_underway(Underway::new(queued, progress.clone(), chain, deadline));
+        let is_first = before.is_none();
+        let progress = Arc::new(next(before, component));
+        let deadline = live.at.saturating_add(Duration::from_millis(progress.waits_ms()));
+        if is_first {
+            let left = inbox.set_out(&queued);
+            let (chain, due) = left.map_or_else(Default::default, |left| (left.chain, left.due));
+            inbox.add_underway(Underway::new(queued.clone(), progress.clone(), chain, deadline));
+            self.left(&queued, due);
         }
-        let Some(underway) = inbox.underway.get_mut(position) else { return Chain::default() };
-        underway.progress = progress;
+        let turn = self.spaces.get_mut(&charm).and_then(|space| space.inbox.underway.get_mut(position));
+        let Some(underway) = turn else { return Chain::default() };
         // In a log that is read again nobody's time is over, and none goes on before it commits.
-        self.deadlines.remove(&(std::mem::replace(&mut underway.deadline, deadline), charm, position));
+        self.deadlines.remove(std::mem::replace(&mut underway.deadline, deadline), charm, position);
         if let Some(bytes) = live.piece.take() {
-            underway.pieces.insert(segment.number, bytes.clone());
-            effects.recording = Some(RecordingRow { position, number: segment.number, bytes });
+            underway.pieces.insert(progress.segments, bytes.clone());
+            effects.recording = Some(RecordingRow { position, number: progress.segments, bytes });
         }
-        let progress = Progress::clone(&underway.progress);
-        effects.turn = Some((position, Some(TurnRow { position, space: charm, event: segment.event, progress })));
+        underway.progress = progress.clone();
+        let progress = Progress::clone(&progress);
+        effects.turn = Some((position, Some(TurnRow { position, space: charm, event, progress })));
+        if commit.record.sends().next().is_none() {
+            return underway.chain;
+        }
         let (chain, is_new) = underway.chain.next(&self.limits, live.at);
         if is_new {
             effects.deep = Some(chain.depth);
@@ -172,7 +193,7 @@ impl State {
         } else {
             let deadline = underway.deadline;
             turns.stand(position, Standing::Waits);
-            self.deadlines.insert((deadline, *charm, position));
+            self.deadlines.add(deadline, *charm, position);
         }
     }
 

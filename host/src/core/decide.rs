@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Commit, Draft, Space, State, inbox::Growth};
+use super::{
+    Commit, Draft, Space, State,
+    inbox::{Growth, Inbox},
+};
 use crate::{
     component::Component,
     did::Did,
@@ -11,7 +14,9 @@ use crate::{
     limits::LETTERS_PER_COMMIT_MAX,
     meter::{Amount, Sender},
     receipt::{Outcome, Receipt},
-    record::{self, Body, Checkpoint, Cut, Hash, Install, Pruned, Ran, Record, Segment, Sent, Turn, WaitFor, Write},
+    record::{
+        self, Body, Checkpoint, Cut, Hash, Install, Pruned, Ran, Record, Retried, Segment, Sent, Turn, WaitFor, Write,
+    },
     rows::{InstallRow, Queued},
     value::Value,
 };
@@ -46,6 +51,8 @@ pub enum Act<'a> {
     Settle(&'a Arc<Queued>, Box<Ending>),
     /// A turn does what it did so far, and waits.
     Segment(&'a Arc<Queued>, Box<Ending>, Part),
+    /// A turn leaves nothing, and is tried again after so many milliseconds.
+    Retry(&'a Arc<Queued>, u64),
 }
 
 /// How an event is settled, and what goes with it.
@@ -143,7 +150,7 @@ impl State {
             }
             Act::Resend(letter, event) => {
                 self.letter(&space, &letter)?;
-                let event = self.outside(Event { on_commit: None, awaited: false, ..event }, None)?;
+                let event = self.outside(again(&event), None)?;
                 (position, fits) = (position + 1, vec![0]);
                 Body::Letters { dropped: vec![letter], again: Some(event) }
             }
@@ -190,6 +197,10 @@ impl State {
                 position += fits.len() as u64;
                 Body::Segment(Box::new(segment))
             }
+            Act::Retry(queued, after_ms) => {
+                taken = Some(self.place(queued));
+                Body::Retried(Box::new(self.retried(&space, queued, after_ms)?))
+            }
         };
         let seq = self.spaces.get(&space).map_or(1, |space| space.seq + 1);
         let previous = Hash::default();
@@ -200,7 +211,8 @@ impl State {
 
     /// Returns the place of an event that is handled.
     fn place(&self, queued: &Queued) -> Taken {
-        Taken { position: queued.position, late: self.late.contains(&queued.position) }
+        let late = self.late.contains(&queued.position) || queued.event.deliver_after.is_some();
+        Taken { position: queued.position, late }
     }
 
     /// Returns whether a space's past may go: a checkpoint stands for it, and it has not gone.
@@ -256,7 +268,10 @@ impl State {
         let commit = match committed {
             true => space.map(|space| space.seq + 1),
             // What it committed before stays.
-            false => space.and_then(|space| Some(space.inbox.underway.get(queued.position)?.progress.seq)),
+            false => space
+                .and_then(|space| space.inbox.underway.get(queued.position))
+                .filter(|underway| underway.progress.segments > 0)
+                .map(|underway| underway.progress.seq),
         };
         let receipt = Receipt { id: event.id, outcome, commit, message };
         let receipt_to = |on_commit| Draft::receipt(&self.mint, event.sender, on_commit, &receipt);
@@ -278,17 +293,41 @@ impl State {
         let event = &queued.event;
         let Ending { ran, writes, sends, .. } = ending;
         let inbox = &self.spaces.get(charm).ok_or(Refused::Gone)?.inbox;
+        self.may_set_out(inbox, queued)?;
         let segments = inbox.underway.get(queued.position).map_or(0, |underway| underway.progress.segments);
-        let full = inbox.meter.full(event.payload.as_bytes().len(), &self.limits);
-        if let Some((name, max)) = full.filter(|_| segments == 0) {
-            return Err(Refused::Limit(format!("over {name} {max}")));
-        }
         let (ran, _) = ran.ok_or(Refused::Gone)?;
         let (stream, sends) = (event.stream.clone(), go_out(sends, fits));
         let Part { wait, recording, .. } = part;
         let (event, sender, number) = (event.id, event.sender, segments + 1);
         Ok(Segment { event, sender, stream, number, writes, sends, ran, wait, recording })
     }
+
+    /// Returns that a turn is tried again.
+    fn retried(&self, charm: &Did, queued: &Queued, after_ms: u64) -> Result<Retried, Refused> {
+        let inbox = &self.spaces.get(charm).ok_or(Refused::Gone)?.inbox;
+        if !inbox.holds(queued) {
+            return Err(Refused::Gone);
+        }
+        self.may_set_out(inbox, queued)?;
+        let number = inbox.underway.get(queued.position).map_or(0, |underway| underway.progress.retries) + 1;
+        let Event { id: event, sender, ref stream, .. } = queued.event;
+        Ok(Retried { event, sender, stream: stream.clone(), number, after_ms })
+    }
+
+    /// Returns whether the turn of an event may be under way, or is.
+    fn may_set_out(&self, inbox: &Inbox, queued: &Queued) -> Result<(), Refused> {
+        let full = || inbox.meter.full(queued.event.payload.as_bytes().len(), &self.limits);
+        match inbox.underway.get(queued.position).is_none().then(full).flatten() {
+            Some((name, max)) => Err(Refused::Limit(format!("over {name} {max}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the event of a dead letter as it is sent again: at once, and nobody asks for its receipt.
+fn again(event: &Event) -> Event {
+    let event = event.clone();
+    Event { on_commit: None, awaited: false, deliver_after: None, expires_at: None, ..event }
 }
 
 /// Returns events as they go out; those that will wait give what they were checked against.

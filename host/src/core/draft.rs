@@ -31,6 +31,8 @@ impl Draft {
             receipt_of: Some(receipt.id),
             supplied: false,
             awaited: false,
+            deliver_after: None,
+            expires_at: None,
         };
         Draft { event, refused: None, fits: 0 }
     }

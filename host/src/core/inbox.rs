@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -26,6 +27,8 @@ pub struct Inbox {
     order: Order,
     /// Events that are out of their line, until somebody decides. They keep their room.
     held: BTreeMap<u64, (Sender, Waiting)>,
+    /// Events that are not due yet, each with when it is (S10). They take room of their senders.
+    delayed: BTreeMap<u64, (Duration, Sender, Waiting)>,
     len: usize,
     /// Turns that have committed a segment: out of the lines, without room.
     pub underway: Turns,
@@ -48,6 +51,14 @@ struct Waiting {
     fits: u64,
     /// Whether its turn has begun.
     begun: bool,
+}
+
+/// What is left of an event that has left its inbox.
+pub struct Left {
+    /// What led to it.
+    pub chain: Chain,
+    /// When it would have been due; none when it was.
+    pub due: Option<Duration>,
 }
 
 impl Line {
@@ -110,9 +121,11 @@ impl Inbox {
         let lines = self.lines.values().map(|line| line.events.range(rest(line)..).map(|waiting| &waiting.queued));
         let mut lines: Vec<_> = lines.map(Iterator::peekable).collect();
         // What is in no line.
-        let held = self.held.range(after.saturating_add(1)..).map(|(_, (_, waiting))| &waiting.queued).take(max);
-        let mut apart: Vec<_> =
-            held.chain(self.underway.after(after).map(|underway| &underway.queued).take(max)).collect();
+        let from = after.saturating_add(1)..;
+        let held = self.held.range(from.clone()).map(|(_, (_, waiting))| &waiting.queued).take(max);
+        let delayed = self.delayed.range(from).map(|(_, (.., waiting))| &waiting.queued).take(max);
+        let underway = self.underway.after(after).map(|underway| &underway.queued).take(max);
+        let mut apart: Vec<_> = held.chain(delayed).chain(underway).collect();
         apart.sort_unstable_by_key(|queued| queued.position);
         let mut apart = apart.into_iter().peekable();
         let first = |queued: Option<&&Arc<Queued>>| queued.map(|queued| queued.position);
@@ -156,10 +169,11 @@ impl Inbox {
         waiting.chain(self.apart()).filter(|queued| queued.space == *space)
     }
 
-    /// Returns the events that are in no line: held, or their turns are under way.
+    /// Returns the events that are in no line: held, not due yet, or their turns are under way.
     fn apart(&self) -> impl Iterator<Item = &Arc<Queued>> {
         let held = self.held.values().map(|(_, waiting)| &waiting.queued);
-        held.chain(self.underway.after(0).map(|underway| &underway.queued))
+        let delayed = self.delayed.values().map(|(.., waiting)| &waiting.queued);
+        held.chain(delayed).chain(self.underway.after(0).map(|underway| &underway.queued))
     }
 
     /// Returns the events that are held.
@@ -173,11 +187,36 @@ impl Inbox {
         self.held.contains_key(&queued.position) || underway.is_some_and(|underway| underway.is_held)
     }
 
-    /// Adds an event to its sender's line, at the place that its position gives it.
-    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain, fits: u64) {
-        self.meter.add(&sender, amount(&queued));
+    /// Adds an event to its sender's line, at the place that its position gives it; to no line when it is due later.
+    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain, fits: u64, due: Option<Duration>) {
+        if queued.event.deliver_after.is_none() {
+            self.meter.add(&sender, amount(&queued));
+        }
         self.len += 1;
-        self.line_up(sender, Waiting { queued, chain, fits, begun: false });
+        let (position, waiting) = (queued.position, Waiting { queued, chain, fits, begun: false });
+        match due {
+            Some(due) => drop(self.delayed.insert(position, (due, sender, waiting))),
+            None => self.line_up(sender, waiting),
+        }
+    }
+
+    /// Puts an event in line that is due now, and returns it.
+    pub fn line_up_delayed(&mut self, position: u64) -> Option<Arc<Queued>> {
+        let (_, sender, waiting) = self.delayed.remove(&position)?;
+        let queued = waiting.queued.clone();
+        self.line_up(sender, waiting);
+        Some(queued)
+    }
+
+    /// Returns when the events are due that are not yet.
+    #[cfg(test)]
+    pub fn delayed(&self) -> impl Iterator<Item = (u64, Duration)> {
+        self.delayed.iter().map(|(position, (due, ..))| (*position, *due))
+    }
+
+    /// Returns whether an event is not due yet.
+    pub fn is_delayed(&self, queued: &Queued) -> bool {
+        self.delayed.contains_key(&queued.position)
     }
 
     fn line_up(&mut self, sender: Sender, waiting: Waiting) {
@@ -201,10 +240,10 @@ impl Inbox {
 
     /// Lets the turn of an event be under way: it leaves its line and gives its room back. Its sender goes to the end of the
     /// order.
-    pub fn set_out(&mut self, queued: &Arc<Queued>) -> Chain {
-        let chain = self.take(queued).unwrap_or_default();
+    pub fn set_out(&mut self, queued: &Queued) -> Option<Left> {
+        let left = self.take(queued);
         self.meter.set_out(amount(queued).bytes);
-        chain
+        left
     }
 
     /// Adds a turn that is under way.
@@ -221,14 +260,22 @@ impl Inbox {
         Some(underway)
     }
 
-    /// Removes an event that is not under way, whether it had its turn, waits or is held; returns what led to it. Its sender
-    /// goes to the end of the order.
-    pub fn take(&mut self, queued: &Queued) -> Option<Chain> {
-        let taken = self.leave(queued).or_else(|| self.held.remove(&queued.position));
-        let (sender, Waiting { chain, .. }) = taken?;
+    /// Removes an event that is not under way, whether it had its turn, waits or is held. Its sender goes to the end of the
+    /// order.
+    pub fn take(&mut self, queued: &Queued) -> Option<Left> {
+        let waits = self.leave(queued).or_else(|| self.held.remove(&queued.position));
+        let (due, sender, Waiting { chain, .. }) = match waits {
+            Some((sender, waiting)) => (None, sender, waiting),
+            None => {
+                let (due, sender, waiting) = self.delayed.remove(&queued.position)?;
+                (Some(due), sender, waiting)
+            }
+        };
         self.len -= 1;
-        self.meter.remove(&sender, amount(queued));
-        Some(chain)
+        if queued.event.deliver_after.is_none() {
+            self.meter.remove(&sender, amount(queued));
+        }
+        Some(Left { chain, due })
     }
 
     /// Returns whether an event is not settled yet.
@@ -236,6 +283,7 @@ impl Inbox {
         let line = self.lines.get(&queued.event.sender);
         line.is_some_and(|line| line.index(queued.position).is_ok())
             || self.held.contains_key(&queued.position)
+            || self.is_delayed(queued)
             || self.underway.get(queued.position).is_some()
     }
 
@@ -280,15 +328,18 @@ impl Inbox {
         self.meter.remove(&Sender::Own, Amount::one(0));
     }
 
-    /// Checks that what is counted is there, with so many receipts to come.
+    /// Checks that what is counted is there, with so much of its charm's own elsewhere: receipts to come, delayed events.
     #[cfg(test)]
-    pub fn check(&self, receipts: usize) {
+    pub fn check(&self, elsewhere: Amount) {
         let counted = Meter::default();
-        (0..receipts).for_each(|_| counted.add(&Sender::Own, Amount::one(0)));
+        counted.add(&Sender::Own, elsewhere);
+        let here = |waiting: &&Waiting| waiting.queued.event.deliver_after.is_none();
         for line in self.lines.values() {
-            line.events.iter().for_each(|waiting| counted.add(&line.sender, amount(&waiting.queued)));
+            let events = line.events.iter().filter(here);
+            events.for_each(|waiting| counted.add(&line.sender, amount(&waiting.queued)));
         }
-        self.held.values().for_each(|(sender, waiting)| counted.add(sender, amount(&waiting.queued)));
+        let held = self.held.values().filter(|(_, waiting)| here(&waiting));
+        held.for_each(|(sender, waiting)| counted.add(sender, amount(&waiting.queued)));
         self.underway.after(0).for_each(|underway| counted.set_out(amount(&underway.queued).bytes));
         assert_eq!(self.meter.shown(), counted.shown(), "what takes room");
         assert_eq!(self.len, self.all().count(), "how many there are");
@@ -296,6 +347,7 @@ impl Inbox {
     }
 }
 
+/// Returns the room that an event takes.
 fn amount(queued: &Queued) -> Amount {
     Amount::one(queued.event.payload.as_bytes().len())
 }

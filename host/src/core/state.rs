@@ -1,7 +1,7 @@
 //! What decides what may happen next in a host.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use super::{
     Effects,
     chain::Chain,
+    deadlines::{Deadlines, moment},
     inbox::{Inbox, Usage},
     underway::{Standing, Underway},
 };
@@ -42,8 +43,8 @@ pub struct State {
     pub open: HashMap<EventId, Open>,
     /// How many spaces have each component installed.
     pub(super) components: HashMap<Hash, usize>,
-    /// When the waits of turns end that still wait: moment, charm, position of the event.
-    pub(super) deadlines: BTreeSet<(Duration, Did, u64)>,
+    /// When waits end, delayed events are due, and others expire.
+    pub(super) deadlines: Deadlines,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     /// What is decided about the rights of those outside.
@@ -113,6 +114,15 @@ impl Space {
     }
 }
 
+/// What was due.
+#[derive(Default)]
+pub struct Due {
+    /// Charms that have something to do.
+    pub wakes: Vec<Did>,
+    /// Events that expire.
+    pub expired: Vec<Arc<Queued>>,
+}
+
 /// An event that waits, or whose receipt is not durable yet.
 pub struct Open {
     /// The event; none when it was refused on the spot.
@@ -132,7 +142,7 @@ impl State {
             names: HashMap::with_capacity(image.spaces.len()),
             open: HashMap::new(),
             components: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             late: BTreeSet::new(),
             kept: BTreeMap::new(),
             limits,
@@ -166,7 +176,7 @@ impl State {
             let queued = Arc::new(queued.clone());
             match turns.remove(&queued.position) {
                 Some(row) => state.restore(queued, row, now),
-                None => state.enqueue(queued, Chain::default(), 0),
+                None => state.enqueue(queued, Chain::default(), 0, now),
             }
         }
         for (did, position, event) in &image.dead {
@@ -225,7 +235,7 @@ impl State {
         let (charm, position) = (queued.event.to, queued.position);
         let progress = Arc::new(row.progress.clone());
         // A clock that was set back lets it wait once more as long as it wanted to, at most.
-        let (timeout, since) = (progress.wait.timeout_ms, progress.since_ms);
+        let (timeout, since) = (progress.waits_ms(), progress.since_ms);
         let left = since.saturating_add(timeout).saturating_sub(now_ms).min(timeout);
         let deadline = at.saturating_add(Duration::from_millis(left));
         let Some(space) = self.spaces.get_mut(&charm) else { return };
@@ -241,31 +251,63 @@ impl State {
         underway.receipts.extend(receipts);
         let goes_on = underway.standing == Standing::Waits && underway.is_over();
         if goes_on {
-            self.deadlines.remove(&(underway.deadline, *charm, position));
+            self.deadlines.remove(underway.deadline, *charm, position);
             turns.stand(position, Standing::Ready);
         }
         goes_on
     }
 
-    /// Lets the waits end whose time is over, up to `max` of them; returns the charms whose turns go on.
-    pub fn expire(&mut self, now: Duration, max: usize) -> Vec<Did> {
-        let mut resumed = Vec::new();
-        while resumed.len() < max
-            && let Some((deadline, charm, position)) = self.deadlines.first().copied()
-            && deadline <= now
+    /// Lets happen what is due, up to `max` of it.
+    pub fn fall_due(&mut self, now: Duration, max: usize) -> Due {
+        let mut due = Due::default();
+        while due.wakes.len() + due.expired.len() < max
+            && let Some((at, charm, position)) = self.deadlines.pop(now)
         {
-            self.deadlines.pop_first();
-            if let Some(space) = self.spaces.get_mut(&charm) {
+            let Some(space) = self.spaces.get_mut(&charm) else { continue };
+            if space.inbox.underway.get(position).is_some() {
                 space.inbox.underway.stand(position, Standing::Ready);
+                due.wakes.push(charm);
+            } else if let Some(queued) = space.inbox.line_up_delayed(position) {
+                due.wakes.push(charm);
+                if let (Some(expires_at), Some(after)) = (queued.event.expires_at, queued.event.deliver_after) {
+                    self.deadlines.expire(at + Duration::from_millis(expires_at.saturating_sub(after)), queued);
+                }
+            } else if let Some(queued) = self.deadlines.expiring(position)
+                && !space.inbox.has_begun(queued)
+            {
+                due.expired.push(queued.clone());
             }
-            resumed.push(charm);
         }
-        resumed
+        due
     }
 
-    /// Returns when the next wait ends.
+    /// Returns when the next is due.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(deadline, ..)| *deadline)
+        self.deadlines.first()
+    }
+
+    /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked, and those whose next
+    /// event expires now; returns the descriptor too that it was checked against.
+    pub fn begin(&mut self, charm: &Did, parked: &HashSet<Did>, now: Duration) -> Option<(Arc<Queued>, u64)> {
+        let inbox = &mut self.spaces.get_mut(charm)?.inbox;
+        let mut begun = inbox.begin(parked)?;
+        if self.deadlines.is_over(begun.0.position, now) {
+            let mut parked = parked.clone();
+            while self.deadlines.is_over(begun.0.position, now) {
+                inbox.put_back(&begun.0);
+                parked.insert(begun.0.event.sender);
+                begun = inbox.begin(&parked)?;
+            }
+        }
+        Some(begun)
+    }
+
+    /// The turn of an event has not begun after all, or not gone on.
+    pub fn put_back(&mut self, queued: &Queued) {
+        if let Some(space) = self.spaces.get_mut(&queued.event.to) {
+            space.inbox.put_back(queued);
+            self.deadlines.put_back(queued.position);
+        }
     }
 
     /// What a turn was told up to a segment is durable: the store has it.
@@ -286,12 +328,31 @@ impl State {
         }
     }
 
-    pub(super) fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain, fits: u64) {
+    /// Puts an event where it waits: in line, or beside it until it is due.
+    pub(super) fn enqueue(&mut self, queued: Arc<Queued>, chain: Chain, fits: u64, now: (u64, Duration)) {
         self.expect(&queued);
         let event = &queued.event;
-        let sender = self.sender(event);
-        if let Some(space) = self.spaces.get_mut(&event.to) {
-            space.inbox.push(sender, queued, chain, fits);
+        let (sender, charm, position) = (self.sender(event), event.to, queued.position);
+        let (after, expires_at) = (event.deliver_after, event.expires_at);
+        let due = after.filter(|after| *after > now.0).map(|after| moment(after, now));
+        if let (Some(_), Some(from)) = (after, self.spaces.get(&event.sender)) {
+            from.inbox.meter.add(&Sender::Own, Amount::one(event.payload.as_bytes().len()));
+        }
+        let Some(space) = self.spaces.get_mut(&charm) else { return };
+        // A delayed send begins a chain of its own (A6).
+        let chain = if after.is_some() { Chain::default() } else { chain };
+        match (due, expires_at) {
+            (Some(due), _) => self.deadlines.add(due, charm, position),
+            (None, Some(expires_at)) => self.deadlines.expire(moment(expires_at, now), queued.clone()),
+            (None, None) => {}
+        }
+        space.inbox.push(sender, queued, chain, fits, due);
+    }
+
+    /// An event that took room of its sender takes none any more.
+    pub(super) fn give_back(&mut self, event: &Event) {
+        if let (Some(_), Some(from)) = (event.deliver_after, self.spaces.get(&event.sender)) {
+            from.inbox.meter.remove(&Sender::Own, Amount::one(event.payload.as_bytes().len()));
         }
     }
 
@@ -301,15 +362,26 @@ impl State {
         self.spaces.get(charm)?.inbox.holds(queued).then(|| queued.clone())
     }
 
+    /// Returns an event that a charm has sent and that has not begun.
+    pub fn withdraw(&self, sender: &Did, id: &EventId) -> Option<Arc<Queued>> {
+        let queued = self.open.get(id)?.queued.as_ref().filter(|queued| queued.event.sender == *sender)?;
+        let inbox = &self.spaces.get(&queued.event.to)?.inbox;
+        let waits = inbox.holds(queued) && !inbox.has_begun(queued) && inbox.underway.get(queued.position).is_none();
+        (waits && queued.event.receipt_of.is_none()).then(|| queued.clone())
+    }
+
     /// Removes an event from its inbox; returns what led to it.
     pub(super) fn dequeue(&mut self, queued: &Queued) -> Chain {
-        let chain = self.spaces.get_mut(&queued.event.to).and_then(|space| {
-            let underway = space.inbox.come_back(queued.position);
-            if let Some(Underway { deadline, .. }) = underway {
-                self.deadlines.remove(&(deadline, queued.event.to, queued.position));
-            }
-            underway.map_or_else(|| space.inbox.take(queued), |underway| Some(underway.chain))
-        });
+        let (charm, position) = (queued.event.to, queued.position);
+        let Some(space) = self.spaces.get_mut(&charm) else { return Chain::default() };
+        let chain = if let Some(Underway { deadline, chain, .. }) = space.inbox.come_back(position) {
+            self.deadlines.remove(deadline, charm, position);
+            Some(chain)
+        } else {
+            let taken = space.inbox.take(queued);
+            self.left(queued, taken.as_ref().and_then(|taken| taken.due));
+            taken.map(|taken| taken.chain)
+        };
         if queued.event.on_commit.is_some()
             && let Some(sender) = self.spaces.get_mut(&queued.event.sender)
         {
@@ -323,6 +395,15 @@ impl State {
         let dead = &self.spaces.get(charm)?.dead;
         let oldest = || dead.front().map_or(event, |(_, event)| *event);
         (dead.len() >= self.limits.dead_letters_max).then(oldest)
+    }
+
+    /// An event is not in its inbox any more that was not under way; it would have been due then.
+    pub(super) fn left(&mut self, queued: &Queued, due: Option<Duration>) {
+        self.deadlines.keep(queued.position);
+        if let Some(due) = due {
+            self.deadlines.remove(due, queued.event.to, queued.position);
+        }
+        self.give_back(&queued.event);
     }
 
     /// Takes dead letters out; returns their positions.

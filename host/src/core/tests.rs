@@ -39,6 +39,8 @@ fn event(sender: Did, to: Did, bytes: usize) -> Event {
         receipt_of: None,
         supplied: false,
         awaited: false,
+        deliver_after: None,
+        expires_at: None,
     }
 }
 
@@ -209,14 +211,25 @@ fn a_component_is_installed_once_and_a_turn_of_another_does_not_commit() {
     perform(&mut state, a, turn(2)).expect("what is installed ran");
 }
 
-/// What happens to a turn in the random test: it ends, or it waits for some of what it has sent.
-fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -> Act<'a> {
+/// An event that may be delayed, may expire, or both.
+fn timed(event: Event, at: Duration, random: &mut Random) -> Event {
+    let mut later = |of: usize| (random.below(of) == 0).then(|| at.as_millis() as u64 + random.below(40) as u64);
+    let (deliver_after, expires_at) = (later(4), later(4));
+    let expires_at = expires_at.map(|expires_at| expires_at.max(deliver_after.unwrap_or(0) + 1));
+    Event { deliver_after, expires_at, ..event }
+}
+
+/// What happens to a turn in the random test: it ends, waits for some of what it has sent or for time, or is tried again.
+fn random_act<'a>(state: &State, at: Duration, queued: &'a Arc<Queued>, random: &mut Random) -> Act<'a> {
     let charm = queued.event.to;
     let space = &state.spaces[&charm];
     let failed = (random.below(4) == 0).then(|| (Outcome::Faulted, "why".to_owned()));
     let mut ending = Ending { failed, ..Ending::default() };
     if ending.failed.is_some() {
         return committed(queued, ending);
+    }
+    if random.below(6) == 0 {
+        return Act::Retry(queued, random.below(40) as u64);
     }
     let before = space.inbox.underway.get(queued.position).map_or(0, |turn| turn.progress.sends as usize);
     let sends = before + random.below(4);
@@ -225,7 +238,8 @@ fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -
         let on_commit = (random.below(2) == 0).then(|| OnCommit { stream: "back".into(), tag: Value::null() });
         let to = [did(1), did(2)][random.below(2)];
         let refused = (random.below(4) == 0).then_some(Outcome::Denied);
-        ending.sends.push(Draft { event: Event { id, on_commit, ..event(charm, to, 3) }, refused, fits: 0 });
+        let sent = Event { id, on_commit, ..timed(event(charm, to, 3), at, random) };
+        ending.sends.push(Draft { event: sent, refused, fits: 0 });
     }
     let edit = Edit { path: Path::root(), put: Some(Value::null()) };
     ending.writes.push(Write { name: "n".into(), previous: 0, edits: vec![edit] });
@@ -233,8 +247,9 @@ fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -
         return committed(queued, ending);
     };
     ending.ran = Some((Ran { time_ms: 1, fuel: 1, costs: 1 }, component));
-    let events = (0..=random.below(3)).map(|_| state.mint.send(queued.position, random.below(sends))).collect();
-    let until = [Until::All, Until::First][random.below(2)];
+    let events: Vec<_> = (0..=random.below(3)).map(|_| state.mint.send(queued.position, random.below(sends))).collect();
+    let until = [Until::All, Until::First, Until::Time][random.below(3)];
+    let events = if until == Until::Time { Vec::new() } else { events };
     let wait = WaitFor { events, until, timeout_ms: random.below(40) as u64 };
     Act::Segment(queued, Box::new(ending), Part { wait, recording: [random.below(9) as u8; 32], piece: [7].into() })
 }
@@ -244,7 +259,7 @@ fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -
 /// waits on nothing, and in the end everything settles without the time of any wait.
 #[test]
 fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
-    let (mut segments, mut expired) = (0, 0);
+    let (mut segments, mut retries, mut fell_due, mut expired) = (0, 0, 0, 0);
     for seed in 0..80 {
         let mut random = Random(seed * 7_919 + 1);
         let limits = Limits { dead_letters_max: 2, waiting_turns_max: 6, ..Limits::default() };
@@ -269,7 +284,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             };
             state.check_all();
             let act = match (random.below(12), &next) {
-                (0..6, Some(queued)) => random_act(&state, queued, &mut random),
+                (0..6, Some(queued)) => random_act(&state, at, queued, &mut random),
                 (10, _) => installs(random.below(2) as u8),
                 (9, _) => Act::Uninstall,
                 (6, _) => Act::Pause(random.below(2) == 0),
@@ -285,16 +300,22 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             log.extend(perform_at(&mut state, charm, at, act));
             // It did not go on after all, or it is settled.
             next.iter().for_each(|queued| {
-                let inbox = &mut state.spaces.get_mut(&charm).expect("a space").inbox;
+                let inbox = &state.spaces[&charm].inbox;
                 if inbox.underway.get(queued.position).is_none_or(|turn| turn.standing == underway::Standing::Runs) {
-                    inbox.put_back(queued);
+                    state.put_back(queued);
                 }
             });
             if random.below(3) == 0 {
-                expired += state.expire(at, 1 + random.below(3)).len();
+                let due = state.fall_due(at, 1 + random.below(3));
+                fell_due += due.wakes.len();
+                expired += due.expired.len();
+                for queued in &due.expired {
+                    log.push(perform_at(&mut state, queued.event.to, at, expires(queued)).expect("it has not begun"));
+                }
             }
             state.check_all();
         }
+        retries += log.iter().filter(|(commit, _)| matches!(commit.record.body, Body::Retried(_))).count();
         segments += log.iter().filter(|(commit, _)| commit.record.segment().is_some()).count();
         let cut = random.below(log.len());
         let mut receipts = BTreeMap::new();
@@ -323,34 +344,67 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             settle_all(&mut state);
         }
     }
-    assert!(segments > 200 && expired > 20, "turns wait: {segments} segments, {expired} times the time was over");
+    let seen = format!("{segments} segments, {retries} retries, {fell_due} fell due, {expired} expired");
+    assert!(segments > 200 && retries > 50 && fell_due > 100 && expired > 20, "{seen}");
 }
 
-/// S7: what can begin or go on does, and ends; nobody's time has to be over.
+fn expires(queued: &Arc<Queued>) -> Act<'_> {
+    let failed = Some((Outcome::Expired, "too late".to_owned()));
+    committed(queued, Ending { failed, ..Ending::default() })
+}
+
+/// S7: what can begin or go on does, and ends; only what waits for time, and is delayed, has to be due.
 fn settle_all(state: &mut State) {
     loop {
         let next = state.spaces.values_mut().find_map(|space| {
             let resumed = space.inbox.underway.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
             resumed.or_else(|| Some(space.inbox.begin(&HashSet::new())?.0))
         });
-        let Some(queued) = next else { break };
-        perform(state, queued.event.to, committed(&queued, Ending::default())).expect("it may end");
+        if let Some(queued) = next {
+            perform(state, queued.event.to, committed(&queued, Ending::default())).expect("it may end");
+            continue;
+        }
+        let for_time = state.spaces.iter().find_map(|(did, space)| {
+            let is_for_time = |turn: &&underway::Underway| {
+                turn.progress.again_ms.is_some() || turn.progress.wait.until == Until::Time
+            };
+            let turn = space.inbox.underway.after(0).find(is_for_time);
+            let turn = turn.map(|turn| (turn.deadline, *did, turn.queued.position));
+            turn.or_else(|| space.inbox.delayed().next().map(|(position, due)| (due, *did, position)))
+        });
+        let Some((at, charm, position)) = for_time else { break };
+        state.deadlines.remove(at, charm, position);
+        let inbox = &mut state.spaces.get_mut(&charm).expect("a space").inbox;
+        if inbox.line_up_delayed(position).is_none() {
+            inbox.underway.stand(position, underway::Standing::Ready);
+        }
     }
     let busy = state.spaces.values().filter(|space| space.inbox.is_busy()).count();
     assert_eq!(busy, 0, "a turn waits for ever");
-    assert!(state.deadlines.is_empty());
+    assert!(state.deadlines.first().is_none());
 }
 
 impl State {
     /// Checks what holds after each step: no turn waits on nothing (S7), and what is counted is there.
     fn check_all(&self) {
         let mut deadlines = 0;
-        let receipts = |did: &Did| {
-            let all = self.spaces.values().flat_map(|space| space.inbox.all());
-            all.filter(|queued| queued.event.sender == *did && queued.event.on_commit.is_some()).count()
+        let elsewhere = |did: &Did| {
+            let all = self.spaces.values().flat_map(|space| space.inbox.all().map(|queued| (&space.inbox, queued)));
+            let of = all.filter(|(_, queued)| queued.event.sender == *did);
+            of.fold(Amount::default(), |amount, (inbox, queued)| {
+                let event = &queued.event;
+                let is_delayed = event.deliver_after.is_some() && inbox.underway.get(queued.position).is_none();
+                let receipt = Amount { events: usize::from(event.on_commit.is_some()), bytes: 0 };
+                let delayed = if is_delayed { Amount::one(event.payload.as_bytes().len()) } else { Amount::default() };
+                amount.plus(receipt).plus(delayed)
+            })
         };
         for (did, space) in &self.spaces {
-            space.inbox.check(receipts(did));
+            space.inbox.check(elsewhere(did));
+            for (position, due) in space.inbox.delayed() {
+                assert!(self.deadlines.contains(due, *did, position), "a delayed event that is never due");
+                deadlines += 1;
+            }
             for turn in space.inbox.underway.after(0) {
                 let (position, sends) = (turn.queued.position, turn.progress.sends as u16);
                 assert!(self.waiting(did, &turn.queued.event.id).is_some(), "its event is not settled");
@@ -363,12 +417,12 @@ impl State {
                 assert!(turn.progress.wait.events.iter().all(|event| event.sent_by().0 == position));
                 if turn.standing == underway::Standing::Waits {
                     assert!(!turn.is_over(), "a turn waits for what is there");
-                    assert!(self.deadlines.contains(&(turn.deadline, *did, position)), "a wait without an end");
+                    assert!(self.deadlines.contains(turn.deadline, *did, position), "a wait without an end");
                     deadlines += 1;
                 }
             }
         }
-        assert_eq!(self.deadlines.len(), deadlines, "ends of waits that are over");
+        self.deadlines.check(deadlines);
     }
 }
 

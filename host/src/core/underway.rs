@@ -67,13 +67,17 @@ impl Underway {
         self.progress.wait.events.iter().map(|event| receipt(event.sent_by())).collect()
     }
 
-    /// Returns whether what it waits for has come.
+    /// Returns whether what it waits for has come. For time nothing comes: that is over when it is.
     pub fn is_over(&self) -> bool {
         let WaitFor { events, until, .. } = &self.progress.wait;
+        if self.progress.again_ms.is_some() {
+            return false;
+        }
         let mut settled = events.iter().map(|event| self.receipts.contains_key(&event.sent_by().1));
         match until {
             Until::All => settled.all(|settled| settled),
             Until::First => settled.any(|settled| settled),
+            Until::Time => false,
         }
     }
 }

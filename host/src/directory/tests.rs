@@ -145,6 +145,8 @@ async fn an_event_is_looked_at_again_when_it_is_handed_over() {
         receipt_of,
         supplied: false,
         awaited: false,
+        deliver_after: None,
+        expires_at: None,
     };
     let outcome = |event: Event| directory.admits(&event, 0).map_err(|(outcome, _)| outcome);
     assert_eq!(outcome(event(2, "own", None)), Err(Outcome::Denied), "private");

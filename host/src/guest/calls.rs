@@ -5,6 +5,7 @@ mod context;
 mod discovery;
 mod http;
 mod log;
+mod retries;
 mod streams;
 mod waits;
 

@@ -19,7 +19,7 @@ use crate::{
     event::EventId,
     http::Outbound,
     limits::{Limits, PANIC_BYTES_MAX},
-    recording::Recording,
+    recording::{Recording, Sees},
     text::clip,
     tx::Transaction,
 };
@@ -33,8 +33,8 @@ pub struct Facts {
     pub sender: Did,
     /// The event.
     pub event: EventId,
-    /// Milliseconds since 1970; the same in every rerun.
-    pub time_ms: u64,
+    /// What else it sees; the same in every rerun.
+    pub sees: Sees,
 }
 
 /// A guest's handle to a cell. Gives no right by itself.
@@ -128,11 +128,14 @@ impl Ctx {
         self.account.take().saturating_add(staged).saturating_add(random * cost::RANDOM_BYTE)
     }
 
-    /// Returns what an attempt that has ended waits for: the answer to a request, or room.
+    /// Returns what an attempt that has ended waits for: the answer to a request, room, or time before it is tried again.
     pub fn waits(&self) -> Option<Ended> {
         let tx = self.tx.as_ref().filter(|tx| !tx.is_lost())?;
         if let Some(room) = tx.room() {
             return Some(Ended::Full(room.clone()));
+        }
+        if let Some(after_ms) = tx.retry() {
+            return Some(Ended::Retry(after_ms));
         }
         self.outbound.as_ref()?.seen().map(|_| Ended::Waits)
     }
@@ -188,19 +191,19 @@ impl Ctx {
 
     /// Gives the guest what it imports of WASI.
     pub fn give_wasi(&mut self) {
-        let time_ms = self.facts.as_ref().map_or(0, |facts| facts.time_ms);
+        let time_ms = self.facts.as_ref().map_or(0, |facts| facts.sees.time_ms);
         self.wasi = Some(Wasi::new(time_ms, self.seed(), self.log.output()));
     }
 
-    /// Lets the guest see another time from here on: a wait is behind it.
-    pub fn set_time(&mut self, time_ms: u64) {
-        self.facts.iter_mut().for_each(|facts| facts.time_ms = time_ms);
-        self.wasi.iter().for_each(|wasi| wasi.set_time(time_ms));
+    /// Lets the guest see this from here on: a wait is behind it.
+    pub fn see(&mut self, sees: Sees) {
+        self.facts.iter_mut().for_each(|facts| facts.sees = sees);
+        self.wasi.iter().for_each(|wasi| wasi.set_time(sees.time_ms));
     }
 
-    /// Ends a replay: what comes is live, from this time on, with what the first run had left of its fuel.
-    pub fn go_on(&mut self, time_ms: u64, fuel: u64) {
-        self.set_time(time_ms);
+    /// Ends a replay: what comes is live and sees this, with what the first run had left of its fuel.
+    pub fn go_on(&mut self, sees: Sees, fuel: u64) {
+        self.see(sees);
         self.account.restore(self.limits.fuel_max.saturating_sub(fuel));
         self.log.unmute();
         self.tx.iter_mut().for_each(|tx| tx.renew());

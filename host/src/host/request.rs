@@ -70,7 +70,20 @@ impl Host {
         }
         let (id, stream, committer) = (EventId([0; 16]), stream.into(), &self.stage.committer);
         let (on_commit, receipt_of, supplied_id) = (None, None, supplied.as_deref());
-        let event = Event { id, sender, to, stream, payload, on_commit, receipt_of, supplied: false, awaited };
+        let (deliver_after, expires_at, supplied) = (None, None, false);
+        let event = Event {
+            id,
+            sender,
+            to,
+            stream,
+            payload,
+            on_commit,
+            receipt_of,
+            supplied,
+            awaited,
+            deliver_after,
+            expires_at,
+        };
         loop {
             let unseen = match supplied_id {
                 None => None,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The first byte of every group.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// What one sync made durable.
 #[derive(Clone, Debug, Default)]

@@ -234,7 +234,7 @@ impl Committer {
     fn act(&self, space: Did, act: Act<'_>) -> Result<Done, Refused> {
         let now = self.now();
         let mut locked = self.open().map_err(Refused::Unavailable)?;
-        let (done, after) = self.perform(&mut locked, space, now, act, None)?;
+        let (done, after) = self.perform(&mut locked, space, now, act, None, &[])?;
         drop(locked);
         self.tell(after);
         Ok(done)
@@ -387,6 +387,19 @@ impl Committer {
         }
     }
 
+    /// Lets a turn be tried again later; nothing of its present transaction remains (S13). One that is settled already stays as it is.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn retry(&self, queued: &Arc<Queued>, after_ms: u64) -> Result<(), Unavailable> {
+        match self.act(queued.event.to, Act::Retry(queued, after_ms)) {
+            Err(Refused::Unavailable(why)) => Err(why),
+            Ok(_) => Ok(()),
+            // What its handler was told may hold no more.
+            Err(_) => self.settle(queued, Outcome::Faulted, "the turn could not be tried again"),
+        }
+    }
+
     /// Looks up whether its sender has sent an event under this id before (S9), whatever has changed since.
     ///
     /// # Errors
@@ -431,7 +444,7 @@ impl Committer {
         }
         let supplied = unseen.map(|unseen| unseen.id);
         let (done, after) =
-            self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None)?;
+            self.perform(&mut locked, event.to, now, Act::Accept(event.clone(), supplied, fits), None, &[])?;
         drop(locked);
         self.tell(after);
         // What is accepted waits.
@@ -461,7 +474,7 @@ impl Committer {
         if before == 0 {
             return Ok((0, locked.core.order));
         }
-        let (done, after) = self.perform(&mut locked, *charm, now, Act::DropAll, None)?;
+        let (done, after) = self.perform(&mut locked, *charm, now, Act::DropAll, None, &[])?;
         let left = locked.core.spaces.get(charm).map_or(0, |space| space.dead.len());
         drop(locked);
         self.tell(after);

@@ -293,6 +293,7 @@ impl Replay {
             Body::Letters { dropped, again } => self.letters(entry, dropped, again.as_ref()),
             Body::Turn(turn) => self.turn(entry, &record, turn),
             Body::Segment(segment) => self.segment(entry, &record, segment),
+            Body::Retried(retried) => self.retried(entry, &record, retried),
             Body::Checkpoint(checkpoint) => self.checkpoint(&record, checkpoint),
             Body::Pruned(pruned) => {
                 must(!charm && pruned.order < order, Law::Cause, "a charm's space says what has gone")?;
@@ -341,6 +342,8 @@ impl Replay {
     fn accepted(&mut self, entry: &LogEntry, event: &Event) -> Verdict {
         must(event.to == entry.space, Law::Cause, "an event from outside in another charm's space")?;
         let plain = event.receipt_of.is_none() && event.on_commit.is_none();
+        let at_once = event.deliver_after.is_none() && event.expires_at.is_none();
+        must(at_once, Law::Cause, "an event from outside waits for a time")?;
         must(plain, Law::Cause, "an event from outside is a receipt, or asks for one")?;
         let charm = self.charms.contains(&event.sender) || event.sender == event.to;
         must(!charm, Law::Cause, "an event from outside in the name of a charm")?;
@@ -360,7 +363,8 @@ impl Replay {
         let Some(event) = again else { return Ok(()) };
         // A receipt whose handler failed can be sent again.
         let known = letter.is_none_or(|letter| fingerprint(&nameless(event)) == letter.again);
-        let same = known && !event.supplied && !event.awaited;
+        let at_once = event.deliver_after.is_none() && event.expires_at.is_none();
+        let same = known && at_once && !event.supplied && !event.awaited;
         must(same, Law::Cause, "another event than that of the dead letter")?;
         must(event.on_commit.is_none(), Law::Cause, "an event that is sent again asks for a receipt")?;
         let made = event.id == self.mint.outside(self.position + 1);
@@ -434,5 +438,6 @@ pub(super) fn write(cells: &mut HashMap<Arc<str>, Cell>, order: u64, record: Rec
 
 /// Returns an event as it would be sent again from a dead letter, without its id.
 pub(super) fn nameless(event: &Event) -> Event {
-    Event { id: EventId([0; 16]), on_commit: None, supplied: false, awaited: false, ..event.clone() }
+    let (id, on_commit, supplied, awaited) = (EventId([0; 16]), None, false, false);
+    Event { id, on_commit, supplied, awaited, deliver_after: None, expires_at: None, ..event.clone() }
 }

@@ -14,7 +14,7 @@ use crate::{
     event::{Event, EventId, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Progress, Ran, Record, Segment, Sent, Turn},
+    record::{Hash, Progress, Ran, Record, Retried, Segment, Sent, Turn, Until, WaitFor},
     rows::{DeadLetter, Queued, ReceiptRow, TurnRow},
     value::Value,
 };
@@ -59,6 +59,8 @@ impl Replay {
         let component = self.installed.get(&entry.space).map(|row| row.component);
         must(ran.is_none() || component.is_some(), Law::Cause, "a turn runs, and no component is installed")?;
         if let Some((_, Queued { event, .. })) = self.waiting.get(position) {
+            let is_out = handled.late || event.deliver_after.is_none();
+            must(is_out, Law::Order, "an event that was delayed has a place in the order")?;
             must(event.to == entry.space, Law::Cause, "answers an event of another charm")?;
             let same = (event.id, event.sender, &event.stream) == (*id, *sender, *stream);
             must(same, Law::Cause, "answers another event than was sent")?;
@@ -69,7 +71,7 @@ impl Replay {
         }
         let Some(Underway { row, .. }) = self.underway.get(id) else { return Ok(()) };
         must(row.position == *position, Law::Cause, "answers another event than was sent")?;
-        let Some(ran) = ran else { return Ok(()) };
+        let Some(ran) = ran.filter(|_| row.progress.segments > 0) else { return Ok(()) };
         let same = component == Some(row.progress.component);
         must(same, Law::Cause, "a turn goes on with another component than it began with")?;
         must(ran.fuel >= row.progress.ran.fuel, Law::Cause, "a turn gets fuel back")
@@ -108,12 +110,38 @@ impl Replay {
             let number = u16::from_be_bytes([id.0[6], id.0[7]]);
             u32::from(number) < sends && *id == self.mint.send(position, number.into())
         };
-        let waits = !wait.events.is_empty() && wait.events.iter().all(is_own);
+        let waits = wait.events.is_empty() == (wait.until == Until::Time) && wait.events.iter().all(is_own);
         must(waits, Law::Cause, "a turn waits for nothing that it has sent")?;
-        let began = before.map(|before| before.component);
+        let retries = before.as_ref().map_or(0, |before| before.retries);
+        let began = before.filter(|before| before.segments > 0).map(|before| before.component);
         let component = began.or(self.installed.get(&entry.space).map(|row| row.component)).unwrap_or_default();
-        let (seq, since_ms, wait) = (record.seq, record.time_ms, wait.clone());
-        let progress = Progress { component, segments: number, sends, seq, since_ms, ran, wait, recording };
+        let (segments, seq, since_ms, wait, again_ms) = (number, record.seq, record.time_ms, wait.clone(), None);
+        let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms };
+        let row = TurnRow { position, space: entry.space, event, progress };
+        self.underway.insert(event, Underway { order: entry.order, row });
+        Ok(())
+    }
+
+    /// A turn that is tried again.
+    pub fn retried(&mut self, entry: &LogEntry, record: &Record, retried: &Retried) -> Verdict {
+        let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
+        let Retried { event, sender, ref stream, number, after_ms } = *retried;
+        let handled = Handled { position, late, event, sender, stream, ran: None };
+        self.handles(entry, &handled)?;
+        let before = self.underway.remove(&event).map(|underway| underway.row.progress);
+        if before.is_none() {
+            self.begins(entry, &handled)?;
+        }
+        self.charms.insert(entry.space);
+        let retries = before.as_ref().map_or(0, |before| before.retries);
+        must(number == retries + 1, Law::Cause, "a turn is tried again out of its number")?;
+        let wait = WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: 0 };
+        let (component, recording, ran) = (Hash::default(), Hash::default(), Ran { time_ms: 0, fuel: 0, costs: 0 });
+        let (segments, sends, seq, since_ms, retries, again_ms) = (0, 0, 0, record.time_ms, number, Some(after_ms));
+        let progress = match before {
+            Some(before) => Progress { since_ms, retries, again_ms, ..before },
+            None => Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms },
+        };
         let row = TurnRow { position, space: entry.space, event, progress };
         self.underway.insert(event, Underway { order: entry.order, row });
         Ok(())
@@ -132,16 +160,19 @@ impl Replay {
         if let Some(why) = effect_of_failure(taken) {
             return wrong(Law::Cause, why);
         }
-        let cancelled = receipt.outcome == Outcome::Cancelled;
-        if before.is_none() && !cancelled {
+        let (cancelled, expired) = (receipt.outcome == Outcome::Cancelled, receipt.outcome == Outcome::Expired);
+        let may_expire = event.as_ref().is_none_or(|event| event.expires_at.is_some());
+        must(!expired || (may_expire && before.is_none()), Law::Cause, "an event expires that does not")?;
+        if before.is_none() && !cancelled && !expired {
             self.begins(entry, &handled)?;
         }
         self.charms.insert(record.space);
 
         let committed = receipt.outcome == Outcome::Committed;
-        let commit = if committed { Some(record.seq) } else { before.as_ref().map(|before| before.seq) };
+        let waited = before.as_ref().filter(|before| before.segments > 0);
+        let commit = if committed { Some(record.seq) } else { waited.map(|before| before.seq) };
         let status = receipt.commit == commit && receipt.message.is_some() != committed;
-        let why = match before.as_ref().filter(|_| !committed) {
+        let why = match waited.filter(|_| !committed) {
             Some(_) => "a failure after a wait names the last commit of its turn, and says why",
             None => "a receipt names its commit, or says why there is none",
         };
@@ -246,12 +277,15 @@ impl Replay {
 
     /// One receipt event (S6).
     fn receipt(&self, sent: &Sent, due: &Due) -> Verdict {
-        let Event { id, sender, to, stream, payload, on_commit, receipt_of: _, supplied, awaited } = &sent.event;
+        let Event { id, sender, to, stream, payload, on_commit, receipt_of: _, .. } = &sent.event;
+        let Event { supplied, awaited, deliver_after, expires_at, .. } = &sent.event;
         let home = (*sender, *to, stream) == (due.sender, due.sender, &due.on_commit.stream);
         must(home, Law::Receipt, "a receipt goes to another than asked for it")?;
         let carried = carried(&due.receipt, &due.on_commit.tag);
         must(carried.as_ref() == Some(payload), Law::Receipt, "a receipt carries other than status and tag")?;
         must(on_commit.is_none() && !supplied && !awaited, Law::Receipt, "a receipt asks for a receipt")?;
+        let at_once = deliver_after.is_none() && expires_at.is_none();
+        must(at_once, Law::Receipt, "a receipt waits for a time")?;
         must(*id == self.mint.receipt_of(&due.receipt.id), Law::Cause, "an event id that is not of this store's making")
     }
 }

@@ -55,6 +55,7 @@ const FIELDS: [(&str, Set); 54] = fields![
     waits_max,
     waiting_turns_max,
     wait_ms_max,
+    retries_max,
     recording_bytes_max,
     commits_pending_max,
     commit_bytes_pending_max,

@@ -238,6 +238,8 @@ fn event(random: &mut Random) -> Event {
         receipt_of: random.chance(500).then(|| id(random)),
         supplied: random.chance(500),
         awaited: random.chance(500),
+        deliver_after: random.chance(500).then(|| random.bits()),
+        expires_at: random.chance(500).then(|| random.bits()),
     }
 }
 

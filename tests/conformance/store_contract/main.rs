@@ -219,6 +219,8 @@ fn event(n: u8, to: u8) -> Event {
         receipt_of: n.is_multiple_of(3).then_some(id(n + 1)),
         supplied: n.is_multiple_of(2),
         awaited: n.is_multiple_of(3),
+        deliver_after: n.is_multiple_of(4).then_some(u64::from(n)),
+        expires_at: n.is_multiple_of(5).then_some(u64::from(n)),
     }
 }
 

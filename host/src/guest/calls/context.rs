@@ -28,7 +28,7 @@ impl context::Host for Ctx {
     fn time(&mut self) -> wasmtime::Result<u64> {
         called("context.time");
         self.charge(cost::CALL);
-        Ok(self.facts()?.time_ms)
+        Ok(self.facts()?.sees.time_ms)
     }
 
     fn random(&mut self) -> wasmtime::Result<u64> {

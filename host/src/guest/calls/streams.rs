@@ -11,7 +11,7 @@ use crate::{
         ctx::{Ctx, StreamHandle},
     },
     recording::{Kind, asked},
-    tx::{Refusal, guest_name},
+    tx::{Refusal, Times, guest_name},
 };
 
 impl streams::Host for Ctx {
@@ -32,25 +32,29 @@ impl streams::Host for Ctx {
         called("streams.send");
         self.charge(cost::CALL);
         let streams::SendOptions { on_commit, deliver_after, expires_at } = options;
-        for (option, name) in [(deliver_after, "deliver-after"), (expires_at, "expires-at")] {
-            if option.is_some() {
-                return Err(Refusal::Unsupported(name.into()).into());
-            }
-        }
+        let times = Times { deliver_after, expires_at };
         let StreamHandle { owner, name } = self.table.get(&to)?;
         let (owner, name) = (*owner, name.clone());
         let on_commit = on_commit.as_ref().map(|on_commit| (&*on_commit.stream, &*on_commit.tag));
         let (stream, tag) = on_commit.unwrap_or_default();
-        let parts = [owner.public_key(), name.as_bytes(), &event, stream.as_bytes(), tag];
+        let when = postcard::to_stdvec(&(deliver_after, expires_at)).unwrap_or_default();
+        let parts = [owner.public_key(), name.as_bytes(), &event, stream.as_bytes(), tag, &when];
         let send = |ctx: &mut Ctx| {
             let tx = ctx.tx()?;
-            let sent = tx.send(owner, &name, &event, on_commit);
+            let sent = tx.send(owner, &name, &event, on_commit, times);
             if tx.room().is_some() {
                 return Err(CallError::Trap(wasmtime::Error::msg("waits for room in an inbox")));
             }
             Ok(sent?)
         };
         self.recorded(Kind::Send, || asked(Kind::Send, &parts), send).map(|id: EventId| id.to_string())
+    }
+
+    fn cancel(&mut self, event: String) -> Result<(), CallError> {
+        called("streams.cancel");
+        self.charge(cost::CALL);
+        let event: EventId = event.parse().map_err(|error| Refusal::Invalid(format!("event: {error}")))?;
+        self.recorded(Kind::Cancel, || asked(Kind::Cancel, &[&event.0]), |ctx| Ok(ctx.tx()?.cancel(event)?))
     }
 }
 

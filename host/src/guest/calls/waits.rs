@@ -31,6 +31,33 @@ fn shown(receipts: Vec<Option<Receipt>>) -> Vec<Option<waits::Receipt>> {
     receipts.into_iter().map(|receipt| receipt.map(show)).collect()
 }
 
+impl Ctx {
+    /// Waits, or tells what became of that wait.
+    fn wait(&mut self, wait: WaitFor) -> Result<Vec<Option<Receipt>>, CallError> {
+        let asked = asked_by(&wait);
+        match self.recording.meet(Kind::Wait, asked) {
+            Met::Differs => Err(CallError::differs()),
+            Met::Told(told, sees) => {
+                sees.into_iter().for_each(|sees| self.see(sees));
+                recorded(&told)
+            }
+            Met::Answer(Answer { receipts, sees, fuel, .. }) => {
+                self.recording.note(Kind::Wait, asked, Told::Ok(postcard::to_stdvec(&receipts).unwrap_or_default()));
+                self.go_on(sees, fuel);
+                Ok(receipts)
+            }
+            Met::Live => {
+                let over = self.recording.is_over();
+                if let Err(refusal) = self.tx()?.wait(wait, over) {
+                    self.recording.note(Kind::Wait, asked, Told::Refused(refusal.clone()));
+                    return Err(refusal.into());
+                }
+                Err(CallError::Trap(wasmtime::Error::msg("waits")))
+            }
+        }
+    }
+}
+
 impl waits::Host for Ctx {
     fn commit_and_wait(
         &mut self,
@@ -42,27 +69,13 @@ impl waits::Host for Ctx {
         self.charge(cost::CALL + cost::WAIT + events.len() as u64 * cost::WAITED);
         self.tx()?;
         let wait = wait_for(&events, until, timeout_ms)?;
-        let asked = asked_by(&wait);
-        let receipts = match self.recording.meet(Kind::Wait, asked) {
-            Met::Differs => return Err(CallError::differs()),
-            Met::Told(told, time_ms) => {
-                time_ms.into_iter().for_each(|time_ms| self.set_time(time_ms));
-                recorded(&told)?
-            }
-            Met::Answer(Answer { receipts, time_ms, fuel, .. }) => {
-                self.recording.note(Kind::Wait, asked, Told::Ok(postcard::to_stdvec(&receipts).unwrap_or_default()));
-                self.go_on(time_ms, fuel);
-                receipts
-            }
-            Met::Live => {
-                let over = self.recording.is_over();
-                if let Err(refusal) = self.tx()?.wait(wait, over) {
-                    self.recording.note(Kind::Wait, asked, Told::Refused(refusal.clone()));
-                    return Err(refusal.into());
-                }
-                return Err(CallError::Trap(wasmtime::Error::msg("waits for what it sent")));
-            }
-        };
-        Ok(shown(receipts))
+        self.wait(wait).map(shown)
+    }
+
+    fn commit_and_sleep(&mut self, ms: u64) -> Result<(), CallError> {
+        called("waits.commit-and-sleep");
+        self.charge(cost::CALL + cost::WAIT);
+        self.tx()?;
+        self.wait(WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: ms }).map(drop)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 pub const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,

@@ -26,6 +26,8 @@ use crate::{
     value::Tree,
 };
 
+/// What the receipt of a withdrawn event says.
+const WITHDRAWN: &str = "its sender withdrew the event before it began";
 /// How often the reads of a commit are checked outside the lock before any change of what was read is a conflict.
 const CHECKS_MAX: usize = 4;
 
@@ -81,7 +83,7 @@ impl Committer {
                 Some(part) => Act::Segment(queued, Box::new(ending), part),
                 None => Act::Settle(queued, Box::new(ending)),
             };
-            let performed = self.perform(&mut locked, charm, now, act, cells);
+            let performed = self.perform(&mut locked, charm, now, act, cells, &tx.withdrawn);
             break performed.map_err(|refused| match refused {
                 Refused::NoRoom { inbox, used } => {
                     locked.conflicts += 1;
@@ -157,7 +159,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Lets one thing happen, with the cells that it changes; what is left is for [`Committer::tell`], after the lock.
+    /// Lets one thing happen, with the cells that it changes, and events that its charm withdraws; what is left is for [`Committer::tell`], after the lock.
     pub(super) fn perform(
         &self,
         locked: &mut Locked,
@@ -165,9 +167,10 @@ impl Committer {
         (now, at): (u64, Duration),
         act: Act<'_>,
         cells: Option<(Vec<Change>, Snapshot)>,
+        withdrawn: &[EventId],
     ) -> Result<(Done, After), Refused> {
         let decided = locked.core.decide(space, now, act)?;
-        let (done, after, item) = self.happen(locked, decided, at, cells);
+        let (done, mut after, item) = self.happen(locked, decided, at, cells);
         // Who waits for a commit says so, who waits for a receipt is known.
         let haste = match &item {
             Item::Commit { effects, .. } if effects.taken.as_ref().is_some_and(|queued| locked.awaits(queued)) => {
@@ -179,7 +182,20 @@ impl Committer {
             }
             _ => Haste::Soon,
         };
-        self.group.push([item], haste);
+        if withdrawn.is_empty() {
+            self.group.push([item], haste);
+            return Ok((done, after));
+        }
+        let mut items = vec![item];
+        for queued in withdrawn.iter().filter_map(|id| locked.core.withdraw(&space, id)).collect::<Vec<_>>() {
+            let failed = Some((Outcome::Cancelled, WITHDRAWN.to_owned()));
+            let ending = Box::new(Ending { failed, ..Ending::default() });
+            let Ok(decided) = locked.core.decide(queued.event.to, now, Act::Settle(&queued, ending)) else { continue };
+            let (_, more, item) = self.happen(locked, decided, at, None);
+            after.more.push(more);
+            items.push(item.joined());
+        }
+        self.group.push(items, haste);
         Ok((done, after))
     }
 
@@ -217,7 +233,7 @@ impl Committer {
         let (space, seq, order) = (commit.record.space, commit.record.seq, commit.order);
         let before = locked.core.next_deadline();
         let effects = locked.core.apply(&commit, Live { at, fits, growth, component, piece });
-        if matches!(&effects.turn, Some((_, Some(_)))) && locked.core.next_deadline() != before {
+        if locked.core.next_deadline() != before {
             self.sooner.notify_one();
         }
         let released = match cells {
@@ -235,8 +251,8 @@ impl Committer {
         let event = commit.record.handles();
         let said = Said { charm: space, done, event, sends };
         let wakes = effects.wakes().collect();
-        let item = Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at };
-        (done, After { wakes, said, told, released }, item)
+        let item = Item::Commit { commit: Box::new(commit), effects: Box::new(effects), at, joined: false };
+        (done, After { wakes, said, told, released, more: Vec::new() }, item)
     }
 
     /// Notes what the operator is told of a charm, beside the log; returns what is told at once.
@@ -267,7 +283,7 @@ impl Committer {
 
     /// Does what follows a commit and needs no lock: wakes, logs, gives memory back.
     pub(super) fn tell(&self, after: After) {
-        let After { wakes, said, told, released } = after;
+        let After { wakes, said, told, released, more } = after;
         wakes.into_iter().for_each(|did| (self.notify)(Notice::Work(did)));
         self.versions.release(released);
         if let Some(told) = told {
@@ -287,6 +303,7 @@ impl Committer {
             }
             say(|| tracing::debug!("committed"));
         });
+        more.into_iter().for_each(|after| self.tell(after));
     }
 
     fn refusal_receipt(&self, draft: &Draft) -> Option<Draft> {
@@ -315,6 +332,8 @@ pub(super) struct After {
     /// What the operator is told.
     told: Option<String>,
     released: Released,
+    /// Of what happened with it.
+    more: Vec<After>,
 }
 
 /// What the log says of a commit: names only.

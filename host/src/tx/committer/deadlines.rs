@@ -1,14 +1,20 @@
-//! Turns under way: goes on with them, and ends their waits when their time is over (S7).
+//! What only time brings about: waits that are over, delayed events that are due, others that expire (S7, S10); and what
+//! turns under way go on with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Committer, Notice, group::Group};
+use super::{Committer, Locked, Notice, commit::After, group::Group};
 use crate::{
+    core::{Act, Due, Ending},
     env::breathe,
     limits::HISTORY_STEP,
-    rows::TurnRow,
+    receipt::Outcome,
+    rows::{Queued, TurnRow},
     store::{Store, StoreError},
 };
+
+/// What the receipt of an expired event says.
+const EXPIRED: &str = "it had not begun when it expired: its sender can send it again, with more time";
 
 impl Committer {
     /// Looks up what became of all that turns under way have sent, before any of them goes on. Blocks.
@@ -47,33 +53,47 @@ impl Committer {
         }
     }
 
-    /// Runs until nothing is written any more: lets turns go on that have waited long enough.
+    /// Runs until nothing is written any more: lets happen what is due.
     pub async fn keep_deadlines(self: Arc<Committer>) {
         let group: Arc<Group> = self.group.clone();
         tokio::select! {
             () = group.ended() => {}
-            () = self.end_waits() => {}
+            () = self.keep_time() => {}
         }
     }
 
-    async fn end_waits(&self) {
+    async fn keep_time(&self) {
         loop {
-            let now = self.env.monotonic();
-            let (resumed, next) = {
+            let now = self.now();
+            let (wakes, afters, next) = {
                 let mut locked = self.locked();
-                (locked.core.expire(now, HISTORY_STEP), locked.core.next_deadline())
+                let Due { mut wakes, expired } = locked.core.fall_due(now.1, HISTORY_STEP);
+                // What was behind them may begin.
+                wakes.extend(expired.iter().map(|queued| queued.event.to));
+                let afters = if locked.closed { Vec::new() } else { self.settle_expired(&mut locked, now, &expired) };
+                (wakes, afters, locked.core.next_deadline())
             };
-            let has_more = resumed.len() == HISTORY_STEP;
-            resumed.into_iter().for_each(|charm| (self.notify)(Notice::Work(charm)));
+            wakes.into_iter().for_each(|charm| (self.notify)(Notice::Work(charm)));
+            afters.into_iter().for_each(|after| self.tell(after));
             match next {
-                _ if has_more => breathe().await,
+                // No more than a step at once.
+                Some(next) if next <= now.1 => breathe().await,
                 None => self.sooner.notified().await,
                 Some(next) => tokio::select! {
                     biased;
                     () = self.sooner.notified() => {}
-                    () = self.env.sleep(next.saturating_sub(now)) => {}
+                    () = self.env.sleep(next.saturating_sub(now.1)) => {}
                 },
             }
         }
+    }
+
+    /// Settles events that have not begun in time.
+    fn settle_expired(&self, locked: &mut Locked, now: (u64, Duration), expired: &[Arc<Queued>]) -> Vec<After> {
+        let acts = expired.iter().map(|queued| {
+            let failed = Some((Outcome::Expired, EXPIRED.to_owned()));
+            (queued.event.to, Act::Settle(queued, Box::new(Ending { failed, ..Ending::default() })))
+        });
+        self.perform_all(locked, now, acts)
     }
 }

@@ -90,11 +90,20 @@ pub(super) enum Haste {
 pub(super) enum Item {
     /// Notes of a charm that changed, and what to tell the operator.
     Notes { charm: Did, notes: Notes, told: Option<String> },
-    /// A commit, its place in the chain still open, and what follows from it.
-    Commit { commit: Box<Commit>, effects: Box<Effects>, at: Duration },
+    /// A commit, its place in the chain still open, and what follows from it. One that is `joined` is durable with the one
+    /// before, or not at all.
+    Commit { commit: Box<Commit>, effects: Box<Effects>, at: Duration, joined: bool },
 }
 
 impl Item {
+    /// Returns it as it is durable with the one before only.
+    pub fn joined(self) -> Item {
+        match self {
+            Item::Commit { commit, effects, at, .. } => Item::Commit { commit, effects, at, joined: true },
+            notes => notes,
+        }
+    }
+
     /// Returns what it takes on disk: rows, and the values and payloads that they carry.
     fn bytes(&self) -> usize {
         let Item::Commit { commit, effects, .. } = self else { return ROW_BYTES };
@@ -424,6 +433,9 @@ impl Group {
         let (mut count, mut bytes) = (0, work.bytes);
         while work.loads.len() + count < BATCH_COMMITS_MAX && bytes < BATCH_BYTES_MAX && count < items.len() {
             bytes += items[count].1;
+            count += 1;
+        }
+        while matches!(items.get(count), Some((Item::Commit { joined: true, .. }, _))) {
             count += 1;
         }
         let rest = items.split_off(count);

@@ -45,6 +45,7 @@ impl Committer {
     /// not cancelled. One that comes after everybody else's must have `waited`.
     /// A turn that has waited goes on first, leaving out those of the `paused` events.
     pub fn begin(&self, charm: &Did, parked: &HashSet<Did>, paused: &BTreeSet<u64>, waited: bool) -> Begun {
+        let now = self.env.monotonic();
         let core = &mut self.locked().core;
         let space = core.spaces.get_mut(charm).filter(|space| !space.notes.paused);
         let Some(inbox) = space.map(|space| &mut space.inbox) else { return Begun::Nothing };
@@ -54,13 +55,16 @@ impl Committer {
         if !waited && inbox.is_late() {
             return Begun::Late;
         }
-        inbox.begin(parked).map_or(Begun::Nothing, |(queued, fits)| Begun::Event(queued, fits))
+        core.begin(charm, parked, now).map_or(Begun::Nothing, |(queued, fits)| Begun::Event(queued, fits))
     }
 
     /// Lets an event wait whose turn has not begun after all.
     pub fn put_back(&self, queued: &Queued) {
-        if let Some(space) = self.locked().core.spaces.get_mut(&queued.event.to) {
-            space.inbox.put_back(queued);
+        let mut locked = self.locked();
+        let before = locked.core.next_deadline();
+        locked.core.put_back(queued);
+        if locked.core.next_deadline() != before {
+            self.sooner.notify_one();
         }
     }
 
@@ -90,7 +94,8 @@ impl Committer {
         let waits = inbox.is_some_and(|inbox| inbox.underway.get(queued.position).is_some());
         let why = if waits { CANCELLED_WAITING } else { CANCELLED };
         let ending = Ending { failed: Some((Outcome::Cancelled, why.to_owned())), ..Ending::default() };
-        let (done, after) = self.perform(&mut locked, *charm, now, Act::Settle(&queued, Box::new(ending)), None)?;
+        let (done, after) =
+            self.perform(&mut locked, *charm, now, Act::Settle(&queued, Box::new(ending)), None, &[])?;
         drop(locked);
         self.tell(after);
         Ok(Accepted { id: *id, order: done.order })

@@ -379,7 +379,7 @@ impl Committer {
             }
             writes.sort_by(|a, b| a.name.cmp(&b.name));
             let cells = Some((cells, self.versions.snapshot()));
-            let (done, after) = self.perform(&mut locked, *space, now, Act::Remove(writes, growth), cells)?;
+            let (done, after) = self.perform(&mut locked, *space, now, Act::Remove(writes, growth), cells, &[])?;
             drop(locked);
             self.tell(after);
             order = done.order;

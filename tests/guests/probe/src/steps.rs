@@ -7,6 +7,8 @@
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
 //! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
 //! ["wait", sends, "all" | "first", ms]        list of {outcome, commit, message} or null; a send is a number, from 0, or an id
+//! ["sleep", ms]  ["retries"]  count            ["retry", ms]  ends the run
+//! ["unless-tried", n, step]                  the step, unless the turn was tried again so often    ["cancel", send]
 //! ["wish", tag, {cells: [[name, shape]..], streams: [name | [name, shape]..]}]     DIDs
 //! ["wish-page", tag, wanted, limit, cursor?] {found: DIDs, next: cursor or null}
 //! ["wish-get", tag, cell, shape]             reads that cell of the first found
@@ -26,7 +28,7 @@ use ipld_core::ipld::Ipld;
 
 use crate::charm::host::discovery::{self, Declaration, Page, Wanted};
 use crate::charm::host::streams::{OnCommit, SendOptions};
-use crate::charm::host::{cells, context, http, log, streams, waits};
+use crate::charm::host::{cells, context, http, log, retries, streams, waits};
 use crate::refused::{self, Failed};
 use crate::{misbehave, words};
 
@@ -55,16 +57,27 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             send(arg(1)?, &words::encode(&Ipld::Null), Some(on_commit))
         }
         "send-later" => {
-            let time = |name: &str| words::optional(arg(3)?, name).map(words::number).transpose();
+            let time = |name: &str| words::optional(arg(3)?, name).map(words::large).transpose();
             let (deliver_after, expires_at) = (time("deliver-after")?, time("expires-at")?);
-            let options = SendOptions {
-                on_commit: None,
-                deliver_after: deliver_after.map(|time| time as u64),
-                expires_at: expires_at.map(|time| time as u64),
-            };
+            let options = SendOptions { on_commit: None, deliver_after, expires_at };
             send_with(arg(1)?, &words::encode(arg(2)?), &options)
         }
         "wait" => wait(arg(1)?, words::text(arg(2)?)?, words::number(arg(3)?)? as u64),
+        "sleep" => {
+            waits::commit_and_sleep(words::number(arg(1)?)? as u64)?;
+            Ok(Ipld::Null)
+        }
+        "unless-tried" if u64::from(retries::count()) >= words::large(arg(1)?)? => Ok(Ipld::Null),
+        "unless-tried" => perform(arg(2)?),
+        "retries" => Ok(Ipld::Integer(retries::count().into())),
+        "retry" => {
+            retries::retry_after(words::number(arg(1)?)? as u64)?;
+            Err(Failed::script("a turn that is tried again went on"))
+        }
+        "cancel" => {
+            streams::cancel(&sent(arg(1)?)?)?;
+            Ok(Ipld::Null)
+        }
         "wish" => {
             let offers = discovery::wish(words::text(arg(1)?)?, &wanted(arg(2)?)?, &first_page(u32::MAX))?;
             Ok(Ipld::List(offers.found.into_iter().map(|found| Ipld::String(found.owner)).collect()))
@@ -190,12 +203,16 @@ thread_local! {
     static SENT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-fn wait(sends: &Ipld, until: &str, timeout_ms: u64) -> Result<Ipld, Failed> {
-    let id = |send: &Ipld| match send {
+/// Returns the id of a send: by its number, or as it is.
+fn sent(send: &Ipld) -> Result<String, Failed> {
+    match send {
         Ipld::Integer(number) => Ok(SENT.with_borrow(|sent| sent[*number as usize].clone())),
         id => words::text(id).map(str::to_owned),
-    };
-    let ids = words::list(sends)?.iter().map(id).collect::<Result<Vec<_>, Failed>>()?;
+    }
+}
+
+fn wait(sends: &Ipld, until: &str, timeout_ms: u64) -> Result<Ipld, Failed> {
+    let ids = words::list(sends)?.iter().map(sent).collect::<Result<Vec<_>, Failed>>()?;
     let until = if until == "first" { waits::Until::First } else { waits::Until::All };
     let receipts = waits::commit_and_wait(&ids, until, timeout_ms)?;
     let shown = |receipt: waits::Receipt| {

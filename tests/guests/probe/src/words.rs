@@ -27,6 +27,13 @@ pub fn text(value: &Ipld) -> Result<&str, Failed> {
     }
 }
 
+pub fn large(value: &Ipld) -> Result<u64, Failed> {
+    match value {
+        Ipld::Integer(number) => u64::try_from(*number).map_err(|_| Failed::script("number too large")),
+        _ => Err(Failed::script("a number is needed")),
+    }
+}
+
 pub fn number(value: &Ipld) -> Result<usize, Failed> {
     match value {
         Ipld::Integer(number) => usize::try_from(*number).map_err(|_| Failed::script("number too large")),
