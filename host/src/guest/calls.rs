@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use wasmtime::component::ResourceTableError;
 
 use super::{
-    bindings::charm::host::types::{self, Address, Error, HttpError, Limit, Other, TypeMismatch, WriteIsolation},
+    bindings::charm::host::types::{self, Address, Error, HttpError, Limit, TypeMismatch, WriteIsolation},
     ctx::Ctx,
 };
 use crate::{
@@ -143,11 +143,6 @@ impl types::Host for Ctx {
                 Http::Unknown(text) => HttpError::Unknown(short(&text)),
             }),
             CallError::Refused(refusal) => match refusal {
-                Refusal::Unsupported(ref option) => Error::Other(Other {
-                    code: "unsupported".to_owned(),
-                    message: refusal.to_string(),
-                    at: Some(option.to_string()),
-                }),
                 Refusal::WriteIsolation { requested, open } => {
                     Error::WriteIsolation(WriteIsolation { requested: requested.to_string(), open: open.to_string() })
                 }

@@ -45,9 +45,6 @@ pub enum Refusal {
     /// An inbox has no room (S12).
     #[error("inbox of {0} is full")]
     QueueFull(Did),
-    /// An option that this host does not serve yet.
-    #[error("this host does not serve {0} yet")]
-    Unsupported(Cow<'static, str>),
     /// The charm has no such stream.
     #[error("{owner} has no stream {name}")]
     NoSuchStream {

@@ -61,9 +61,8 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         fetch(format!("{WIRE}/?{}", secret.much(3_000))),
         // queue-full
         json!(["repeat", 20, ["send", of(a, "note"), hidden]]),
-        // other: "unsupported"
-        json!(["send-later", of(a, "note"), hidden, { "deliver-after": 5 }]),
-        json!(["send-later", of(a, "note"), hidden, { "expires-at": 5 }]),
+        json!(["send-later", of(a, "note"), hidden, { "expires-at": 0 }]),
+        json!(["cancel", hidden]),
         // no-such-stream
         json!(["send", of(a, "note"), hidden, { "stream": "note", "tag": hidden }]),
         json!(["send", of(a, "note"), hidden, { "stream": long, "tag": hidden }]),
