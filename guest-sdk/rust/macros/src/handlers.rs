@@ -87,7 +87,8 @@ fn used(input: &mut FnArg) -> Result<()> {
     if of.path.segments.last().is_none_or(|last| last.ident != "Settled") {
         return Ok(());
     }
-    let words = "the send may have failed: `done.committed()?` rejects this event too, `match done.committed()` decides";
+    let words =
+        "the send may have failed: `done.committed()?` rejects this event too, `match done.committed()` decides";
     if let Pat::Ident(name) = &*input.pat
         && !name.ident.to_string().starts_with('_')
     {
