@@ -156,6 +156,38 @@ async fn on_commit_runs_in_the_senders_own_fresh_transaction() {
     assert_eq!(cell(&host, auth, "token").await, json!("fresh"));
 }
 
+/// S5, S7, T1: the same inside the handler, where the old runtime hung.
+#[tokio::test]
+async fn a_handler_that_waits_goes_on_in_its_own_fresh_transaction_with_a_status_and_nothing_else() {
+    let host = host().await;
+    let (auth, search) = auth_and_search(&host).await;
+    let refresh = json!({ "steps": [["set", "token", [], "fresh"], ["context"]], "out": "seen" });
+    let failing = json!({ "steps": [["set", "token", [], "half"], ["reject", "no such account"]] });
+    let scan = json!([
+        ["get", of(auth, "token"), []],
+        ["send", of(auth, "run"), refresh],
+        ["wait", [0], "all", 60_000],
+        ["get", of(auth, "token"), []],
+        ["try", ["set", of(auth, "token"), [], "not mine"]],
+        ["set", "state", [], "mine"],
+        ["send", of(auth, "run"), failing],
+        ["wait", [1], "all", 60_000],
+        ["get", of(auth, "token"), []],
+        ["context"],
+    ]);
+    let told = results(&host, search, scan).await;
+    assert_eq!((&told[0], &told[3]), (&json!("stale"), &json!("fresh")), "after the wait it sees what was committed");
+    let committed =
+        json!([{ "outcome": "committed", "commit": revision(&host, auth, "token").await, "message": null }]);
+    let rejected = json!([{ "outcome": "rejected", "commit": null, "message": "no such account" }]);
+    assert_eq!((&told[2], &told[7]), (&committed, &rejected));
+    assert_eq!(told[4]["error"]["open"], json!(search.to_string()), "the transaction writes for search");
+    assert_eq!(told[8], "fresh", "a failure leaves nothing (T6)");
+    let provider = cell(&host, auth, "seen").await;
+    assert_ne!(told[9]["event"], provider[1]["event"], "two turns");
+    assert_eq!(cell(&host, search, "state").await, json!("mine"));
+}
+
 /// T7, S5: 363 KB then, at most 2 KiB now.
 #[tokio::test]
 async fn a_receipt_stays_small_with_a_mebibyte_cell_behind_it_and_tells_nothing_of_it() {
@@ -185,7 +217,22 @@ async fn a_receipt_stays_small_with_a_mebibyte_cell_behind_it_and_tells_nothing_
     }
 }
 
-/// S4: awaiting a send inside a handler hung for ever; here the turn ends and the receipt comes.
+/// S7: awaiting a send inside a handler hung for ever.
+#[tokio::test]
+async fn a_charm_that_waits_for_itself_and_for_one_that_waits_for_it_is_never_stuck() {
+    let host = host().await;
+    let (auth, search) = auth_and_search(&host).await;
+    let back = json!([["send", of(search, "note"), "back"], ["wait", [0], "all", 60_000]]);
+    let steps = json!([
+        ["send", "note", "own"],
+        ["send", of(auth, "run"), { "steps": back }],
+        ["wait", [0, 1], "all", 60_000],
+        ["get", "notes", []],
+    ]);
+    assert_eq!(results(&host, search, steps).await[3], json!(["own", "back"]));
+}
+
+/// S4: or the turn ends, and the receipt comes.
 #[tokio::test]
 async fn a_charm_that_sends_to_itself_and_to_one_that_sends_back_is_never_stuck() {
     let host = host().await;

@@ -14,7 +14,7 @@ use charm_demo_servers::{
     oidc::OidcServer,
 };
 use charm_host::{
-    Archive, Charm, Commit, Did, Event, FolderStore, Host, HttpGrant, NewEvent, Outcome, Path, Receipt, Turn,
+    Archive, Charm, Commit, Did, Event, FolderStore, Host, HttpGrant, NewEvent, Outcome, Path, Receipt, Turn, Write,
 };
 use serde_json::{Value as Json, json};
 
@@ -108,10 +108,9 @@ impl World {
         receipt.commit.unwrap()
     }
 
-    /// Has the first consumer search, and waits for all that follows.
-    async fn search(&self, query: &str) {
-        self.commit(self.searches[0], "search", json!({ "query": query })).await;
-        self.host.settled().await.unwrap();
+    /// Has the first consumer search, to the end.
+    async fn search(&self, query: &str) -> Receipt {
+        self.send(self.searches[0], "search", json!({ "query": query })).await
     }
 
     /// Has all consumers search at once, and waits for all that follows.
@@ -148,7 +147,9 @@ impl World {
 
     /// Returns every event that this charm's commits sent.
     fn sent(&self, space: Did) -> Vec<Event> {
-        self.turns(space).into_iter().flat_map(|(_, turn)| turn.sends).map(|sent| sent.event).collect()
+        let sends = |commit: Commit| commit.record.sends().map(|(event, _)| event.clone()).collect::<Vec<_>>();
+        let events = self.commits(space).into_iter().flat_map(sends);
+        events.filter(|event| event.sender == space).collect() // not what it was sent from outside
     }
 
     /// Asserts that the grant stands, that no token was used twice, and that one more refresh works.
@@ -171,7 +172,7 @@ impl World {
     }
 }
 
-/// T1, T2, S2, S5, S6: the whole story.
+/// T1, T2, S2, S5, S7: the whole story.
 async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_transaction_of_its_own(
     server: TokenServer,
 ) {
@@ -183,8 +184,7 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
 
     world.server.expire_all_access_tokens().await.unwrap();
     let (refreshes, refused) = (world.refreshes().await, world.mail.refused());
-    let asked = world.commit(search, "search", json!({ "query": "lunch" })).await;
-    world.host.settled().await.unwrap();
+    let searched = world.commit(search, "search", json!({ "query": "lunch" })).await;
     let results = world.cell(search, "results").await;
     assert_eq!((&results["query"], &results["messages"][0]["id"]), (&json!("lunch"), &json!("m2")));
     assert_eq!(world.refreshes().await, refreshes + 1);
@@ -192,26 +192,24 @@ async fn an_expired_token_is_refreshed_by_its_owner_and_the_search_goes_on_in_a_
     let new = world.cell(auth, "token").await;
     assert_ne!(new["access"], old["access"]);
 
-    // Three commits, each for one DID: the search, the refresh, the rest of the search.
-    let mut turns = world.turns(search);
-    turns.retain(|(_, turn)| turn.receipt.commit >= Some(asked));
-    let [(first, asking), (third, going_on)] = &turns[..] else { panic!("two turns of the search") };
-    let (second, refreshing) = world.turns(auth).pop().unwrap();
-    assert!(asking.writes.is_empty(), "the search with the stale token wrote nothing");
-    assert_eq!((asking.sends.len(), &*asking.sends[0].event.stream), (1, "refresh-token"));
-    let written: Vec<&str> = refreshing.writes.iter().map(|write| &*write.name).collect();
-    assert_eq!(written, ["grant", "token"]);
-    assert!(*first < second && second < *third, "one after the other");
+    // Three commits, each for one DID: the search up to its wait, the refresh, the rest of the search.
+    let commits = world.commits(search);
+    let [.., asking, going_on] = &commits[..] else { panic!("two commits of the search") };
+    let (refreshed, refreshing) = world.turns(auth).pop().unwrap();
+    assert!(asking.order < refreshed && refreshed < going_on.order, "one after the other");
+    assert_eq!((going_on.record.seq, going_on.record.handles()), (searched, asking.record.handles()), "one event");
+    let waited = asking.record.segment().unwrap();
+    assert!(waited.writes.is_empty(), "the search with the stale token wrote nothing");
+    assert_eq!((waited.sends.len(), &*waited.sends[0].event.stream), (1, "refresh-token"));
+    assert_eq!(waited.wait.events, [waited.sends[0].event.id]);
+    let written = |writes: &[Write]| writes.iter().map(|write| write.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(written(&refreshing.writes), ["grant", "token"]);
+    assert_eq!(written(going_on.record.writes()), ["results"]);
 
-    // The receipt is status only, and an event from the consumer to itself.
-    let back = &refreshing.sends[0];
-    assert_eq!((back.event.to, back.event.sender, &*back.event.stream), (search, search, "refreshed"));
-    assert_eq!(back.event.receipt_of, Some(asking.sends[0].event.id));
-    let id = asking.sends[0].event.id.to_string();
-    let status = json!({ "id": id, "outcome": "committed", "commit": refreshing.receipt.commit, "message": null });
-    assert_eq!(json(&back.event.payload), json!({ "receipt": status, "tag": { "query": "lunch" } }));
-    assert_eq!(going_on.sender, search);
-    assert_eq!(going_on.writes.iter().map(|write| &*write.name).collect::<Vec<_>>(), ["results"]);
+    // What became of the refresh is a status; nothing else came back from its owner.
+    let Receipt { id, outcome, message, .. } = refreshing.receipt;
+    assert_eq!((id, outcome, message), (waited.sends[0].event.id, Outcome::Committed, None));
+    assert!(refreshing.sends.is_empty());
     world.assert_grant_lives().await;
     world.end().await;
 }
@@ -245,11 +243,15 @@ async fn eight_consumers_that_ask_while_the_refresh_is_under_way_cause_no_second
     server.expire_all_access_tokens();
     server.hold_answers();
     for search in &world.searches {
-        world.commit(*search, "search", json!({ "query": "lunch" })).await;
+        world.host.send(NewEvent::new(*search, "search", value(json!({ "query": "lunch" })))).await.unwrap();
     }
     server.wait_for_held(1).await;
+    until("eight searches wait for eight refreshes", || world.host.counters().waiting == 16).await;
     assert_eq!(world.mail.refused(), 8, "each met the stale token");
     assert_eq!(waiting(&world.host, world.auth).await.len(), 8, "one runs, seven wait");
+    for search in &world.searches {
+        world.commit(*search, "search-wrong", json!({ "query": "lunch" })).await; // who waits takes other events (S7)
+    }
     server.release_answers();
     world.host.settled().await.unwrap();
     for search in &world.searches {
@@ -279,15 +281,15 @@ async fn two_owners_of_one_grant_lose_it(server: TokenServer) {
     world.end().await;
 }
 
-/// Asserts that the search failed with this receipt, that nothing of it remains, and that the owner is as it was.
-async fn assert_search_failed(world: &World, before: (Json, Json), message: &str) {
+/// Asserts that a search fails, that its receipt says why the refresh did, and that both charms are as they were.
+async fn assert_search_fails(world: &World, before: (Json, Json), message: &str) {
     let search = world.searches[0];
-    let letter = world.host.dead_letters(&search, 0, usize::MAX).unwrap().pop().unwrap();
-    assert_eq!((&*letter.event.stream, letter.receipt.outcome), ("refreshed", Outcome::Rejected));
-    let payload = json(&letter.event.payload);
-    assert_eq!((&payload["receipt"]["outcome"], &payload["receipt"]["commit"]), (&json!("rejected"), &Json::Null));
-    let told = payload["receipt"]["message"].as_str().unwrap();
-    assert!(told.contains(message) && told.len() < 200, "{told}");
+    let receipt = world.search("lunch").await;
+    assert_eq!(receipt.outcome, Outcome::Rejected, "{receipt:?}");
+    let told = receipt.message.unwrap();
+    assert!(told.starts_with("the event was rejected: ") && told.contains(message) && told.len() < 200, "{told}");
+    let asking = world.commits(search).into_iter().rev().find(|commit| Some(commit.record.seq) == receipt.commit);
+    assert!(asking.unwrap().record.segment().unwrap().writes.is_empty(), "what was committed is that it asked (T6)");
     assert_eq!((world.cell(search, "results").await, world.cell(world.auth, "token").await), before);
 }
 
@@ -301,8 +303,7 @@ async fn a_token_server_that_fails_rejects_the_refresh_leaves_no_trace_and_a_lat
     server.expire_all_access_tokens();
     for (status, message) in [(500, "500"), (503, "503"), (302, "302")] {
         server.fail_next(1, status);
-        world.search("lunch").await;
-        assert_search_failed(&world, before.clone(), message).await;
+        assert_search_fails(&world, before.clone(), message).await;
     }
     assert_eq!(server.refreshes(), 1, "a failed exchange is not tried again by the host");
     world.search("lunch").await;
@@ -318,8 +319,7 @@ async fn a_token_server_that_is_away_rejects_the_refresh_leaves_no_trace_and_a_l
     let closed = format!("http://{closed}/token");
     let world = World::new(small().await, 1, &closed).await;
     world.connect(world.auth, &closed).await;
-    world.search("invoice").await;
-    assert_search_failed(&world, (Json::Null, Json::Null), "connection").await;
+    assert_search_fails(&world, (Json::Null, Json::Null), "connection").await;
     world.connect(world.auth, &world.server.token_url()).await;
     world.search("invoice").await;
     assert_eq!(world.searched(world.searches[0]).await, "invoice");
@@ -369,8 +369,7 @@ async fn tokens_stand_in_no_receipt_no_dead_letter_no_event_and_no_log() {
         secrets.push(kept["connect"]["refresh_token"].as_str().unwrap().to_owned());
         server.expire_all_access_tokens();
         server.fail_next(round % 2, 500);
-        receipts.push(world.send(world.searches[0], "search", json!({ "query": "minutes" })).await);
-        world.host.settled().await.unwrap();
+        receipts.push(world.search("minutes").await);
     }
     secrets.sort();
     secrets.dedup();

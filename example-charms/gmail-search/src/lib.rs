@@ -1,7 +1,7 @@
 //! Searches a mailbox with the token of another charm, and has it refreshed when it does not work any more.
 //!
 //! The token belongs to the charm with the tag `#google-auth`. This charm reads it and never writes it: it sends to
-//! `refresh-token` and goes on in `refreshed`, in a fresh transaction of its own that sees the new token (S6).
+//! `refresh-token`, waits, and goes on in a fresh transaction of its own that sees the new token (S7).
 
 use charm_sdk::prelude::*;
 
@@ -74,15 +74,10 @@ impl GmailSearch {
             return Ok(());
         }
         let stale_version = token.map_or(0, |token| token.version);
-        auth.refresh_token.send_then(&Refresh { stale_version }, Self::REFRESHED, &event)?;
-        Ok(())
-    }
+        auth.refresh_token.send(&Refresh { stale_version })?.commit_and_wait(Duration::from_secs(30))?;
 
-    /// Goes on with a search when the refresh has settled. Never asks for another refresh.
-    pub fn refreshed(&self, done: Settled<Search>) -> Result<()> {
-        let search = done.committed()?;
-        let token = Auth::wish()?.one()?.token.need()?;
-        if !self.search_with(&token, &search)? {
+        let token = auth.token.need()?; // the new one
+        if !self.search_with(&token, &event)? {
             reject!("the mail server refuses the new token too");
         }
         Ok(())

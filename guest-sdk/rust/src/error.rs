@@ -158,7 +158,7 @@ impl fmt::Display for Error {
             Self::WriteIsolation { requested, open } => format!(
                 "Can not open transaction writer for {requested} because transaction has writer open for {open}. \
                  A charm writes only its own cells: send an event to a stream of the owner instead, and go on \
-                 in a stream of your own with `send_then`, or in this handler with `commit_and_wait`."
+                 in this handler with `commit_and_wait`, or in a stream of your own with `send_then`."
             ),
             Self::Denied { owner, name } => {
                 format!("no grant covers `{name}` of {owner}: ask the operator to allow it")

@@ -80,7 +80,7 @@ pub use error::{Error, HttpError, Result};
 #[doc(hidden)]
 pub use print::{Dbg, printed};
 pub use receipt::{Failed, Outcome, Receipt, Settled};
-pub use sent::{Sent, commit_and_wait_all, commit_and_wait_first};
+pub use sent::{Sent, commit_and_settle_all, commit_and_settle_first, commit_and_wait_all};
 pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
 pub use value::{Bytes, Did, Value};
@@ -152,7 +152,8 @@ pub use charm_sdk_macros::charm;
 ///
 /// A handler is `pub fn name(&self, event: Event) -> Result<()>`. It becomes the stream `name` in kebab-case and
 /// the constant `NAME`, an [`OwnStream`]. Functions without `pub` stay what they are. `#[private]` on a handler: nobody
-/// can be granted to send there. One that takes [`Settled`] gets events from the host only.
+/// can be granted to send there. One that takes [`Settled`] gets events from the host only, and compiles only when it
+/// looks at what became of the send.
 ///
 /// # Examples
 /// ```
@@ -200,8 +201,8 @@ pub use charm_sdk_macros::wish;
 pub mod prelude {
     pub use crate::{
         Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled, Shape,
-        Stream, Value, Wish, charm, commit_and_wait_all, commit_and_wait_first, context, data, handlers, http, log,
-        reject, wish,
+        Stream, Value, Wish, charm, commit_and_settle_all, commit_and_settle_first, commit_and_wait_all, context, data,
+        handlers, http, log, reject, wish,
     };
     pub use std::time::Duration;
     // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.

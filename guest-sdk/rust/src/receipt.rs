@@ -89,8 +89,10 @@ impl Receipt {
 
 /// The event of an on-commit stream: what became of a send, and the tag that was sent along (S6).
 ///
-/// It comes for every outcome. [`committed`](Self::committed) yields the tag when the receiver committed; otherwise it is an
-/// error, and `?` rejects this event too. A handler that has something to do then looks into the error: [`Failed`].
+/// It comes for every outcome, and what it holds is had in one way: [`committed`](Self::committed) yields the tag when the
+/// receiver committed; otherwise it is an error, and `?` rejects this event too. A handler that has something to do then
+/// matches on it: [`Failed`] holds the tag as well. A handler that leaves it unused does not compile, so none takes a
+/// failure for a success.
 ///
 /// It is handled in this charm's own fresh transaction, whose snapshot includes the receiver's commit. Only the host
 /// sends to such a stream: what anybody else sends there is `denied`.
@@ -123,7 +125,7 @@ impl Receipt {
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[must_use = "a send that failed looks like one that committed until `committed` is asked"]
+#[must_use = "it may have failed: `committed()?` goes on only after a commit, `match` decides"]
 pub struct Settled<Tag> {
     receipt: Receipt,
     tag: Tag,
@@ -142,11 +144,6 @@ impl<Tag> Settled<Tag> {
     /// Makes one, for tests.
     pub fn new(receipt: Receipt, tag: Tag) -> Self {
         Self { receipt, tag }
-    }
-
-    /// Returns what became of the send.
-    pub fn receipt(&self) -> &Receipt {
-        &self.receipt
     }
 
     /// Returns what [`Stream::send_then`](crate::Stream::send_then) was given, when the send committed.

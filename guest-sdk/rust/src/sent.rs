@@ -8,7 +8,8 @@ use crate::{Error, EventId, Receipt, Result, host};
 ///
 /// Most handlers need nothing of it. To go on with what the receiver did there are two ways: [`Stream::send_then`] takes a
 /// stream of this charm that gets the receipt as an event of its own, and the functions here, all called `commit_and_..`,
-/// wait inside the handler.
+/// wait inside the handler: `commit_and_wait` and `commit_and_wait_all` go on only after a success, those with `settle`
+/// return what became of each.
 ///
 /// # What waiting does
 /// It first **commits** what the handler has done so far: its writes are there for everybody, its events go out. The
@@ -148,12 +149,33 @@ impl Sent {
     /// # let _ = print;
     /// ```
     pub fn commit_and_settle(&self, timeout: Duration) -> Result<Option<Receipt>> {
-        Ok(commit_and_wait_all([self], timeout)?.pop().flatten())
+        Ok(commit_and_settle_all([self], timeout)?.pop().flatten())
     }
 }
 
-/// Commits what this handler has done so far and waits until all these events are settled. Returns their receipts in the
-/// order of the events, `None` for what is not settled in time. See [`Sent`] for what can happen meanwhile, and what stays.
+/// Commits what this handler has done so far, waits until all these events are settled, and goes on only when the
+/// receiver of each committed. See [`Sent`] for what can happen meanwhile, and what stays.
+///
+/// # Errors
+/// Those of [`Sent::commit_and_wait`], of the first event that has one. [`Invalid`](Error::Invalid) for no event: nothing
+/// was committed, and the handler goes on where it was.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+/// fn print_all(printer: &Stream<String>, letters: &[String]) -> Result<()> {
+///     let sent = letters.iter().map(|letter| printer.send(letter)).collect::<Result<Vec<_>>>()?;
+///     commit_and_wait_all(&sent, Duration::from_secs(60))
+/// }
+/// # let _ = print_all;
+/// ```
+pub fn commit_and_wait_all<'a>(events: impl IntoIterator<Item = &'a Sent>, timeout: Duration) -> Result<()> {
+    let receipts = commit_and_settle_all(events, timeout)?;
+    receipts.into_iter().try_for_each(|receipt| receipt.ok_or(Error::TimedOut)?.committed())
+}
+
+/// Commits what this handler has done so far, waits until all these events are settled, and returns their receipts in the
+/// order of the events: of every outcome, and `None` for what is not settled in time.
 ///
 /// # Errors
 /// [`Invalid`](Error::Invalid) for no event, [`Limit`](Error::Limit): nothing was committed, and the handler goes on where
@@ -162,48 +184,46 @@ impl Sent {
 /// # Examples
 /// ```
 /// use charm_sdk::prelude::*;
-/// fn print_all(printer: &Stream<String>, letters: &[String]) -> Result<()> {
+/// fn print_all(printer: &Stream<String>, letters: &[String], printed: &Cell<u64>) -> Result<()> {
 ///     let sent = letters.iter().map(|letter| printer.send(letter)).collect::<Result<Vec<_>>>()?;
-///     for receipt in commit_and_wait_all(&sent, Duration::from_secs(60))? {
-///         receipt.ok_or(Error::TimedOut)?.committed()?;
-///     }
-///     Ok(())
+///     let receipts = commit_and_settle_all(&sent, Duration::from_secs(60))?;
+///     printed.set(&(receipts.iter().flatten().filter(|receipt| receipt.committed().is_ok()).count() as u64))
 /// }
 /// # let _ = print_all;
 /// ```
-pub fn commit_and_wait_all<'a>(
+pub fn commit_and_settle_all<'a>(
     events: impl IntoIterator<Item = &'a Sent>,
     timeout: Duration,
 ) -> Result<Vec<Option<Receipt>>> {
-    wait(events, false, timeout)
+    settle(events, false, timeout)
 }
 
-/// Commits what this handler has done so far and waits until at least one of these events is settled. Returns the
+/// Commits what this handler has done so far, waits until at least one of these events is settled, and returns the
 /// receipts of all that are settled by then, in the order of the events: only `None` when none is in time. What is still
 /// open can be waited for again.
 ///
 /// # Errors
-/// As [`commit_and_wait_all`].
+/// As [`commit_and_settle_all`].
 ///
 /// # Examples
 /// ```
 /// use charm_sdk::prelude::*;
 /// fn print_somewhere(printers: [&Stream<String>; 2]) -> Result<()> {
 ///     let [here, there] = printers.map(|printer| printer.send(&"a letter".into()));
-///     let first = commit_and_wait_first([&here?, &there?], Duration::from_secs(60))?;
+///     let first = commit_and_settle_first([&here?, &there?], Duration::from_secs(60))?;
 ///     first.into_iter().flatten().next().ok_or(Error::TimedOut)?.committed()
 /// }
 /// # let _ = print_somewhere;
 /// ```
-pub fn commit_and_wait_first<'a>(
+pub fn commit_and_settle_first<'a>(
     events: impl IntoIterator<Item = &'a Sent>,
     timeout: Duration,
 ) -> Result<Vec<Option<Receipt>>> {
-    wait(events, true, timeout)
+    settle(events, true, timeout)
 }
 
 /// The one way to the host's call: a charm that takes no such way does not import it, and its turns are not recorded.
-fn wait<'a>(
+fn settle<'a>(
     events: impl IntoIterator<Item = &'a Sent>,
     first: bool,
     timeout: Duration,

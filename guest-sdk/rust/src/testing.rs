@@ -5,9 +5,14 @@
 //! equal writes that are none (C4), shapes of events and cells. It has no limits but that of names, no conflicts and no
 //! disk: those are the real host's tests.
 //!
-//! While a handler waits for what it sent, the queued events are handled: those of others too, and of the same charm. A
-//! wait times out when nothing is left to do that could end it ([`Host::pause`]); the time then goes forward by its timeout.
-//! The handler goes on where it is: it is not run again from its start, as in the real host.
+//! While a handler waits for what it sent, the queued events are handled, one after the other: those of others too, and of
+//! the same charm. The handler goes on where it is: it is not run again from its start, as in the real host. What happens
+//! meanwhile is in the test's hands:
+//! - The other charm does not answer: [`Host::pause`]. A wait times out when nothing is left to do that could end it; the
+//!   time then goes forward by its timeout.
+//! - It answers something else, or does something on the way: [`Host::on_event`].
+//! - The charm that waits takes another event first: [`Host::send`] both, then [`Host::run_until_idle`]. The second was
+//!   there before what the first sends.
 //!
 //! # Examples
 //! ```
@@ -50,6 +55,7 @@ use std::rc::Rc;
 
 use self::calls::{Fault, Turn};
 use self::state::{Event, From, Installed, State};
+use crate::__private::event;
 use crate::http::{Request, Response};
 use crate::value::{cut, decode, encode};
 use crate::{Declaration, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape, Value};
@@ -74,7 +80,7 @@ impl Host {
             tags: C::TAGS,
             cells: C::cells(),
             streams: C::streams(),
-            handle: |stream, event| C::open().handle(stream, event),
+            handle: Rc::new(|stream, event| C::open().handle(stream, event)),
         };
         self.state.borrow_mut().charms.insert(did.clone(), installed);
         did
@@ -198,6 +204,42 @@ impl Host {
     /// Ends [`pause`](Self::pause).
     pub fn resume(&self, charm: &Did) {
         self.state.borrow_mut().paused.remove(charm);
+    }
+
+    /// Handles the events of one stream in place of its charm from now on, in that charm's transaction: what `handle` does
+    /// with cells, sends and errors is done by the charm.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// use charm_sdk::testing::Host;
+    ///
+    /// #[charm]
+    /// pub struct Printer { printed: Cell<String> }
+    ///
+    /// #[handlers]
+    /// impl Printer {
+    ///     pub fn print(&self, text: String) -> Result<()> {
+    ///         self.printed.set(&text)
+    ///     }
+    /// }
+    ///
+    /// let host = Host::new();
+    /// let printer = host.install::<Printer>("printer");
+    /// host.on_event(&printer, Printer::PRINT, |text: String| {
+    ///     Cell::own("printed").set(&format!("smudged {text}"))?;
+    ///     if text.is_empty() {
+    ///         reject!("out of paper");
+    ///     }
+    ///     Ok(())
+    /// });
+    /// host.deliver(&printer, Printer::PRINT, &"letter".into()).committed().unwrap();
+    /// assert_eq!(host.cell(&printer, "printed"), Some("smudged letter".to_string()));
+    /// assert_eq!(host.deliver(&printer, Printer::PRINT, &String::new()).outcome, Outcome::Rejected);
+    /// ```
+    pub fn on_event<E: Shape>(&self, charm: &Did, stream: OwnStream<E>, handle: impl Fn(E) -> Result<()> + 'static) {
+        let handle = move |stream: &str, bytes: &[u8]| handle(event(stream, bytes)?);
+        self.state.borrow_mut().stand_ins.insert((charm.clone(), stream.name().into()), Rc::new(handle));
     }
 
     /// Returns what became of an event, `None` while it is queued.

@@ -356,6 +356,8 @@ mod waits {
         ThenReject(String),
         /// Writes what does not fit, and waits.
         Misfit(String),
+        /// Waits for itself, and finds another printer afterwards.
+        OpenedMeanwhile(Did),
         /// Waits for nothing.
         None,
         /// Sends itself a smaller number and waits for that, down to 0.
@@ -380,17 +382,16 @@ mod waits {
             match act {
                 Act::All(texts) => {
                     self.state.set(&"waits".into())?;
-                    let receipts = commit_and_wait_all(&self.print(&texts)?, MINUTE)?;
+                    let receipts = commit_and_settle_all(&self.print(&texts)?, MINUTE)?;
                     assert_eq!(self.state.need()?, "waits", "its own commit is there to be read");
                     self.tell(receipts)?;
                     self.state.set(&self.printed()?.join(" "))
                 }
                 Act::First(texts) => {
                     let sent = self.print(&texts)?;
-                    self.tell(commit_and_wait_first(&sent, MINUTE)?)?;
+                    self.tell(commit_and_settle_first(&sent, MINUTE)?)?;
                     self.state.set(&self.printed()?.join(" "))?;
-                    commit_and_wait_all(&sent, MINUTE)?; // also what was waited for before
-                    Ok(())
+                    commit_and_wait_all(&sent, MINUTE) // also what was waited for before
                 }
                 Act::ThenReject(text) => {
                     self.state.set(&"sent".into())?;
@@ -411,6 +412,12 @@ mod waits {
                     let refusal = commit_and_wait_all(&[], MINUTE).unwrap_err();
                     assert!(matches!(refusal, Error::Invalid(_)), "{refusal}");
                     reject!("and nothing was committed")
+                }
+                Act::OpenedMeanwhile(other) => {
+                    let before = self.printer.need()?;
+                    Self::ACT.send(&Act::Down(0))?.commit_and_wait(MINUTE)?;
+                    assert!(before != other && self.printer.need()? == other, "another event came between");
+                    Ok(())
                 }
                 Act::Down(0) => Ok(()),
                 Act::Down(depth) => {
@@ -506,5 +513,32 @@ mod waits {
         assert_eq!(told(&host, &office), [Some(Outcome::Committed), None]);
         assert_eq!(host.cell(&office, "state"), Some("a".to_string()));
         assert_eq!(host.cell(&printer, "all-texts"), Some(texts(&["a", "b"])));
+
+        let receipt = host.deliver(&office, Office::ACT, &Act::First(texts(&["c", "bad"])));
+        assert_eq!(receipt.message.unwrap(), "the event was rejected: a bad text", "in the end it waits for all");
+    }
+
+    #[test]
+    fn a_test_says_what_happens_while_a_handler_waits() {
+        let (host, office, printer) = office();
+        let seen = host.clone();
+        let waiting = office.clone();
+        host.on_event(&printer, Notes::ADD_TEXT, move |text: String| {
+            assert_eq!(seen.cell(&waiting, "state"), Some("sent".to_string()), "the handler has committed, and waits");
+            Cell::own("all-texts").set(&vec![text.clone(), "from the stand-in".into()])?;
+            if text == "jam" { reject!("a paper jam") } else { Ok(()) }
+        });
+        let receipt = host.deliver(&office, Office::ACT, &Act::ThenReject("jam".into()));
+        assert_eq!(receipt.message.unwrap(), "the event was rejected: a paper jam");
+        assert_eq!(host.cell::<Value>(&printer, "all-texts"), None, "T6");
+        host.deliver(&office, Office::ACT, &Act::ThenReject("a".into()));
+        assert_eq!(host.cell(&printer, "all-texts"), Some(texts(&["a", "from the stand-in"])));
+
+        // Another event of the charm that waits, before what it waits for.
+        let other = host.install::<Notes>("other");
+        let sent = host.send(&office, Office::ACT, &Act::OpenedMeanwhile(other.clone()));
+        host.send(&office, Office::OPEN, &other);
+        host.run_until_idle();
+        host.receipt(&sent).unwrap().committed().unwrap();
     }
 }

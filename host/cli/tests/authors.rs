@@ -66,7 +66,7 @@ fn describe_shows_what_a_charm_offers_asks_for_and_is_given() {
         [charm.gmail-search]\ncomponent = \"gmail-search.wasm\"\n\
         http = [{ origin = \"http://127.0.0.1:2\", methods = [\"GET\"] }]\n\
         grant = [{ charm = \"google-auth\", read = [\"token\"], send = [\"refresh-token\"] }]\n";
-    let folder = Folder::new(&["google-auth", "gmail-search"], manifest);
+    let folder = Folder::new(&["google-auth", "gmail-search", "till"], manifest);
     let file = folder.json(0, &["describe", "google-auth.wasm"]);
     let cell = |name: &str| file["cells"].as_array().unwrap().iter().find(|cell| cell["name"] == name).unwrap();
     assert_eq!((&cell("grant")["private"], &cell("token")["private"]), (&json!(true), &json!(null)), "{file}");
@@ -80,11 +80,10 @@ fn describe_shows_what_a_charm_offers_asks_for_and_is_given() {
     let given = json!([{ "charm": "google-auth", "read": ["token"], "send": ["refresh-token"] }]);
     assert_eq!(search["rights"]["grants"], given);
     assert_eq!(search["rights"]["http"], json!([{ "origin": "http://127.0.0.1:2", "methods": ["GET"] }]));
-    let streams = search["streams"].as_array().unwrap();
-    assert!(
-        streams.iter().any(|stream| stream["name"] == "refreshed" && stream["receipts"] == json!(true)),
-        "{search}"
-    );
+    assert!(search["imports"].to_string().contains("charm:host/waits@"), "{search}");
+    let till = folder.json(0, &["describe", "till.wasm"]);
+    let booked = till["streams"].as_array().unwrap().iter().find(|stream| stream["name"] == "booked").unwrap();
+    assert_eq!(booked["receipts"], json!(true), "{till}");
     let auth = folder.json(0, &["describe", "google-auth"]);
     let granted = json!([{ "charm": "gmail-search", "read": ["token"], "send": ["refresh-token"] }]);
     assert_eq!(auth["rights"]["granted"], granted);

@@ -46,6 +46,11 @@ async fn gmail_search() {
     follow("gmail-search", &["google-auth", "gmail-search"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn till() {
+    follow("till", &["counter", "till"]).await;
+}
+
 #[test]
 fn a_pattern_fits_what_it_says_and_nothing_else() {
     for (expected, line) in [("a…c", "abc"), ("…", ""), ("… b", "x b"), ("a…", "a"), ("a…b…c", "aXbYc"), ("a", "a")]

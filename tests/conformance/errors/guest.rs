@@ -90,7 +90,7 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         fails!(secret, receipt.committed().unwrap_err(), NotCommitted { .. });
     }
     // The rest of HTTP needs a real network: see `http.rs`.
-    let all = ["denied", "http-denied", "invalid", "limit", "no-such-stream", "other", "queue-full", "type-mismatch"];
+    let all = ["denied", "http-denied", "invalid", "limit", "no-such-stream", "queue-full", "type-mismatch"];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [&all[..], &["write-isolation"]].concat());
     secret.letters(&host, b);
 }

@@ -18,8 +18,7 @@ use charm_demo_servers::{
     oauth::{OauthOptions, OauthServer},
 };
 use charm_host::{
-    Archive, Compiler, Did, EventId, FileKeyring, FolderStore, Host, Manifest, NewEvent, Outcome, Receipt, Sent, Turn,
-    Value,
+    Archive, Commit, Compiler, Did, FileKeyring, FolderStore, Host, Manifest, NewEvent, Outcome, Receipt,
 };
 use serde_json::{Value as Json, json};
 
@@ -98,8 +97,7 @@ impl Stage {
     /// The first search finds no token yet.
     async fn first_search(&self) -> Result<()> {
         println!("\n1. The first search: there is no token yet, so one is fetched");
-        let asked = self.search_for("invoice").await?;
-        self.follow(asked).await?;
+        self.search_for("invoice").await?;
         ensure!(self.oauth.refreshes() == 1, "the OAuth server counted {} refreshes, not 1", self.oauth.refreshes());
         self.print_results("invoice").await
     }
@@ -126,15 +124,14 @@ impl Stage {
         Ok(())
     }
 
-    /// The way out: an event to the owner, and the receipt as an event of one's own.
+    /// The way out: an event to the owner, and a wait for what becomes of it.
     async fn the_refresh(&self) -> Result<()> {
-        println!("\n4. The way: gmail-search searches, meets the stale token, and asks google-auth");
+        println!("\n4. The way: gmail-search searches, meets the stale token, asks google-auth, and waits");
         let old = self.json(self.auth, "token").await?;
         let (refreshes, refused) = (self.oauth.refreshes(), self.mail.refused());
-        let asked = self.search_for("lunch").await?;
+        self.search_for("lunch").await?;
         ensure!(self.mail.refused() == refused + 1, "the mail server did not refuse the stale token");
-        println!("  that search had met the stale token: the mail server answered it with 401");
-        self.follow(asked).await?;
+        println!("  the mail server answered 401 to the stale token, once");
         let new = self.json(self.auth, "token").await?;
         ensure!(old["access"] != new["access"], "the token did not change");
         println!("  token version {} -> {}", old["version"], new["version"]);
@@ -159,81 +156,63 @@ impl Stage {
         Ok(())
     }
 
+    /// Sends as the operator, and tells of it.
+    async fn send(&self, to: Did, stream: &str, event: Json) -> Result<()> {
+        let commit = self.request(to, stream, event).await?.commit.unwrap_or_default();
+        println!("  operator sends {stream} to {}; it commits as its commit {commit}", self.name(&to));
+        Ok(())
+    }
+
     /// Sends as the operator; anything but a commit ends the demo.
-    async fn send(&self, to: Did, stream: &str, event: Json) -> Result<Receipt> {
+    async fn request(&self, to: Did, stream: &str, event: Json) -> Result<Receipt> {
         let request = self.host.request(NewEvent::new(to, stream, &event));
         let receipt = tokio::time::timeout(PATIENCE, request).await;
         let receipt = receipt.with_context(|| format!("{stream} did not settle in {} s", PATIENCE.as_secs()))??;
         let message = receipt.message.as_deref().unwrap_or_default();
         ensure!(receipt.outcome == Outcome::Committed, "{stream} ended as {}: {message}", receipt.outcome);
-        let commit = receipt.commit.unwrap_or_default();
-        println!("  operator sends {stream} to {}; it commits as its commit {commit}", self.name(&to));
         Ok(receipt)
     }
 
-    /// Sends a search; returns the event that gmail-search sent on to google-auth.
-    async fn search_for(&self, query: &str) -> Result<Sent> {
-        let receipt = self.send(self.search, "search", json!({ "query": query })).await?;
-        let sent = self.turn(self.search, &receipt)?.sends.into_iter().next().context("the search sent nothing")?;
-        let on_commit = sent.event.on_commit.as_ref().context("the search named no stream for the receipt")?;
-        ensure!(sent.event.to == self.auth && &*on_commit.stream == "refreshed", "the search sent something else");
-        println!("  with that commit gmail-search sends {} to google-auth", sent.event.stream);
-        println!("  and names its own stream {} for the receipt (on-commit)", on_commit.stream);
-        Ok(sent)
-    }
+    /// Sends a search that finds no good token, and tells its three commits: two of gmail-search, one of google-auth.
+    async fn search_for(&self, query: &str) -> Result<()> {
+        println!("  operator sends search to gmail-search");
+        let ended = self.request(self.search, "search", json!({ "query": query })).await?;
+        let commits = self.commits(self.search)?;
+        let [.., asking, going_on] = &commits[..] else { bail!("gmail-search has too few commits") };
+        let waited = asking.record.segment().context("the search did not wait")?;
+        ensure!(waited.event == ended.id && ended.commit == Some(going_on.record.seq), "other events came between");
+        let [sent] = &waited.sends[..] else { bail!("the search sent {} events", waited.sends.len()) };
+        ensure!(sent.event.to == self.auth && waited.wait.events == [sent.event.id], "the search waited for another");
+        println!(
+            "  gmail-search sends {} to google-auth with its commit {}, and waits",
+            sent.event.stream, asking.record.seq
+        );
 
-    /// Tells what came of the event that gmail-search sent: two more transactions, one for each charm.
-    async fn follow(&self, asked: Sent) -> Result<()> {
-        let receipt = self.settled(&asked.event.id).await?;
-        let turn = self.turn(self.auth, &receipt)?;
+        let refreshing = self.commits(self.auth)?.pop().context("google-auth has no commits")?;
+        let turn = refreshing.record.turn().context("google-auth handled nothing")?;
+        ensure!(turn.receipt.id == sent.event.id, "google-auth handled something else");
         let writes: Vec<&str> = turn.writes.iter().map(|write| &*write.name).collect();
         ensure!(writes.contains(&"token") && writes.contains(&"grant"), "google-auth wrote {writes:?}");
         println!("  google-auth calls the OAuth server in its own transaction, for {}", self.auth);
         println!(
             "  and stores {} with its commit {}: new access token, rotated refresh token",
             writes.join(" and "),
-            receipt.commit.unwrap_or_default()
+            refreshing.record.seq
         );
+        let Receipt { outcome, commit, message, .. } = &turn.receipt;
+        ensure!(turn.sends.is_empty() && message.is_none(), "google-auth told more than status");
+        println!("  all that gmail-search is told: {outcome}, commit {}", commit.unwrap_or_default());
 
-        let back = turn.sends.into_iter().find(|sent| sent.event.receipt_of == Some(asked.event.id));
-        let back = back.context("no receipt went back")?.event;
-        let payload: Json = back.payload.decode()?;
-        let status = &payload["receipt"];
-        let bytes = Value::encode(status)?.as_bytes().len();
-        println!("  gmail-search gets the receipt as an event: status only, {bytes} bytes");
-        println!("    outcome {}, commit {}, message {}", status["outcome"], status["commit"], status["message"]);
-        let token = self.json(self.auth, "token").await?;
-        let access = token["access"].as_str().context("google-auth holds no token")?;
-        let carried = String::from_utf8_lossy(back.payload.as_bytes()).contains(access);
-        ensure!(
-            !carried && status.as_object().is_some_and(|map| map.len() == 4),
-            "the receipt carries more than status"
-        );
-
-        let receipt = self.settled(&back.id).await?;
-        let turn = self.turn(self.search, &receipt)?;
-        ensure!(turn.sender == self.search, "somebody else finished the search");
+        let order = [asking.order, refreshing.order, going_on.order];
+        ensure!(order.is_sorted(), "the commits are in the order {order:?}");
         println!("  gmail-search goes on in a fresh transaction of its own, for {}", self.search);
-        let commit = receipt.commit.unwrap_or_default();
-        println!("  reads the new token, searches, and stores results with its commit {commit}");
+        println!("  reads the new token, searches, and stores results with its commit {}: done", going_on.record.seq);
         Ok(())
     }
 
-    async fn settled(&self, id: &EventId) -> Result<Receipt> {
-        let receipt = tokio::time::timeout(PATIENCE, self.host.receipt(id)).await;
-        let receipt = receipt.with_context(|| format!("event {id} did not settle in {} s", PATIENCE.as_secs()))??;
-        let receipt = receipt.with_context(|| format!("no event {id}"))?;
-        let message = receipt.message.as_deref().unwrap_or_default();
-        ensure!(receipt.outcome == Outcome::Committed, "event {id} ended as {}: {message}", receipt.outcome);
-        Ok(receipt)
-    }
-
-    /// Reads the turn of the commit that a receipt names, from the store's file.
-    fn turn(&self, space: Did, receipt: &Receipt) -> Result<Turn> {
-        let commits = Archive::open(FolderStore::open_read_only(&self.store)?)?.commits(Some(&space), 0, 1_000)?;
-        let commit = commits.into_iter().find(|commit| Some(commit.record.seq) == receipt.commit);
-        let turn = commit.and_then(|commit| commit.record.turn().cloned());
-        turn.with_context(|| format!("{} has no commit {:?}", self.name(&space), receipt.commit))
+    /// Reads the commits of a space, from the store's file.
+    fn commits(&self, space: Did) -> Result<Vec<Commit>> {
+        Ok(Archive::open(FolderStore::open_read_only(&self.store)?)?.commits(Some(&space), 0, 1_000)?)
     }
 
     async fn json(&self, owner: Did, cell: &str) -> Result<Json> {

@@ -3,7 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result, ReturnType, Type, Visibility};
+use syn::{
+    Attribute, Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Pat, Result, ReturnType, Type, Visibility, parse_quote,
+};
 
 use crate::names;
 
@@ -20,6 +22,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             && matches!(function.vis, Visibility::Public(_))
         {
             marks.push(names::private(&mut function.attrs)?);
+            function.sig.inputs.iter_mut().try_for_each(used)?;
         }
     }
     let mut handlers = Vec::new();
@@ -75,6 +78,24 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             ::charm_sdk::bindings::export!(Exported with_types_in ::charm_sdk::bindings);
         };
     })
+}
+
+/// Lets no handler compile that does not look at what became of a send: a failure would pass for a success.
+fn used(input: &mut FnArg) -> Result<()> {
+    let FnArg::Typed(input) = input else { return Ok(()) };
+    let Type::Path(of) = &*input.ty else { return Ok(()) };
+    if of.path.segments.last().is_none_or(|last| last.ident != "Settled") {
+        return Ok(());
+    }
+    let words =
+        "the send may have failed: `done.committed()?` rejects this event too, `match done.committed()` decides";
+    if let Pat::Ident(name) = &*input.pat
+        && !name.ident.to_string().starts_with('_')
+    {
+        input.attrs.push(parse_quote!(#[deny(unused_variables, reason = #words)]));
+        return Ok(());
+    }
+    Err(Error::new_spanned(&input.pat, words))
 }
 
 struct Handler<'a> {

@@ -1,6 +1,7 @@
 //! What the in-process host keeps between turns.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use super::calls::Ended;
 use super::shapes;
@@ -8,8 +9,8 @@ use super::{Declaration, Did, Error, EventId, Outcome, Receipt, Request, Respons
 use crate::value::encode;
 use crate::{Value, data};
 
-/// Runs one handler of a charm.
-pub type Handle = fn(stream: &str, event: &[u8]) -> Result<()>;
+/// Runs one handler of a charm: the stream, and the event.
+pub type Handle = Rc<dyn Fn(&str, &[u8]) -> Result<()>>;
 
 /// Answers HTTP requests.
 type Answer = Box<dyn FnMut(&Request) -> Result<Response>>;
@@ -34,6 +35,8 @@ pub struct State {
     pub receipts: BTreeMap<EventId, Receipt>,
     /// What did not commit, in the order of settling (S11).
     pub dead_letters: Vec<Receipt>,
+    /// What handles the events of a stream instead of its charm.
+    pub stand_ins: BTreeMap<(Did, String), Handle>,
     pub http: Option<Answer>,
     pub requests: Vec<Request>,
     pub logged: Vec<String>,
@@ -148,7 +151,9 @@ impl State {
             return Err(Outcome::Denied);
         }
         let charm = self.charms.get(&event.to).ok_or(Outcome::NoSuchStream)?;
-        if self.stream(&event.to, &event.stream).is_some() { Ok(charm.handle) } else { Err(Outcome::NoSuchStream) }
+        self.stream(&event.to, &event.stream).ok_or(Outcome::NoSuchStream)?;
+        let stand_in = self.stand_ins.get(&(event.to.clone(), event.stream.clone()));
+        Ok(Rc::clone(stand_in.unwrap_or(&charm.handle)))
     }
 
     /// Makes a transaction's writes and sends real, all at once (T5), and returns the number of the commit, or the text of

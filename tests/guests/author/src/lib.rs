@@ -137,7 +137,7 @@ impl Writer {
                 stream.send(&steps)?.commit_and_wait(Duration::from_secs(60))?;
                 "done".into()
             }
-            Step::AskNobody => format!("{} told", commit_and_wait_all([], Duration::from_secs(60))?.len()),
+            Step::AskNobody => format!("{} told", commit_and_settle_all([], Duration::from_secs(60))?.len()),
             Step::WishAny => format!("{} found", AnyAuthor::wish()?.all()?.len()),
             Step::WishShaped => {
                 let found = Author::wish()?.all()?;
