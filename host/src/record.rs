@@ -23,6 +23,7 @@ pub const VERSION: u8 = 6;
 const RECORD_BYTES: usize = 512;
 const RECORD_TAG: &[u8] = b"charm commit v6\0";
 const RECORDING_TAG: &[u8] = b"charm recording v1\0";
+const WAIT_TAG: &[u8] = b"charm wait v1\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
 const CELLS_TAG: &[u8] = b"charm cells v1\0";
 const EVENT_TAG: &[u8] = b"charm event v1\0";
@@ -118,6 +119,28 @@ pub struct Checkpoint {
     pub dead: Vec<Mark>,
     /// Events that its commits sent and that wait for others, by receiver.
     pub sent: Vec<(Did, Mark)>,
+    /// Its turns under way, in the order of the positions of their events.
+    pub turns: Vec<TurnMark>,
+}
+
+/// A turn under way, as a checkpoint tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnMark {
+    /// Its event.
+    pub event: EventId,
+    /// How far it has come, without the events that it waits for.
+    pub progress: Progress,
+    /// Hash over the ids of those: see [`wait_hash`].
+    pub waits_for: Hash,
+}
+
+impl TurnMark {
+    /// Returns the mark of a turn.
+    pub fn of(event: EventId, progress: &Progress) -> TurnMark {
+        let waits_for = wait_hash(&progress.wait.events);
+        let wait = WaitFor { events: Vec::new(), ..progress.wait };
+        TurnMark { event, progress: Progress { wait, ..progress.clone() }, waits_for }
+    }
 }
 
 /// An event, told by its id and hash.
@@ -464,6 +487,12 @@ pub fn hash(bytes: &[u8]) -> Hash {
 /// what it was told in that.
 pub(crate) fn recording_hash(before: &Hash, piece: &[u8]) -> Hash {
     Sha256::new().chain_update(RECORDING_TAG).chain_update(before).chain_update(piece).finalize().into()
+}
+
+/// Returns the hash over the events that a turn waits for.
+pub fn wait_hash(events: &[EventId]) -> Hash {
+    let hash = Sha256::new().chain_update(WAIT_TAG);
+    events.iter().fold(hash, |hash, event| hash.chain_update(event.0)).finalize().into()
 }
 
 /// Returns what a space's key signs for its head.

@@ -7,8 +7,9 @@ use std::{path::Path, process::Command};
 use charm_conformance::*;
 use charm_host::{
     Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry,
-    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
-    TurnRetried, TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
+    MemoryKeyring, OnCommit, Outcome, Progress, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
+    TurnMark, TurnRetried, TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash,
+    seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
@@ -282,6 +283,9 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
     };
     let (event_id, stream, number, after_ms) = (EventId([1; 16]), "add".into(), 3, 60_000);
     let retried = TurnRetried { event: event_id, sender: other, stream, number, after_ms };
+    let (component, segments, sends, seq, since_ms) = ([4; 32], 1, 2, 8, 1_700_000_000_000);
+    let (ran, wait, recording, retries, again_ms) = (segment.ran, segment.wait.clone(), [8; 32], 3, Some(60_000));
+    let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms };
     let install = Install { component: [4; 32], description: value(json!({ "tags": ["#a"] })), rights: None };
     vec![
         Body::Registered { name: "counter".to_owned() },
@@ -304,6 +308,7 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
             waiting: vec![EventMark::of(&mark)],
             dead: vec![EventMark::of(&mark)],
             sent: vec![(other, EventMark::of(&mark))],
+            turns: vec![TurnMark::of(EventId([1; 16]), &progress)],
         })),
         Body::Pruned(Box::new(Pruned {
             order: 9,

@@ -70,7 +70,6 @@ def did(key):
     return "did:key:z" + text
 
 class Wrong(SystemExit): pass
-
 def must(condition, why):
     if not condition:
         raise Wrong(why)
@@ -112,6 +111,10 @@ class Reader:
     cut = lambda self: (self.key(), self.varint(), self.varint(), self.varint(), self.varint())
     sent = lambda self: (self.event(), self.maybe(self.outcome))
     ran = lambda self: (self.varint(), self.varint(), self.varint())
+    wait = lambda self: (self.list(self.id), self.varint(), self.varint())
+    edit = lambda self: (self.list(lambda: [self.text, self.varint][self.flag()]()), self.maybe(self.bytes))
+    progress = lambda self: (self.hash(), self.varint(), self.varint(), self.varint(), self.varint(), self.ran(),
+        self.wait(), self.hash(), self.varint(), self.maybe(self.varint))
 
     def outcome(self):
         must((number := self.varint()) < 9, "an outcome that is none")
@@ -131,18 +134,15 @@ class Reader:
     def segment(self):
         return {"event": self.id(), "sender": self.key(), "stream": self.text(), "number": self.varint(),
             "writes": self.list(self.write), "sends": self.list(self.sent), "ran": self.ran(),
-            "wait": (self.list(self.id), self.varint(), self.varint()), "recording": self.hash()}
+            "wait": self.wait(), "recording": self.hash()}
 
     def checkpoint(self):
         return {"seq": self.varint(), "name": self.text(), "paused": self.flag(),
             "installed": self.maybe(lambda: (self.hash(), self.hash())),
             "rights": self.list(lambda: (self.key(), self.bytes())), "letters_dropped": self.varint(),
             "cells": self.hash(), "waiting": self.list(self.mark), "dead": self.list(self.mark),
-            "sent": self.list(lambda: (self.key(), self.mark()))}
-
-    def edit(self):
-        step = [self.text, self.varint]
-        return self.list(lambda: step[self.flag()]()), self.maybe(self.bytes)
+            "sent": self.list(lambda: (self.key(), self.mark())),
+            "turns": self.list(lambda: (self.id(), self.progress(), self.hash()))}
 
     def body(self):
         kind = self.varint()

@@ -19,7 +19,7 @@ use crate::{
     entry::LogEntry,
     event::{Event, EventId, Mint},
     receipt::Outcome,
-    record::{Body, Checkpoint, Cut, Hash, Record, Write},
+    record::{Body, Checkpoint, Cut, Hash, Record, TurnMark, Write},
     rows::{InstallRow, Queued, ReceiptRow},
 };
 
@@ -213,6 +213,8 @@ impl Replay {
             let told = self.told.entry(mark.id).or_insert(Told { to, hash: mark.hash, is_certain });
             told.is_certain |= is_certain;
         }
+        let turns = checkpoint.turns.iter().map(|mark| (mark.event, Underway::told(did, order, mark)));
+        self.underway.extend(turns);
         self.letters_told.extend(checkpoint.dead.iter().map(|mark| (mark.id, (did, Some(mark.hash)))));
     }
 
@@ -334,6 +336,16 @@ impl Replay {
             && self.installed.get(space).map(|row| (row.component, row.rights)) == checkpoint.installed
             && self.letters_dropped.get(space).copied().unwrap_or(0) == checkpoint.letters_dropped;
         must(is_same, Law::State, "a checkpoint says other than the log")?;
+        let here = self.underway.values().filter(|underway| underway.row.space == *space).count();
+        let is_here = |mark: &TurnMark| {
+            let mark_of = |of: &Underway| match of.told {
+                Some(waits_for) => TurnMark { event: mark.event, progress: of.row.progress.clone(), waits_for },
+                None => TurnMark::of(mark.event, &of.row.progress),
+            };
+            self.underway.get(&mark.event).is_some_and(|of| of.row.space == *space && mark_of(of) == *mark)
+        };
+        let same_turns = here == checkpoint.turns.len() && checkpoint.turns.iter().all(is_here);
+        must(same_turns, Law::State, "a checkpoint says other of turns under way than the log")?;
         let cells = self.cells.get(space).map_or_else(|| floor::root(&HashMap::new()), floor::root);
         must(cells == Some(checkpoint.cells), Law::State, "a checkpoint's cells are not the log's")
     }

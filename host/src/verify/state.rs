@@ -277,30 +277,35 @@ fn other_recording(position: u64) -> String {
 /// Compares the turns under way, and what they were told; returns those that have moved on, or a piece is gone or one too many.
 fn turns(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<Moved>, VerifyError> {
     let mut moved = Vec::new();
+    let at_position: HashMap<u64, EventId> = match replay.underway.values().any(|underway| underway.told.is_some()) {
+        true => image.queued.iter().map(|queued| (queued.position, queued.event.id)).collect(),
+        false => HashMap::new(),
+    };
     for row in &image.turns {
         let (event, position) = (row.event, row.position);
-        let Some(Underway { order, row: made }) = replay.underway.remove(&event) else {
+        let Some(made) = replay.underway.remove(&event) else {
             let why = format!("the turn at position {position} is under way, but not by the log");
             return Err(VerifyError::broken(Law::State, &row.space, last_commit(image, &row.space), why));
         };
-        if made != *row {
+        let order = made.order;
+        if !made.is(row, |row| at_position.get(&row.position) == Some(&row.event)) {
             let why = format!("the turn at position {position} differs from the log");
             return Err(at(store, order, Law::State, why));
         }
-        let (pieces, segments) = (store.recording(position)?, made.progress.segments as usize);
+        let (pieces, segments) = (store.recording(position)?, row.progress.segments as usize);
         if pieces.len() != segments {
             moved.push(Moved { event, position, order, ended: pieces.len() < segments });
         }
         let told = pieces
             .get(..segments)
             .map(|pieces| pieces.iter().fold(Hash::default(), |before, piece| recording_hash(&before, piece)));
-        if told.is_some_and(|told| told != made.progress.recording) {
+        if told.is_some_and(|told| told != row.progress.recording) {
             return Err(at(store, order, Law::State, other_recording(position)));
         }
     }
     match replay.underway.values().min_by_key(|underway| underway.order) {
-        Some(Underway { order, row }) => {
-            let why = format!("the turn at position {} is not under way any more", row.position);
+        Some(Underway { order, row, .. }) => {
+            let why = format!("the turn of event {} is not under way any more", row.event);
             Err(at(store, *order, Law::State, why))
         }
         None => Ok(moved),

@@ -14,7 +14,7 @@ use crate::{
     event::{Event, EventId, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Hash, Progress, Ran, Record, Retried, Segment, Sent, Turn, Until, WaitFor},
+    record::{Hash, Progress, Ran, Record, Retried, Segment, Sent, Turn, TurnMark, Until, WaitFor},
     rows::{DeadLetter, Queued, ReceiptRow, TurnRow},
     value::Value,
 };
@@ -28,9 +28,26 @@ struct Due {
 
 /// A turn that has committed a segment and not ended.
 pub(super) struct Underway {
-    /// The commit of its last segment, in the order of the host.
+    /// The commit that says so, in the order of the host.
     pub order: u64,
     pub row: TurnRow,
+    /// Hash over the events that it waits for, where only a checkpoint tells of it: then the row has neither those nor its position.
+    pub told: Option<Hash>,
+}
+
+impl Underway {
+    /// Returns a turn as a checkpoint tells of it.
+    pub fn told(space: Did, order: u64, mark: &TurnMark) -> Underway {
+        let row = TurnRow { position: 0, space, event: mark.event, progress: mark.progress.clone() };
+        Underway { order, row, told: Some(mark.waits_for) }
+    }
+
+    /// Returns whether a store keeps it so; `is_at` says whether its event stands at a position.
+    pub fn is(&self, row: &TurnRow, is_at: impl Fn(&TurnRow) -> bool) -> bool {
+        let Some(waits_for) = self.told else { return self.row == *row };
+        let mark = TurnMark { event: self.row.event, progress: self.row.progress.clone(), waits_for };
+        row.space == self.row.space && is_at(row) && TurnMark::of(row.event, &row.progress) == mark
+    }
 }
 
 /// What a commit says of the event that it handles, to its end or a part of the way.
@@ -70,7 +87,7 @@ impl Replay {
             must(older, Law::Once, "answers an event that was answered before")?;
         }
         let Some(Underway { row, .. }) = self.underway.get(id) else { return Ok(()) };
-        must(row.position == *position, Law::Cause, "answers another event than was sent")?;
+        must([0, *position].contains(&row.position), Law::Cause, "answers another event than was sent")?;
         let Some(ran) = ran.filter(|_| row.progress.segments > 0) else { return Ok(()) };
         let same = component == Some(row.progress.component);
         must(same, Law::Cause, "a turn goes on with another component than it began with")?;
@@ -118,7 +135,7 @@ impl Replay {
         let (segments, seq, since_ms, wait, again_ms) = (number, record.seq, record.time_ms, wait.clone(), None);
         let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms };
         let row = TurnRow { position, space: entry.space, event, progress };
-        self.underway.insert(event, Underway { order: entry.order, row });
+        self.underway.insert(event, Underway { order: entry.order, row, told: None });
         Ok(())
     }
 
@@ -128,7 +145,9 @@ impl Replay {
         let Retried { event, sender, ref stream, number, after_ms } = *retried;
         let handled = Handled { position, late, event, sender, stream, ran: None };
         self.handles(entry, &handled)?;
-        let before = self.underway.remove(&event).map(|underway| underway.row.progress);
+        let before = self.underway.remove(&event);
+        let told = before.as_ref().and_then(|before| before.told);
+        let before = before.map(|before| before.row.progress);
         if before.is_none() {
             self.begins(entry, &handled)?;
         }
@@ -143,7 +162,7 @@ impl Replay {
             None => Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms },
         };
         let row = TurnRow { position, space: entry.space, event, progress };
-        self.underway.insert(event, Underway { order: entry.order, row });
+        self.underway.insert(event, Underway { order: entry.order, row, told });
         Ok(())
     }
 

@@ -306,6 +306,7 @@ fn every_type_with_serde_comes_back_from_text_and_from_bytes() {
                 cells: [3; 32],
                 waiting: vec![EventMark::of(&marked)],
                 dead: vec![EventMark::of(&marked)],
+                turns: Vec::new(),
                 sent: vec![(did, EventMark::of(&marked))],
             })),
             Body::Pruned(Box::new(Pruned {

@@ -18,7 +18,7 @@ use charm_host::{
 use forged::{Forged, Rows};
 use serde_json::{Value as Json, json};
 use tamperings::{
-    CAUSE, Case, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, Tamper, WAITED, ends_in_another_order,
+    CAUSE, Case, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper, WAITED, ends_in_another_order,
 };
 
 fn wait() -> Json {
@@ -107,6 +107,11 @@ async fn turns_that_wait(host: &Host, [a, b, c, d]: [Did; 4], hold: &Hold) {
     ]});
     run(host, a, json!([["send", of(d, "run"), two, {"stream": "on-receipt", "tag": "two waits"}]])).await;
     settle(host).await;
+    let later = |times: Json| json!(["send-later", of(d, "note"), "timed", times]);
+    let timed = json!([later(json!({ "deliver-after": 1 })), later(json!({ "expires-at": 1 }))]);
+    run(host, a, timed).await;
+    run(host, d, json!([["unless-tried", 1, ["retry", 0]], ["set", "tried", [], true]])).await;
+    settle(host).await;
     let (before, made) = (hold.count(), commits(host, d));
     let first = json!({"steps": [["set", "x", [], "first"], held(1), all(&[0]), ["trap"]]});
     let sends = [json!(["send", of(b, "note"), "second"]), json!(["send", of(c, "note"), "denied"])];
@@ -164,7 +169,7 @@ async fn every_broken_law_is_found_and_named() {
     let home = Home::default();
     eventful(&home, 3).await;
     let cases: Vec<&Case> =
-        [SIGNER_AND_CHAIN, ONCE, CAUSE, ORDER, RECEIPT, STATE, WAITED].into_iter().flatten().collect();
+        [SIGNER_AND_CHAIN, ONCE, CAUSE, ORDER, RECEIPT, STATE, WAITED, TIMED].into_iter().flatten().collect();
     let rows = rows(&home);
     assert!(ends_in_another_order(&Forged::of(&rows)), "events of one sender are begun in order, and end as they like");
     assert_eq!((rows.image.turns.len(), rows.image.turns[0].progress.segments), (1, 2), "one turn is under way");
@@ -177,12 +182,14 @@ async fn every_broken_law_is_found_and_named() {
 async fn every_broken_law_is_found_where_a_past_has_gone() {
     let home = Home::default();
     let host = lively(&home, 3).await;
-    let [a, b, c] = ["a", "b", "c"].map(|name| host.did_of(name).unwrap());
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| host.did_of(name).unwrap());
     host.pause(&c).await.unwrap();
     grant(&host, a, all_of(&[b]), all_of(&[b, c])).await.unwrap();
     run(&host, a, json!([["set", "x", [], 1], ["set", "still", [], 1], ["send", of(c, "note"), "waits"]])).await;
     host.prune(&a).await.unwrap();
     run(&host, a, json!([["set", "x", [], 2]])).await;
+    // A turn of this one is under way, and stays so.
+    host.prune(&d).await.unwrap();
     // The letters that this one has stay: its past goes as the bound on it wants.
     host.shutdown_within(Duration::ZERO).await.unwrap();
     drop(host);
@@ -204,7 +211,7 @@ async fn every_broken_law_is_found_where_a_past_has_gone() {
     drop(home.builder().await);
     let archive = archive(&home);
     let proof = archive.verify_store().unwrap();
-    assert!(proof.spaces[&a].floor > 0 && proof.spaces[&b].floor > 0 && proof.dead > 1);
+    assert!([a, b, d].iter().all(|did| proof.spaces[did].floor > 0) && proof.dead > 1);
     let (rows, keys) = (rows(&home), keys(&home));
     let again = Archive::open(Forged::of(&rows).seal(&keys)).unwrap();
     assert_eq!(again.verify_store().unwrap(), proof);

@@ -3,11 +3,13 @@
 mod cause;
 mod pruned;
 mod state;
+mod timed;
 mod waited;
 
 pub use cause::CAUSE;
 pub use pruned::PRUNED;
 pub use state::STATE;
+pub use timed::TIMED;
 pub use waited::{WAITED, ends_in_another_order};
 
 use charm_host::{

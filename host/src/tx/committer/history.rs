@@ -19,7 +19,7 @@ use crate::{
     event::EventId,
     limits::{HISTORY_PAUSE_MS, HISTORY_STEP, RECEIPTS_PAUSE_MS},
     log::say,
-    record::{CellsRoot, Checkpoint, Cut, Mark, Pruned, Record, Write, heads_hash},
+    record::{CellsRoot, Checkpoint, Cut, Mark, Progress, Pruned, Record, TurnMark, Write, heads_hash},
     rows::{Image, Queued},
     store::StoreError,
     tx::versions::{Change, Snapshot},
@@ -107,6 +107,7 @@ struct Fixed {
     order: u64,
     snapshot: Snapshot,
     waiting: Vec<Arc<Queued>>,
+    turns: Vec<(EventId, Arc<Progress>)>,
     dead: Vec<(u64, EventId)>,
     checkpoint: Checkpoint,
 }
@@ -157,13 +158,12 @@ impl Committer {
     fn fix(&self, space: &Did) -> Option<Fixed> {
         let locked = self.locked();
         let core = &locked.core;
-        // What a turn under way has sent and waits for is not in it.
-        let of = core.spaces.get(space).filter(|of| of.inbox.underway.is_empty())?;
+        let of = core.spaces.get(space)?;
         let rights = match *space == self.host {
             true => core.kept.iter().map(|(holder, kept)| (*holder, kept.clone())).collect(),
             false => of.kept.iter().map(|kept| (*space, kept.clone())).collect(),
         };
-        let (cells, sent) = Default::default();
+        let (cells, sent, turns) = Default::default();
         let checkpoint = Checkpoint {
             seq: of.seq,
             name: of.name.to_string(),
@@ -175,15 +175,17 @@ impl Committer {
             waiting: Vec::new(),
             dead: Vec::new(),
             sent,
+            turns,
         };
+        let turns = of.inbox.underway.after(0).map(|turn| (turn.queued.event.id, turn.progress.clone())).collect();
         let (waiting, dead) = (of.inbox.all().cloned().collect(), of.dead.iter().copied().collect());
         let (order, snapshot) = (core.order, self.versions.snapshot());
-        Some(Fixed { space: *space, order, snapshot, waiting, dead, checkpoint })
+        Some(Fixed { space: *space, order, snapshot, waiting, turns, dead, checkpoint })
     }
 
     /// Writes down what was fixed; none when that is not to be had any more. Blocks.
     fn write_down(&self, fixed: Fixed) -> Result<Option<Checkpoint>, StoreError> {
-        let Fixed { space: owner, order: _, snapshot, mut waiting, dead, mut checkpoint } = fixed;
+        let Fixed { space: owner, order: _, snapshot, mut waiting, turns, dead, mut checkpoint } = fixed;
         waiting.sort_by_key(|queued| queued.position);
         let mut names = self.versions.names(&owner);
         names.sort();
@@ -200,6 +202,7 @@ impl Committer {
         checkpoint.cells = root.end();
         drop(snapshot);
         checkpoint.waiting = waiting.iter().map(|queued| Mark::of(&queued.event)).collect();
+        checkpoint.turns = turns.iter().map(|(event, progress)| TurnMark::of(*event, progress)).collect();
         for (position, _) in dead {
             // One that is not there any more has gone in a commit since.
             checkpoint.dead.extend(self.group.store.dead_letter(position)?.map(|letter| Mark::of(&letter.event)));
@@ -267,10 +270,6 @@ impl Committer {
     /// `Gone` when there is no such space, or somebody reads the store without an end; else as `checkpoint`.
     pub async fn prune(self: &Arc<Committer>, space: &Did) -> Result<Gone, Refused> {
         let _pruning = self.pruning.lock().await;
-        if self.locked().core.spaces.get(space).is_some_and(|of| !of.inbox.underway.is_empty()) {
-            let why = format!("turns of {space} are under way: its past goes when they have ended, try again then");
-            return Err(Refused::Store(StoreError::Failed(why)));
-        }
         loop {
             let (count, order) = self.drop_letters(space)?;
             self.durable(order).await.map_err(Refused::Unavailable)?;

@@ -1,6 +1,6 @@
 //! Where the past of spaces has gone: what stands for it is held to as well (H1).
 
-use charm_host::{Body, Checkpoint, EventId, Law, Pruned, Record};
+use charm_host::{Body, Checkpoint, EventId, Law, Pruned, Record, TurnMark};
 use serde_json::json;
 
 use super::{Case, Forged, Tamper};
@@ -10,8 +10,12 @@ use Tamper::{Log, Own, Rows as Shown};
 
 /// The checkpoint that stands for what has gone of "a".
 fn checkpoint(forged: &mut Forged) -> &mut Checkpoint {
-    let at = forged.rows.space("a").floor.at;
-    match &mut forged.find_in("a", |record| record.seq == at).body {
+    checkpoint_of(forged, "a")
+}
+
+fn checkpoint_of<'a>(forged: &'a mut Forged, name: &str) -> &'a mut Checkpoint {
+    let at = forged.rows.space(name).floor.at;
+    match &mut forged.find_in(name, |record| record.seq == at).body {
         Body::Checkpoint(checkpoint) => checkpoint,
         body => panic!("no checkpoint: {body:?}"),
     }
@@ -167,6 +171,56 @@ pub const PRUNED: &[Case] = &[
             let c = f.did("c");
             let (_, mark) = checkpoint(f).sent[0];
             checkpoint(f).sent.push((c, charm_host::EventMark { id: EventId([9; 16]), ..mark }));
+        }),
+    ),
+    (
+        Law::State,
+        "a turn under way, untold",
+        "is under way, but not by the log",
+        Log(|f| checkpoint_of(f, "d").turns.clear()),
+    ),
+    (
+        Law::State,
+        "a turn told that never was",
+        "is not under way any more",
+        Log(|f| {
+            let mark = checkpoint_of(f, "d").turns[0].clone();
+            checkpoint_of(f, "d").turns.push(TurnMark { event: EventId([9; 16]), ..mark });
+        }),
+    ),
+    (
+        Law::State,
+        "another number of sends of a turn",
+        "differs from the log",
+        Log(|f| checkpoint_of(f, "d").turns[0].progress.sends += 1),
+    ),
+    (
+        Law::State,
+        "another wait of a turn",
+        "differs from the log",
+        Log(|f| checkpoint_of(f, "d").turns[0].waits_for[0] ^= 1),
+    ),
+    (
+        Law::State,
+        "another recording of a turn",
+        "differs from the log",
+        Log(|f| checkpoint_of(f, "d").turns[0].progress.recording[0] ^= 1),
+    ),
+    (
+        Law::State,
+        "a wait changed where a past has gone",
+        "differs from the log",
+        Shown(|r| r.image.turns[0].progress.wait.events.clear()),
+    ),
+    (Law::State, "a turn at another position", "differs from the log", Shown(|r| r.image.turns[0].position += 1_000)),
+    (Law::State, "a turn gone", "is not under way any more", Shown(|r| drop(r.image.turns.remove(0)))),
+    (
+        Law::State,
+        "what a turn was told changed",
+        "is not what the log says",
+        Shown(|r| {
+            let (_, pieces) = r.recordings.iter_mut().next().unwrap();
+            pieces[0] = vec![1, 2, 3].into();
         }),
     ),
     (
