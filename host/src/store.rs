@@ -157,7 +157,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns a component by its SHA-256: it is there as long as a charm has it installed.
+    /// Returns a component by its SHA-256: it is there as long as a charm has it installed, or a turn under way began with it.
     ///
     /// # Errors
     /// When the store is damaged.

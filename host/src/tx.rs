@@ -23,6 +23,7 @@ pub use versions::{Version, Versions};
 use crate::{
     cell::{CellId, check_name},
     cost,
+    descriptor::Descriptor,
     did::Did,
     directory::{Directory, Offers},
     event::{Event, EventId, Mint, OnCommit},
@@ -73,6 +74,8 @@ pub struct Transaction {
     position: u64,
     /// What that event carries, in bytes.
     event_bytes: usize,
+    /// What the component that runs says of itself, when another is installed.
+    outlived: Option<Arc<Descriptor>>,
     /// What its calls have cost since that was last asked.
     cost: u64,
 }
@@ -108,8 +111,14 @@ impl Transaction {
             mint: committer.mint().clone(),
             position: queued.position,
             event_bytes: queued.event.payload.as_bytes().len(),
+            outlived: None,
             cost: 0,
         }
+    }
+
+    /// Another component is installed than runs, which says that of itself.
+    pub fn outlive(&mut self, descriptor: Arc<Descriptor>) {
+        self.outlived = Some(descriptor);
     }
 
     /// Returns the DID that it writes for.
@@ -358,8 +367,14 @@ impl Transaction {
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
         let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
         let shape = declared.map(|declared| &declared.shape);
-        let (Some(shape), Some(written)) = (shape, self.written.get(name)) else { return (Ok(()), 0) };
+        let Some(written) = self.written.get(name) else { return (Ok(()), 0) };
         let Some(after) = &written.after else { return (Ok(()), 0) };
+        let Some(shape) = shape else {
+            // What no component declares is the charm's own.
+            let is_gone = self.outlived.as_ref().is_some_and(|before| before.cells.contains_key(name));
+            let why = || format!("cell {name} is not declared by the component that is installed now");
+            return (if is_gone { Err(why()) } else { Ok(()) }, 0);
+        };
         let mut steps = SHAPE_STEPS_MAX;
         let checked = shape
             .check_edits(after, &written.edits, written.is_moved, &mut steps)

@@ -53,7 +53,7 @@ pub enum Act<'a> {
 pub struct Ending {
     /// The outcome, and why; none when it is committed.
     pub failed: Option<(Outcome, String)>,
-    /// What ran, and of which component.
+    /// What ran, and the component that was installed then, whose shapes hold.
     pub ran: Option<(Ran, Hash)>,
     /// Cell writes.
     pub writes: Vec<Write>,

@@ -40,7 +40,7 @@ pub struct State {
     pub names: HashMap<Arc<str>, Did>,
     /// Events that wait, or whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
-    /// How many spaces have each component installed.
+    /// How many spaces have each component installed, and how many turns under way began with it.
     pub(super) components: HashMap<Hash, usize>,
     /// When the waits of turns end that still wait: moment, charm, position of the event.
     pub(super) deadlines: BTreeSet<(Duration, Did, u64)>,
@@ -224,6 +224,7 @@ impl State {
         self.expect(&queued);
         let (charm, position) = (queued.event.to, queued.position);
         let progress = Arc::new(row.progress.clone());
+        *self.components.entry(progress.component).or_default() += 1;
         // A clock that was set back lets it wait once more as long as it wanted to, at most.
         let (timeout, since) = (progress.wait.timeout_ms, progress.since_ms);
         let left = since.saturating_add(timeout).saturating_sub(now_ms).min(timeout);

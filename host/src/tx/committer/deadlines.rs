@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::{Committer, Notice, group::Group};
 use crate::{
+    component::Component,
+    did::Did,
     env::breathe,
     limits::HISTORY_STEP,
+    record::Hash,
     rows::TurnRow,
     store::{Store, StoreError},
 };
@@ -34,6 +37,20 @@ impl Committer {
     pub async fn recording(&self, position: u64) -> Option<Result<Vec<Arc<[u8]>>, StoreError>> {
         let store = self.group.store.clone();
         self.group.block(move || store.recording(position)).await
+    }
+
+    /// Returns a component from the store.
+    ///
+    /// # Errors
+    /// When the store is damaged; none when nothing is run any more.
+    pub async fn component(&self, hash: Hash) -> Option<Result<Option<Component>, StoreError>> {
+        let store = self.group.store.clone();
+        self.group.block(move || store.component(&hash)).await
+    }
+
+    /// Returns whether turns of a charm are under way.
+    pub fn has_turns(&self, charm: &Did) -> bool {
+        self.locked().core.spaces.get(charm).is_some_and(|space| !space.inbox.underway.is_empty())
     }
 
     /// What turns under way were told as far as these rows have come is durable: it is in the store.
