@@ -26,7 +26,7 @@ use crate::{
     entry::LogEntry,
     event::EventId,
     record::Hash,
-    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow, Unfit},
+    rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, Unfit},
     text::clip,
 };
 
@@ -168,6 +168,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError>;
+
+    /// Returns the event that waits at a position, or is in its turn. One that does not any more may be there or not.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError>;
 
     /// Returns the receipt of an event.
     ///

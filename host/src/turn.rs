@@ -210,6 +210,13 @@ impl Stage {
     /// # Errors
     /// When the host does not write any more; the event still waits then.
     pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
+        match self.committer.bring_back(turn.queued.clone()).await {
+            Ok(queued) => turn.queued = queued,
+            Err(error) => {
+                self.cannot_read(turn, &error);
+                return Ok(Some(Wait::Pause));
+            }
+        }
         let (span, queued) = (turn.span(&charm.name), turn.queued.clone());
         let start = self.env.monotonic();
         let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
@@ -386,19 +393,19 @@ impl Stage {
             turn.recording = loaded.waits().then(|| Recording::begin(limits.recording_bytes_max));
             return Ok(true);
         };
-        let Some(resumed) = turn.resumed.take() else { return Ok(true) };
+        let Some(mut resumed) = turn.resumed.take() else { return Ok(true) };
         let mut pieces = Vec::with_capacity(progress.segments as usize);
-        if resumed.pieces.len() < progress.segments as usize {
-            match self.committer.recording(turn.queued.position).await {
-                Some(Ok(stored)) => pieces = stored,
-                failed => {
-                    if let Some(Err(error)) = failed {
-                        self.cannot_read(turn, &error);
-                    }
-                    turn.resumed = Some(resumed);
-                    return Ok(false);
-                }
+        let mut read = self.committer.messages(&mut resumed.receipts).await;
+        if matches!(read, Some(Ok(()))) && resumed.pieces.len() < progress.segments as usize {
+            read =
+                self.committer.recording(turn.queued.position).await.map(|stored| stored.map(|stored| pieces = stored));
+        }
+        if !matches!(read, Some(Ok(()))) {
+            if let Some(Err(error)) = read {
+                self.cannot_read(turn, &error);
             }
+            turn.resumed = Some(resumed);
+            return Ok(false);
         }
         let stored = pieces.len() as u32;
         pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));

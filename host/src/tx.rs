@@ -72,8 +72,6 @@ pub struct Transaction {
     mint: Arc<Mint>,
     /// Position of the event that this turn handles: ids of its sends derive from it.
     position: u64,
-    /// What that event carries, in bytes.
-    event_bytes: usize,
     /// What the component that runs says of itself, when another is installed.
     outlived: Option<Arc<Descriptor>>,
     /// What its calls have cost since that was last asked.
@@ -110,7 +108,6 @@ impl Transaction {
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
             position: queued.position,
-            event_bytes: queued.event.payload.as_bytes().len(),
             outlived: None,
             cost: 0,
         }
@@ -176,8 +173,9 @@ impl Transaction {
                 return Err(Refusal::limit(name, max));
             }
         }
-        if let Some((name, max)) = self.full() {
-            return Err(Refusal::limit(name, max));
+        let inbox = self.directory.inbox(&self.writer).filter(|_| self.segments == 0);
+        if inbox.is_some_and(|inbox| !inbox.may_set_out(limits)) {
+            return Err(Refusal::limit("waiting-turns-max", limits.waiting_turns_max));
         }
         let sent = self.first + self.sends.len();
         for event in &wait.events {
@@ -197,12 +195,6 @@ impl Transaction {
         }
         self.wait = Some(wait);
         Ok(())
-    }
-
-    /// Returns the bound that keeps the turn from being under way; none when it is already, or may.
-    fn full(&self) -> Option<(&'static str, usize)> {
-        let inbox = self.directory.inbox(&self.writer).filter(|_| self.segments == 0)?;
-        inbox.full(self.event_bytes, &self.limits)
     }
 
     /// Returns the last commit that its snapshot shows.

@@ -279,9 +279,8 @@ impl State {
         let Ending { ran, writes, sends, .. } = ending;
         let inbox = &self.spaces.get(charm).ok_or(Refused::Gone)?.inbox;
         let segments = inbox.underway.get(queued.position).map_or(0, |underway| underway.progress.segments);
-        let full = inbox.meter.full(event.payload.as_bytes().len(), &self.limits);
-        if let Some((name, max)) = full.filter(|_| segments == 0) {
-            return Err(Refused::Limit(format!("over {name} {max}")));
+        if segments == 0 && !inbox.meter.may_set_out(&self.limits) {
+            return Err(Refused::Limit(format!("over waiting-turns-max {}", self.limits.waiting_turns_max)));
         }
         let (ran, _) = ran.ok_or(Refused::Gone)?;
         let (stream, sends) = (event.stream.clone(), go_out(sends, fits));

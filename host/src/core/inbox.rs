@@ -203,7 +203,7 @@ impl Inbox {
     /// order.
     pub fn set_out(&mut self, queued: &Arc<Queued>) -> Chain {
         let chain = self.take(queued).unwrap_or_default();
-        self.meter.set_out(amount(queued).bytes);
+        self.meter.set_out();
         chain
     }
 
@@ -217,7 +217,7 @@ impl Inbox {
     pub fn come_back(&mut self, position: u64) -> Option<Underway> {
         let underway = self.underway.remove(position)?;
         self.len -= 1;
-        self.meter.came_back(amount(&underway.queued).bytes);
+        self.meter.came_back();
         Some(underway)
     }
 
@@ -289,7 +289,7 @@ impl Inbox {
             line.events.iter().for_each(|waiting| counted.add(&line.sender, amount(&waiting.queued)));
         }
         self.held.values().for_each(|(sender, waiting)| counted.add(sender, amount(&waiting.queued)));
-        self.underway.after(0).for_each(|underway| counted.set_out(amount(&underway.queued).bytes));
+        self.underway.after(0).for_each(|_| counted.set_out());
         assert_eq!(self.meter.shown(), counted.shown(), "what takes room");
         assert_eq!(self.len, self.all().count(), "how many there are");
         self.underway.check();

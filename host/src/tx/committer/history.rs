@@ -142,7 +142,7 @@ impl Committer {
         let written = self.group.block(move || committer.write_down(fixed)).await;
         let Some(written) = written else { return Err(Refused::Unavailable(Unavailable::RuntimeEnded)) };
         let Some(mut checkpoint) = written.map_err(Refused::Store)? else { return Ok(None) };
-        checkpoint.sent = self.sent(space).await;
+        checkpoint.sent = self.sent(space).await?;
         let done = match self.act(*space, Act::Checkpoint(Box::new(checkpoint))) {
             Ok(done) => done,
             Err(Refused::Unavailable(why)) => return Err(Refused::Unavailable(why)),
@@ -208,7 +208,7 @@ impl Committer {
     }
 
     /// Returns the events that commits of a space sent and that wait for others, by receiver.
-    async fn sent(&self, space: &Did) -> Vec<(Did, Mark)> {
+    async fn sent(&self, space: &Did) -> Result<Vec<(Did, Mark)>, Refused> {
         let mut dids = self.group.figures().dids();
         dids.retain(|did| did != space);
         dids.sort_unstable();
@@ -219,10 +219,11 @@ impl Committer {
                 let inboxes = some.iter().filter_map(|did| Some((did, &core.spaces.get(did)?.inbox)));
                 inboxes.flat_map(|(did, inbox)| inbox.of(space, did)).cloned().collect()
             };
+            let queued = self.all_whole(queued).await.map_err(Refused::Unavailable)?;
             sent.extend(queued.iter().map(|queued| (queued.event.to, Mark::of(&queued.event))));
             crate::env::breathe().await;
         }
-        sent
+        Ok(sent)
     }
 }
 
