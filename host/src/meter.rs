@@ -123,7 +123,7 @@ struct Rooms {
     /// Those of them who are outside, together.
     outside: Amount,
     /// Events whose turns are under way: they take no room.
-    under_way: Amount,
+    under_way: usize,
 }
 
 impl Meter {
@@ -158,26 +158,19 @@ impl Meter {
         }
     }
 
-    /// Returns the bound that keeps a turn more from being under way, of an event with so many bytes; none when it may.
-    pub fn full(&self, bytes: usize, limits: &Limits) -> Option<(&'static str, usize)> {
-        let after = self.rooms().under_way.plus(Amount::one(bytes));
-        let turns =
-            (after.events > limits.waiting_turns_max).then_some(("waiting-turns-max", limits.waiting_turns_max));
-        // One alone finds room, as an event of a sender does.
-        let bytes = after.events > 1 && after.bytes > limits.inbox_bytes_max;
-        turns.or(bytes.then_some(("inbox-bytes-max", limits.inbox_bytes_max)))
+    /// Returns whether one more turn may be under way.
+    pub fn may_set_out(&self, limits: &Limits) -> bool {
+        self.rooms().under_way < limits.waiting_turns_max
     }
 
     /// Counts an event whose turn is under way from now on.
-    pub fn set_out(&self, bytes: usize) {
-        let mut rooms = self.rooms();
-        rooms.under_way = rooms.under_way.plus(Amount::one(bytes));
+    pub fn set_out(&self) {
+        self.rooms().under_way += 1;
     }
 
     /// Counts an event no more whose turn was under way.
-    pub fn came_back(&self, bytes: usize) {
-        let mut rooms = self.rooms();
-        rooms.under_way = rooms.under_way.minus(Amount::one(bytes));
+    pub fn came_back(&self) {
+        self.rooms().under_way -= 1;
     }
 
     /// Everything that is counted, as text.

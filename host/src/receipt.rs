@@ -96,6 +96,11 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// Returns whether the message is missing that every failure has.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.outcome != Outcome::Committed && self.message.is_none()
+    }
+
     /// Goes on only when the event was committed.
     ///
     /// # Errors

@@ -283,7 +283,7 @@ pub enum Until {
 /// How far a turn under way has come: what its segments add up to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// SHA-256 of the component that runs it.
+    /// SHA-256 of the component that runs it; zeros when it begins anew.
     pub component: Hash,
     /// How many segments it has committed; none when it was only tried again.
     pub segments: u32,
@@ -306,6 +306,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Returns the component that the turn goes on with; none when it begins anew.
+    pub(crate) fn began_with(&self) -> Option<Hash> {
+        (self.segments > 0).then_some(self.component)
+    }
+
     /// Returns how long it waits at most, in milliseconds.
     pub(crate) fn waits_ms(&self) -> u64 {
         self.again_ms.unwrap_or(self.wait.timeout_ms)
@@ -336,7 +341,7 @@ impl Progress {
         let sent = segment.sends.iter().filter(|sent| sent.event.receipt_of.is_none()).count() as u32;
         let Segment { number, ran, ref wait, recording, .. } = *segment;
         Progress {
-            component: before.filter(|before| before.segments > 0).map_or(component, |before| before.component),
+            component: before.and_then(Progress::began_with).unwrap_or(component),
             segments: number,
             sends: before.map_or(0, |before| before.sends) + sent,
             seq: record.seq,

@@ -299,7 +299,7 @@ pub struct Batch {
     pub letters_dropped: Vec<(Did, u64)>,
     /// What is installed in a space now; none for nothing. A later one counts.
     pub installed: Vec<(Did, Option<InstallRow>)>,
-    /// Bytes of components, by their SHA-256, that something installed needs from now on; none for what nothing needs any
+    /// Bytes of components, by their SHA-256, that charms or turns under way need from now on; none for what nothing needs any
     /// more. A later one counts.
     #[serde(with = "crate::bytes::components")]
     pub components: Vec<(Hash, Option<Component>)>,

@@ -26,7 +26,7 @@ use crate::{
     entry::LogEntry,
     event::EventId,
     record::Hash,
-    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow, Unfit},
+    rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, Unfit},
     text::clip,
 };
 
@@ -157,7 +157,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns a component by its SHA-256: it is there as long as a charm has it installed.
+    /// Returns a component by its SHA-256: it is there as long as a charm has it installed, or a turn under way began with it.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -168,6 +168,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError>;
+
+    /// Returns the event that waits at a position, or is in its turn. One that does not any more may be there or not.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError>;
 
     /// Returns the receipt of an event.
     ///

@@ -15,7 +15,12 @@
 //!
 //! Nothing here touches disk, network or clock but through the committer, the transport and the environment.
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,7 +32,7 @@ use crate::{
     cost,
     did::Did,
     env::Env,
-    guest::{End, Ended, Facts, Guests, Lent},
+    guest::{End, Ended, Facts, Guests, Lent, Loaded},
     http::{Outbound, Transport},
     log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
@@ -36,6 +41,7 @@ use crate::{
     record::{Hash, Progress, Ran},
     recording::{Answer, Kind, Recording, Sees},
     rows::Queued,
+    store::StoreError,
     suspects::Suspects,
     text::{clean, clip_message},
     tx::{Cause, Committer, Failure, Transaction, Tries, Unavailable},
@@ -67,6 +73,8 @@ pub struct Stage {
     pub notices: Notices,
     /// What processes have died under.
     pub suspects: Arc<Suspects>,
+    /// Components that turns under way began with where another is installed now: of each charm the one that ran last.
+    pub began: Mutex<HashMap<Did, Arc<Loaded>>>,
 }
 
 /// A turn between two attempts: all that it keeps.
@@ -100,6 +108,8 @@ pub struct Turn {
     resumed: Option<Box<Resumed>>,
     /// What it is told, if its component may wait; none before the first attempt.
     recording: Option<Recording>,
+    /// The component that it began with, once that was looked for: it, or why it cannot be had.
+    began: Option<Result<Arc<Loaded>, String>>,
 }
 
 impl Turn {
@@ -157,6 +167,8 @@ pub enum Wait {
     Exchange,
     /// Room in an inbox: meanwhile its charm takes the events of other senders.
     Room(Room),
+    /// The component that it began with: another is installed now.
+    Component,
     /// What it has sent, or time: the committer has all that is kept of it.
     Away,
 }
@@ -188,6 +200,7 @@ impl Stage {
             progress: None,
             resumed: None,
             recording: None,
+            began: None,
         }
     }
 
@@ -206,10 +219,20 @@ impl Stage {
     /// # Errors
     /// When the host does not write any more; the event still waits then.
     pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
+        match self.committer.bring_back(turn.queued.clone()).await {
+            Ok(queued) => turn.queued = queued,
+            Err(error) => {
+                self.cannot_read(turn, &error);
+                return Ok(Some(Wait::Pause));
+            }
+        }
         let (span, queued) = (turn.span(&charm.name), turn.queued.clone());
         let start = self.env.monotonic();
         let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
+        if matches!(run, Ok(Ok(None))) && turn.progress.is_some() && !self.committer.has_turns(&turn.charm()) {
+            self.kept().remove(&turn.charm());
+        }
         run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
 
@@ -242,7 +265,12 @@ impl Stage {
         {
             return settle(outcome, &why);
         }
-        match self.recall(turn, charm).await {
+        let loaded = match self.component(turn, charm) {
+            Some(Ok(loaded)) => loaded,
+            Some(Err(why)) => return settle(Outcome::Faulted, &why),
+            None => return Ok(Some(Wait::Component)),
+        };
+        match self.recall(turn, &loaded).await {
             Ok(true) => {}
             Ok(false) => return Ok(Some(Wait::Pause)),
             Err(why) => return settle(Outcome::Faulted, &why),
@@ -254,12 +282,15 @@ impl Stage {
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let progress = turn.progress.as_deref();
-        let tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room, progress);
+        let mut tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room, progress);
+        if loaded.hash != charm.loaded.hash {
+            tx.outlive(loaded.descriptor.clone());
+        }
         let sees = recording.saw_first().unwrap_or(turn.facts.sees);
         let lent = Lent { tx: Box::new(tx), outbound, recording, told: turn.told };
         let facts = Facts { sees, ..turn.facts.clone() };
         let End { ended, outbound, recording, told, fuel, took } =
-            self.guests.handle(&charm.loaded, lent, facts, &queued).await;
+            self.guests.handle(&loaded, lent, facts, &queued).await;
         (turn.outbound, turn.told, turn.took) = (outbound, told, took);
         let next = turn.next.take();
         let ran = Ran { time_ms: turn.facts.sees.time_ms, fuel, costs: cost::VERSION };
@@ -320,40 +351,75 @@ impl Stage {
         }
     }
 
+    fn kept(&self) -> MutexGuard<'_, HashMap<Did, Arc<Loaded>>> {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the component that runs a turn: the one that it began with, whatever is installed now (S7). None when that is to
+    /// be looked for.
+    fn component(&self, turn: &Turn, charm: &Installed) -> Option<Result<Arc<Loaded>, String>> {
+        let installed = &charm.loaded;
+        let began = turn.progress.as_ref().and_then(|progress| progress.began_with()).unwrap_or(installed.hash);
+        if began == installed.hash {
+            return Some(Ok(installed.clone()));
+        }
+        let kept = || self.kept().get(&turn.charm()).filter(|kept| kept.hash == began).cloned();
+        turn.began.clone().or_else(|| kept().map(Ok))
+    }
+
+    /// Looks for the component that a turn began with; none when it cannot be read now.
+    async fn look_for(&self, turn: &Turn) -> Option<Result<Arc<Loaded>, String>> {
+        let (charm, progress) = (turn.charm(), turn.progress.as_ref()?);
+        let began = crate::store::hex(&progress.component);
+        let component = match self.committer.component(progress.component).await? {
+            Ok(Some(component)) => component,
+            Ok(None) => {
+                return Some(Err(format!("component: {began} began this turn and is not in the store any more")));
+            }
+            Err(error) => {
+                self.cannot_read(turn, &error);
+                return None;
+            }
+        };
+        let loaded = self.guests.load(&self.name(&charm), &component).await;
+        if let Ok(loaded) = &loaded {
+            self.kept().insert(charm, loaded.clone());
+        }
+        Some(loaded.map_err(|why| format!("component: {began} began this turn and cannot be loaded: {}", why.why())))
+    }
+
+    /// Says once why a turn does not go on: it is tried again until the host ends.
+    fn cannot_read(&self, turn: &Turn, error: &StoreError) {
+        if turn.pause == PAUSE_MIN {
+            let event = &turn.queued.event.id;
+            say(|| tracing::warn!(%event, %error, "what a turn goes on with cannot be read: it waits for that"));
+        }
+    }
+
     /// Gets what a turn was told before it waited, and what it waited for; false when that cannot be read now.
     ///
     /// # Errors
     /// What settles the turn.
-    async fn recall(&self, turn: &mut Turn, charm: &Installed) -> Result<bool, String> {
+    async fn recall(&self, turn: &mut Turn, loaded: &Loaded) -> Result<bool, String> {
         let limits = self.committer.limits();
         let Some(progress) = turn.waited() else {
             // As the component has it that runs now: an attempt before may have run another one.
-            turn.recording = charm.loaded.waits().then(|| Recording::begin(limits.recording_bytes_max));
+            turn.recording = loaded.waits().then(|| Recording::begin(limits.recording_bytes_max));
             return Ok(true);
         };
-        if progress.component != charm.loaded.hash {
-            let began = crate::store::hex(&progress.component);
-            return Err(format!("component: {began} began this turn and is not installed any more"));
-        }
-        let Some(resumed) = turn.resumed.take() else { return Ok(true) };
+        let Some(mut resumed) = turn.resumed.take() else { return Ok(true) };
         let mut pieces = Vec::with_capacity(progress.segments as usize);
-        if resumed.pieces.len() < progress.segments as usize {
-            match self.committer.recording(turn.queued.position).await {
-                Some(Ok(stored)) => pieces = stored,
-                failed => {
-                    // Said once: it is tried again until it can be read, or the host ends.
-                    if let Some(Err(error)) = failed
-                        && turn.pause == PAUSE_MIN
-                    {
-                        let event = &turn.queued.event.id;
-                        say(
-                            || tracing::warn!(%event, %error, "what a turn was told cannot be read: it waits for that"),
-                        );
-                    }
-                    turn.resumed = Some(resumed);
-                    return Ok(false);
-                }
+        let mut read = self.committer.messages(&mut resumed.receipts).await;
+        if matches!(read, Some(Ok(()))) && resumed.pieces.len() < progress.segments as usize {
+            read =
+                self.committer.recording(turn.queued.position).await.map(|stored| stored.map(|stored| pieces = stored));
+        }
+        if !matches!(read, Some(Ok(()))) {
+            if let Some(Err(error)) = read {
+                self.cannot_read(turn, &error);
             }
+            turn.resumed = Some(resumed);
+            return Ok(false);
         }
         let stored = pieces.len() as u32;
         pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));
@@ -400,6 +466,12 @@ impl Stage {
         match wait {
             Wait::Pause => self.pause(turn).await,
             Wait::Away => {}
+            Wait::Component => {
+                turn.began = self.look_for(turn).await;
+                if turn.began.is_none() {
+                    self.pause(turn).await;
+                }
+            }
             Wait::Favour => {
                 turn.favour = self.aging.favour(&turn.rivals, turn.last_run).await;
                 if turn.favour.is_none() {

@@ -23,6 +23,7 @@ pub use versions::{Version, Versions};
 use crate::{
     cell::{CellId, check_name},
     cost,
+    descriptor::Descriptor,
     did::Did,
     directory::{Directory, Offers},
     event::{Event, EventId, Mint, OnCommit},
@@ -86,8 +87,8 @@ pub struct Transaction {
     mint: Arc<Mint>,
     /// Position of the event that this turn handles: ids of its sends derive from it.
     position: u64,
-    /// What that event carries, in bytes.
-    event_bytes: usize,
+    /// What the component that runs says of itself, when another is installed.
+    outlived: Option<Arc<Descriptor>>,
     /// What its calls have cost since that was last asked.
     cost: u64,
 }
@@ -125,9 +126,14 @@ impl Transaction {
             limits: committer.limits().clone(),
             mint: committer.mint().clone(),
             position: queued.position,
-            event_bytes: queued.event.payload.as_bytes().len(),
+            outlived: None,
             cost: 0,
         }
+    }
+
+    /// Another component is installed than runs, which says that of itself.
+    pub fn outlive(&mut self, descriptor: Arc<Descriptor>) {
+        self.outlived = Some(descriptor);
     }
 
     /// Returns the DID that it writes for.
@@ -182,9 +188,7 @@ impl Transaction {
         if self.retries.unwrap_or(0) as usize >= limits.retries_max {
             return Err(Refusal::limit("retries-max", limits.retries_max));
         }
-        if let Some((name, max)) = self.full() {
-            return Err(Refusal::limit(name, max));
-        }
+        self.check_place()?;
         self.retry = Some(after_ms);
         Ok(())
     }
@@ -209,9 +213,7 @@ impl Transaction {
                 return Err(Refusal::limit(name, max));
             }
         }
-        if let Some((name, max)) = self.full() {
-            return Err(Refusal::limit(name, max));
-        }
+        self.check_place()?;
         let sent = self.first + self.sends.len();
         for event in &wait.events {
             let (position, number) = event.sent_by();
@@ -232,10 +234,13 @@ impl Transaction {
         Ok(())
     }
 
-    /// Returns the bound that keeps the turn from being under way; none when it is already, or may.
-    fn full(&self) -> Option<(&'static str, usize)> {
-        let inbox = self.directory.inbox(&self.writer).filter(|_| self.retries.is_none())?;
-        inbox.full(self.event_bytes, &self.limits)
+    /// Checks that the turn may be under way, or is.
+    fn check_place(&self) -> Result<(), Refusal> {
+        let inbox = self.directory.inbox(&self.writer).filter(|_| self.retries.is_none());
+        match inbox.is_some_and(|inbox| !inbox.may_set_out(&self.limits)) {
+            true => Err(Refusal::limit("waiting-turns-max", self.limits.waiting_turns_max)),
+            false => Ok(()),
+        }
     }
 
     /// Returns the last commit that its snapshot shows.
@@ -424,8 +429,14 @@ impl Transaction {
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
         let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
         let shape = declared.map(|declared| &declared.shape);
-        let (Some(shape), Some(written)) = (shape, self.written.get(name)) else { return (Ok(()), 0) };
+        let Some(written) = self.written.get(name) else { return (Ok(()), 0) };
         let Some(after) = &written.after else { return (Ok(()), 0) };
+        let Some(shape) = shape else {
+            // What no component declares is the charm's own.
+            let is_gone = self.outlived.as_ref().is_some_and(|before| before.cells.contains_key(name));
+            let why = || format!("cell {name} is not declared by the component that is installed now");
+            return (if is_gone { Err(why()) } else { Ok(()) }, 0);
+        };
         let mut steps = SHAPE_STEPS_MAX;
         let checked = shape
             .check_edits(after, &written.edits, written.is_moved, &mut steps)

@@ -46,6 +46,16 @@ impl Value {
         Ok(Value(bytes.into()))
     }
 
+    /// Returns what stands for a value that is on disk alone: no bytes, as no value has.
+    pub(crate) fn away() -> Value {
+        Value([].into())
+    }
+
+    /// Returns whether the value is on disk alone.
+    pub(crate) fn is_away(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Encodes anything serializable.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::{
 
 use charm_host::{
     Batch, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, KeyError, Keyring, LogEntry, MemoryKeyring,
-    MemoryStore, ReceiptRow, Store, StoreError,
+    MemoryStore, Queued, ReceiptRow, Store, StoreError,
 };
 use tokio::sync::watch;
 
@@ -163,6 +163,11 @@ impl Store for GatedStore {
     fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
         self.inner.looks_up()?;
         self.memory.recording(position)
+    }
+
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError> {
+        self.inner.looks_up()?;
+        self.memory.queued(position)
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

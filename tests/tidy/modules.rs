@@ -50,8 +50,8 @@ const USES: &[(&str, &str)] = &[
     ("core", "component did entry event limits meter rate receipt record rows value"),
     (
         "tx",
-        "cell component core cost counters did directory entry env event keyring limits listing log log_share meter path rate receipt \
-         record rows shape store text value",
+        "cell component core cost counters descriptor did directory entry env event keyring limits listing log log_share meter path rate \
+         receipt record rows shape store text value",
     ),
     ("recording", "event http receipt record text tx"),
     (

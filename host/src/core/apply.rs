@@ -155,6 +155,11 @@ impl State {
         let before = inbox.underway.get(position).map(|underway| &*underway.progress);
         let is_first = before.is_none();
         let progress = Arc::new(next(before, component));
+        if before.and_then(Progress::began_with).is_none()
+            && let Some(component) = progress.began_with()
+        {
+            *self.components.entry(component).or_default() += 1;
+        }
         let deadline = live.at.saturating_add(Duration::from_millis(progress.waits_ms()));
         if is_first {
             let left = inbox.set_out(&queued);
@@ -230,16 +235,18 @@ impl State {
                 changed.extend(component.map(|component| (hash, Some(component))));
             }
         }
-        if let Some(InstallRow { component: hash, .. }) = before
-            && let Some(users) = self.components.get_mut(&hash)
-        {
-            *users -= 1;
-            if *users == 0 {
-                self.components.remove(&hash);
-                changed.push((hash, None));
-            }
+        if let Some(InstallRow { component: hash, .. }) = before {
+            changed.extend(self.spare(hash));
         }
         changed
+    }
+
+    /// Notes that one less needs a component; returns it when nothing needs it any more.
+    fn spare(&mut self, hash: Hash) -> Option<(Hash, Option<Component>)> {
+        let users = self.components.get_mut(&hash)?;
+        *users -= 1;
+        let is_last = *users == 0;
+        is_last.then(|| self.components.remove(&hash)).map(|_| (hash, None))
     }
 
     /// Lets the past of a space go.
@@ -258,8 +265,10 @@ impl State {
     fn take(&mut self, turn: &Turn, commit: &Commit, at: Duration, effects: &mut Effects) -> Chain {
         let charm = commit.record.space;
         let Some(queued) = self.waiting(&charm, &turn.receipt.id) else { return Chain::default() };
-        if self.spaces.get(&charm).is_some_and(|space| space.inbox.underway.get(queued.position).is_some()) {
+        let underway = self.spaces.get(&charm).and_then(|space| space.inbox.underway.get(queued.position));
+        if let Some(began_with) = underway.map(|underway| underway.progress.began_with()) {
             effects.turn = Some((queued.position, None));
+            effects.components.extend(began_with.and_then(|component| self.spare(component)));
         }
         let (chain, is_new) = self.dequeue(&queued).next(&self.limits, at);
         if is_new {

@@ -60,7 +60,7 @@ pub enum Act<'a> {
 pub struct Ending {
     /// The outcome, and why; none when it is committed.
     pub failed: Option<(Outcome, String)>,
-    /// What ran, and of which component.
+    /// What ran, and the component that was installed then, whose shapes hold.
     pub ran: Option<(Ran, Hash)>,
     /// Cell writes.
     pub writes: Vec<Write>,
@@ -316,11 +316,10 @@ impl State {
 
     /// Returns whether the turn of an event may be under way, or is.
     fn may_set_out(&self, inbox: &Inbox, queued: &Queued) -> Result<(), Refused> {
-        let full = || inbox.meter.full(queued.event.payload.as_bytes().len(), &self.limits);
-        match inbox.underway.get(queued.position).is_none().then(full).flatten() {
-            Some((name, max)) => Err(Refused::Limit(format!("over {name} {max}"))),
-            None => Ok(()),
+        if inbox.underway.get(queued.position).is_some() || inbox.meter.may_set_out(&self.limits) {
+            return Ok(());
         }
+        Err(Refused::Limit(format!("over waiting-turns-max {}", self.limits.waiting_turns_max)))
     }
 }
 

@@ -70,8 +70,9 @@ impl Effects {
         refused.chain(own).collect()
     }
 
-    /// Adds to a batch every row that the commit changes; `head` is the hash of its record.
-    pub fn rows(&self, commit: &Commit, entry: LogEntry, head: Hash, batch: &mut Batch) -> Vec<Receipt> {
+    /// Adds to a batch every row that the commit changes; `head` is the hash of its record. Returns the receipts that it settles,
+    /// and who sent the events.
+    pub fn rows(&self, commit: &Commit, entry: LogEntry, head: Hash, batch: &mut Batch) -> Vec<(Did, Receipt)> {
         let (record, order) = (&commit.record, commit.order);
         let (space, seq) = (record.space, record.seq);
         batch.position = Some(commit.position);
@@ -110,7 +111,7 @@ impl Effects {
         batch.turns.extend(self.turn.clone());
         batch.recordings.extend(self.recording.clone());
         let receipts = self.receipts(commit);
-        let settled = receipts.iter().map(|row| row.receipt.clone()).collect();
+        let settled = receipts.iter().map(|row| (row.sender, row.receipt.clone())).collect();
         batch.receipts.extend(receipts);
         settled
     }

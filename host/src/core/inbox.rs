@@ -242,7 +242,7 @@ impl Inbox {
     /// order.
     pub fn set_out(&mut self, queued: &Queued) -> Option<Left> {
         let left = self.take(queued);
-        self.meter.set_out(amount(queued).bytes);
+        self.meter.set_out();
         left
     }
 
@@ -256,7 +256,7 @@ impl Inbox {
     pub fn come_back(&mut self, position: u64) -> Option<Underway> {
         let underway = self.underway.remove(position)?;
         self.len -= 1;
-        self.meter.came_back(amount(&underway.queued).bytes);
+        self.meter.came_back();
         Some(underway)
     }
 
@@ -340,7 +340,7 @@ impl Inbox {
         }
         let held = self.held.values().filter(|(_, waiting)| here(&waiting));
         held.for_each(|(sender, waiting)| counted.add(sender, amount(&waiting.queued)));
-        self.underway.after(0).for_each(|underway| counted.set_out(amount(&underway.queued).bytes));
+        self.underway.after(0).for_each(|_| counted.set_out());
         assert_eq!(self.meter.shown(), counted.shown(), "what takes room");
         assert_eq!(self.len, self.all().count(), "how many there are");
         self.underway.check();

@@ -21,11 +21,14 @@ use crate::{
     receipt::Receipt,
     record::Hash,
     rows::{CellRow, CutRow, Image, InstallRow, Notes, Point, Queued, SpaceRow, TurnRow},
+    value::Value,
 };
 
 /// Settled events with ids of their senders' own that are remembered: a look-up on disk before the lock takes less time
 /// than that many take to settle.
 const SETTLED_MAX: usize = 1_024;
+/// What the event of a turn that waits carries in memory, in bytes: more than that is on disk until it goes on.
+const WAITING_PAYLOAD_BYTES: usize = 1 << 10;
 /// Least time between two lines that tell how many dead letters of a charm went.
 const DROPS_TOLD: Duration = Duration::from_secs(60);
 
@@ -41,7 +44,7 @@ pub struct State {
     pub names: HashMap<Arc<str>, Did>,
     /// Events that wait, or whose receipts are not durable yet.
     pub open: HashMap<EventId, Open>,
-    /// How many spaces have each component installed.
+    /// How many spaces have each component installed, and how many turns under way began with it.
     pub(super) components: HashMap<Hash, usize>,
     /// When waits end, delayed events are due, and others expire.
     pub(super) deadlines: Deadlines,
@@ -234,14 +237,18 @@ impl State {
         self.expect(&queued);
         let (charm, position) = (queued.event.to, queued.position);
         let progress = Arc::new(row.progress.clone());
+        if let Some(component) = progress.began_with() {
+            *self.components.entry(component).or_default() += 1;
+        }
         // A clock that was set back lets it wait once more as long as it wanted to, at most.
         let (timeout, since) = (progress.waits_ms(), progress.since_ms);
         let left = since.saturating_add(timeout).saturating_sub(now_ms).min(timeout);
         let deadline = at.saturating_add(Duration::from_millis(left));
         let Some(space) = self.spaces.get_mut(&charm) else { return };
-        space.inbox.meter.set_out(queued.event.payload.as_bytes().len());
+        space.inbox.meter.set_out();
         space.inbox.add_underway(Underway::new(queued, progress, Chain::default(), deadline));
         self.wait(&charm, position, &mut Effects::default());
+        self.put_away(&charm, position);
     }
 
     /// Tells a turn under way what became of events that it has sent, by their numbers; returns whether it goes on by that.
@@ -310,10 +317,44 @@ impl State {
         }
     }
 
-    /// What a turn was told up to a segment is durable: the store has it.
+    /// What a turn was told up to a segment is durable: the store has it, and its event.
     pub fn forget_pieces(&mut self, charm: &Did, position: u64, segment: u32) {
-        if let Some(underway) = self.spaces.get_mut(charm).and_then(|space| space.inbox.underway.get_mut(position)) {
+        if let Some(underway) = self.under_way(charm, position) {
             underway.pieces = underway.pieces.split_off(&(segment + 1));
+            self.put_away(charm, position);
+        }
+    }
+
+    /// A receipt is durable: the store has its message.
+    pub fn forget_message(&mut self, sender: &Did, id: &EventId) {
+        let (position, number) = id.sent_by();
+        let receipt = self.under_way(sender, position).and_then(|underway| underway.receipts.get_mut(&number));
+        if let Some(receipt) = receipt.filter(|receipt| receipt.id == *id) {
+            receipt.message = None;
+        }
+    }
+
+    fn under_way(&mut self, charm: &Did, position: u64) -> Option<&mut Underway> {
+        self.spaces.get_mut(charm)?.inbox.underway.get_mut(position)
+    }
+
+    /// Lets the payload of a durable event go that is large, unless its turn runs.
+    fn put_away(&mut self, charm: &Did, position: u64) {
+        let Some(underway) = self.under_way(charm, position) else { return };
+        let queued = &underway.queued;
+        if underway.standing != Standing::Runs && queued.event.payload.as_bytes().len() > WAITING_PAYLOAD_BYTES {
+            let event = Event { payload: Value::away(), ..queued.event.clone() };
+            let away = Queued { event, ..**queued };
+            self.bring_back(&Arc::new(away));
+        }
+    }
+
+    /// The event of a turn under way is in memory so.
+    pub fn bring_back(&mut self, queued: &Arc<Queued>) {
+        let Some(underway) = self.under_way(&queued.event.to, queued.position) else { return };
+        underway.queued = queued.clone();
+        if let Some(open) = self.open.get_mut(&queued.event.id) {
+            open.queued = Some(queued.clone());
         }
     }
 

@@ -87,7 +87,8 @@ fn committed(queued: &Arc<Queued>, ending: Ending) -> Act<'_> {
 /// Everything of a state that lasts, as text.
 fn shown(state: &State) -> String {
     let spaces: BTreeMap<_, _> = state.spaces.iter().collect();
-    let mut text = format!("{} {}", state.order, state.position);
+    let components: BTreeMap<_, _> = state.components.iter().collect();
+    let mut text = format!("{} {} {components:?}", state.order, state.position);
     for (did, space) in spaces {
         let waiting: Vec<_> =
             space.inbox.page(0, usize::MAX).iter().map(|queued| (queued.position, queued.event.id)).collect();

@@ -60,6 +60,23 @@ pub enum LoadError {
     Describe(String),
 }
 
+impl LoadError {
+    /// Returns what is wrong, for who did not ask for it to be installed.
+    pub fn why(&self) -> &str {
+        match self {
+            LoadError::NoCompiler => "it is not in the code cache, and nobody may compile",
+            LoadError::Deadly(_) => "processes have died under it",
+            LoadError::Malformed(why)
+            | LoadError::Import(why)
+            | LoadError::Version(why)
+            | LoadError::World(why)
+            | LoadError::Limit(why)
+            | LoadError::Compiler(why)
+            | LoadError::Describe(why) => why,
+        }
+    }
+}
+
 fn text(error: &wasmtime::Error) -> String {
     clip(&format!("{error:#}"), 512).into_owned()
 }

@@ -1,6 +1,10 @@
 //! What a host is built from, and how it opens.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use super::{Host, OpenError, end::End, fresh_key};
 use crate::{
@@ -170,7 +174,8 @@ impl HostBuilder {
         let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
-        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, notices, suspects });
+        let began = Mutex::default();
+        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, notices, suspects, began });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         for (charm, pause) in paused {
             let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));

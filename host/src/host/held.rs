@@ -79,7 +79,7 @@ impl Host {
         self.check_open()?;
         self.check_key(charm)?;
         let committer = &self.stage.committer;
-        let accepted = match committer.cancel(charm, id) {
+        let accepted = match committer.cancel(charm, id).await {
             Ok(accepted) => accepted,
             Err(Refused::Gone) => return self.no_such_event(id).await,
             Err(refused) => return Err(self.refused(refused, *charm).await),

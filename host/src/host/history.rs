@@ -47,7 +47,7 @@ impl Host {
                 break;
             }
             for queued in waiting {
-                match committer.cancel(charm, &queued.event.id) {
+                match committer.cancel(charm, &queued.event.id).await {
                     Ok(_) | Err(Refused::Gone) => {}
                     Err(refused) => return Err(self.refused(refused, *charm).await),
                 }

@@ -31,7 +31,7 @@ use crate::{
     journal::{AppendError, Journal, JournalError},
     limits::{CHECKPOINT_BYTES, INDEX_BYTES, LAG_BYTES_MAX, LAG_GROUPS_MAX},
     record::Hash,
-    rows::{Batch, CellRow, DeadLetter, Image, ReceiptRow},
+    rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow},
 };
 
 /// Checkpoints of the index until its write-ahead log is cut as well.
@@ -306,6 +306,11 @@ impl Store for FolderStore {
         // Pieces go all at once: without the first one the turn has ended between the two look-ups.
         let is_whole = pieces.first().is_none_or(|row| row.number == 1);
         Ok(if is_whole { pieces.into_iter().map(|row| row.bytes).collect() } else { Vec::new() })
+    }
+
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError> {
+        let found = self.tail().queued(position);
+        found.map_or_else(|| self.index.queued(position), |queued| Ok(Some(queued)))
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

@@ -353,6 +353,11 @@ impl Index {
         self.scan(|connection| turns::recording(connection, position))
     }
 
+    pub fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError> {
+        let sql = "SELECT position, did, event FROM queue JOIN space USING (cid) WHERE position = ?1";
+        self.read(|connection| connection.prepare_cached(sql)?.query_row([at_most(position)], queued).optional())
+    }
+
     pub fn entry(&self, space: &Did, seq: u64) -> Result<Option<LogEntry>, StoreError> {
         let sql = LOG.to_owned() + " WHERE did = ?1 AND log.seq = ?2";
         let (space, seq) = (space.public_key(), at_most(seq));

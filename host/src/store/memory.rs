@@ -202,6 +202,10 @@ impl Store for MemoryStore {
         Ok(pieces.map(|(_, bytes)| bytes.clone()).collect())
     }
 
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError> {
+        Ok(self.tables().queued.get(&position).cloned())
+    }
+
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         Ok(self.tables().receipts.get(id).cloned())
     }

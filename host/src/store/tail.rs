@@ -12,7 +12,7 @@ use crate::{
     entry::LogEntry,
     event::EventId,
     record::Hash,
-    rows::{CellRow, CellWrite, DeadLetter, Image, ReceiptRow, RecordingRow},
+    rows::{CellRow, CellWrite, DeadLetter, Image, Queued, ReceiptRow, RecordingRow},
 };
 
 /// A group of the tail.
@@ -165,6 +165,14 @@ impl Tail {
         }
         let pieces = self.recordings.get(&position).into_iter().flatten();
         Some(pieces.map(|(_, row)| row.clone()).collect())
+    }
+
+    /// Returns the event that came at a position.
+    pub fn queued(&self, position: u64) -> Option<Queued> {
+        self.groups.iter().rev().find_map(|numbered| {
+            let queued = &numbered.group.batch.queued;
+            Some(queued[queued.binary_search_by_key(&position, |queued| queued.position).ok()?].clone())
+        })
     }
 
     /// Returns the receipt of an event.

@@ -363,14 +363,14 @@ impl Committer {
     /// Completes when all that is durable.
     ///
     /// # Errors
-    /// When the host stops first, or the disk is full.
+    /// When the host stops first, the disk is full, or the store is damaged.
     pub async fn waiting(&self, charm: &Did, after: u64, max: usize) -> Result<Vec<Queued>, Unavailable> {
         let (page, order) = {
             let core = &self.locked().core;
             (core.spaces.get(charm).map(|space| space.inbox.page(after, max)).unwrap_or_default(), core.order)
         };
         self.durable(order).await?;
-        Ok(page.iter().map(|queued| Queued::clone(queued)).collect())
+        self.of_whole(page, Queued::clone).await
     }
 
     /// Settles an event without a transaction: a failure, or a stream that is not there (T6). It becomes a dead letter
@@ -412,11 +412,18 @@ impl Committer {
             if is_same { Ok(Seen::Before(accepted)) } else { Err(Refused::Reused(accepted)) }
         };
         let settled = {
-            let core = &self.locked().core;
-            if let Some(open) = core.open.get(&id) {
-                return same(open.queued.as_ref().map(|queued| event::digest(&queued.event)), open.order);
+            let (open, settled) = {
+                let core = &self.locked().core;
+                (core.open.get(&id).map(|open| (open.queued.clone(), open.order)), core.settled)
+            };
+            if let Some((queued, order)) = open {
+                let queued = match queued {
+                    Some(queued) => Some(self.whole(queued).await.map_err(Refused::Store)?),
+                    None => None,
+                };
+                return same(queued.map(|queued| event::digest(&queued.event)), order);
             }
-            core.settled
+            settled
         };
         // Outside the lock: the disk may be slow. `accept` notices when the answer is old.
         match self.group.receipt(id).await {
@@ -536,12 +543,15 @@ impl Committer {
     }
 
     /// Called by the group when receipts are durable.
-    fn settled(&self, receipts: &[Receipt]) {
+    fn settled(&self, receipts: &[(Did, Receipt)]) {
         for some in receipts.chunks(SETTLED_STEP) {
             let (mut waiting, mut gone) = (Vec::new(), Vec::with_capacity(some.len()));
             let mut locked = self.locked();
-            for receipt in some {
+            for (sender, receipt) in some {
                 gone.extend(locked.core.settle(&receipt.id));
+                if receipt.message.is_some() {
+                    locked.core.forget_message(sender, &receipt.id);
+                }
                 waiting.extend(locked.waiting.remove(&receipt.id).map(|waiting| (receipt, waiting)));
             }
             drop(locked);

@@ -77,6 +77,7 @@ pub(super) fn compare(
     }
     let waiting = image.queued.len() as u64;
     queue(store, image, &mut replay)?;
+    let users = users(&replay);
     let moved = turns(store, image, &mut replay)?;
     let dead = image.dead.len() as u64;
     let gone = letters(store, image, &mut replay)?;
@@ -84,7 +85,7 @@ pub(super) fn compare(
     let settled = replay.settled;
     let sent = settled + waiting;
     let new = receipts(store, image, &mut replay)?;
-    let needed = components(store, image, &replay)?;
+    let needed = components(store, image, users)?;
     if !gone.is_empty() || !new.is_empty() || !needed.is_empty() || !moved.is_empty() {
         let later = Later::read(store, order)?;
         let is_other = |Moved { event, ended, .. }: &&Moved| {
@@ -97,7 +98,11 @@ pub(super) fn compare(
         if let Some((event, order)) = gone.iter().find(|(event, _)| !later.buried.contains(event)) {
             return Err(at(store, *order, Law::State, format!("dead letter of event {event} is missing")));
         }
-        if let Some(charm) = needed.iter().find(|charm| !later.installed.contains(charm)) {
+        let is_needed = |User { charm, turn }: &&User| match turn {
+            Some(event) => !later.settled.contains(event),
+            None => !later.installed.contains(charm),
+        };
+        if let Some(User { charm, .. }) = needed.iter().find(is_needed) {
             return Err(VerifyError::broken(Law::State, charm, last_commit(image, charm), NO_COMPONENT));
         }
         if let Some(row) = new.iter().find(|row| !later.settled.contains(&row.receipt.id)) {
@@ -201,28 +206,45 @@ fn at(store: &dyn Store, order: u64, law: Law, why: String) -> VerifyError {
 
 const NO_COMPONENT: &str = "the bytes of its component are missing";
 
-/// Compares the components with what is installed; returns the charms of those that are not there any more.
-fn components(store: &dyn Store, image: &Image, replay: &Replay) -> Result<Vec<Did>, VerifyError> {
+/// What needs a component: a charm that has it installed, or a turn of it that is under way and began with it.
+struct User {
+    charm: Did,
+    turn: Option<EventId>,
+}
+
+/// Returns what needs each component by the log.
+fn users(replay: &Replay) -> BTreeMap<Hash, Vec<User>> {
+    let mut users: BTreeMap<Hash, Vec<User>> = BTreeMap::new();
+    for (charm, row) in &replay.installed {
+        users.entry(row.component).or_default().push(User { charm: *charm, turn: None });
+    }
+    for Underway { row, .. } in replay.underway.values() {
+        let Some(component) = row.progress.began_with() else { continue };
+        users.entry(component).or_default().push(User { charm: row.space, turn: Some(row.event) });
+    }
+    users
+}
+
+/// Compares the components with those that are needed; returns what needs those that are not there any more.
+fn components(store: &dyn Store, image: &Image, users: BTreeMap<Hash, Vec<User>>) -> Result<Vec<User>, VerifyError> {
     let broken = |charm: &Did, why| VerifyError::broken(Law::State, charm, last_commit(image, charm), why);
-    let mut users: BTreeMap<Hash, Vec<Did>> = BTreeMap::new();
-    replay.installed.iter().for_each(|(charm, row)| users.entry(row.component).or_default().push(*charm));
     let kept: BTreeSet<Hash> = image.components.iter().copied().collect();
     if let Some(row) = image.spaces.first()
         && kept.iter().any(|hash| !users.contains_key(hash))
     {
-        return Err(broken(&row.did, "the bytes of a component are kept that is not installed"));
+        return Err(broken(&row.did, "the bytes of a component are kept that nothing needs"));
     }
     let mut gone = Vec::new();
-    for (hash, charms) in users {
-        let Some(first) = charms.first().filter(|_| !kept.contains(&hash)) else {
+    for (hash, users) in users {
+        let Some(User { charm, .. }) = users.first().filter(|_| !kept.contains(&hash)) else {
             match store.component(&hash)? {
                 Some(component) if component.sha256() == hash => {}
-                Some(_) => return Err(broken(&charms[0], "the bytes of its component are others")),
-                None => gone.extend(charms),
+                Some(_) => return Err(broken(&users[0].charm, "the bytes of its component are others")),
+                None => gone.extend(users),
             }
             continue;
         };
-        return Err(broken(first, NO_COMPONENT));
+        return Err(broken(charm, NO_COMPONENT));
     }
     Ok(gone)
 }

@@ -73,8 +73,8 @@ impl Replay {
     fn handles(&self, entry: &LogEntry, handled: &Handled<'_>) -> Verdict {
         let Handled { position, event: id, sender, stream, ran, .. } = handled;
         must(self.host != Some(entry.space), Law::Cause, "the host's own space handles an event")?;
-        let component = self.installed.get(&entry.space).map(|row| row.component);
-        must(ran.is_none() || component.is_some(), Law::Cause, "a turn runs, and no component is installed")?;
+        let is_installed = self.installed.contains_key(&entry.space);
+        must(ran.is_none() || is_installed, Law::Cause, "a turn runs, and no component is installed")?;
         if let Some((_, Queued { event, .. })) = self.waiting.get(position) {
             let is_out = handled.late || event.deliver_after.is_none();
             must(is_out, Law::Order, "an event that was delayed has a place in the order")?;
@@ -89,8 +89,6 @@ impl Replay {
         let Some(Underway { row, .. }) = self.underway.get(id) else { return Ok(()) };
         must([0, *position].contains(&row.position), Law::Cause, "answers another event than was sent")?;
         let Some(ran) = ran.filter(|_| row.progress.segments > 0) else { return Ok(()) };
-        let same = component == Some(row.progress.component);
-        must(same, Law::Cause, "a turn goes on with another component than it began with")?;
         must(ran.fuel >= row.progress.ran.fuel, Law::Cause, "a turn gets fuel back")
     }
 
@@ -130,7 +128,7 @@ impl Replay {
         let waits = wait.events.is_empty() == (wait.until == Until::Time) && wait.events.iter().all(is_own);
         must(waits, Law::Cause, "a turn waits for nothing that it has sent")?;
         let retries = before.as_ref().map_or(0, |before| before.retries);
-        let began = before.filter(|before| before.segments > 0).map(|before| before.component);
+        let began = before.and_then(|before| before.began_with());
         let component = began.or(self.installed.get(&entry.space).map(|row| row.component)).unwrap_or_default();
         let (segments, seq, since_ms, wait, again_ms) = (number, record.seq, record.time_ms, wait.clone(), None);
         let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms };

@@ -89,6 +89,10 @@ impl<S: Store> Store for Watched<S> {
         self.store.recording(position)
     }
 
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError> {
+        self.store.queued(position)
+    }
+
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
         self.store.receipt(id)
     }

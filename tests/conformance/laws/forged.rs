@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use charm_conformance::edited;
 use charm_host::{
-    Batch, Body, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, ReceiptRow, Record,
-    SpaceRow, Store, StoreError, Taken, TurnRow, head_message, heads_hash, record_hash, seal_message,
+    Batch, Body, CellRow, Component, DeadLetter, Did, EventId, Hash, Image, Keyring, LogEntry, Queued, ReceiptRow,
+    Record, SpaceRow, Store, StoreError, Taken, TurnRow, head_message, heads_hash, record_hash, seal_message,
 };
 
 /// A record, the space whose chain it is put in, and its place in the host.
@@ -100,6 +100,10 @@ impl Store for Rows {
 
     fn recording(&self, position: u64) -> Result<Vec<Arc<[u8]>>, StoreError> {
         Ok(self.recordings.get(&position).cloned().unwrap_or_default())
+    }
+
+    fn queued(&self, position: u64) -> Result<Option<Queued>, StoreError> {
+        Ok(self.image.queued.iter().find(|queued| queued.position == position).cloned())
     }
 
     fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {

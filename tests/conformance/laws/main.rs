@@ -1,6 +1,8 @@
 //! Chapter laws: what a store proves as a whole, with every key in the forger's hands (I2, I3, S1-S7, S11, T5, T6).
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+#[path = "../by_hand.rs"]
+mod by_hand;
 mod flips;
 mod forged;
 mod tamperings;
@@ -10,15 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use by_hand::{CHARM, described};
 use charm_conformance::*;
 use charm_host::{
-    Archive, Charm, Did, FileKeyring, FolderStore, HISTORY_PAUSE_MS, Host, Keep, Law, Limits, MemoryStore, Names,
-    NewEvent, Outcome, Store, VerifyError,
+    Archive, Charm, Did, FileKeyring, FolderStore, HISTORY_PAUSE_MS, Host, Image, Keep, Law, Limits, MemoryStore,
+    Names, NewEvent, Outcome, Store, VerifyError,
 };
 use forged::{Forged, Rows};
 use serde_json::{Value as Json, json};
 use tamperings::{
-    CAUSE, Case, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper, WAITED, ends_in_another_order,
+    CAUSE, Case, ONCE, ORDER, OUTLIVED, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper, WAITED,
+    ends_in_another_order,
 };
 
 fn wait() -> Json {
@@ -318,6 +322,40 @@ async fn a_proof_of_turns_under_way_is_of_one_picture() {
     hold.release(1);
     settle(&host).await;
     host.shutdown().await.unwrap();
+}
+
+/// The bytes of a component are kept as long as a turn under way began with it, and no longer. (S7, U1)
+#[tokio::test(flavor = "multi_thread")]
+async fn the_components_of_turns_under_way_are_what_the_log_says() {
+    let (home, hold) = (Home::default(), Hold::new());
+    let host = home.open().await;
+    // Others have it installed: but for the turn nothing needs what "a" had.
+    let a = probe(&host, "a").await;
+    let b = host.install(Charm::new("b", assembled(CHARM))).await.unwrap();
+    grant(&host, a, all_of(&[b]), all_of(&[b])).await.unwrap();
+    host.pause(&b).await.unwrap();
+    let made = commits(&host, a);
+    let (one, all) = (json!(["send", of(b, "run"), 1]), |send: usize| json!(["wait", [send], "all", 3_600_000]));
+    send(&host, a, json!([one, all(0), one, all(1), hold.step()])).await;
+    until("it waits", || commits(&host, a) == made + 2).await;
+    let any = |cells: &str| described(value(json!({"cells": {cells: {"shape": "any"}}})).as_bytes());
+    host.install(Charm::new("a", any("x"))).await.unwrap();
+    host.resume(&b).await.unwrap();
+    hold.arrived(1).await;
+    host.verify_store().unwrap();
+    let before = rows(&home);
+    found_and_named(&before, &keys(&home), &OUTLIVED.iter().collect::<Vec<_>>());
+    hold.release(1);
+    settle(&host).await;
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+    let after = rows(&home);
+    assert_eq!((before.components.len(), after.components.len()), (3, 2));
+    // An older picture than what is stored is no damage: the turn has ended since.
+    Archive::open(Rows { image: before.image.clone(), ..after.clone() }).unwrap().verify_store().unwrap();
+    let image = Image { components: before.image.components, ..after.image.clone() };
+    let kept = Archive::open(Rows { image, ..after }).unwrap().verify_store();
+    assert!(kept.unwrap_err().to_string().contains("kept that nothing needs"));
 }
 
 /// The host commits all the time; a proof of the same file beside it holds each time. (T5, T8)

@@ -10,7 +10,7 @@ pub use cause::CAUSE;
 pub use pruned::PRUNED;
 pub use state::STATE;
 pub use timed::TIMED;
-pub use waited::{WAITED, ends_in_another_order};
+pub use waited::{OUTLIVED, WAITED, ends_in_another_order};
 
 use charm_host::{
     Body, Event, EventId, Law, MESSAGE_BYTES_MAX, OnCommit, Outcome, Receipt, ReceiptRow, Record, Sent, Turn, Write,

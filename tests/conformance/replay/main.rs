@@ -1,6 +1,10 @@
 //! Chapter replay: a turn that waits goes on by a replay, in this host or in the next (S8).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../by_hand.rs"]
+mod by_hand;
+mod upgrades;
+
 use std::time::Duration;
 
 use charm_conformance::{
@@ -176,23 +180,6 @@ async fn a_replay_that_asks_something_else_is_faulted_and_names_the_first_differ
         host.verify_store().unwrap();
         host.shutdown().await.unwrap();
     }
-}
-
-/// A turn that began with a component goes on with none but that.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_turn_of_a_replaced_component_is_faulted_by_name() {
-    let (home, wire) = (Home::default(), Wire::open());
-    let (host, a, b) = open(home.builder().await, &wire).await;
-    host.pause(&b).await.unwrap();
-    let id = begin(&host, a, json!([["send", of(b, "note"), 1], wait_all(&[0])])).await;
-    until("it waits", || commits(&host, a) >= 5).await;
-    host.install(charm_host::Charm::new("a", charm_conformance::component("isolation"))).await.unwrap();
-    host.resume(&b).await.unwrap();
-    let receipt = receipt(&host, &id).await;
-    assert_eq!(receipt.outcome, Outcome::Faulted);
-    assert!(receipt.message.unwrap().starts_with("component: "));
-    host.verify_store().unwrap();
-    host.shutdown().await.unwrap();
 }
 
 /// Replays take no fuel of the turn, and the turn has no more than its own: what is in the record is the same however often it is run

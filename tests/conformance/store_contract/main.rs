@@ -57,6 +57,10 @@ macro_rules! delegate {
             self.0.recording(position)
         }
 
+        fn queued(&self, position: u64) -> Result<Option<charm_host::Queued>, StoreError> {
+            self.0.queued(position)
+        }
+
         fn receipt(&self, id: &EventId) -> Result<Option<ReceiptRow>, StoreError> {
             self.0.receipt(id)
         }
@@ -358,6 +362,9 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!([notes(1), notes(2), notes(3)], [NOTES, Notes::default(), NOTES]);
     assert_eq!(image.kept, [(did(1), vec![1, 2])]);
     assert_eq!(image.queued, batch.queued);
+    let found = |position| store.queued(position).unwrap();
+    assert_eq!(found(image.queued[0].position).as_ref(), Some(&image.queued[0]));
+    assert_eq!(found(99), None);
     assert_eq!(image.turns, batch.turns[1].1.clone().into_iter().collect::<Vec<_>>());
     assert_eq!(store.recording(6).unwrap(), [batch.recordings[0].bytes.clone(), batch.recordings[1].bytes.clone()]);
     assert_eq!(image.dead, [(did(1), 4, id(4))]);

@@ -150,8 +150,11 @@ fn full(row: &CellRow) -> String {
     format!("{row:?} {:?}", row.value.as_ref().map(Value::as_bytes))
 }
 
-/// All turns under way, and what is there of any that they were told.
+/// All turns under way, and what is there of any that they were told. Each event that waits is found at its place.
 fn turns(store: &impl Store) -> String {
+    for queued in store.load(None).unwrap().queued {
+        assert_eq!(store.queued(queued.position).unwrap().as_ref(), Some(&queued));
+    }
     let told: Vec<_> = (0..=255).map(|position| store.recording(position).unwrap()).collect();
     format!("{:?} {told:?}", store.load(None).unwrap().turns)
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use charm_conformance::{GatedStore, Home, Keys, Logs, Wire, note, probe_charm, receipt};
 use charm_host::{
-    Archive, Charm, Did, EventId, FileKeyring, FolderStore, Host, MemoryStore, RECEIPTS_PAUSE_MS, Receipt, SendError,
-    Store, StoreError,
+    Archive, Charm, Did, EventId, FileKeyring, FolderStore, Host, MemoryStore, RECEIPTS_PAUSE_MS, Receipt, Store,
+    StoreError,
 };
 
 use super::*;
@@ -273,9 +273,11 @@ async fn a_past_goes_while_turns_of_its_charm_are_under_way_and_they_go_on() {
     run(&host, a, json!([["trap"]])).await;
     let slow = json!(["send", of(c, "run"), steps(json!([hold.step()]))]);
     let again = json!(["send", of(c, "run"), steps(json!([hold.step(), ["set", "x", [], 1]]))]);
+    // What waits long is on disk, and told all the same.
+    let long = "x".repeat(5_000);
     let event = json!([
         ["set", "x", [], "first"],
-        ["send", of(b, "run"), steps(json!([["reject", "no"]]))],
+        ["send", of(b, "run"), steps(json!([["reject", "no"], long]))],
         slow,
         wait_all(&[0, 1]),
         again,

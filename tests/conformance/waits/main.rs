@@ -6,10 +6,10 @@ mod attacks;
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, results, run, send, settle, steps,
-    until, value, wait_all,
+    Clock, GatedStore, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, results, run, send,
+    settle, steps, until, value, wait_all, waiting,
 };
-use charm_host::{Limits, NewEvent, Outcome, Status, WAIT_EVENTS_MAX};
+use charm_host::{Limits, MemoryStore, NewEvent, Outcome, SendError, Status, StoreError, Value, WAIT_EVENTS_MAX};
 use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
@@ -436,23 +436,53 @@ async fn a_turn_that_waits_can_be_cancelled() {
     host.shutdown().await.unwrap();
 }
 
-/// What the events of waiting turns carry is bounded as inboxes are, and the refusal says so.
+/// What a waiting turn's event carries is in memory up to 1 KiB, and more than that on disk: whoever asks for it gets it from
+/// there. So are the messages of receipts that came before the last one.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waiting_turns_carry_is_bounded() {
-    let limits = Limits { inbox_bytes_max: 4_000, ..Limits::default() };
-    let host = builder().limits(limits).open().await.unwrap();
-    let (a, b) = pair(&host).await;
-    host.pause(&b).await.unwrap();
-    let note = json!(["send", of(b, "note"), 1]);
-    let fill = json!(["log", "debug", "x".repeat(2_500)]);
-    send(&host, a, json!([fill, note, wait_all(&[0])])).await;
-    until("it waits", || commits(&host, a) >= 5).await;
-    let steps = json!({ "steps": [fill, ["send", "note", 1], ["try", wait_all(&[0])]], "out": "out" });
-    let receipt = host.request(NewEvent::new(a, "run", value(steps))).await.unwrap();
-    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
-    let told = cell(&host, a, "out").await;
-    assert_eq!(told[2]["error"], json!({"kind": "limit", "name": "inbox-bytes-max", "max": 4_000}));
-    host.resume(&b).await.unwrap();
+async fn what_a_large_event_carries_is_on_disk_while_its_turn_waits() {
+    let (store, control) = GatedStore::new(MemoryStore::new());
+    let host = builder().store(store).open().await.unwrap();
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    host.pause(&c).await.unwrap();
+    let sends =
+        [json!(["send", of(b, "run"), steps(json!([["reject", "why not"]]))]), json!(["send", of(c, "note"), 1])];
+    let event = |fill: &str, last: Json| {
+        let wait = wait_all(&[0, 1]);
+        value(json!({ "steps": [["log", "debug", fill], sends[0], sends[1], wait, last], "out": "out" }))
+    };
+    let small = event("", json!(["set", "x", [], 1]));
+    let large = event(&"x".repeat(2_000), json!(["trap"]));
+    let made = commits(&host, a);
+    let supplied = |event: &Value| NewEvent::new(a, "run", event.clone()).id("once");
+    let id = host.send(supplied(&large)).await.unwrap();
+    until("it waits", || commits(&host, a) == made + 2).await;
+    host.send(NewEvent::new(a, "run", small.clone())).await.unwrap();
+    until("both wait", || commits(&host, a) == made + 4).await;
+    // Both are there, and one is seen to come from the store.
+    let waiting: Vec<_> = waiting(&host, a).await.into_iter().map(|event| event.payload).collect();
+    assert_eq!(waiting, [large.clone(), small.clone()]);
+    assert_eq!(host.send(supplied(&large)).await.unwrap(), id, "the same event");
+    assert!(matches!(host.send(supplied(&small)).await, Err(SendError::IdReused { .. })));
+    control.fail_look_ups(Some(StoreError::Failed("no look-ups".to_owned())));
+    assert!(host.waiting(&a, 0, 1).await.is_err(), "the large one is on disk");
+    control.fail_look_ups(None);
+    host.resume(&c).await.unwrap();
     settle(&host).await;
+    assert_eq!(cell(&host, a, "x").await, 1);
+    assert_eq!(cell(&host, a, "out").await[3][0]["message"], "why not");
+    let letters = host.dead_letters(&a, 0, usize::MAX).unwrap();
+    assert_eq!((letters.len(), &letters[0].event.payload), (1, &large));
+    host.verify_store().unwrap();
+    // The operator drops one that waits: its receipt knows the event by all that it carried.
+    host.pause(&c).await.unwrap();
+    let made = commits(&host, a);
+    let other = NewEvent::new(a, "run", large.clone()).id("another");
+    let id = host.send(other.clone()).await.unwrap();
+    until("it waits", || commits(&host, a) == made + 2).await;
+    host.cancel(&a, &id).await.unwrap();
+    assert_eq!(host.request(other).await.unwrap().outcome, Outcome::Cancelled);
+    host.resume(&c).await.unwrap();
+    settle(&host).await;
+    host.verify_store().unwrap();
     host.shutdown().await.unwrap();
 }

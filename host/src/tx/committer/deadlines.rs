@@ -5,12 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Committer, Locked, Notice, commit::After, group::Group};
 use crate::{
+    component::Component,
     core::{Act, Due, Ending},
+    did::Did,
     env::breathe,
     limits::HISTORY_STEP,
-    receipt::Outcome,
+    receipt::{Outcome, Receipt},
+    record::Hash,
     rows::{Queued, TurnRow},
     store::{Store, StoreError},
+    tx::Unavailable,
 };
 
 /// What the receipt of an expired event says.
@@ -26,7 +30,7 @@ impl Committer {
             let mut receipts = Vec::new();
             for number in 0..row.progress.sends as u16 {
                 let found = store.receipt(&self.mint.send(row.position, number.into()))?;
-                receipts.extend(found.map(|found| (number, found.receipt)));
+                receipts.extend(found.map(|found| (number, Receipt { message: None, ..found.receipt })));
             }
             self.locked().core.recall(&row.space, row.position, receipts);
         }
@@ -40,6 +44,85 @@ impl Committer {
     pub async fn recording(&self, position: u64) -> Option<Result<Vec<Arc<[u8]>>, StoreError>> {
         let store = self.group.store.clone();
         self.group.block(move || store.recording(position)).await
+    }
+
+    /// Returns an event with its payload, which is on disk when it is large and its turn waits.
+    ///
+    /// # Errors
+    /// When the store is damaged, or nothing is run any more.
+    pub(super) async fn whole(&self, queued: Arc<Queued>) -> Result<Arc<Queued>, StoreError> {
+        if !queued.event.payload.is_away() {
+            return Ok(queued);
+        }
+        let (store, position) = (self.group.store.clone(), queued.position);
+        let found = self.group.block(move || store.queued(position)).await;
+        let gone = || StoreError::Failed(format!("the event at position {position} is not there any more"));
+        found.ok_or_else(gone)??.map(Arc::new).ok_or_else(gone)
+    }
+
+    /// Returns something of each of several events, as `whole` has it, one after the other. One that is settled meanwhile is
+    /// left out.
+    pub(super) async fn of_whole<T>(
+        &self,
+        some: Vec<Arc<Queued>>,
+        of: impl Fn(&Queued) -> T,
+    ) -> Result<Vec<T>, Unavailable> {
+        let mut all = Vec::with_capacity(some.len());
+        for queued in some {
+            let (charm, id) = (queued.event.to, queued.event.id);
+            match self.whole(queued).await {
+                Ok(queued) => all.push(of(&queued)),
+                Err(error) if self.find(&charm, &id).is_some() => return Err(Unavailable::stopped(&error)),
+                Err(_) => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Returns the event of a turn with its payload, which is in memory from now on.
+    ///
+    /// # Errors
+    /// As `whole`.
+    pub async fn bring_back(&self, queued: Arc<Queued>) -> Result<Arc<Queued>, StoreError> {
+        if !queued.event.payload.is_away() {
+            return Ok(queued);
+        }
+        let whole = self.whole(queued).await?;
+        self.locked().core.bring_back(&whole);
+        Ok(whole)
+    }
+
+    /// Adds the messages of receipts that the store alone has.
+    ///
+    /// # Errors
+    /// When the store is damaged; none when nothing is run any more.
+    pub async fn messages(&self, receipts: &mut [Option<Receipt>]) -> Option<Result<(), StoreError>> {
+        let mut lack: Vec<&mut Receipt> = receipts.iter_mut().flatten().filter(|receipt| receipt.is_bare()).collect();
+        if lack.is_empty() {
+            return Some(Ok(()));
+        }
+        let (store, ids) = (self.group.store.clone(), lack.iter().map(|receipt| receipt.id).collect::<Vec<_>>());
+        let found = move || ids.iter().map(|id| store.receipt(id)).collect::<Result<Vec<_>, _>>();
+        let found = self.group.block(found).await?;
+        Some(found.map(|found| {
+            for (receipt, row) in lack.iter_mut().zip(found) {
+                receipt.message = row.and_then(|row| row.receipt.message);
+            }
+        }))
+    }
+
+    /// Returns a component from the store.
+    ///
+    /// # Errors
+    /// When the store is damaged; none when nothing is run any more.
+    pub async fn component(&self, hash: Hash) -> Option<Result<Option<Component>, StoreError>> {
+        let store = self.group.store.clone();
+        self.group.block(move || store.component(&hash)).await
+    }
+
+    /// Returns whether turns of a charm are under way.
+    pub fn has_turns(&self, charm: &Did) -> bool {
+        self.locked().core.spaces.get(charm).is_some_and(|space| !space.inbox.underway.is_empty())
     }
 
     /// What turns under way were told as far as these rows have come is durable: it is in the store.

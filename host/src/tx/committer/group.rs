@@ -168,7 +168,8 @@ struct Work {
     loads: Vec<(Option<Did>, usize)>,
     bytes: usize,
     order: u64,
-    receipts: Vec<Receipt>,
+    /// Each with who sent the event.
+    receipts: Vec<(Did, Receipt)>,
     told: Vec<String>,
     changes: Vec<Change>,
 }

@@ -83,7 +83,9 @@ impl Committer {
     ///
     /// # Errors
     /// `Refused::Gone`, `Refused::Running`, `Refused::Unavailable`.
-    pub fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
+    pub async fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
+        let queued = self.find(charm, id).ok_or(Refused::Gone)?;
+        self.bring_back(queued).await.map_err(Refused::Store)?;
         let now = self.now();
         let mut locked = self.open().map_err(Refused::Unavailable)?;
         let queued = locked.core.waiting(charm, id).ok_or(Refused::Gone)?;
@@ -106,12 +108,12 @@ impl Committer {
     /// # Errors
     /// When the host stops first, or the disk is full.
     pub async fn held(&self, charm: &Did) -> Result<Vec<Event>, Unavailable> {
-        let (held, order) = {
+        let (held, order): (Vec<_>, _) = {
             let core = &self.locked().core;
             let held = core.spaces.get(charm).into_iter().flat_map(|space| space.inbox.held());
-            (held.map(|queued| queued.event.clone()).collect(), core.order)
+            (held.cloned().collect(), core.order)
         };
         self.durable(order).await?;
-        Ok(held)
+        self.of_whole(held, |queued| queued.event.clone()).await
     }
 }

@@ -136,14 +136,17 @@ impl Committer {
     /// # Errors
     /// When the host does not write any more, or the store is damaged.
     pub async fn checkpoint(self: &Arc<Committer>, space: &Did) -> Result<Option<u64>, Refused> {
-        let Some(fixed) = self.fix(space) else { return Ok(None) };
+        let Some(mut fixed) = self.fix(space) else { return Ok(None) };
         // What it speaks of is looked up in the store.
         self.durable(fixed.order).await.map_err(Refused::Unavailable)?;
+        fixed.waiting.sort_by_key(|queued| queued.position);
+        let marks = self.of_whole(std::mem::take(&mut fixed.waiting), |queued| Mark::of(&queued.event)).await;
+        fixed.checkpoint.waiting = marks.map_err(Refused::Unavailable)?;
         let (committer, seq) = (self.clone(), fixed.checkpoint.seq);
         let written = self.group.block(move || committer.write_down(fixed)).await;
         let Some(written) = written else { return Err(Refused::Unavailable(Unavailable::RuntimeEnded)) };
         let Some(mut checkpoint) = written.map_err(Refused::Store)? else { return Ok(None) };
-        checkpoint.sent = self.sent(space).await;
+        checkpoint.sent = self.sent(space).await?;
         let done = match self.act(*space, Act::Checkpoint(Box::new(checkpoint))) {
             Ok(done) => done,
             Err(Refused::Unavailable(why)) => return Err(Refused::Unavailable(why)),
@@ -185,8 +188,7 @@ impl Committer {
 
     /// Writes down what was fixed; none when that is not to be had any more. Blocks.
     fn write_down(&self, fixed: Fixed) -> Result<Option<Checkpoint>, StoreError> {
-        let Fixed { space: owner, order: _, snapshot, mut waiting, turns, dead, mut checkpoint } = fixed;
-        waiting.sort_by_key(|queued| queued.position);
+        let Fixed { space: owner, order: _, snapshot, waiting: _, turns, dead, mut checkpoint } = fixed;
         let mut names = self.versions.names(&owner);
         names.sort();
         let mut root = CellsRoot::default();
@@ -201,7 +203,6 @@ impl Committer {
         }
         checkpoint.cells = root.end();
         drop(snapshot);
-        checkpoint.waiting = waiting.iter().map(|queued| Mark::of(&queued.event)).collect();
         checkpoint.turns = turns.iter().map(|(event, progress)| TurnMark::of(*event, progress)).collect();
         for (position, _) in dead {
             // One that is not there any more has gone in a commit since.
@@ -211,7 +212,7 @@ impl Committer {
     }
 
     /// Returns the events that commits of a space sent and that wait for others, by receiver.
-    async fn sent(&self, space: &Did) -> Vec<(Did, Mark)> {
+    async fn sent(&self, space: &Did) -> Result<Vec<(Did, Mark)>, Refused> {
         let mut dids = self.group.figures().dids();
         dids.retain(|did| did != space);
         dids.sort_unstable();
@@ -222,10 +223,11 @@ impl Committer {
                 let inboxes = some.iter().filter_map(|did| Some((did, &core.spaces.get(did)?.inbox)));
                 inboxes.flat_map(|(did, inbox)| inbox.of(space, did)).cloned().collect()
             };
-            sent.extend(queued.iter().map(|queued| (queued.event.to, Mark::of(&queued.event))));
+            let marks = self.of_whole(queued, |queued| (queued.event.to, Mark::of(&queued.event))).await;
+            sent.extend(marks.map_err(Refused::Unavailable)?);
             crate::env::breathe().await;
         }
-        sent
+        Ok(sent)
     }
 }
 

@@ -218,7 +218,7 @@ pub const STATE: &[Case] = &[
     (
         Law::State,
         "a component that nobody has installed",
-        "kept that is not installed",
+        "kept that nothing needs",
         Shown(|r| r.image.components.push([1; 32])),
     ),
     (Law::State, "nothing installed", "another component", Shown(|r| r.space_mut("b").installed = None)),

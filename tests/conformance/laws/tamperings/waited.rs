@@ -4,12 +4,12 @@
 
 use std::mem::swap;
 
-use charm_host::{Body, EventId, Install, Law, Record, TurnRow, TurnSegment};
+use charm_host::{Body, EventId, Law, Record, TurnRow, TurnSegment};
 
 use super::{
     Case, Forged, NOBODY,
     Tamper::{Log, Rows as Shown},
-    committed, failed, installs, status, turn,
+    committed, failed, status, turn,
 };
 use crate::forged::Line;
 
@@ -102,15 +102,6 @@ pub const WAITED: &[Case] = &[
         "a turn that goes on when its charm is uninstalled",
         "no component is installed",
         Log(|f| between(f, Body::Uninstalled)),
-    ),
-    (
-        Law::Cause,
-        "a turn that goes on with another component",
-        "another component than it began with",
-        Log(|f| {
-            let Body::Installed(install) = f.find_in("d", installs).body.clone() else { panic!("it installs") };
-            between(f, Body::Installed(Box::new(Install { component: [7; 32], ..*install })));
-        }),
     ),
     (
         Law::Cause,
@@ -321,5 +312,39 @@ pub const WAITED: &[Case] = &[
             segment(&mut f.log.iter_mut().rfind(last).unwrap().record).recording[0] ^= 1;
             f.rows.image.turns[0].progress.recording[0] ^= 1;
         }),
+    ),
+];
+
+/// Of a store where the first turn under way began with a component that nobody has installed any more.
+pub const OUTLIVED: &[Case] = &[
+    (
+        Law::State,
+        "the component of a turn under way gone",
+        "component are missing",
+        Shown(|r| {
+            let began = r.image.turns[0].progress.component;
+            r.image.components.retain(|hash| *hash != began);
+        }),
+    ),
+    (
+        Law::State,
+        "the component of a turn under way gone but listed",
+        "component are missing",
+        Shown(|r| drop(r.components.remove(&r.image.turns[0].progress.component))),
+    ),
+    (
+        Law::State,
+        "a turn under way of what is installed now",
+        "differs from the log",
+        Shown(|r| {
+            let installed = r.space("a").installed.unwrap();
+            r.image.turns[0].progress.component = installed.component;
+        }),
+    ),
+    (
+        Law::Cause,
+        "a turn of another component that gets fuel back",
+        "gets fuel back",
+        Log(|f| segment(f.find(is_segment(2))).ran.fuel = 0),
     ),
 ];
