@@ -15,9 +15,10 @@
 //! - The charm that waits takes another event first: [`Host::send`] both, then [`Host::run_until_idle`]. The second was
 //!   there before what the first sends.
 //!
-//! Time stands still, but for waits that time out, [`commit_and_sleep`](crate::commit_and_sleep), [`Host::pass`] and
-//! [`Host::set_time`]. A turn that is to be tried again gets its event again then, with nothing left of the run before. After
-//! a wait a real host goes on from there; this one can not, and the event is `faulted`, with words that say so.
+//! Time stands still, but while a handler waits or sleeps and nothing is left to do, in [`Host::pass`] and in
+//! [`Host::set_time`]: it goes forward from one event that is due to the next. A turn that is to be tried again gets its event
+//! again then, with nothing left of the run before. After a wait a real host goes on from there; this one can not, and the
+//! event is `faulted`, with words that say so.
 //!
 //! # Examples
 //! ```
