@@ -6,7 +6,7 @@
 #[path = "../guests/author/src/lib.rs"]
 mod author;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use author::{Step, Writer};
 use charm_conformance::*;
@@ -77,7 +77,7 @@ async fn install(host: &Host, name: &str) -> Did {
     host.install(Charm::new(name, component("author"))).await.unwrap()
 }
 
-/// T2, C3, D7, S6, A2
+/// T2, C3, D7, S6, S10, S13, A2
 #[tokio::test]
 async fn the_real_host_does_what_the_table_says() {
     for case in Case::all() {
@@ -97,11 +97,12 @@ async fn the_real_host_does_what_the_table_says() {
     }
 }
 
-/// T2, C3, D7, S6, A2
+/// T2, C3, D7, S6, S10, S13, A2
 #[test]
 fn the_in_process_host_does_what_the_table_says() {
     for case in Case::all() {
         let host = testing::Host::new();
+        host.set_time(1_000_000);
         let (me, other) = (host.install::<Writer>("me"), host.install::<Writer>("other"));
         for name in case.granted("read") {
             match name {
@@ -114,9 +115,42 @@ fn the_in_process_host_does_what_the_table_says() {
             host.grant_send(&me, &other, name);
         }
         let steps: Vec<Step> = serde_json::from_value(case.steps(other.as_str())).unwrap();
-        let receipt = host.deliver(&me, Writer::TRY_OUT, &steps);
+        let id = host.send(&me, Writer::TRY_OUT, &steps);
+        // What is tried again is due within that.
+        host.pass(Duration::from_secs(60));
+        let receipt = host.receipt(&id).unwrap();
         let told = host.cell(&me, "told");
         case.compare("in process", me.as_str(), other.as_str(), told, receipt.outcome.to_string(), receipt.message);
+    }
+}
+
+/// S13, S8: what a turn committed at a wait stays, and is not done again. The in-process host can not do that.
+#[tokio::test]
+async fn a_turn_that_has_waited_is_tried_again_from_there() {
+    let steps = json!([{ "set": [{ "cell": "x" }, 1] }, { "sleep": 1 }, { "retry": 2 }, { "get": { "cell": "x" } }]);
+    let host = host().await;
+    let charm = install(&host, "charm").await;
+    let receipt = try_out(&host, charm, steps.clone()).await;
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    let told: Vec<String> = value_of(&host, charm, "told").await.unwrap().decode().unwrap();
+    assert_eq!(told, ["set", "slept as long: true", "2 tries", "Some(1)"]);
+
+    let host = testing::Host::new();
+    let charm = host.install::<Writer>("charm");
+    let steps: Vec<Step> = serde_json::from_value(steps).unwrap();
+    let receipt = host.deliver(&charm, Writer::TRY_OUT, &steps);
+    assert_eq!(receipt.outcome, charm_sdk::Outcome::Faulted);
+    assert!(receipt.message.unwrap().contains("can not try a turn again that has waited"));
+}
+
+/// Who does not wait, or ask to be tried again, asks the host for no such call: a turn that could wait is recorded (S8).
+#[tokio::test]
+async fn a_charm_asks_for_the_calls_that_it_makes() {
+    let host = host().await;
+    for (name, expected) in [("author", [true, true]), ("gmail-search", [true, false]), ("till", [false, false])] {
+        let imports = host.describe(Charm::new(name, component(name))).await.unwrap().imports;
+        let asks = |interface: &str| imports.iter().any(|import| import.contains(interface));
+        assert_eq!(["/waits@", "/retries@"].map(asks), expected, "{name}: {imports:?}");
     }
 }
 

@@ -1,6 +1,10 @@
 //! What `#[charm]` and `#[handlers]` make of a struct.
 
-use crate::{Cell, Result, Shape};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::sent::millis;
+use crate::{Cell, Error, Result, Shape, host};
 
 /// A struct made by `#[charm]`: the charm's tags and cells.
 pub trait Charm: Sized {
@@ -88,5 +92,28 @@ pub trait Ended {
 impl Ended for Result<()> {
     fn ended(self) -> Result<()> {
         self
+    }
+}
+
+/// The way to have a turn tried again. Set by the error that asks for it: a charm that makes none imports no such call.
+static RETRY: OnceLock<fn(Duration, String) -> Error> = OnceLock::new();
+
+/// Makes the error.
+pub(crate) fn retry(after: Duration, words: String) -> Error {
+    RETRY.get_or_init(|| {
+        |after, words| match host::retry_after(millis(after)) {
+            Ok(()) => Error::Rejected(words),
+            Err(refusal) => Error::reject(format_args!("not tried again, {refusal}: {words}")),
+        }
+    });
+    Error::RetryAfter { after, words }
+}
+
+/// What the host is told of a handler's end. One that asks for its turn to be tried again ends in the host's call, unless the
+/// host refuses.
+pub(crate) fn ended(result: Result<()>) -> Result<()> {
+    match (result, RETRY.get()) {
+        (Err(Error::RetryAfter { after, words }), Some(ask)) => Err(ask(after, words)),
+        (result, _) => result,
     }
 }

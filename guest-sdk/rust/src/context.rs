@@ -37,3 +37,19 @@ pub fn time() -> u64 {
 pub fn random() -> u64 {
     host::random()
 }
+
+/// Returns how often this turn was tried again because its handler asked for that ([`retry!`](crate::retry)): 0 at first.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// /// Twice as long each time, from a second on.
+/// fn pause() -> Duration {
+///     Duration::from_secs(1 << context::retries())
+/// }
+/// # let _ = pause;
+/// ```
+pub fn retries() -> u32 {
+    host::retries()
+}

@@ -1,6 +1,7 @@
 //! What can go wrong in a handler.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::value::cut;
 use crate::{Did, Outcome};
@@ -121,6 +122,14 @@ pub enum Error {
     TimedOut,
     /// The handler's own words: see [`reject!`](crate::reject).
     Rejected(String),
+    /// The handler asks for its turn to be tried again later: see [`retry!`](crate::retry).
+    #[non_exhaustive]
+    RetryAfter {
+        /// After how long.
+        after: Duration,
+        /// Why, for when it can not be tried again.
+        words: String,
+    },
 }
 
 /// Why there is no answer to an HTTP request.
@@ -149,6 +158,23 @@ impl Error {
     /// ```
     pub fn reject(words: impl fmt::Display) -> Self {
         Self::Rejected(words.to_string())
+    }
+
+    /// Makes an error that has the turn tried again after a time, when the handler ends with it: see
+    /// [`retry!`](crate::retry).
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    ///
+    /// /// Tries again when there is no answer.
+    /// fn fetch(url: &str) -> Result<http::Response> {
+    ///     http::Request::get(url).send().map_err(|error| Error::retry_after(Duration::from_secs(5), error))
+    /// }
+    /// # let _ = fetch;
+    /// ```
+    pub fn retry_after(after: Duration, words: impl fmt::Display) -> Self {
+        crate::charm::retry(after, words.to_string())
     }
 }
 
@@ -197,7 +223,7 @@ impl fmt::Display for Error {
             Self::NotCommitted { outcome, message } if message.is_empty() => format!("the event was {outcome}"),
             Self::NotCommitted { outcome, message } => format!("the event was {outcome}: {message}"),
             Self::TimedOut => "not settled in time: what was committed at the wait stays".into(),
-            Self::Rejected(words) => words.clone(),
+            Self::Rejected(words) | Self::RetryAfter { words, .. } => words.clone(),
         };
         to.write_str(cut(&text, TEXT_BYTES_MAX))
     }

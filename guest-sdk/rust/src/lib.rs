@@ -41,8 +41,8 @@
 //! around and commits; with them it is a fault, of which nothing remains.
 //!
 //! Where to look: [`Cell`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
-//! [`Sent`] and [`Settled`] for what became of a send, [`http`] for requests, [`context`] for time and identity,
-//! `testing` for unit tests.
+//! [`Sent`] and [`Settled`] for what became of a send, [`When`], [`commit_and_sleep`] and [`retry!`] for later, [`http`] for
+//! requests, [`context`] for time and identity, `testing` for unit tests.
 
 // The macros name this crate as `::charm_sdk`, also when they are used inside it.
 extern crate self as charm_sdk;
@@ -68,6 +68,7 @@ mod stream;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod value;
+mod when;
 mod wish;
 
 /// The serde that [`data`] derives with, for modules that a field is written `with`, and for types that are no data:
@@ -80,10 +81,11 @@ pub use error::{Error, HttpError, Result};
 #[doc(hidden)]
 pub use print::{Dbg, printed};
 pub use receipt::{Failed, Outcome, Receipt, Settled};
-pub use sent::{Sent, commit_and_settle_all, commit_and_settle_first, commit_and_wait_all};
+pub use sent::{Sent, cancel, commit_and_settle_all, commit_and_settle_first, commit_and_sleep, commit_and_wait_all};
 pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
 pub use value::{Bytes, Did, Value};
+pub use when::When;
 pub use wish::{Wish, Wished};
 
 /// Makes a struct or enum fit for cells and events.
@@ -201,8 +203,8 @@ pub use charm_sdk_macros::wish;
 pub mod prelude {
     pub use crate::{
         Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled, Shape,
-        Stream, Value, Wish, charm, commit_and_settle_all, commit_and_settle_first, commit_and_wait_all, context, data,
-        handlers, http, log, reject, wish,
+        Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first, commit_and_sleep,
+        commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
     };
     pub use std::time::Duration;
     // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.
@@ -230,5 +232,38 @@ pub mod prelude {
 macro_rules! reject {
     ($($words:tt)*) => {
         return ::core::result::Result::Err($crate::Error::reject(::core::format_args!($($words)*)))
+    };
+}
+
+/// Leaves the handler with an error that has its turn tried again after a time (S13): nothing of its present transaction
+/// remains, and the handler gets its event again.
+///
+/// Takes a `Duration` and what `format!` takes. Meanwhile the charm takes other events. The event settles when the turn ends
+/// in another way; its sender learns nothing before. Where the host refuses, after 16 times unless its operator says another
+/// number (`retries-max`), the event is rejected with the limit's name and these words: keep secrets out of them.
+/// [`context::retries`] says how often it was tried again.
+///
+/// A handler that has waited ([`Sent`]) goes on from its last wait: what it committed there stays, and is not done again.
+///
+/// It is an error like others: `?` in a helper passes it on, and [`Error::retry_after`] makes one without leaving.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// fn weather(city: &str) -> Result<String> {
+///     let answer = http::Request::get("https://weather.example/now").query(&[("city", city)]).send()?;
+///     match answer.status {
+///         200 => answer.json(),
+///         503 => retry!(Duration::from_secs(5), "no weather for {city}: the server is down"),
+///         status => reject!("the weather server answered {status}"),
+///     }
+/// }
+/// # let _ = weather;
+/// ```
+#[macro_export]
+macro_rules! retry {
+    ($after:expr, $($words:tt)*) => {
+        return ::core::result::Result::Err($crate::Error::retry_after($after, ::core::format_args!($($words)*)))
     };
 }

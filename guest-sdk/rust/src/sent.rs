@@ -1,4 +1,4 @@
-//! Events that this turn sent, and waiting for what becomes of them (S7).
+//! Events that this turn sent, and waiting: for what becomes of them, or for time (S7, S10).
 
 use std::time::Duration;
 
@@ -151,6 +151,89 @@ impl Sent {
     pub fn commit_and_settle(&self, timeout: Duration) -> Result<Option<Receipt>> {
         Ok(commit_and_settle_all([self], timeout)?.pop().flatten())
     }
+
+    /// Withdraws the event: see [`cancel`].
+    ///
+    /// # Errors
+    /// As [`cancel`].
+    pub fn cancel(&self) -> Result<()> {
+        cancel(&self.id)
+    }
+}
+
+/// Withdraws an event that this charm sent, in whichever turn: with the commit of this one it is
+/// [`Cancelled`](crate::Outcome::Cancelled), unless it has begun by then. One that has begun, is settled, or was sent by
+/// another stays as it is: its receipt says what became of it.
+///
+/// # Errors
+/// [`Invalid`](Error::Invalid) for what is no id, [`Limit`](Error::Limit).
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[charm]
+/// pub struct Alarm { set: Cell<EventId>, rang: Cell<String> }
+///
+/// #[handlers]
+/// impl Alarm {
+///     pub fn set(&self, words: String) -> Result<()> {
+///         self.stop(())?;
+///         let ring = Self::RING.send_with(&words, When::after(Duration::from_secs(60)))?;
+///         self.set.set(ring.id())
+///     }
+///
+///     pub fn stop(&self, _: ()) -> Result<()> {
+///         self.set.get()?.map_or(Ok(()), |set| cancel(&set))
+///     }
+///
+///     pub fn ring(&self, words: String) -> Result<()> {
+///         self.rang.set(&words)
+///     }
+/// }
+/// # #[cfg(not(target_arch = "wasm32"))] {
+/// let host = charm_sdk::testing::Host::new();
+/// let alarm = host.install::<Alarm>("alarm");
+/// host.deliver(&alarm, Alarm::SET, &"tea".into());
+/// host.deliver(&alarm, Alarm::STOP, &());
+/// host.pass(Duration::from_secs(60));
+/// assert_eq!(host.cell::<String>(&alarm, "rang"), None);
+/// # }
+/// ```
+pub fn cancel(id: &str) -> Result<()> {
+    host::cancel(id)
+}
+
+/// Commits what this handler has done so far, and goes on in a fresh transaction when so much time is over. Meanwhile this
+/// charm takes other events, and time runs on while the host is down. What can happen meanwhile, and what stays, is as with
+/// every wait: see [`Sent`]. A handler that need not go on sends itself an event for later instead: [`When::after`].
+///
+/// # Errors
+/// After [`Limit`](Error::Limit) nothing was committed, and the handler goes on where it was.
+///
+/// # Examples
+/// ```
+/// use charm_sdk::prelude::*;
+///
+/// #[charm]
+/// pub struct Oven { state: Cell<String> }
+///
+/// #[handlers]
+/// impl Oven {
+///     pub fn bake(&self, minutes: u64) -> Result<()> {
+///         self.state.set(&"on".into())?; // for everybody to see
+///         commit_and_sleep(Duration::from_secs(60 * minutes))?;
+///         if self.state.need()? == "on" {
+///             self.state.set(&"done".into())?; // nobody has turned it off
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// [`When::after`]: crate::When::after
+pub fn commit_and_sleep(time: Duration) -> Result<()> {
+    host::sleep(millis(time))
 }
 
 /// Commits what this handler has done so far, waits until all these events are settled, and goes on only when the
@@ -229,7 +312,11 @@ fn settle<'a>(
     timeout: Duration,
 ) -> Result<Vec<Option<Receipt>>> {
     let ids: Vec<EventId> = events.into_iter().map(|sent| sent.id.clone()).collect();
-    // What is left of a millisecond counts as a whole one: never less than was asked for.
-    let timeout_ms = timeout.as_nanos().div_ceil(1_000_000);
-    host::wait(&ids, first, timeout_ms.try_into().unwrap_or(u64::MAX))
+    host::wait(&ids, first, millis(timeout))
+}
+
+/// What is left of a millisecond counts as a whole one: never less than was asked for.
+pub(crate) fn millis(time: Duration) -> u64 {
+    let part = time.subsec_nanos().div_ceil(1_000_000);
+    time.as_secs().saturating_mul(1000).saturating_add(part.into())
 }

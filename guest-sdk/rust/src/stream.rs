@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::value::encode;
-use crate::{Did, Result, Sent, Settled, Shape, context, host};
+use crate::{Did, Result, Sent, Settled, Shape, When, context, host};
 
 /// The id of an event and of its receipt: 32 lower-case hexadecimal digits.
 pub type EventId = String;
@@ -86,7 +86,7 @@ impl<E: Shape> Stream<E> {
     /// fit the stream's shape, [`Limit`](crate::Error::Limit). A send that no grant covers is no error here: its
     /// receipt says so.
     pub fn send(&self, event: &E) -> Result<Sent> {
-        self.handle()?.send(encode(event)?, None).map(Sent::new)
+        self.send_with(event, When::at_once())
     }
 
     /// Stages an event; when its outcome settles, whatever it is, the stream `then` of this charm gets the receipt
@@ -95,7 +95,24 @@ impl<E: Shape> Stream<E> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_then<C: OnCommit>(&self, event: &E, then: OwnStream<C>, tag: &C::Tag) -> Result<Sent> {
-        self.handle()?.send(encode(event)?, Some((then.name, encode(tag)?))).map(Sent::new)
+        self.send_with(event, When::at_once().then(then, tag)?)
+    }
+
+    /// Stages an event that is handled later, or in time or never: see [`When`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Invalid`](crate::Error::Invalid) when it would expire before it is due.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// fn bid(auction: &Stream<u64>, cents: u64) -> Result<Sent> {
+    ///     auction.send_with(&cents, When::at_once().expires_after(Duration::from_secs(30)))
+    /// }
+    /// # let _ = bid;
+    /// ```
+    pub fn send_with(&self, event: &E, when: When) -> Result<Sent> {
+        self.handle()?.send(encode(event)?, when).map(Sent::new)
     }
 
     fn handle(&self) -> Result<&host::Stream> {
@@ -155,7 +172,32 @@ impl<E: Shape> OwnStream<E> {
     /// # Errors
     /// As [`Stream::send`].
     pub fn send(&self, event: &E) -> Result<Sent> {
-        Stream::<E>::new(None, Cow::Borrowed(self.name), OnceCell::new()).send(event)
+        self.send_with(event, When::at_once())
+    }
+
+    /// Stages an event for this charm itself that is handled later, or in time or never: see [`When`].
+    ///
+    /// # Errors
+    /// As [`Stream::send_with`].
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    ///
+    /// #[charm]
+    /// pub struct Clock { struck: Cell<u64> }
+    ///
+    /// #[handlers]
+    /// impl Clock {
+    ///     /// Strikes again in an hour.
+    ///     pub fn strike(&self, hours: u64) -> Result<()> {
+    ///         Self::STRIKE.send_with(&(hours + 1), When::after(Duration::from_secs(3600)))?;
+    ///         self.struck.set(&hours)
+    ///     }
+    /// }
+    /// ```
+    pub fn send_with(&self, event: &E, when: When) -> Result<Sent> {
+        Stream::<E>::new(None, Cow::Borrowed(self.name), OnceCell::new()).send_with(event, when)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A host in the test's own process: handlers run natively, under the rules of the real one.
 //!
 //! One transaction per event under one writer (T1, T2), nothing left after an error or a panic (T6), sends that go
-//! out with the commit and in order (S1, S3), receipts and on-commit events (S4-S6), waits (S7), wishes and grants (D7),
-//! equal writes that are none (C4), shapes of events and cells. It has no limits but that of names, no conflicts and no
-//! disk: those are the real host's tests.
+//! out with the commit and in order (S1, S3), receipts and on-commit events (S4-S6), waits (S7), events that are due later
+//! or expire (S10), turns that are tried again (S13), wishes and grants (D7), equal writes that are none (C4), shapes of
+//! events and cells. It has no limits but that of names and of retries, no conflicts and no disk: those are the real host's
+//! tests.
 //!
 //! While a handler waits for what it sent, the queued events are handled, one after the other: those of others too, and of
 //! the same charm. The handler goes on where it is: it is not run again from its start, as in the real host. What happens
@@ -13,6 +14,11 @@
 //! - It answers something else, or does something on the way: [`Host::on_event`].
 //! - The charm that waits takes another event first: [`Host::send`] both, then [`Host::run_until_idle`]. The second was
 //!   there before what the first sends.
+//!
+//! Time stands still, but while a handler waits or sleeps and nothing is left to do, in [`Host::pass`] and in
+//! [`Host::set_time`]: it goes forward from one event that is due to the next. A turn that is to be tried again gets its event
+//! again then, with nothing left of the run before. After a wait a real host goes on from there; this one can not, and the
+//! event is `faulted`, with words that say so.
 //!
 //! # Examples
 //! ```
@@ -52,11 +58,14 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
-use self::calls::{Fault, Turn};
+use self::calls::{Again, Fault, Turn};
 use self::state::{Event, From, Installed, State};
 use crate::__private::event;
+use crate::charm::ended;
 use crate::http::{Request, Response};
+use crate::sent::millis;
 use crate::value::{cut, decode, encode};
 use crate::{Declaration, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Shape, Value};
 
@@ -115,15 +124,7 @@ impl Host {
         let (sender, value) = (self.outside(), encode(event).expect("the event can be encoded"));
         let state = &mut *self.state.borrow_mut();
         let id = state.next_id();
-        let event = Event {
-            id: id.clone(),
-            sender,
-            to: to.clone(),
-            stream: stream.name().into(),
-            value,
-            on_commit: None,
-            from: From::Outside,
-        };
+        let event = Event::new(id.clone(), From::Outside, sender, to.clone(), stream.name().into(), value);
         state.queue.push_back(event);
         id
     }
@@ -131,14 +132,15 @@ impl Host {
     /// Sends an event from outside, runs until nothing is left to do, and returns the receipt of the event.
     ///
     /// # Panics
-    /// As [`run_until_idle`](Self::run_until_idle), and when the charm is paused.
+    /// As [`run_until_idle`](Self::run_until_idle), when the charm is paused, and when the event is to be tried again later:
+    /// [`send`](Self::send) it then, and let time [`pass`](Self::pass).
     pub fn deliver<E: Shape>(&self, to: &Did, stream: OwnStream<E>, event: &E) -> Receipt {
         let id = self.send(to, stream, event);
         self.run_until_idle();
-        self.receipt(&id).expect("every event settles, unless its charm is paused")
+        self.receipt(&id).expect("every event settles, unless its charm is paused or it is to be tried again later")
     }
 
-    /// Handles queued events, and those that they lead to, and returns how many there were.
+    /// Handles queued events, and those that they lead to, as far as they are due, and returns how many there were.
     ///
     /// # Panics
     /// After 10,000 events: charms that send to each other for ever.
@@ -146,6 +148,57 @@ impl Host {
         self.state.borrow_mut().taken = 0;
         while self.step() {}
         self.state.borrow().taken
+    }
+
+    /// Lets time pass, from one event that is due to the next: each is handled at its time, with what it leads to, and what
+    /// has not begun in time expires. Returns how many were handled.
+    ///
+    /// # Panics
+    /// As [`run_until_idle`](Self::run_until_idle).
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// use charm_sdk::testing::Host;
+    ///
+    /// const MINUTE: Duration = Duration::from_secs(60);
+    ///
+    /// #[charm]
+    /// pub struct Clock { struck: Cell<u64> }
+    ///
+    /// #[handlers]
+    /// impl Clock {
+    ///     pub fn strike(&self, times: u64) -> Result<()> {
+    ///         Self::STRIKE.send_with(&(times + 1), When::after(MINUTE))?;
+    ///         self.struck.set(&times)
+    ///     }
+    /// }
+    ///
+    /// let host = Host::new();
+    /// let clock = host.install::<Clock>("clock");
+    /// host.deliver(&clock, Clock::STRIKE, &1);
+    /// assert_eq!(host.pass(2 * MINUTE), 2);
+    /// assert_eq!(host.cell(&clock, "struck"), Some(3));
+    /// ```
+    pub fn pass(&self, time: Duration) -> usize {
+        self.state.borrow_mut().taken = 0;
+        self.run_for(millis(time), || false);
+        self.state.borrow().taken
+    }
+
+    /// Handles what is due, and lets time pass from one thing that happens by itself to the next, for so long at most.
+    fn run_for(&self, ms: u64, is_over: impl Fn() -> bool) {
+        let end = self.state.borrow().time.saturating_add(ms);
+        while !is_over() {
+            if self.step() {
+                continue;
+            }
+            let state = &mut *self.state.borrow_mut();
+            if state.time >= end {
+                return;
+            }
+            state.set_time(state.next_time().map_or(end, |next| next.min(end)));
+        }
     }
 
     /// Handles the next event of a charm that is not paused. False when there is none.
@@ -283,9 +336,10 @@ impl Host {
         self.state.borrow().logged.clone()
     }
 
-    /// Sets the time of the turns to come, in milliseconds since 1970-01-01T00:00:00Z.
+    /// Sets the time of the turns to come, in milliseconds since 1970-01-01T00:00:00Z. What is due by then the next run
+    /// handles, what has not begun by then expires; [`pass`](Self::pass) lets each thing happen at its time.
     pub fn set_time(&self, time: u64) {
-        self.state.borrow_mut().time = time;
+        self.state.borrow_mut().set_time(time);
     }
 
     /// Handles one event in transactions of its own.
@@ -305,7 +359,7 @@ impl Host {
             }
         };
         let turn = Turn::begin(Rc::clone(&self.state), &event);
-        let result = catch_unwind(AssertUnwindSafe(|| handle(&event.stream, &event.value)));
+        let result = catch_unwind(AssertUnwindSafe(|| ended(handle(&event.stream, &event.value))));
         let (ended, committed) = turn.end();
         let state = &mut *self.state.borrow_mut();
         let (outcome, commit, message) = match result {
@@ -314,7 +368,10 @@ impl Host {
                 Err(words) => (Outcome::Faulted, committed, Some(words)),
             },
             Ok(Err(error)) => (Outcome::Rejected, committed, Some(error.to_string())),
-            Err(panic) => (Outcome::Faulted, committed, Some(panic_text(panic))),
+            Err(panic) => match panic.downcast::<Again>() {
+                Ok(again) => return state.try_again(event, again.0),
+                Err(panic) => (Outcome::Faulted, committed, Some(panic_text(panic))),
+            },
         };
         state.settle(&event, outcome, commit, message);
     }

@@ -74,6 +74,10 @@ impl streams::Host for Stub {
     ) -> std::result::Result<String, types::Error> {
         Ok("0".repeat(32))
     }
+
+    fn cancel(&mut self, _: String) -> std::result::Result<(), types::Error> {
+        Ok(())
+    }
 }
 
 impl streams::HostStream for Stub {
@@ -115,6 +119,20 @@ impl waits::Host for Stub {
         _: u64,
     ) -> std::result::Result<Vec<Option<waits::Receipt>>, types::Error> {
         Ok(Vec::new())
+    }
+
+    fn commit_and_sleep(&mut self, _: u64) -> std::result::Result<(), types::Error> {
+        Ok(())
+    }
+}
+
+impl retries::Host for Stub {
+    fn count(&mut self) -> u32 {
+        0
+    }
+
+    fn retry_after(&mut self, _: u64) -> std::result::Result<(), types::Error> {
+        Ok(())
     }
 }
 

@@ -5,9 +5,9 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as Unread;
 
 use super::Level;
-use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, streams, types, waits};
+use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, retries, streams, types, waits};
 use crate::wish::{Found, Offers, Wanted};
-use crate::{Did, Error, EventId, HttpError, Outcome, Receipt, Result, Segment};
+use crate::{Did, Error, EventId, HttpError, Outcome, Receipt, Result, Segment, When};
 
 pub(crate) struct Cell(cells::Cell);
 
@@ -36,11 +36,15 @@ impl Stream {
         Ok(Self(streams::open(owner.map(Did::as_str), name)?))
     }
 
-    pub(crate) fn send(&self, event: Vec<u8>, then: Option<(&str, Vec<u8>)>) -> Result<EventId> {
-        let then = then.map(|(stream, tag)| streams::OnCommit { stream: stream.into(), tag });
-        let options = streams::SendOptions { on_commit: then, deliver_after: None, expires_at: None };
-        Ok(streams::send(&self.0, &event, &options)?)
+    pub(crate) fn send(&self, event: Vec<u8>, when: When) -> Result<EventId> {
+        let When { deliver_after, expires_at, then } = when;
+        let on_commit = then.map(|(stream, tag)| streams::OnCommit { stream: stream.into(), tag });
+        Ok(streams::send(&self.0, &event, &streams::SendOptions { on_commit, deliver_after, expires_at })?)
     }
+}
+
+pub(crate) fn cancel(id: &str) -> Result<()> {
+    Ok(streams::cancel(id)?)
 }
 
 pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<Option<Receipt>>> {
@@ -52,6 +56,19 @@ pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<
         Ok(Receipt { id, outcome, commit, message })
     };
     waits::commit_and_wait(ids, until, timeout_ms)?.into_iter().map(|told| told.map(receipt).transpose()).collect()
+}
+
+pub(crate) fn sleep(ms: u64) -> Result<()> {
+    Ok(waits::commit_and_sleep(ms)?)
+}
+
+/// Does not return when it may be.
+pub(crate) fn retry_after(ms: u64) -> Result<()> {
+    Ok(retries::retry_after(ms)?)
+}
+
+pub(crate) fn retries() -> u32 {
+    retries::count()
 }
 
 pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {

@@ -12,7 +12,7 @@ use crate::host::Level;
 use crate::http::{Request, Response};
 use crate::value::{cut, encode};
 use crate::wish::{Found, Offers, Wanted};
-use crate::{Did, Error, EventId, Receipt, Result, Segment, Value};
+use crate::{Did, Error, EventId, Receipt, Result, Segment, Value, When};
 
 thread_local! {
     /// The turns that were begun and have not ended. The last one runs, those before it wait.
@@ -22,12 +22,16 @@ thread_local! {
 /// The most turns that wait at once: their handlers are all on the stack of the test.
 const WAITING_MAX: usize = 64;
 
+/// How often a turn is tried again, as on a host whose operator says nothing else.
+const RETRIES_MAX: u32 = 16;
+
 /// One event being handled.
 pub(crate) struct Turn {
     state: Rc<RefCell<State>>,
     me: Did,
     sender: Did,
     event: EventId,
+    retries: u32,
     time: u64,
     seed: u64,
     /// What the present transaction staged.
@@ -44,6 +48,7 @@ pub(crate) struct Turn {
 pub(crate) struct Ended {
     pub(super) writes: BTreeMap<String, Option<Value>>,
     pub(super) sends: Vec<Event>,
+    pub(super) withdrawn: Vec<EventId>,
 }
 
 /// Says that a turn is running on this thread.
@@ -52,13 +57,17 @@ pub(super) struct Running(());
 /// Unwinds a handler that the host ends by itself; the text of the fault.
 pub(super) struct Fault(pub(super) String);
 
+/// Unwinds a handler whose turn is tried again after so many milliseconds.
+pub(super) struct Again(pub(super) u64);
+
 impl Turn {
     pub(super) fn begin(state: Rc<RefCell<State>>, event: &Event) -> Running {
         let time = state.borrow().time;
         let seed = event.id.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
+        let retries = event.retries;
         let (me, sender, event) = (event.to.clone(), event.sender.clone(), event.id.clone());
         let (ended, sent) = Default::default();
-        let turn = Self { state, me, sender, event, time, seed, ended, sent, committed: None, waits: false };
+        let turn = Self { state, me, sender, event, retries, time, seed, ended, sent, committed: None, waits: false };
         TURNS.with_borrow_mut(|turns| {
             assert!(turns.last().is_none_or(|last| last.waits), "a handler can not run a host of its own");
             turns.push(turn);
@@ -151,7 +160,11 @@ impl Stream {
         Ok(Self { owner, name })
     }
 
-    pub(crate) fn send(&self, event: Vec<u8>, then: Option<(&str, Vec<u8>)>) -> Result<EventId> {
+    pub(crate) fn send(&self, event: Vec<u8>, when: When) -> Result<EventId> {
+        let When { deliver_after, expires_at, then } = when;
+        if expires_at.is_some_and(|expires_at| expires_at <= deliver_after.unwrap_or(0)) {
+            return Err(Error::Invalid("expires-at is not after deliver-after: it would never begin".into()));
+        }
         let value = canonical(&event)?;
         let then = then.map(|(stream, tag)| Ok::<_, Error>((stream.to_owned(), canonical(&tag)?))).transpose()?;
         turn(|turn| {
@@ -169,21 +182,22 @@ impl Stream {
             }
             let id = state.next_id();
             turn.sent.insert(id.clone());
-            turn.ended.sends.push(Event {
-                id: id.clone(),
-                sender: turn.me.clone(),
-                to: self.owner.clone(),
-                stream: self.name.clone(),
-                value: event,
-                on_commit: then,
-                from: From::Charm,
-            });
+            let (me, to, stream) = (turn.me.clone(), self.owner.clone(), self.name.clone());
+            let plain = Event::new(id.clone(), From::Charm, me, to, stream, event);
+            turn.ended.sends.push(Event { on_commit: then, deliver_after, expires_at, ..plain });
             Ok(id)
         })
     }
 }
 
-/// Commits, handles other events while the handler that waits stays on the stack, and goes on in a fresh transaction.
+pub(crate) fn cancel(id: &str) -> Result<()> {
+    if id.len() != 32 || !id.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)) {
+        return Err(Error::Invalid("event: not an event id (expected 32 hexadecimal digits)".into()));
+    }
+    turn(|turn| turn.ended.withdrawn.push(id.into()));
+    Ok(())
+}
+
 pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<Option<Receipt>>> {
     let host = turn(|turn| {
         if ids.is_empty() {
@@ -193,26 +207,49 @@ pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<
         }
         Ok(Host { state: Rc::clone(&turn.state) })
     })?;
+    let receipts = || ids.iter().map(|id| host.receipt(id)).collect::<Vec<_>>();
+    away(timeout_ms, || {
+        if first { receipts().iter().any(Option::is_some) } else { receipts().iter().all(Option::is_some) }
+    });
+    Ok(receipts())
+}
+
+pub(crate) fn sleep(ms: u64) -> Result<()> {
+    away(ms, || false);
+    Ok(())
+}
+
+/// Commits, handles other events while the handler that waits stays on the stack, and goes on in a fresh transaction.
+fn away(ms: u64, is_over: impl Fn() -> bool) {
     let waiting = TURNS.with_borrow(Vec::len);
     assert!(
         waiting <= WAITING_MAX,
         "more than {WAITING_MAX} turns wait at once: the in-process host has no room for more"
     );
+    let host = turn(|turn| Host { state: Rc::clone(&turn.state) });
     let committed = turn(|turn| turn.state.borrow_mut().commit(&turn.me, mem::take(&mut turn.ended)));
     let commit = committed.unwrap_or_else(|words| resume_unwind(Box::new(Fault(words))));
     turn(|turn| (turn.committed, turn.waits) = (Some(commit), true));
-
-    let receipts = || ids.iter().map(|id| host.receipt(id)).collect::<Vec<_>>();
-    let is_over =
-        || if first { receipts().iter().any(Option::is_some) } else { receipts().iter().all(Option::is_some) };
-    while !is_over() && host.step() {}
-    if !is_over() {
-        let time = &mut host.state.borrow_mut().time;
-        *time = time.saturating_add(timeout_ms);
-    }
+    host.run_for(ms, is_over);
     let now = host.state.borrow().time;
     turn(|turn| (turn.waits, turn.time) = (false, turn.time.max(now)));
-    Ok(receipts())
+}
+
+/// Unwinds the handler; returns only when it was tried again too often.
+pub(crate) fn retry_after(ms: u64) -> Result<()> {
+    let (retries, has_waited) = turn(|turn| (turn.retries, turn.committed.is_some()));
+    if retries >= RETRIES_MAX {
+        return Err(Error::Limit { name: "retries-max".into(), max: RETRIES_MAX.into() });
+    }
+    if has_waited {
+        let words = "the in-process host can not try a turn again that has waited: a real one goes on from the wait";
+        resume_unwind(Box::new(Fault(words.into())));
+    }
+    resume_unwind(Box::new(Again(ms)))
+}
+
+pub(crate) fn retries() -> u32 {
+    turn(|turn| turn.retries)
 }
 
 pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {

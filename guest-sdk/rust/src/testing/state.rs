@@ -30,8 +30,10 @@ pub struct State {
     pub reads: Grants,
     /// (who, whose, stream).
     pub sends: Grants,
-    /// All events in the order of sending: in order for each pair of charms too (S3).
+    /// All events that are due, in the order of sending: in order for each pair of charms too (S3).
     pub queue: VecDeque<Event>,
+    /// Events that are not due yet, by time and number.
+    pub later: BTreeMap<(u64, u64), Event>,
     pub receipts: BTreeMap<EventId, Receipt>,
     /// What did not commit, in the order of settling (S11).
     pub dead_letters: Vec<Receipt>,
@@ -46,10 +48,18 @@ pub struct State {
     /// How many events were handled since the test began to run them.
     pub taken: usize,
     ids: u64,
+    /// How many events were put off.
+    put_off: u64,
 }
 
 /// The most events of one run.
 const EVENTS_MAX: usize = 10_000;
+
+/// What the receipt of an expired event says.
+const EXPIRED: &str = "it had not begun when it expired: its sender can send it again, with more time";
+
+/// What the receipt of a withdrawn event says.
+const WITHDRAWN: &str = "its sender withdrew the event before it began";
 
 pub struct Installed {
     pub tags: &'static [&'static str],
@@ -67,6 +77,11 @@ pub struct Event {
     /// A stream of the sender, and the tag.
     pub on_commit: Option<(String, Value)>,
     pub from: From,
+    pub deliver_after: Option<u64>,
+    /// None also when it has begun.
+    pub expires_at: Option<u64>,
+    /// How often it was tried again: then it has begun.
+    pub retries: u32,
 }
 
 /// Who made an event.
@@ -76,6 +91,13 @@ pub enum From {
     Outside,
     /// The host, to bring a receipt.
     Host,
+}
+
+impl Event {
+    pub fn new(id: EventId, from: From, sender: Did, to: Did, stream: String, value: Vec<u8>) -> Self {
+        let (on_commit, deliver_after, expires_at) = (None, None, None);
+        Self { id, sender, to, stream, value, on_commit, from, deliver_after, expires_at, retries: 0 }
+    }
 }
 
 /// An on-commit event as `wit/streams.wit` says.
@@ -89,6 +111,60 @@ impl State {
     pub fn next_id(&mut self) -> EventId {
         self.ids += 1;
         format!("{:032x}", self.ids)
+    }
+
+    /// Puts an event in line, or off until it is due.
+    fn queue(&mut self, event: Event) {
+        match event.deliver_after {
+            Some(due) if due > self.time => {
+                self.put_off += 1;
+                self.later.insert((due, self.put_off), event);
+            }
+            _ => self.queue.push_back(event),
+        }
+        self.expire();
+    }
+
+    /// Sets the time: events are due by it, or expire.
+    pub fn set_time(&mut self, time: u64) {
+        self.time = time;
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= time) {
+            self.queue.push_back(first.remove());
+        }
+        self.expire();
+    }
+
+    fn expire(&mut self) {
+        let now = self.time;
+        let is_over = |event: &Event| event.expires_at.is_some_and(|expires_at| expires_at <= now);
+        while let Some(event) = self.queue.iter().position(is_over).and_then(|at| self.queue.remove(at)) {
+            self.settle(&event, Outcome::Expired, None, Some(EXPIRED.into()));
+        }
+    }
+
+    /// When the next thing happens by itself, after now.
+    pub fn next_time(&self) -> Option<u64> {
+        let due = self.later.keys().map(|(due, _)| *due);
+        let over = self.queue.iter().filter_map(|event| event.expires_at);
+        due.chain(over).filter(|time| *time > self.time).min()
+    }
+
+    /// Puts off an event whose handler asks for that (S13).
+    pub fn try_again(&mut self, event: Event, after_ms: u64) {
+        let due = self.time.saturating_add(after_ms);
+        self.queue(Event { deliver_after: Some(due), expires_at: None, retries: event.retries + 1, ..event });
+    }
+
+    /// Settles an event that its sender takes back, unless it has begun (S4).
+    fn withdraw(&mut self, sender: &Did, id: &str) {
+        let is_meant = |event: &Event| {
+            event.id == id && event.sender == *sender && event.from == From::Charm && event.retries == 0
+        };
+        let due = self.queue.iter().position(is_meant).and_then(|at| self.queue.remove(at));
+        let later = || self.later.extract_if(.., |_, event| is_meant(event)).next().map(|(_, event)| event);
+        if let Some(event) = due.or_else(later) {
+            self.settle(&event, Outcome::Cancelled, None, Some(WITHDRAWN.into()));
+        }
     }
 
     /// Takes the next event that may be handled out of the queue.
@@ -171,7 +247,8 @@ impl State {
                 None => space.remove(&name),
             };
         }
-        self.queue.extend(turn.sends);
+        turn.sends.into_iter().for_each(|event| self.queue(event));
+        turn.withdrawn.iter().for_each(|id| self.withdraw(charm, id));
         let commits = self.commits.entry(charm.clone()).or_default();
         *commits += 1;
         Ok(*commits)
@@ -180,7 +257,7 @@ impl State {
     /// Keeps the receipt, and sends it on to the sender's on-commit stream (S6).
     pub fn settle(&mut self, event: &Event, outcome: Outcome, commit: Option<u64>, message: Option<String>) {
         let receipt = Receipt { id: event.id.clone(), outcome, commit, message };
-        if receipt.outcome != Outcome::Committed {
+        if !matches!(receipt.outcome, Outcome::Committed | Outcome::Cancelled) {
             self.dead_letters.push(receipt.clone());
         }
         self.receipts.insert(event.id.clone(), receipt.clone());
@@ -188,7 +265,7 @@ impl State {
         let value = encode(&Settled { receipt, tag }).expect("a receipt can be encoded");
         let id = self.next_id();
         let to = event.sender.clone();
-        self.queue.push_back(Event { id, sender: to.clone(), to, stream, value, on_commit: None, from: From::Host });
+        self.queue.push_back(Event::new(id, From::Host, to.clone(), to, stream, value));
     }
 }
 

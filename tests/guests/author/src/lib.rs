@@ -42,6 +42,24 @@ pub enum Step {
     },
     /// Waits for nothing.
     AskNobody,
+    /// Sends to the stream `try-out` of this charm for in so many milliseconds, and keeps the id; asks this charm to do what
+    /// is to be done meanwhile, and waits for the event. Its receipt is told in the cell `done`.
+    Later {
+        ms: u64,
+        steps: Value,
+        meanwhile: Value,
+    },
+    /// Sends what is due at the one time and expires at the other, and waits for it.
+    Between(u64, u64),
+    /// Withdraws the event whose id was kept.
+    Cancel,
+    CancelId(String),
+    /// Sends for later, withdraws that, and waits for it.
+    Regret,
+    /// Sleeps so many milliseconds.
+    Sleep(u64),
+    /// Asks to be tried again so often.
+    Retry(u32),
     /// Wishes for charms with the tag, whatever they offer.
     WishAny,
     /// Wishes for the cell `shaped` and the stream `take-shaped`.
@@ -84,6 +102,9 @@ pub struct Writer {
     taken: Cell<Shaped>,
     #[private]
     secret: Cell<String>,
+    done: Cell<String>,
+    /// The event that was sent for later.
+    later: Cell<EventId>,
 }
 
 #[handlers]
@@ -94,7 +115,7 @@ impl Writer {
         for step in steps {
             told.push(match self.step(step) {
                 Ok(words) => words,
-                Err(Error::Rejected(words)) => return Err(Error::Rejected(words)),
+                Err(error @ (Error::Rejected(_) | Error::RetryAfter { .. })) => return Err(error),
                 Err(error) => error.to_string(),
             });
         }
@@ -113,6 +134,13 @@ impl Writer {
 
     pub fn receipts(&self, done: Settled<()>) -> Result<()> {
         Ok(done.committed()?)
+    }
+
+    pub fn done(&self, done: Settled<String>) -> Result<()> {
+        self.done.set(&match done.committed() {
+            Ok(tag) => format!("{tag} committed"),
+            Err(failed) => format!("{} {}", failed.tag, failed.receipt.outcome),
+        })
     }
 
     fn step(&self, step: Step) -> Result<String> {
@@ -138,6 +166,43 @@ impl Writer {
                 "done".into()
             }
             Step::AskNobody => format!("{} told", commit_and_settle_all([], Duration::from_secs(60))?.len()),
+            Step::Later { ms, steps, meanwhile } => {
+                let (stream, due) = (Stream::<Value>::open(&context::me(), "try-out"), context::time() + ms);
+                let when = When::after(Duration::from_millis(ms)).expires_after(MINUTE);
+                let sent = stream.send_with(&steps, when.then(Self::DONE, &"later".into())?)?;
+                self.later.set(sent.id())?;
+                stream.send(&meanwhile)?.commit_and_wait(MINUTE)?;
+                sent.commit_and_wait(MINUTE)?;
+                format!("done when it was due: {}", context::time() >= due)
+            }
+            Step::Between(due, expires) => {
+                let sent = Self::WHISPER.send_with(&"psst".into(), When::at(due).expires_at(expires))?;
+                sent.commit_and_wait(MINUTE)?;
+                "done".into()
+            }
+            Step::Cancel => {
+                cancel(&self.later.need()?)?;
+                "withdrawn".into()
+            }
+            Step::CancelId(id) => {
+                cancel(&id)?;
+                "withdrawn".into()
+            }
+            Step::Regret => {
+                let sent = Self::WHISPER.send_with(&"psst".into(), When::after(MINUTE * 60))?;
+                sent.cancel()?;
+                sent.commit_and_wait(MINUTE)?;
+                "done".into()
+            }
+            Step::Sleep(ms) => {
+                let awake = context::time() + ms;
+                commit_and_sleep(Duration::from_millis(ms))?;
+                format!("slept as long: {}", context::time() >= awake)
+            }
+            Step::Retry(times) if context::retries() < times => {
+                retry!(Duration::from_millis(1), "the server is down, {} tries", context::retries())
+            }
+            Step::Retry(_) => format!("{} tries", context::retries()),
             Step::WishAny => format!("{} found", AnyAuthor::wish()?.all()?.len()),
             Step::WishShaped => {
                 let found = Author::wish()?.all()?;
@@ -161,6 +226,8 @@ impl Writer {
         })
     }
 }
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn open<T: Shape>(place: &Place) -> Cell<T> {
     match &place.owner {
