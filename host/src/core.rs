@@ -22,7 +22,7 @@ pub use draft::Draft;
 pub use effects::Effects;
 pub use inbox::Growth;
 pub use state::{Open, Space, State};
-pub use underway::Resumed;
+pub use underway::{Resumed, Standing, Underway};
 
 use crate::{
     entry::{LogEntry, Taken},

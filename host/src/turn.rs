@@ -29,6 +29,8 @@ use crate::{
     env::Env,
     guest::{End, Ended, Facts, Guests, Lent},
     http::{Outbound, Transport},
+    listing::TurnState,
+    live::{Live, Place},
     log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
     notices::Notices,
@@ -63,6 +65,8 @@ pub struct Stage {
     pub places: Arc<Semaphore>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
+    /// What turns do now, for whoever asks.
+    pub live: Arc<Live>,
     /// What the operator is told.
     pub notices: Notices,
     /// What processes have died under.
@@ -100,6 +104,8 @@ pub struct Turn {
     resumed: Option<Box<Resumed>>,
     /// What it is told, if its component may wait; none before the first attempt.
     recording: Option<Recording>,
+    /// Where it stands among those that are seen.
+    seen: Place,
 }
 
 impl Turn {
@@ -162,6 +168,7 @@ impl Stage {
         let event = &queued.event;
         let facts = Facts { charm: event.to, sender: event.sender, event: event.id, time_ms: self.env.now_ms() };
         let outbound = Outbound::new(self.committer.limits().clone());
+        let seen = self.live.begin(&queued, facts.time_ms);
         Turn {
             queued,
             fits,
@@ -180,6 +187,7 @@ impl Stage {
             progress: None,
             resumed: None,
             recording: None,
+            seen,
         }
     }
 
@@ -198,6 +206,7 @@ impl Stage {
     /// When the host does not write any more; the event still waits then.
     pub async fn attempt(&self, turn: &mut Turn, charm: &Installed) -> Result<Option<Wait>, Unavailable> {
         let (span, queued) = (turn.span(&charm.name), turn.queued.clone());
+        turn.seen.stand(TurnState::Runs);
         let start = self.env.monotonic();
         let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
@@ -290,6 +299,7 @@ impl Stage {
             }
             Err(Failure::Conflict(cause)) => {
                 turn.conflicts.spend(self.env.monotonic() - start);
+                turn.seen.met(queued.event.id, &cause, self.env.now_ms());
                 // Filled up since the send: the next attempt sees how much is missing.
                 if let Cause::Full { inbox, .. } = &cause
                     && waits_for_room
@@ -375,9 +385,18 @@ impl Stage {
     /// When the host does not write any more.
     pub async fn wait(&self, mut turn: Turn, wait: Wait) -> Result<Option<Turn>, Unavailable> {
         let (span, queued) = (turn.span("waits"), turn.queued.clone());
+        turn.seen.stand(match &wait {
+            Wait::Pause | Wait::Favour => TurnState::Conflict,
+            Wait::Exchange => TurnState::Http,
+            Wait::Room(_) => TurnState::Room,
+            Wait::Sent => TurnState::Waits,
+        });
         let waited = run_within(span, AssertUnwindSafe(self.wait_for(&mut turn, wait)).catch_unwind()).await;
         match waited {
-            Ok(waited) => waited.map(|()| Some(turn)),
+            Ok(waited) => {
+                turn.seen.stand(TurnState::Ready);
+                waited.map(|()| Some(turn))
+            }
             Err(_) => self.panicked(&queued).map(|()| None),
         }
     }
