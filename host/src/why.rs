@@ -357,11 +357,12 @@ impl Reader<'_> {
             return Ok(followed);
         }
         event.receipt = self.store.receipt(&event.id)?.map(|row| row.receipt);
-        if event.receipt.is_none() {
-            event.misses(Missing::Receipt);
-        }
+        // Over a bound nothing is known of what was not read.
         if !event.missing.contains(&Missing::Parts) {
             event.misses(Missing::Commits);
+            if event.receipt.is_none() {
+                event.misses(Missing::Receipt);
+            }
         }
         Ok(followed)
     }

@@ -286,7 +286,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             // It did not go on after all, or it is settled.
             next.iter().for_each(|queued| {
                 let inbox = &mut state.spaces.get_mut(&charm).expect("a space").inbox;
-                if inbox.underway.get(queued.position).is_none_or(|turn| turn.standing == underway::Standing::Runs) {
+                if inbox.underway.get(queued.position).is_none_or(|turn| turn.standing == Standing::Runs) {
                     inbox.put_back(queued);
                 }
             });
@@ -361,7 +361,7 @@ impl State {
                     assert!(self.spaces[&queued.event.to].inbox.holds(queued), "{id} is settled, and nobody was told");
                 }
                 assert!(turn.progress.wait.events.iter().all(|event| event.sent_by().0 == position));
-                if turn.standing == underway::Standing::Waits {
+                if turn.standing == Standing::Waits {
                     assert!(!turn.is_over(), "a turn waits for what is there");
                     assert!(self.deadlines.contains(&(turn.deadline, *did, position)), "a wait without an end");
                     deadlines += 1;
