@@ -169,19 +169,23 @@ pub fn why(
     events.reverse();
     let causes = events.len() - 1;
     let (mut more, mut rest) = (0, VecDeque::new());
+    // What will not be listed is counted, and not kept.
+    let mut line_up = |listed: usize, rest: &mut VecDeque<WhyEvent>, followed: Vec<WhyEvent>| {
+        let room = WHY_EVENTS_MAX.saturating_sub(listed + rest.len());
+        more += followed.len().saturating_sub(room);
+        rest.extend(followed.into_iter().take(room));
+    };
+    let listed = events.len();
     for (place, event) in events.iter_mut().enumerate() {
         let followed = reader.fill(event)?;
         if place == causes {
-            rest.extend(followed);
+            line_up(listed, &mut rest, followed);
         }
     }
     while let Some(mut next) = rest.pop_front() {
-        if events.len() >= WHY_EVENTS_MAX {
-            more += 1;
-            continue;
-        }
-        rest.extend(reader.fill(&mut next)?);
+        let followed = reader.fill(&mut next)?;
         events.push(next);
+        line_up(events.len(), &mut rest, followed);
     }
     Ok(Some(Why { event: *id, events, causes, more }))
 }

@@ -53,7 +53,7 @@ const USES: &[(&str, &str)] = &[
         "cell component core cost counters did directory entry env event keyring limits listing log log_share meter path rate receipt \
          record rows shape store text value",
     ),
-    ("live", "cell did event limits listing path rows text tx value"),
+    ("live", "cell did event limits listing rows text tx value"),
     ("recording", "event http receipt record text tx"),
     (
         "guest",
