@@ -3,7 +3,7 @@
 
 mod turns;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use charm_conformance::{
     GatedStore, Hold, Home, Keys, builder, cell, commits, host, of, pair, probe, probes, receipt, run, send, settle,
@@ -248,18 +248,14 @@ async fn nothing_is_told_that_is_not_durable() {
     let written = control.count();
     hold.release(1);
     control.more_than(written).await;
-    let asked = tokio::spawn({
-        let host = host.clone();
-        async move { host.why(&first).await.unwrap().unwrap() }
-    });
-    let turns = tokio::spawn({
-        let host = host.clone();
-        async move { host.turns(None, 0, 10).await.unwrap() }
-    });
-    tokio::task::yield_now().await;
-    assert!(!asked.is_finished() && !turns.is_finished(), "they wait for the disk");
+    let (why, turns) = (host.clone(), host.clone());
+    let mut why = tokio::spawn(async move { why.why(&first).await.unwrap().unwrap() });
+    let mut turns = tokio::spawn(async move { turns.turns(None, 0, 10).await.unwrap() });
+    let moment = Duration::from_millis(50);
+    assert!(tokio::time::timeout(moment, &mut why).await.is_err(), "it waits for the disk");
+    assert!(tokio::time::timeout(moment, &mut turns).await.is_err(), "it waits for the disk");
     control.release();
-    assert_eq!(asked.await.unwrap().events.len(), 2);
+    assert_eq!(why.await.unwrap().events.len(), 2);
     turns.await.unwrap();
     settle(&host).await;
     host.shutdown().await.unwrap();
