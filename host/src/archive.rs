@@ -1,6 +1,9 @@
 //! A store read without running it: also beside a running host, and years later.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use serde::de::DeserializeOwned;
 
@@ -10,15 +13,18 @@ use crate::{
     did::Did,
     entry::LogEntry,
     event::EventId,
-    listing::{CellInfo, SpaceInfo, Status},
+    limits::{TURN_EVENTS_SHOWN, TURNS_PAGE_MAX},
+    listing::{CellInfo, SpaceInfo, Status, TurnInfo, TurnState},
     path::{Path, PathError},
-    rows::{CellRow, DeadLetter, Image, Queued, SpaceRow},
+    record::{Until, WaitFor},
+    rows::{CellRow, DeadLetter, Image, Queued, SpaceRow, TurnRow},
     store::{Store, StoreError},
     suspects::held,
     text::clip,
     tx::Unavailable,
     value::{Found, Invalid, Mismatch, Tree, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
+    why::{self, Why},
 };
 
 /// Why a read by an embedder gives nothing.
@@ -190,6 +196,78 @@ impl Archive {
         let queued = self.image.queued.iter().find(|queued| queued.event.id == *id);
         let waits = |queued: &Queued| Status::Waiting { to: queued.event.to, is_held: self.is_held(queued) };
         Ok(queued.map_or(Status::Unknown, waits))
+    }
+
+    /// Returns up to `max` turns that had committed a segment and not ended, whose events have positions after `after`, by
+    /// position; of one charm or of all. What runs beside that only its host knows: [`crate::Host::turns`].
+    pub fn turns(&self, charm: Option<&Did>, after: u64, max: usize) -> Vec<TurnInfo> {
+        let events = self.unsettled();
+        let of = |row: &&TurnRow| row.position > after && charm.is_none_or(|charm| row.space == *charm);
+        let rows = self.image.turns.iter().filter(of).take(max.min(TURNS_PAGE_MAX));
+        let info = |row: &TurnRow| {
+            let TurnRow { position, space, event, progress } = row;
+            let (queued, wait) = (events.get(event)?, &progress.wait);
+            let open = wait.events.iter().filter_map(|event| Some((*event, events.get(event)?.event.to)));
+            let state = self.standing(queued, Some(row), &events);
+            Some(TurnInfo {
+                position: *position,
+                charm: *space,
+                event: *event,
+                sender: queued.event.sender,
+                stream: queued.event.stream.clone(),
+                state,
+                since_ms: progress.since_ms,
+                until_ms: matches!(state, TurnState::Waits | TurnState::Retry)
+                    .then(|| progress.since_ms.saturating_add(progress.waits_ms())),
+                retries: progress.retries,
+                segments: progress.segments,
+                commit: (progress.segments > 0).then_some(progress.seq),
+                component: progress.began_with(),
+                until: Some(wait.until),
+                waits_for: open.clone().take(TURN_EVENTS_SHOWN).collect(),
+                unsettled: open.count(),
+                named: wait.events.len(),
+                conflicts: 0,
+            })
+        };
+        rows.filter_map(info).collect()
+    }
+
+    fn unsettled(&self) -> HashMap<EventId, &Queued> {
+        self.image.queued.iter().map(|queued| (queued.event.id, queued)).collect()
+    }
+
+    /// Returns where an event stands that is not settled, with the turn that is under way for it.
+    fn standing(&self, queued: &Queued, row: Option<&TurnRow>, unsettled: &HashMap<EventId, &Queued>) -> TurnState {
+        let is_open = |event: &EventId| unsettled.contains_key(event);
+        match row.map(|row| &row.progress.wait) {
+            _ if self.is_held(queued) => TurnState::Held,
+            None if queued.event.deliver_after.is_some() => TurnState::Delayed,
+            None => TurnState::Queued,
+            Some(_) if row.is_some_and(|row| row.progress.again_ms.is_some()) => TurnState::Retry,
+            Some(WaitFor { until: Until::Time, .. }) => TurnState::Waits,
+            Some(WaitFor { events, until: Until::All, .. }) if events.iter().any(is_open) => TurnState::Waits,
+            Some(WaitFor { events, until: Until::First, .. }) if events.iter().all(is_open) => TurnState::Waits,
+            Some(_) => TurnState::Ready,
+        }
+    }
+
+    /// Tells why an event happened, as [`crate::Host::why`] does, but for conflicts, which are told by their host alone. What
+    /// waited when the store was opened is told as it was then.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn why(&self, id: &EventId) -> Result<Option<Why>, StoreError> {
+        let (events, image) = (self.unsettled(), &self.image);
+        let turns: HashMap<u64, &TurnRow> = image.turns.iter().map(|row| (row.position, row)).collect();
+        why::why(&*self.store, image.order, id, &|id, position| {
+            let Some(queued) = events.get(id) else {
+                // A running host has sent it since.
+                return position.is_some_and(|position| position > image.position).then_some((None, TurnState::Queued));
+            };
+            let state = self.standing(queued, turns.get(&queued.position).copied(), &events);
+            Some((Some((queued.event.clone(), queued.position)), state))
+        })
     }
 
     /// Returns the events that wait for a charm, first first.

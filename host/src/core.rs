@@ -23,7 +23,7 @@ pub use draft::Draft;
 pub use effects::Effects;
 pub use inbox::Growth;
 pub use state::{Due, Open, Space, State};
-pub use underway::Resumed;
+pub use underway::{Resumed, Standing, Underway};
 
 use crate::{
     entry::{LogEntry, Taken},

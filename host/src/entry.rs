@@ -57,6 +57,11 @@ impl fmt::Debug for LogEntry {
 }
 
 impl LogEntry {
+    /// Returns whether it handles the event at a position.
+    pub(crate) fn handles(&self, position: u64) -> bool {
+        self.taken.is_some_and(|taken| taken.position == position)
+    }
+
     /// Returns its hash, which is also that of all entries before it; `previous` is that of the one before.
     pub fn hash(&self, previous: &Hash) -> Hash {
         entry_hash(previous, self.order, self.position, self.taken, &record::hash(&self.record))

@@ -1,6 +1,7 @@
 //! The host: open it on a store and a keyring, install charms, send events, read cells, shut down.
 
 mod builder;
+mod causes;
 mod charm;
 mod describe;
 mod end;

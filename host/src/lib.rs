@@ -36,6 +36,7 @@ mod journal;
 mod keyring;
 mod limits;
 mod listing;
+mod live;
 mod log;
 mod log_share;
 mod manifest;
@@ -59,6 +60,7 @@ mod turn;
 mod tx;
 mod value;
 mod verify;
+mod why;
 
 pub use archive::{Archive, ReadError};
 pub use cell::CellId;
@@ -82,17 +84,18 @@ pub use journal::{
 };
 pub use keyring::{FileKeyring, KeyError, Keyring, MemoryKeyring};
 pub use limits::{
-    CHECKPOINT_BYTES, CODE_CACHE_BYTES_MAX, COMPONENT_BYTES_MAX, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN,
+    CHECKPOINT_BYTES, CODE_CACHE_BYTES_MAX, COMPONENT_BYTES_MAX, CONFLICTS_KEPT, DECLARATIONS_MAX, DESCRIBE_FUEL_MIN,
     DESCRIPTION_BYTES_MAX, FREE_PAGES_MAX, HISTORY_PAUSE_MS, HISTORY_STEP, HTTP_IDLE_MAX, HTTP_IDLE_MS, INDEX_BYTES,
     INDEX_PAUSE_MS, JOURNAL_AHEAD_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_SEGMENT_BYTES,
     JOURNAL_ZEROED_GROUP_BYTES_MAX, LAG_BYTES_MAX, LAG_GROUPS_MAX, LETTERS_PER_COMMIT_MAX, LOG_LINE_BYTES,
     LONE_RUNS_MAX, LONG_TURN_FUEL, LimitError, Limits, MANIFEST_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
     NOTICE_MS, PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECEIPTS_PAUSE_MS,
     RECHECK_BYTES_MAX, ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STORE_LOCKED_MS,
-    SUPPLIED_ID_BYTES_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX, WAITING_STEP, WISH_BYTES_MAX, WISH_PAGE_MAX,
-    WISH_STEPS_MAX,
+    SUPPLIED_ID_BYTES_MAX, TURN_EVENTS_SHOWN, TURNS_PAGE_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX, WAITING_STEP,
+    WHY_BYTES_MAX, WHY_CAUSES_MAX, WHY_COMMITS_MAX, WHY_EVENTS_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
-pub use listing::{CellInfo, SpaceInfo, Status};
+pub use listing::{CellInfo, SpaceInfo, Status, TurnInfo, TurnState};
+pub use live::ConflictInfo;
 pub use manifest::{CharmSpec, Finding, GrantSpec, HttpSpec, Manifest, ManifestError, OutsideSpec};
 pub use path::{Path, PathError, Segment};
 pub use receipt::{NotCommitted, Outcome, Receipt};
@@ -111,3 +114,4 @@ pub use text::is_unprintable;
 pub use tx::Unavailable;
 pub use value::{Edit, IntoValue, Invalid, JsonError, Kind, Mismatch, Value};
 pub use verify::{Law, Verified, VerifiedStore, VerifyError};
+pub use why::{Missing, Part, Why, WhyEvent};

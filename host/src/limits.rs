@@ -112,6 +112,20 @@ pub const EDIT_ROW_BYTES: usize = 64;
 /// Spaces, receipts or cells that are worked through at once when history is looked through: a step of well below a
 /// millisecond under a lock.
 pub const HISTORY_STEP: usize = 256;
+/// Turns that are listed at once.
+pub const TURNS_PAGE_MAX: usize = 1_000;
+/// Events that are named of those that a turn still waits for, when it is listed.
+pub const TURN_EVENTS_SHOWN: usize = 8;
+/// Events in one answer of why something happened: those that led to it, and what followed.
+pub const WHY_EVENTS_MAX: usize = 1_000;
+/// Events of those that led to it.
+pub const WHY_CAUSES_MAX: usize = 250;
+/// Records that are read for such an answer, in bytes.
+pub const WHY_BYTES_MAX: usize = 64 << 20;
+/// Commits that are listed there, of all its turns together.
+pub const WHY_COMMITS_MAX: usize = 4_000;
+/// Conflicts that a host remembers, the last ones: each takes less than a kilobyte.
+pub const CONFLICTS_KEPT: usize = 4_096;
 /// Events that are cancelled with one look at an inbox.
 pub const WAITING_STEP: usize = 1_000;
 /// Time between a commit and the look whether some charm's past is to go, in milliseconds.

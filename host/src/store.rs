@@ -23,7 +23,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     component::Component,
     did::Did,
-    entry::LogEntry,
+    entry::{ENTRIES_PAGE, LogEntry},
     event::EventId,
     record::Hash,
     rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, Unfit},
@@ -198,6 +198,26 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// Returns up to `max` log entries after `after` that handle the event at a position, to its end or a part of the
+    /// way, in order.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn handled(&self, position: u64, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let (mut found, mut after) = (Vec::new(), after);
+        loop {
+            let page = self.log(None, after, ENTRIES_PAGE)?;
+            let Some(last) = page.last() else { return Ok(found) };
+            after = last.order;
+            for entry in page.into_iter().filter(|entry| entry.handles(position)) {
+                found.push(entry);
+                if found.len() >= max {
+                    return Ok(found);
+                }
+            }
+        }
+    }
 
     /// Returns what cells of a space held at its floor, the last commit whose record has gone: those that were written since, or
     /// the one with that name if it was. Any other has its present value.

@@ -34,6 +34,8 @@ use crate::{
     env::Env,
     guest::{End, Ended, Facts, Guests, Lent, Loaded},
     http::{Outbound, Transport},
+    listing::TurnState,
+    live::{Live, Place},
     log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
     notices::Notices,
@@ -69,6 +71,8 @@ pub struct Stage {
     pub places: Arc<Semaphore>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
+    /// What turns do now, for whoever asks.
+    pub live: Arc<Live>,
     /// What the operator is told.
     pub notices: Notices,
     /// What processes have died under.
@@ -110,6 +114,8 @@ pub struct Turn {
     recording: Option<Recording>,
     /// The component that it began with, once that was looked for: it, or why it cannot be had.
     began: Option<Result<Arc<Loaded>, String>>,
+    /// Where it stands among those that are seen.
+    seen: Place,
 }
 
 impl Turn {
@@ -182,6 +188,7 @@ impl Stage {
         let sees = Sees { time_ms, retries: 0 };
         let facts = Facts { charm: event.to, sender: event.sender, event: event.id, sees };
         let outbound = Outbound::new(self.committer.limits().clone());
+        let seen = self.live.begin(&queued, facts.sees.time_ms);
         Turn {
             queued,
             fits,
@@ -201,6 +208,7 @@ impl Stage {
             resumed: None,
             recording: None,
             began: None,
+            seen,
         }
     }
 
@@ -227,6 +235,7 @@ impl Stage {
             }
         }
         let (span, queued) = (turn.span(&charm.name), turn.queued.clone());
+        turn.seen.stand(TurnState::Runs);
         let start = self.env.monotonic();
         let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
@@ -335,6 +344,7 @@ impl Stage {
             }
             Err(Failure::Conflict(cause)) => {
                 turn.conflicts.spend(self.env.monotonic() - start);
+                turn.seen.met(queued.event.id, &cause, self.env.now_ms());
                 // Filled up since the send: the next attempt sees how much is missing.
                 if let Cause::Full { inbox, .. } = &cause
                     && waits_for_room
@@ -455,9 +465,19 @@ impl Stage {
     /// When the host does not write any more.
     pub async fn wait(&self, mut turn: Turn, wait: Wait) -> Result<Option<Turn>, Unavailable> {
         let (span, queued) = (turn.span("waits"), turn.queued.clone());
+        turn.seen.stand(match &wait {
+            Wait::Pause | Wait::Favour => TurnState::Conflict,
+            Wait::Exchange => TurnState::Http,
+            Wait::Room(_) => TurnState::Room,
+            Wait::Component => TurnState::Ready,
+            Wait::Away => TurnState::Waits,
+        });
         let waited = run_within(span, AssertUnwindSafe(self.wait_for(&mut turn, wait)).catch_unwind()).await;
         match waited {
-            Ok(waited) => waited.map(|()| Some(turn)),
+            Ok(waited) => {
+                turn.seen.stand(TurnState::Ready);
+                waited.map(|()| Some(turn))
+            }
             Err(_) => self.panicked(&queued).map(|()| None),
         }
     }

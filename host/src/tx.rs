@@ -15,6 +15,8 @@ mod versions;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use committer::{Accepted, Begun, Committer, Failure, Gone, Installs, Keep, Noted, Notice, Refused, Seen};
+#[cfg(test)]
+pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;

@@ -31,7 +31,7 @@ const USES: &[(&str, &str)] = &[
     ("journal", "limits text"),
     ("store", "component did entry env event journal limits receipt record rows text value"),
     ("keyring", "did text"),
-    ("listing", "did receipt rows value"),
+    ("listing", "did event receipt record rows value"),
     // shares of what all use
     ("rate", ""),
     ("meter", "did limits"),
@@ -53,6 +53,7 @@ const USES: &[(&str, &str)] = &[
         "cell component core cost counters descriptor did directory entry env event keyring limits listing log log_share meter path rate \
          receipt record rows shape store text value",
     ),
+    ("live", "cell did event limits listing rows text tx value"),
     ("recording", "event http receipt record text tx"),
     (
         "guest",
@@ -62,16 +63,17 @@ const USES: &[(&str, &str)] = &[
     ("charms", "component did directory guest http record tx"),
     (
         "turn",
-        "aging charms core cost did env guest http log meter notices receipt record recording rows store suspects text tx",
+        "aging charms core cost did env guest http listing live log meter notices receipt record recording rows store suspects text tx",
     ),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
     ("verify", "cell did entry event limits path receipt record rows store text value"),
-    ("archive", "cell core did entry event listing path rows store suspects text tx value verify"),
+    ("why", "core did entry event limits listing live receipt record store"),
+    ("archive", "cell core did entry event limits listing path record rows store suspects text tx value verify why"),
     (
         "host",
-        "aging archive cell charms component counters descriptor did directory env event guest http keyring limits listing meter notices path \
-         receipt rows run_queue scheduler store suspects text turn tx value verify",
+        "aging archive cell charms component counters descriptor did directory env event guest http keyring limits listing live meter notices \
+         path receipt rows run_queue scheduler store suspects text turn tx value verify why",
     ),
     ("manifest", "charms component did directory guest host http limits listing text"),
 ];

@@ -14,7 +14,9 @@ mod receipt;
 mod release;
 mod run;
 mod send;
+mod turns;
 mod verify;
+mod why;
 
 use std::time::Duration;
 
@@ -46,6 +48,10 @@ pub enum Command {
     Receipt(receipt::Receipt),
     /// List the events that wait for a charm, or those that failed
     Events(events::Events),
+    /// List the turns that have begun and not ended, and what they wait for
+    Turns(turns::Turns),
+    /// Tell what led to an event, and what followed from it
+    Why(why::Why),
     /// Let a charm begin no more turns
     Pause(pause::Pause),
     /// Let a charm that was paused go on
@@ -84,6 +90,8 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Ls(command) => command.run(globals, output),
         Command::Receipt(command) => command.run(globals, output),
         Command::Events(command) => command.run(context).await,
+        Command::Turns(command) => command.run(context).await,
+        Command::Why(command) => command.run(context).await,
         Command::Pause(command) => command.run(context).await,
         Command::Resume(command) => command.run(context).await,
         Command::Prune(command) => command.run(context).await,
@@ -138,6 +146,27 @@ async fn perform(
     Ok(done)
 }
 
+/// Asks the host that runs on the store for what it tells; none when no host runs, or none that answers.
+async fn ask((globals, output, _): Context<'_>, deed: Deed) -> Result<Option<Done<Fate>>, Failure> {
+    let store = match &globals.store {
+        Some(store) => store.clone(),
+        None => place::manifest(globals)?.store,
+    };
+    if !store.exists() {
+        return Ok(None);
+    }
+    let question = Question { deed, wait: false, settle_s: 0 };
+    match socket::ask(&store, &question, &mut Patience::new(globals, output)).await {
+        Ok(Asked::Done(done)) => Ok(Some(done)),
+        Ok(_) => Ok(None),
+        Err(failure) if matches!(failure.exit, Exit::Host | Exit::InUse) => {
+            output.note(&failure.error);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Has something done by a host that was opened for it.
 async fn perform_alone(
     manifest: &Manifest,
@@ -154,6 +183,7 @@ async fn perform_alone(
     let id = match question.deed.start(host).await? {
         Done::Event(id) => id,
         Done::Pruned(pruned) => return Ok(Done::Pruned(pruned)),
+        Done::Told(told) => return Ok(Done::Told(told)),
         Done::Nothing => return Ok(Done::Nothing),
     };
     if !question.wait {

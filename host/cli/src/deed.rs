@@ -1,5 +1,5 @@
 //! What changes something: sending an event, sending a dead letter again, dropping one, letting a held event run, pausing
-//! a charm. The same code serves a command that opens the host itself and one that reaches a running host through its
+//! a charm; and what only a running host can tell. The same code serves a command that opens the host itself and one that reaches a running host through its
 //! socket.
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::{Exit, Failure},
     place,
+    told::{Names, Told, TurnLine, WhyTold},
 };
 
 /// How long a command that opened the host itself waits for the consequences of its event, in seconds:
@@ -76,6 +77,20 @@ pub enum Deed {
         /// Its data too.
         data: bool,
     },
+    /// Tell which turns have begun and not ended.
+    Turns {
+        /// The charm, by name or DID; all when none.
+        charm: Option<String>,
+        /// The position after which the page begins.
+        after: u64,
+        /// How many.
+        max: usize,
+    },
+    /// Tell what led to an event, and what followed.
+    Why {
+        /// The event.
+        id: String,
+    },
     /// Nothing: say that a host is there.
     Ping,
 }
@@ -88,6 +103,8 @@ pub enum Done<E> {
     Event(E),
     /// A past has gone.
     Pruned(Pruned),
+    /// What was asked for.
+    Told(Told),
 }
 
 /// The past of a charm that has gone, as it is printed.
@@ -228,6 +245,18 @@ impl Deed {
                 }
                 Ok(Done::Nothing)
             }
+            Deed::Turns { charm, after, max } => {
+                let spaces = host.spaces();
+                let charm = charm.as_ref().map(|charm| place::space(&spaces, charm)).transpose()?;
+                let turns = host.turns(charm.as_ref().map(|space| &space.did), *after, *max).await?;
+                let names = Names::of(spaces);
+                Ok(Done::Told(Told::Turns(turns.iter().map(|turn| TurnLine::of(turn, &names)).collect())))
+            }
+            Deed::Why { id } => {
+                let id = parse(id)?;
+                let why = host.why(&id).await?.ok_or_else(|| unknown_event(&id))?;
+                Ok(Done::Told(Told::Why(Box::new(WhyTold::of(&why, &Names::of(host.spaces()), true)))))
+            }
             Deed::Ping => Ok(Done::Nothing),
             Deed::DiscardDead { charm } => {
                 host.discard_all(&place::space(&host.spaces(), charm)?.did).await?;
@@ -261,8 +290,19 @@ impl Deed {
 /// Reads a charm's name and an event's id.
 fn event(host: &Host, charm: &str, id: &str) -> Result<(Did, EventId), Failure> {
     let space = place::space(&host.spaces(), charm)?;
-    let id = id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))?;
-    Ok((space.did, id))
+    Ok((space.did, parse(id)?))
+}
+
+fn parse(id: &str) -> Result<EventId, Failure> {
+    id.parse().map_err(|error| Failure::usage(format!("{id}: {error}")))
+}
+
+/// Says that nothing is known of an event, and what to do.
+pub fn unknown_event(id: &EventId) -> Failure {
+    Failure::not_found(format!(
+        "no event {id} in this store, or nothing of it is kept any more: charm events CHARM lists those that wait, --dead \
+         those that failed"
+    ))
 }
 
 fn no_letter(error: SendError, charm: &str, id: &EventId) -> Failure {

@@ -12,6 +12,7 @@ mod serve;
 mod signals;
 mod socket;
 mod stderr;
+mod told;
 
 use std::process::ExitCode;
 

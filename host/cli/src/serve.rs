@@ -300,6 +300,7 @@ async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, client: &
     let id = match client.beside(question.deed.start(&host)).await? {
         Ok(Done::Event(id)) => id,
         Ok(Done::Pruned(pruned)) => return Some(Answer::Pruned(pruned)),
+        Ok(Done::Told(told)) => return Some(Answer::Told(told)),
         Ok(Done::Nothing) => return Some(Answer::Done),
         Err(failure) => return Some(Answer::Failed(failure)),
     };

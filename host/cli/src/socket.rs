@@ -1,5 +1,5 @@
 //! The socket of a running host: in the store's folder, for its user only. One JSON object a line, both ways:
-//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done` or `failed`. Meanwhile `starts` says that
+//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done`, `told` or `failed`. Meanwhile `starts` says that
 //! the host is not ready yet, and `alive` every second that it is there.
 
 use std::{
@@ -22,6 +22,7 @@ use crate::{
     deed::{Deed, Done, Fate, Pruned},
     failure::Failure,
     place::Patience,
+    told::Told,
 };
 
 /// Longest line, in bytes: the largest event, written as JSON.
@@ -55,6 +56,8 @@ pub enum Answer {
     Done,
     /// A past has gone.
     Pruned(Pruned),
+    /// What was asked for.
+    Told(Told),
     /// It could not be done.
     Failed(Failure),
     /// The host is not ready yet: it is done when it is.
@@ -146,6 +149,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
             Ok(Answer::Done | Answer::Starts) if matches!(question.deed, Deed::Ping) => return Ok(Asked::Runs),
             Ok(Answer::Done) => return Ok(Asked::Done(Done::Nothing)),
             Ok(Answer::Pruned(pruned)) => return Ok(Asked::Done(Done::Pruned(pruned))),
+            Ok(Answer::Told(told)) => return Ok(Asked::Done(Done::Told(told))),
             Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Asked::Drains),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => {

@@ -302,7 +302,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             // It did not go on after all, or it is settled.
             next.iter().for_each(|queued| {
                 let inbox = &state.spaces[&charm].inbox;
-                if inbox.underway.get(queued.position).is_none_or(|turn| turn.standing == underway::Standing::Runs) {
+                if inbox.underway.get(queued.position).is_none_or(|turn| turn.standing == Standing::Runs) {
                     state.put_back(queued);
                 }
             });
@@ -366,9 +366,8 @@ fn settle_all(state: &mut State) {
             continue;
         }
         let for_time = state.spaces.iter().find_map(|(did, space)| {
-            let is_for_time = |turn: &&underway::Underway| {
-                turn.progress.again_ms.is_some() || turn.progress.wait.until == Until::Time
-            };
+            let is_for_time =
+                |turn: &&Underway| turn.progress.again_ms.is_some() || turn.progress.wait.until == Until::Time;
             let turn = space.inbox.underway.after(0).find(is_for_time);
             let turn = turn.map(|turn| (turn.deadline, *did, turn.queued.position));
             turn.or_else(|| space.inbox.delayed().next().map(|(position, due)| (due, *did, position)))
@@ -377,7 +376,7 @@ fn settle_all(state: &mut State) {
         state.deadlines.remove(at, charm, position);
         let inbox = &mut state.spaces.get_mut(&charm).expect("a space").inbox;
         if inbox.line_up_delayed(position).is_none() {
-            inbox.underway.stand(position, underway::Standing::Ready);
+            inbox.underway.stand(position, Standing::Ready);
         }
     }
     let busy = state.spaces.values().filter(|space| space.inbox.is_busy()).count();
@@ -416,7 +415,7 @@ impl State {
                     assert!(self.spaces[&queued.event.to].inbox.holds(queued), "{id} is settled, and nobody was told");
                 }
                 assert!(turn.progress.wait.events.iter().all(|event| event.sent_by().0 == position));
-                if turn.standing == underway::Standing::Waits {
+                if turn.standing == Standing::Waits {
                     assert!(!turn.is_over(), "a turn waits for what is there");
                     assert!(self.deadlines.contains(turn.deadline, *did, position), "a wait without an end");
                     deadlines += 1;

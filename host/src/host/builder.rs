@@ -174,8 +174,9 @@ impl HostBuilder {
         let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
-        let began = Mutex::default();
-        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, notices, suspects, began });
+        let (live, began) = (Arc::default(), Mutex::default());
+        let stage =
+            Arc::new(Stage { committer, guests, env, transport, places, aging, live, notices, suspects, began });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         for (charm, pause) in paused {
             let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));

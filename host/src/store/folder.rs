@@ -333,6 +333,11 @@ impl Store for FolderStore {
         Ok(merged(self.index.log(space, after, max)?, newer, max, |entry| entry.order))
     }
 
+    fn handled(&self, position: u64, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let newer = self.unindexed()?.handled(position, after, max);
+        Ok(merged(self.index.handled(position, after, max)?, newer, max, |entry| entry.order))
+    }
+
     fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
         // What the tail writes over the index has as it was.
         let written = self.tail().written(space, name);

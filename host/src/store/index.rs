@@ -378,6 +378,12 @@ impl Index {
         self.scan(|connection| rows(connection, &sql, params![space.public_key(), after, max], log_entry))
     }
 
+    pub fn handled(&self, position: u64, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let sql = LOG.to_owned() + " WHERE taken = ?1 AND g > ?2 ORDER BY g LIMIT ?3";
+        let (position, after, max) = (at_most(position), at_most(after), at_most(max));
+        self.scan(|connection| rows(connection, &sql, params![position, after, max], log_entry))
+    }
+
     pub fn dead_letter(&self, position: u64) -> Result<Option<DeadLetter>, StoreError> {
         let sql = "SELECT letter FROM dead WHERE position = ?1";
         self.read(|connection| {

@@ -227,6 +227,13 @@ impl Store for MemoryStore {
         Ok(entries.filter(|entry| space.is_none_or(|space| *space == entry.space)).take(max).cloned().collect())
     }
 
+    fn handled(&self, position: u64, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+        let tables = self.tables();
+        let entries = tables.log.range(after.saturating_add(1)..).map(|(_, entry)| entry);
+        let of = entries.filter(|entry| entry.handles(position));
+        Ok(of.take(max).cloned().collect())
+    }
+
     fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
         let tables = self.tables();
         let of = tables.past.range((*space, Arc::from(""))..).take_while(|((did, _), _)| did == space);

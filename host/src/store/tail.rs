@@ -218,6 +218,12 @@ impl Tail {
         of.take(max).cloned().collect()
     }
 
+    /// Returns up to `max` log entries after `after` that handle the event at a position, in order.
+    pub fn handled(&self, position: u64, after: u64, max: usize) -> Vec<LogEntry> {
+        let of = self.entries(after).filter(|entry| entry.handles(position));
+        of.take(max).cloned().collect()
+    }
+
     /// Returns the names of the cells of a space that it writes, or that name if it does.
     pub fn written(&self, space: &Did, name: Option<&str>) -> HashSet<Arc<str>> {
         let writes = self.groups.iter().flat_map(|numbered| &numbered.group.batch.cells);

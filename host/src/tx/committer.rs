@@ -15,6 +15,7 @@ mod history;
 mod indexing;
 mod line;
 mod shares;
+mod standing;
 mod waits;
 
 use std::{

@@ -15,7 +15,7 @@ wasmtime::component::bindgen!({ path: "../wit", world: "charm" });
 /// Answers every host call with as little as the types allow.
 struct Stub;
 
-use self::charm::host::{cells, context, discovery, http, log, streams, types, waits};
+use self::charm::host::{cells, context, discovery, http, log, retries, streams, types, waits};
 
 impl types::Host for Stub {}
 

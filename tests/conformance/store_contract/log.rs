@@ -39,6 +39,27 @@ pub fn the_log_is_read_by_space(kind: &impl Kind) {
     assert_eq!(store.log(Some(&did(7)), 0, 100), Ok(vec![]), "a space that is not there");
 }
 
+/// S7: segments and the end, in order, in pages, whatever else was committed between them.
+pub fn the_commits_that_handle_an_event_are_found_by_its_position(kind: &impl Kind) {
+    let store = with_spaces(kind);
+    let handles = |order: u64, position: u64| LogEntry {
+        taken: Some(Taken { position, late: false }),
+        ..entry(order, 1 + (order % 2) as u8, order.div_ceil(2))
+    };
+    let log = [handles(1, 5), handles(2, 9), handles(3, 5), LogEntry { taken: None, ..entry(4, 1, 2) }, handles(5, 5)];
+    for entry in &log {
+        store.commit(&Batch { log: vec![entry.clone()], ..Batch::default() }).unwrap();
+    }
+    let of_five = [log[0].clone(), log[2].clone(), log[4].clone()];
+    assert_eq!(store.handled(5, 0, 10).unwrap(), of_five);
+    assert_eq!(store.handled(5, 0, 2).unwrap(), of_five[..2]);
+    assert_eq!(store.handled(5, 3, 10).unwrap(), of_five[2..]);
+    assert_eq!(store.handled(9, 0, 10).unwrap(), log[1..2]);
+    for none in [0, 7, u64::MAX] {
+        assert_eq!(store.handled(none, 0, 10), Ok(vec![]), "{none}");
+    }
+}
+
 /// I3
 pub fn only_sealed_entries_have_a_seal(kind: &impl Kind) {
     let store = with_spaces(kind);

@@ -14,7 +14,10 @@ use std::path::PathBuf;
 
 use charm_conformance::written;
 use charm_host::*;
-use log::{only_sealed_entries_have_a_seal, the_log_is_read_by_space, the_log_is_read_in_pages};
+use log::{
+    only_sealed_entries_have_a_seal, the_commits_that_handle_an_event_are_found_by_its_position,
+    the_log_is_read_by_space, the_log_is_read_in_pages,
+};
 use past::{a_past_goes_and_what_stands_for_it_stays, commit, receipts_go_by_the_commits_that_settled_them};
 use serde_json::json;
 use turns::{a_turn_is_under_way_until_it_ends, what_a_turn_was_told_comes_in_the_order_of_its_segments};
@@ -75,6 +78,10 @@ macro_rules! delegate {
 
         fn log(&self, space: Option<&Did>, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
             self.0.log(space, after, max)
+        }
+
+        fn handled(&self, position: u64, after: u64, max: usize) -> Result<Vec<LogEntry>, StoreError> {
+            self.0.handled(position, after, max)
         }
 
         fn past(&self, space: &Did, name: Option<&str>) -> Result<Vec<CellRow>, StoreError> {
@@ -177,6 +184,7 @@ suite! {
     dead_letters_are_found_and_listed_in_pages_until_they_are_buried,
     the_log_is_read_in_pages,
     the_log_is_read_by_space,
+    the_commits_that_handle_an_event_are_found_by_its_position,
     only_sealed_entries_have_a_seal,
     a_component_is_there_until_it_goes,
     an_empty_batch_changes_nothing,

@@ -25,6 +25,7 @@ pub const SCHEMA: &str = "
     CREATE TABLE log (g INTEGER PRIMARY KEY, cid INTEGER NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
                       position INTEGER NOT NULL, taken INTEGER, late INTEGER, seal BLOB) STRICT;
     CREATE UNIQUE INDEX log_by_space ON log (cid, seq);
+    CREATE INDEX log_by_event ON log (taken) WHERE taken IS NOT NULL;
     CREATE TABLE cell (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,
                        value BLOB NOT NULL, PRIMARY KEY (cid, name)) STRICT, WITHOUT ROWID;
     CREATE TABLE past (cid INTEGER NOT NULL, name TEXT NOT NULL, g INTEGER NOT NULL, seq INTEGER NOT NULL,

@@ -1,0 +1,149 @@
+//! `charm turns` and `charm why`: through the socket of a host that runs, and from the store without one.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{Folder, Running};
+use serde_json::{Value, json};
+
+const TWO: &str = "[charm.a]\ncomponent = \"probe.wasm\"\ngrant = [{ charm = \"b\", send = [\"run\"] }]\n\n[charm.b]\ncomponent = \"probe.wasm\"\n";
+/// What steers a terminal, in a message; what turns the direction of text, in a name.
+const HOSTILE: &str = "\u{1b}[31mred";
+const TURNED: &str = "\u{202e}turned";
+
+/// A folder with a and b, of which a may send to b, and b is paused; the DID of b.
+fn folder() -> (Folder, String) {
+    let folder = Folder::new(&["probe"], TWO);
+    folder.json(0, &["send", "a/note", "1"]);
+    folder.json(0, &["pause", "b"]);
+    let dids = folder.json(0, &["ls"]);
+    let b = dids.as_array().unwrap().iter().find(|charm| charm["name"] == "b").unwrap()["did"].as_str().unwrap();
+    let b = b.to_owned();
+    (folder, b)
+}
+
+/// Sends the event that makes a send to b and wait, and to a stream with a hostile name; returns its id.
+fn send(folder: &Folder, b: &str) -> String {
+    let refused = json!({ "steps": [["reject", HOSTILE]] });
+    let steps = json!({ "steps": [
+        ["send", [b, TURNED], 1], ["send", [b, "run"], refused], ["wait", [1], "all", 600_000], ["set", "x", [], 1]
+    ]});
+    let sent = folder.json(0, &["send", "a/run", &steps.to_string(), "--no-wait"]);
+    sent["id"].as_str().unwrap().to_owned()
+}
+
+fn turns(folder: &Folder) -> Vec<Value> {
+    folder.json(0, &["turns"]).as_array().unwrap().clone()
+}
+
+/// Asks until the turn of a waits.
+fn waits(folder: &Folder) -> Value {
+    for _ in 0..1_000 {
+        if let [turn] = &turns(folder)[..]
+            && turn["state"] == "waiting"
+        {
+            return turn.clone();
+        }
+    }
+    panic!("{:?}", turns(folder));
+}
+
+fn events(why: &Value) -> Vec<Value> {
+    why["events"].as_array().unwrap().clone()
+}
+
+/// S7, T8: a turn that waits is listed and explained by the host that runs, by its store after the host was killed, and by the
+/// host that goes on with it; in JSON and in words.
+#[test]
+fn a_turn_that_waits_is_listed_and_explained_with_a_host_and_without() {
+    let (folder, b) = folder();
+    let host = Running::start(&folder, &[]);
+    let id = send(&folder, &b);
+    let turn = waits(&folder);
+    assert_eq!(
+        (&turn["event"], &turn["charm"]["name"], &turn["sender"]["name"]),
+        (&json!(id), &json!("a"), &json!("@operator"))
+    );
+    assert_eq!(
+        (&turn["wait"], &turn["named"], &turn["unsettled"], &turn["segments"]),
+        (&json!("all"), &json!(1), &json!(1), &json!(1))
+    );
+    let waited = &turn["waits_for"][0];
+    assert_eq!((&waited["to"]["name"], &waited["to"]["did"]), (&json!("b"), &json!(b)));
+    assert_eq!(folder.json(0, &["turns", "b"]), json!([]), "b begins none");
+    assert_eq!(folder.json(4, &["turns", "nobody"])["kind"], "not-found");
+    let (text, note) = folder.text(0, &["turns"]);
+    assert!(text.contains("all of 1, 1 to come") && text.contains("of b") && note.is_empty(), "{text}{note}");
+
+    let live = folder.json(0, &["why", &id]);
+    assert_eq!((&live["live"], &live["causes"], &live["more"]), (&json!(true), &json!(0), &json!(0)));
+    let [first, refused, sent] = &events(&live)[..] else { panic!("{live}") };
+    assert_eq!((&first["state"], &first["outcome"], &first["cause"]), (&json!("waiting"), &Value::Null, &Value::Null));
+    assert_eq!((&refused["outcome"], &sent["state"], &sent["cause"]), (&json!("denied"), &json!("queued"), &json!(id)));
+    assert_eq!((&first["commits"][0]["segment"], &first["commits"][0]["waits_for"][0]), (&json!(1), &sent["id"]));
+    drop(host);
+
+    let (text, note) = folder.text(0, &["turns", "a"]);
+    assert!(text.contains("waiting") && note.contains("no host runs"), "{text}{note}");
+    let read = folder.json(0, &["why", &id]);
+    assert_eq!((&read["live"], &read["events"]), (&json!(false), &live["events"]), "the store tells the same");
+
+    let host = Running::start(&folder, &[]);
+    folder.json(0, &["resume", "b"]);
+    let done =
+        (0..1_000).find_map(|_| Some(folder.json(0, &["why", &id])).filter(|why| why["events"][0]["commit"].is_u64()));
+    let done = done.expect("it comes to its end");
+    assert_eq!(
+        (&done["events"][0]["outcome"], &done["events"][2]["outcome"]),
+        (&json!("committed"), &json!("rejected"))
+    );
+    let middle = folder.json(0, &["why", sent["id"].as_str().unwrap()]);
+    assert_eq!(
+        (&middle["causes"], &events(&middle)[0]["id"]),
+        (&json!(1), &json!(id)),
+        "back to the event from outside"
+    );
+    let (text, _) = folder.text(0, &["why", &id]);
+    for part in ["(from outside)", "segment 1", "the end", "a -> b/run", "rejected", "denied", "memory alone"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.chars().any(|c| c != '\n' && charm_host::is_unprintable(c)), "{text:?}");
+    assert!(text.contains("[31mred") && text.contains("turned"), "the name and the message are shown, cleaned: {text}");
+    assert_eq!(turns(&folder), Vec::<Value>::new());
+    assert_eq!(host.stop("TERM"), Some(0));
+}
+
+/// An unknown id is told as such, with what to do, with a host and without; what is no id is a wrong command line.
+#[test]
+fn an_unknown_id_says_so_and_what_to_do() {
+    let (folder, _) = folder();
+    let unknown = "0".repeat(32);
+    let asked = |folder: &Folder| {
+        let failure = folder.json(4, &["why", &unknown]);
+        assert_eq!(failure["kind"], "not-found");
+        assert!(failure["error"].as_str().unwrap().contains("charm events CHARM"), "{failure}");
+        assert_eq!(folder.json(2, &["why", "nonsense"])["kind"], "usage");
+    };
+    asked(&folder);
+    let host = Running::start(&folder, &[]);
+    asked(&folder);
+    assert_eq!(host.stop("TERM"), Some(0));
+}
+
+/// Pages, as of events.
+#[test]
+fn turns_come_in_pages() {
+    let (folder, b) = folder();
+    let host = Running::start(&folder, &[]);
+    send(&folder, &b);
+    let first = waits(&folder);
+    send(&folder, &b);
+    while turns(&folder).iter().filter(|turn| turn["state"] == "waiting").count() < 2 {}
+    let (_, note) = folder.text(0, &["turns", "--max", "1"]);
+    let after = first["position"].to_string();
+    assert!(note.contains(&format!("--after {after}")), "{note}");
+    let rest = folder.json(0, &["turns", "--after", &after]);
+    assert_eq!(rest.as_array().unwrap().len(), 1);
+    assert_ne!(rest[0]["event"], first["event"]);
+    assert_eq!(host.stop("TERM"), Some(0));
+}
