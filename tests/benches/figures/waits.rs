@@ -156,8 +156,9 @@ async fn many(scale: Scale, report: &mut Report) {
     add(figure("open", "s", "its files, read"), after[0], after[2], format!("{turns} turns wait"));
     let settle = figure("settle", "turns/s", "events that they wait for, sent");
     add(settle, after[3], before[4], "what all wait for comes, in the next host".to_owned());
-    let beside = figure("beside/p50", "us", "while nothing goes on");
-    add(beside, after[4], after[5], format!("a neighbour's request while {turns} turns go on; p99 {:.0} us", after[6]));
+    let beside = figure("beside/p50", "us", "beside as many plain charms");
+    let note = format!("a neighbour's request while they go on; p99 {:.0} us; alone {:.0} us", after[6], after[7]);
+    add(beside, after[4], after[5], note);
 }
 
 /// Lets turns wait and says: bytes of each, of a map of what their events carry, what a neighbour is served a second then and
@@ -206,7 +207,8 @@ pub async fn waiting(folder: &Path, numbers: &[usize]) {
 }
 
 /// Lets them all go on and says: seconds to open, bytes of each turn, seconds to read the files, turns a second; how long a
-/// neighbour's request takes meanwhile and before, and the longest of a hundred meanwhile.
+/// neighbour's request takes meanwhile and beside as many charms that wait for nothing, the longest of a hundred meanwhile, and
+/// how long one takes alone.
 pub async fn going_on(folder: &Path, numbers: &[usize]) {
     let turns = numbers[0];
     let start = Instant::now();
@@ -218,31 +220,43 @@ pub async fn going_on(folder: &Path, numbers: &[usize]) {
     let bytes = (resident() - before) / turns as f64;
     let neighbour = world::install(&host, 0..1, 1).await[0];
     let (_, providers) = install(&host, CHARMS).await;
-    let mut idle = Vec::new();
-    for _ in 0..200 {
-        idle.push(request(host.clone(), neighbour).await);
-    }
-    let done = Arc::new(AtomicBool::new(false));
-    let (asking, ended) = (host.clone(), done.clone());
-    let asked = tokio::spawn(async move {
-        let mut beside = Vec::new();
-        while !ended.load(Ordering::Relaxed) {
-            beside.push(request(asking.clone(), neighbour).await);
+    let plain = world::install(&host, 1..2 * CHARMS + 1, 1).await;
+    world::chains(&host, &plain).await;
+    let waits = 2 * turns as u64;
+    let idle = async { tokio::time::sleep(Duration::from_millis(200)).await };
+    let ([idle, _], _) = beside(&host, neighbour, idle).await;
+    let busy = async {
+        world::begin(&host, &plain, turns as u32 / 10).await;
+        until(|| host.counters().waiting <= waits + 1).await;
+    };
+    let ([busy, _], _) = beside(&host, neighbour, busy).await;
+    let going_on = async {
+        for provider in &providers {
+            host.resume(provider).await.unwrap();
         }
-        beside
-    });
-    let start = Instant::now();
-    for provider in &providers {
-        host.resume(provider).await.unwrap();
-    }
-    until(|| host.counters().waiting <= 1).await;
-    let rate = turns as f64 / start.elapsed().as_secs_f64();
-    done.store(true, Ordering::Relaxed);
-    let mut beside = asked.await.unwrap();
-    let (p50, p99) = (percentile(&mut beside, 50), percentile(&mut beside, 99));
-    let idle = percentile(&mut idle, 50);
-    child::say(&format!("{opened} {bytes} {read} {rate} {p50} {idle} {p99}"));
+        until(|| host.counters().waiting <= 1).await;
+    };
+    let ([p50, p99], time) = beside(&host, neighbour, going_on).await;
+    let rate = turns as f64 / time;
+    child::say(&format!("{opened} {bytes} {read} {rate} {p50} {busy} {p99} {idle}"));
     host.shutdown().await.unwrap();
+}
+
+/// Returns how long requests of a neighbour take while something happens, the middle one and the longest of a hundred, in
+/// microseconds; and how long that takes, in seconds.
+async fn beside(host: &Host, neighbour: Did, work: impl Future<Output = ()>) -> ([f64; 2], f64) {
+    let (start, done, mut asked) = (Instant::now(), Arc::new(AtomicBool::new(false)), Vec::new());
+    let (asking, ended) = (host.clone(), done.clone());
+    let asks = tokio::spawn(async move {
+        while !ended.load(Ordering::Relaxed) {
+            asked.push(request(asking.clone(), neighbour).await);
+        }
+        [50, 99].map(|part| percentile(&mut asked, part))
+    });
+    work.await;
+    let time = start.elapsed().as_secs_f64();
+    done.store(true, Ordering::Relaxed);
+    (asks.await.unwrap(), time)
 }
 
 async fn open(folder: &Path, turns: usize) -> Host {
