@@ -30,6 +30,14 @@ impl EventId {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         (u64::from_be_bytes([0, 0, a, b, c, d, e, f]), u16::from_be_bytes([g, h]))
     }
+
+    /// Returns the first id that an event could have which the turn of the event at a position sent: before all of them in the
+    /// order of ids, and behind those of positions before.
+    pub(crate) fn first_of(position: u64) -> EventId {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&position.to_be_bytes()[2..]);
+        EventId(id)
+    }
 }
 
 /// Its last bytes are enough: nobody chooses them.

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{density, peers, recovery};
+use crate::{density, peers, recovery, waits};
 
 /// The first argument of such a process.
 pub const WORD: &str = "child";
@@ -52,6 +52,8 @@ pub fn run(arguments: &[String]) {
     runtime.block_on(async {
         match what.as_str() {
             "density" => density::child(folder, &numbers).await,
+            "waiting" => waits::waiting(folder, &numbers).await,
+            "going-on" => waits::going_on(folder, &numbers).await,
             "peers" => peers::child(folder).await,
             _ => recovery::child(folder, &numbers).await,
         }

@@ -64,7 +64,7 @@ pub async fn child(folder: &Path, numbers: &[usize]) {
 }
 
 /// Returns the memory of this process, in bytes.
-fn resident() -> f64 {
+pub fn resident() -> f64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or(f64::NAN) * 4096.0
 }

@@ -27,6 +27,7 @@ mod scale;
 mod stall;
 mod store;
 mod turn;
+mod waits;
 mod world;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -36,7 +37,7 @@ use crate::{report::Report, scale::Scale};
 type Run = for<'a> fn(Scale, &'a mut Report) -> BoxFuture<'a, ()>;
 
 /// Every bench: its name, with which those of its figures begin, and what it does. The last runs only when it is asked for.
-const BENCHES: [(&str, Run); 9] = [
+const BENCHES: [(&str, Run); 10] = [
     ("turn", |scale, report| turn::run(scale, report).boxed()),
     ("durable/journal", |scale, report| durable::run(scale, report).boxed()),
     ("receipt", |scale, report| receipt::run(scale, report).boxed()),
@@ -44,6 +45,7 @@ const BENCHES: [(&str, Run); 9] = [
     ("write/edit", |scale, report| edit::run(scale, report).boxed()),
     ("recovery", |scale, report| recovery::run(scale, report).boxed()),
     ("density", |scale, report| density::run(scale, report).boxed()),
+    ("wait", |scale, report| waits::run(scale, report).boxed()),
     ("growth", |scale, report| growth::run(scale, report).boxed()),
     ("peers", |scale, report| peers::run(scale, report).boxed()),
 ];

@@ -34,7 +34,7 @@ pub async fn run(scale: Scale, report: &mut Report) {
         let (mut asked, mut synced, mut groups) = (Vec::new(), Vec::new(), 0);
         for _ in 0..scale.of([5, 300, 1_000, 3_000]) {
             durable.groups.take();
-            asked.push(request(&durable.host, dids[0]).await);
+            asked.push(request(durable.host.clone(), dids[0]).await);
             let seen = durable.groups.take();
             groups += seen.len();
             synced.push(disk.append(seen.iter().map(|group| group.bytes).sum()).as_secs_f64() * 1e6);
@@ -59,7 +59,7 @@ pub async fn run(scale: Scale, report: &mut Report) {
 }
 
 /// Returns how long a request takes, in microseconds.
-async fn request(host: &Host, charm: Did) -> f64 {
+pub async fn request(host: Host, charm: Did) -> f64 {
     let start = Instant::now();
     let receipt = host.request(NewEvent::new(charm, "turn", turns_left(0))).await.unwrap();
     assert_eq!(receipt.outcome, Outcome::Committed, "{:?}", receipt.message);
@@ -78,7 +78,7 @@ async fn many(scale: Scale, report: &mut Report, host: &Host, charms: &[Did], ca
             tokio::spawn(async move {
                 let mut waits = Vec::with_capacity(each);
                 for _ in 0..each {
-                    waits.push(request(&host, charm).await);
+                    waits.push(request(host.clone(), charm).await);
                 }
                 waits
             })

@@ -26,14 +26,18 @@ pub fn folder() -> TempDir {
 /// Returns what to build a host from: no rate of writing, no chain that is late, room in every inbox. A bench writes for as
 /// long as it runs.
 pub fn builder() -> HostBuilder {
-    let limits = Limits {
+    // Not the builder of the tests, whose subscriber sees every span.
+    Host::builder().code_cache(root().join("target/test-code")).compiler(Compiler::InProcess).limits(limits())
+}
+
+/// Returns its limits.
+pub fn limits() -> Limits {
+    Limits {
         disk_bytes_per_second: 1 << 48,
         chain_events_per_second: 1 << 48,
         inbox_events_max: 2_000_000,
         ..Limits::default()
-    };
-    // Not the builder of the tests, whose subscriber sees every span.
-    Host::builder().code_cache(root().join("target/test-code")).compiler(Compiler::InProcess).limits(limits)
+    }
 }
 
 /// A host on a store on disk.

@@ -256,6 +256,38 @@ async fn a_recording_goes_with_its_turn_and_a_damaged_one_is_found() {
     assert!(store.recording(1).unwrap().is_empty());
 }
 
+/// The next host knows what became of all that each turn has sent, however many receipts that are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_host_knows_what_became_of_a_thousand_sends() {
+    let (home, wire) = (Home::default(), Wire::open());
+    let (host, a, b) = open(home.builder().await, &wire).await;
+    host.pause(&b).await.unwrap();
+    let mut ids = Vec::new();
+    for sends in [3, 1_000, 1, 600, 2] {
+        let made = commits(&host, a);
+        let send = json!(["send", of(b, "shaped"), {"n": sends}]);
+        let mut event = vec![send; sends];
+        event.extend([json!(["wait", [0, sends - 1], "all", 3_600_000])]);
+        let event = value(json!({ "steps": event, "out": format!("out {sends}") }));
+        ids.push(host.send(NewEvent::new(a, "run", event)).await.unwrap());
+        until("it waits", || commits(&host, a) == made + 2).await;
+    }
+    host.pause(&a).await.unwrap();
+    host.resume(&b).await.unwrap();
+    until("all is handled", || host.counters().waiting == 5).await;
+    host.shutdown().await.unwrap();
+    let (host, a, _) = open(home.builder().await, &wire).await;
+    host.resume(&a).await.unwrap();
+    for (id, sends) in ids.iter().zip([3, 1_000, 1, 600, 2]) {
+        assert_eq!(receipt(&host, id).await.outcome, Outcome::Committed);
+        let told = cell(&host, a, &format!("out {sends}")).await;
+        let told: Vec<_> = told[sends].as_array().unwrap().iter().map(|told| &told["outcome"]).collect();
+        assert_eq!(told, ["committed"; 2]);
+    }
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+}
+
 /// A wait's time runs on while there is no host.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_runs_on_over_a_restart() {

@@ -1,7 +1,7 @@
 //! What only time brings about: waits that are over, delayed events that are due, others that expire (S7, S10); and what
 //! turns under way go on with.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Committer, Locked, Notice, commit::After, group::Group};
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     core::{Act, Due, Ending},
     did::Did,
     env::breathe,
+    event::EventId,
     limits::HISTORY_STEP,
     receipt::{Outcome, Receipt},
     record::Hash,
@@ -19,20 +20,34 @@ use crate::{
 
 /// What the receipt of an expired event says.
 const EXPIRED: &str = "it had not begun when it expired: its sender can send it again, with more time";
+/// Receipts that are read at once.
+const RECEIPTS_PAGE: usize = 512;
 
 impl Committer {
-    /// Looks up what became of all that turns under way have sent, before any of them goes on. Blocks.
+    /// Looks up what became of all that turns under way have sent, before any of them goes on. Their rows are in the order of
+    /// positions, as the ids of what they sent are: a page of receipts tells of many turns. Blocks.
     ///
     /// # Errors
     /// When the store is damaged.
     pub fn recall(&self, store: &dyn Store, turns: &[TurnRow]) -> Result<(), StoreError> {
-        for row in turns {
-            let mut receipts = Vec::new();
-            for number in 0..row.progress.sends as u16 {
-                let found = store.receipt(&self.mint.send(row.position, number.into()))?;
-                receipts.extend(found.map(|found| (number, Receipt { message: None, ..found.receipt })));
+        let (mut page, mut told) = (BTreeMap::new(), EventId([0; 16]));
+        for TurnRow { space, position, .. } in turns {
+            let (mut first, end) = (EventId::first_of(*position), EventId::first_of(position + 1));
+            if told < end {
+                page.clear();
             }
-            self.locked().core.recall(&row.space, row.position, receipts);
+            while told < end {
+                let some = store.receipts(Some(&first), RECEIPTS_PAGE)?;
+                first = some.last().map_or(first, |row| row.receipt.id);
+                told = if some.len() < RECEIPTS_PAGE { EventId([u8::MAX; 16]) } else { first };
+                page.extend(some.into_iter().map(|row| (row.receipt.id, row.receipt)));
+            }
+            let own = page.range(EventId::first_of(*position)..end).filter_map(|(id, receipt)| {
+                let number = id.sent_by().1;
+                let receipt = Receipt { message: None, ..receipt.clone() };
+                (self.mint.send(*position, number.into()) == *id).then_some((number, receipt))
+            });
+            self.locked().core.recall(space, *position, own);
         }
         Ok(())
     }
