@@ -267,6 +267,10 @@ impl State {
         let Some(queued) = self.waiting(&charm, &turn.receipt.id) else { return Chain::default() };
         let underway = self.spaces.get(&charm).and_then(|space| space.inbox.underway.get(queued.position));
         if let Some(began_with) = underway.map(|underway| underway.progress.began_with()) {
+            // What waited for a place may begin.
+            if self.spaces.get(&charm).is_some_and(|space| space.inbox.is_at_bound(&self.limits)) {
+                effects.resumes.push(charm);
+            }
             effects.turn = Some((queued.position, None));
             effects.components.extend(began_with.and_then(|component| self.spare(component)));
         }

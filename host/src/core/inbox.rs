@@ -40,17 +40,21 @@ struct Line {
     /// Who it was when the line began: a DID outside may become a charm's.
     sender: Sender,
     events: VecDeque<Waiting>,
+    /// How many of them turns have sent that are under way.
+    of_trees: usize,
     place: Place,
 }
 
 /// One event, and what led to it.
-struct Waiting {
-    queued: Arc<Queued>,
-    chain: Chain,
+pub struct Waiting {
+    pub queued: Arc<Queued>,
+    pub chain: Chain,
     /// The descriptor that it was checked against, 0 for none.
-    fits: u64,
+    pub fits: u64,
     /// Whether its turn has begun.
-    begun: bool,
+    pub begun: bool,
+    /// Whether the turn that sent it was under way then: it may be waited for (S7).
+    pub of_tree: bool,
 }
 
 /// What is left of an event that has left its inbox.
@@ -78,14 +82,30 @@ impl Inbox {
     }
 
     /// Returns whether a turn could begin, leaving out senders whose turn is parked.
-    pub fn has_next(&self, parked: &HashSet<Did>) -> bool {
-        self.underway.has_ready() || self.order.next(parked).is_some()
+    pub fn has_next(&self, parked: &HashSet<Did>, limits: &Limits) -> bool {
+        self.underway.has_ready() || self.next(parked, limits).is_some()
+    }
+
+    /// Returns the sender whose event is next. At the bound of turns under way none is whose line has no event of a tree of
+    /// waits: what nobody waits for waits for a place.
+    fn next(&self, parked: &HashSet<Did>, limits: &Limits) -> Option<&Did> {
+        if !self.is_at_bound(limits) {
+            return self.order.next(true, |did| !parked.contains(did));
+        }
+        let of_tree = |did: &Did| self.lines.get(did).is_some_and(|line| line.of_trees > 0);
+        self.order.next(false, |did| !parked.contains(did) && of_tree(did))
+    }
+
+    /// Returns whether no more turns may be under way.
+    pub fn is_at_bound(&self, limits: &Limits) -> bool {
+        self.underway.len() >= limits.waiting_turns_max
     }
 
     /// Begins the turn of the event that is next, leaving out senders whose turn is parked; returns the descriptor too that
     /// it was checked against.
-    pub fn begin(&mut self, parked: &HashSet<Did>) -> Option<(Arc<Queued>, u64)> {
-        let first = self.lines.get_mut(self.order.next(parked)?)?.events.front_mut()?;
+    pub fn begin(&mut self, parked: &HashSet<Did>, limits: &Limits) -> Option<(Arc<Queued>, u64)> {
+        let next = *self.next(parked, limits)?;
+        let first = self.lines.get_mut(&next)?.events.front_mut()?;
         first.begun = true;
         Some((first.queued.clone(), first.fits))
     }
@@ -188,12 +208,13 @@ impl Inbox {
     }
 
     /// Adds an event to its sender's line, at the place that its position gives it; to no line when it is due later.
-    pub fn push(&mut self, sender: Sender, queued: Arc<Queued>, chain: Chain, fits: u64, due: Option<Duration>) {
+    pub fn push(&mut self, sender: Sender, waiting: Waiting, due: Option<Duration>) {
+        let queued = &waiting.queued;
         if queued.event.deliver_after.is_none() {
-            self.meter.add(&sender, amount(&queued));
+            self.meter.add(&sender, amount(queued));
         }
         self.len += 1;
-        let (position, waiting) = (queued.position, Waiting { queued, chain, fits, begun: false });
+        let position = queued.position;
         match due {
             Some(due) => drop(self.delayed.insert(position, (due, sender, waiting))),
             None => self.line_up(sender, waiting),
@@ -221,15 +242,17 @@ impl Inbox {
 
     fn line_up(&mut self, sender: Sender, waiting: Waiting) {
         let (did, position) = (waiting.queued.event.sender, waiting.queued.position);
+        let of_trees = usize::from(waiting.of_tree);
         match self.lines.entry(did) {
             Entry::Vacant(entry) => {
                 let place = self.order.join(did, &sender, waiting.chain.is_late);
-                entry.insert(Line { sender, events: VecDeque::from([waiting]), place });
+                entry.insert(Line { sender, events: VecDeque::from([waiting]), of_trees, place });
             }
             Entry::Occupied(mut entry) => {
                 let line = entry.get_mut();
                 let Err(index) = line.index(position) else { return };
                 line.events.insert(index, waiting);
+                line.of_trees += of_trees;
                 if index == 0 && line.is_late() != matches!(line.place, Place::Late(_)) {
                     self.order.leave(line.place);
                     line.place = self.order.join(did, &line.sender, line.is_late());
@@ -311,6 +334,7 @@ impl Inbox {
         let line = entry.get_mut();
         let index = line.index(queued.position).ok()?;
         let (sender, waiting) = (line.sender, line.events.remove(index)?);
+        line.of_trees -= usize::from(waiting.of_tree);
         self.order.leave(line.place);
         if line.events.is_empty() {
             entry.remove();
@@ -376,11 +400,13 @@ enum Place {
 }
 
 impl Order {
-    fn next(&self, parked: &HashSet<Did>) -> Option<&Did> {
-        let free = |did: &&Did| !parked.contains(*did);
+    /// Returns the first sender that is free; none of those outside unless they are served.
+    fn next(&self, outside: bool, free: impl Fn(&Did) -> bool) -> Option<&Did> {
+        let free = |did: &&Did| free(did);
         let prompt = self.prompt.values().find_map(|share| match share {
             Some(did) => Some(did).filter(free),
-            None => self.outside.values().find(free),
+            None if outside => self.outside.values().find(free),
+            None => None,
         });
         prompt.or_else(|| self.late.values().find(free))
     }

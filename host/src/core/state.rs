@@ -10,7 +10,7 @@ use super::{
     Effects,
     chain::Chain,
     deadlines::{Deadlines, moment},
-    inbox::{Inbox, Usage},
+    inbox::{Inbox, Usage, Waiting},
     underway::{Standing, Underway},
 };
 use crate::{
@@ -296,14 +296,14 @@ impl State {
     /// Begins the turn of the event of a charm that is next, leaving out senders whose turn is parked, and those whose next
     /// event expires now; returns the descriptor too that it was checked against.
     pub fn begin(&mut self, charm: &Did, parked: &HashSet<Did>, now: Duration) -> Option<(Arc<Queued>, u64)> {
-        let inbox = &mut self.spaces.get_mut(charm)?.inbox;
-        let mut begun = inbox.begin(parked)?;
+        let (limits, inbox) = (&self.limits, &mut self.spaces.get_mut(charm)?.inbox);
+        let mut begun = inbox.begin(parked, limits)?;
         if self.deadlines.is_over(begun.0.position, now) {
             let mut parked = parked.clone();
             while self.deadlines.is_over(begun.0.position, now) {
                 inbox.put_back(&begun.0);
                 parked.insert(begun.0.event.sender);
-                begun = inbox.begin(&parked)?;
+                begun = inbox.begin(&parked, limits)?;
             }
         }
         Some(begun)
@@ -379,6 +379,7 @@ impl State {
         if let (Some(_), Some(from)) = (after, self.spaces.get(&event.sender)) {
             from.inbox.meter.add(&Sender::Own, Amount::one(event.payload.as_bytes().len()));
         }
+        let of_tree = self.is_of_tree(event);
         let Some(space) = self.spaces.get_mut(&charm) else { return };
         // A delayed send begins a chain of its own (A6).
         let chain = if after.is_some() { Chain::default() } else { chain };
@@ -387,7 +388,14 @@ impl State {
             (None, Some(expires_at)) => self.deadlines.expire(moment(expires_at, now), queued.clone()),
             (None, None) => {}
         }
-        space.inbox.push(sender, queued, chain, fits, due);
+        space.inbox.push(sender, Waiting { queued, chain, fits, begun: false, of_tree }, due);
+    }
+
+    /// Returns whether the turn that sent an event is under way: it may wait for it.
+    fn is_of_tree(&self, event: &Event) -> bool {
+        let inbox = self.spaces.get(&event.sender).map(|space| &space.inbox).filter(|inbox| !inbox.underway.is_empty());
+        let sent_by = |inbox: &Inbox| inbox.underway.get(event.id.sent_by().0).is_some();
+        event.receipt_of.is_none() && !event.supplied && inbox.is_some_and(sent_by)
     }
 
     /// An event that took room of its sender takes none any more.

@@ -281,7 +281,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             let resumed = if goes_on { inbox.underway.resume(&BTreeSet::new()) } else { None };
             let next = match resumed {
                 Some(resumed) => Some(resumed.queued),
-                None => inbox.begin(&HashSet::new()).map(|(queued, _)| queued),
+                None => inbox.begin(&HashSet::new(), &limits).map(|(queued, _)| queued),
             };
             state.check_all();
             let act = match (random.below(12), &next) {
@@ -356,10 +356,11 @@ fn expires(queued: &Arc<Queued>) -> Act<'_> {
 
 /// S7: what can begin or go on does, and ends; only what waits for time, and is delayed, has to be due.
 fn settle_all(state: &mut State) {
+    let limits = state.limits.clone();
     loop {
         let next = state.spaces.values_mut().find_map(|space| {
             let resumed = space.inbox.underway.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
-            resumed.or_else(|| Some(space.inbox.begin(&HashSet::new())?.0))
+            resumed.or_else(|| Some(space.inbox.begin(&HashSet::new(), &limits)?.0))
         });
         if let Some(queued) = next {
             perform(state, queued.event.to, committed(&queued, Ending::default())).expect("it may end");

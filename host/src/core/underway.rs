@@ -124,6 +124,10 @@ impl Turns {
         self.all.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub fn has_ready(&self) -> bool {
         self.ready.iter().any(|position| self.all.get(position).is_some_and(|underway| !underway.is_held))
     }

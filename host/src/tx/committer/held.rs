@@ -71,7 +71,7 @@ impl Committer {
     /// Returns whether an event waits for a charm whose turn could begin.
     pub fn has_next(&self, charm: &Did, parked: &HashSet<Did>) -> bool {
         let core = &self.locked().core;
-        core.spaces.get(charm).is_some_and(|space| !space.notes.paused && space.inbox.has_next(parked))
+        core.spaces.get(charm).is_some_and(|space| !space.notes.paused && space.inbox.has_next(parked, &self.limits))
     }
 
     /// Returns an event that waits for a charm, or runs.
