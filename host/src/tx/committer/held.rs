@@ -84,11 +84,16 @@ impl Committer {
     /// # Errors
     /// `Refused::Gone`, `Refused::Running`, `Refused::Unavailable`.
     pub async fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
-        let queued = self.find(charm, id).ok_or(Refused::Gone)?;
-        self.bring_back(queued).await.map_err(Refused::Store)?;
-        let now = self.now();
-        let mut locked = self.open().map_err(Refused::Unavailable)?;
-        let queued = locked.core.waiting(charm, id).ok_or(Refused::Gone)?;
+        let (now, mut locked, queued) = loop {
+            let queued = self.find(charm, id).ok_or(Refused::Gone)?;
+            self.bring_back(queued).await.map_err(Refused::Store)?;
+            let (now, locked) = (self.now(), self.open().map_err(Refused::Unavailable)?);
+            let queued = locked.core.waiting(charm, id).ok_or(Refused::Gone)?;
+            // A segment that became durable meanwhile has put it away.
+            if !queued.event.payload.is_away() {
+                break (now, locked, queued);
+            }
+        };
         if locked.core.spaces.get(charm).is_some_and(|space| space.inbox.has_begun(&queued)) {
             return Err(Refused::Running);
         }
