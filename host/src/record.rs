@@ -89,6 +89,8 @@ pub enum Body {
     Removed(Vec<Write>),
     /// A turn does what it did so far, and waits (S7).
     Segment(Box<Segment>),
+    /// The answer to the request that a turn waits for is there (S7, A4).
+    Exchanged(Box<Exchanged>),
 }
 
 /// What a space came to with one of its commits, so that it can be proved from there.
@@ -217,10 +219,24 @@ pub struct Segment {
     pub recording: Hash,
 }
 
+/// The answer to the request that a turn waits for, or what became of it. The turn goes on with that; neither request nor answer
+/// stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// The event that the turn handles.
+    pub event: EventId,
+    /// Who sent it.
+    pub sender: Did,
+    /// The stream it came on.
+    pub stream: Arc<str>,
+    /// Hash over what the turn was told so far, with the answer: see [`recording_hash`].
+    pub recording: Hash,
+}
+
 /// What a turn waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitFor {
-    /// Events that it sent.
+    /// Events that it sent; none when it waits for something else.
     pub events: Vec<EventId>,
     /// How many of them are to be settled.
     pub until: Until,
@@ -235,6 +251,8 @@ pub enum Until {
     All,
     /// One at least.
     First,
+    /// No event, but the answer to the request that the segment ends with.
+    Exchange,
 }
 
 /// How far a turn under way has come: what its segments add up to.
@@ -256,9 +274,23 @@ pub struct Progress {
     pub wait: WaitFor,
     /// Hash over what it was told so far.
     pub recording: Hash,
+    /// In how many pieces that is: one for each segment, and one for each answer to a request that it waited for.
+    pub pieces: u32,
+    /// The answer to the request that it waits for is there.
+    pub answered: bool,
 }
 
 impl Progress {
+    /// Returns whether it waits for the answer to a request.
+    pub(crate) fn lacks_answer(&self) -> bool {
+        self.wait.until == Until::Exchange && !self.answered
+    }
+
+    /// Returns how far the turn has come with the answer that it waits for.
+    pub(crate) fn with_answer(&self, recording: Hash) -> Progress {
+        Progress { recording, pieces: self.pieces + 1, answered: true, ..self.clone() }
+    }
+
     /// Returns how far a turn has come with one more segment, which is that record.
     pub(crate) fn after(before: Option<&Progress>, component: Hash, record: &Record, segment: &Segment) -> Progress {
         let sent = segment.sends.iter().filter(|sent| sent.event.receipt_of.is_none()).count() as u32;
@@ -272,6 +304,8 @@ impl Progress {
             ran,
             wait: wait.clone(),
             recording,
+            pieces: before.map_or(0, |before| before.pieces) + 1,
+            answered: false,
         }
     }
 }
@@ -313,6 +347,7 @@ impl Record {
         match &self.body {
             Body::Turn(turn) => Some(turn.receipt.id),
             Body::Segment(segment) => Some(segment.event),
+            Body::Exchanged(exchanged) => Some(exchanged.event),
             Body::Accepted(event) => Some(event.id),
             Body::Letters { dropped, again: Some(_) } => dropped.first().copied(),
             _ => None,
@@ -335,10 +370,22 @@ impl Record {
         }
     }
 
+    /// Returns the answer to a request that a turn waits for.
+    pub fn exchanged(&self) -> Option<&Exchanged> {
+        match &self.body {
+            Body::Exchanged(exchanged) => Some(exchanged),
+            _ => None,
+        }
+    }
+
     /// Returns the event that it handles, to its end or a part of the way.
     pub fn handles(&self) -> Option<EventId> {
-        let segment = self.segment().map(|segment| segment.event);
-        self.turn().map(|turn| turn.receipt.id).or(segment)
+        match &self.body {
+            Body::Turn(turn) => Some(turn.receipt.id),
+            Body::Segment(segment) => Some(segment.event),
+            Body::Exchanged(exchanged) => Some(exchanged.event),
+            _ => None,
+        }
     }
 
     /// Returns the cells that it writes.
@@ -404,8 +451,8 @@ pub fn hash(bytes: &[u8]) -> Hash {
     Sha256::new().chain_update(RECORD_TAG).chain_update(bytes).finalize().into()
 }
 
-/// Returns the hash over what a turn was told in all its segments: `before` is that without the last one, zeros for none, `piece`
-/// what it was told in that.
+/// Returns the hash over what a turn was told, piece by piece: `before` is that without the last one, zeros for none, `piece` what it
+/// was told in that.
 pub(crate) fn recording_hash(before: &Hash, piece: &[u8]) -> Hash {
     Sha256::new().chain_update(RECORDING_TAG).chain_update(before).chain_update(piece).finalize().into()
 }

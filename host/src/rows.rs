@@ -100,12 +100,12 @@ pub struct TurnRow {
     pub progress: Progress,
 }
 
-/// What a turn under way was told in one of its segments, for its replay. It goes when the turn ends.
+/// What a turn under way was told in one of its segments, or as the answer to a request, for its replay. It goes when the turn ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingRow {
     /// Position of its event.
     pub position: u64,
-    /// Number of the segment.
+    /// Number of the piece, from 1.
     pub number: u32,
     /// The bytes: the host's own affair, but for their hash (`recording_hash`).
     #[serde(with = "crate::bytes::record")]

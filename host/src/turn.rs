@@ -15,8 +15,11 @@
 //!
 //! Nothing here touches disk, network or clock but through the committer, the transport and the environment.
 
+mod exchange;
+
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+pub use exchange::Asking;
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -34,7 +37,7 @@ use crate::{
     notices::Notices,
     receipt::Outcome,
     record::{Hash, Progress, Ran},
-    recording::{Answer, Kind, Recording},
+    recording::{Answer, Recording},
     rows::Queued,
     suspects::Suspects,
     text::{clean, clip_message},
@@ -154,6 +157,8 @@ pub enum Wait {
     Room(Room),
     /// What it has sent: it has committed a segment, and the committer has all that is kept of it.
     Sent,
+    /// The answer to a request, which leaves apart from it; else as with what it has sent.
+    Answer(Box<Asking>),
 }
 
 impl Stage {
@@ -161,7 +166,8 @@ impl Stage {
     pub fn begin(&self, queued: Arc<Queued>, fits: u64) -> Turn {
         let event = &queued.event;
         let facts = Facts { charm: event.to, sender: event.sender, event: event.id, time_ms: self.env.now_ms() };
-        let outbound = Outbound::new(self.committer.limits().clone());
+        let seed = self.committer.mint().requests(&event.id);
+        let outbound = Outbound::new(self.committer.limits().clone(), seed);
         Turn {
             queued,
             fits,
@@ -241,7 +247,7 @@ impl Stage {
         let mut recording = turn.recording.take().unwrap_or_default();
         recording.rewind();
         let mut outbound = std::mem::take(&mut turn.outbound);
-        outbound.rewind(directory.http(&queued.event.to), recording.count(Kind::Fetch));
+        outbound.rewind(directory.http(&queued.event.to), recording.requests());
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let progress = turn.progress.as_deref();
@@ -259,12 +265,14 @@ impl Stage {
             Ended::Done(tx) => self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), None).await,
             Ended::Segment(mut tx) => {
                 let Some(wait) = tx.take_wait() else { return settle(Outcome::Faulted, "the turn waits for nothing") };
+                let ask = recording.asks().cloned();
                 let (hash, piece) = recording.piece(ran.time_ms);
                 let part = Part { wait, recording: hash, piece };
                 let committed = self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await;
                 if let Ok(seq) = committed {
                     say(|| tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed, and waits"));
-                    return Ok(Some(Wait::Sent));
+                    let asking = ask.map(|ask| Box::new(Asking::new(queued, ask, hash, self.committer.order())));
+                    return Ok(Some(asking.map_or(Wait::Sent, Wait::Answer)));
                 }
                 committed
             }
@@ -322,8 +330,8 @@ impl Stage {
             return Err(format!("component: {began} began this turn and is not installed any more"));
         }
         let Some(resumed) = turn.resumed.take() else { return Ok(true) };
-        let mut pieces = Vec::with_capacity(progress.segments as usize);
-        if resumed.pieces.len() < progress.segments as usize {
+        let mut pieces = Vec::with_capacity(progress.pieces as usize);
+        if resumed.pieces.len() < progress.pieces as usize {
             match self.committer.recording(turn.queued.position).await {
                 Some(Ok(stored)) => pieces = stored,
                 failed => {
@@ -344,7 +352,7 @@ impl Stage {
         let stored = pieces.len() as u32;
         pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));
         let (wait, receipts, time_ms) = (progress.wait.clone(), resumed.receipts, turn.facts.time_ms);
-        let answer = Answer { wait, receipts, time_ms, fuel: progress.ran.fuel };
+        let answer = Answer { wait, receipts, told: None, time_ms, fuel: progress.ran.fuel };
         let hash: Hash = progress.recording;
         let recording = Recording::resume(&pieces, hash, answer, limits.recording_bytes_max);
         turn.recording = Some(recording?);
@@ -385,7 +393,7 @@ impl Stage {
     async fn wait_for(&self, turn: &mut Turn, wait: Wait) -> Result<(), Unavailable> {
         match wait {
             Wait::Pause => self.pause(turn).await,
-            Wait::Sent => {}
+            Wait::Sent | Wait::Answer(_) => {}
             Wait::Favour => {
                 turn.favour = self.aging.favour(&turn.rivals, turn.last_run).await;
                 if turn.favour.is_none() {

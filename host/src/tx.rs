@@ -30,7 +30,7 @@ use crate::{
     log_share::LogShare,
     meter::{Amount, Room, Sender},
     path::Path,
-    record::{Progress, WaitFor},
+    record::{Progress, Until, WaitFor},
     rows::Queued,
     shape::Shape,
     value::{Found, Tree, Value},
@@ -147,18 +147,18 @@ impl Transaction {
         self.snapshot = self.snapshot.renewed();
     }
 
-    /// Ends with a wait for events that the turn has sent. `over` says that too much was recorded.
+    /// Ends with a wait for events that the turn has sent, or for the answer to a request. `over` says that too much was recorded.
     ///
     /// # Errors
     /// `Invalid`, `Limit`.
     pub fn wait(&mut self, wait: WaitFor, over: bool) -> Result<(), Refusal> {
         let limits = &self.limits;
-        if wait.events.is_empty() {
+        if wait.events.is_empty() && wait.until != Until::Exchange {
             return Err(Refusal::Invalid("no event to wait for".to_owned()));
         }
         let bounds = [
             (wait.events.len() > WAIT_EVENTS_MAX, "wait-events-max", WAIT_EVENTS_MAX),
-            (wait.timeout_ms > limits.wait_ms_max, "wait-ms-max", limits.wait_ms_max as usize),
+            (wait.timeout_ms > limits.wait_ms_max && wait.until != Until::Exchange, "wait-ms-max", limits.wait_ms_max as usize),
             (self.segments >= limits.waits_max, "waits-max", limits.waits_max),
             (over, "recording-bytes-max", limits.recording_bytes_max),
         ];

@@ -5,7 +5,7 @@
 //! equal writes that are none (C4), shapes of events and cells. It has no limits but that of names, no conflicts and no
 //! disk: those are the real host's tests.
 //!
-//! While a handler waits for what it sent, the queued events are handled: those of others too, and of the same charm. A
+//! While a handler waits for what it sent, or for an answer (`commit_and_send`), the queued events are handled: those of others too, and of the same charm. A
 //! wait times out when nothing is left to do that could end it ([`Host::pause`]); the time then goes forward by its timeout.
 //! The handler goes on where it is: it is not run again from its start, as in the real host.
 //!

@@ -13,8 +13,8 @@ use crate::{
     did::Did,
     event::Event,
     receipt::{self, Receipt},
-    record::{Body, Cut, Hash, Progress, Segment, Turn},
-    rows::{CutRow, InstallRow, Point, Queued, RecordingRow, SpaceRow, TurnRow},
+    record::{Body, Cut, Exchanged, Hash, Progress, Segment, Turn},
+    rows::{CutRow, InstallRow, Point, Queued, SpaceRow},
 };
 
 /// What only the living host knows of a commit. Nothing that lasts depends on it but the bytes of a component, and of what a
@@ -29,7 +29,7 @@ pub struct Live {
     pub growth: Growth,
     /// What it installs.
     pub component: Option<Component>,
-    /// What a turn that waits was told.
+    /// What a turn that waits was told, or the answer that it waits for.
     pub piece: Option<Arc<[u8]>>,
 }
 
@@ -108,6 +108,9 @@ impl State {
             (_, Some(segment)) => chain = self.set_out(segment, commit, &mut live, &mut effects),
             _ => effects.buried = self.bury(&charm, record.dropped()),
         }
+        if let Body::Exchanged(exchanged) = &record.body {
+            self.exchanged(&charm, exchanged, &mut live, &mut effects);
+        }
         let mut fits = live.fits.into_iter();
         let mut position = self.position;
         for (event, refused) in record.sends() {
@@ -146,20 +149,26 @@ impl State {
             inbox.add_underway(Underway::new(queued, progress.clone(), chain, deadline));
         }
         let Some(underway) = inbox.underway.get_mut(position) else { return Chain::default() };
-        underway.progress = progress;
         // In a log that is read again nobody's time is over, and none goes on before it commits.
         self.deadlines.remove(&(std::mem::replace(&mut underway.deadline, deadline), charm, position));
-        if let Some(bytes) = live.piece.take() {
-            underway.pieces.insert(segment.number, bytes.clone());
-            effects.recording = Some(RecordingRow { position, number: segment.number, bytes });
-        }
-        let progress = Progress::clone(&underway.progress);
-        effects.turn = Some((position, Some(TurnRow { position, space: charm, event: segment.event, progress })));
+        underway.is_asked = true;
+        underway.comes_to(progress, live.piece.take(), effects);
         let (chain, is_new) = underway.chain.next(&self.limits, live.at);
         if is_new {
             effects.deep = Some(chain.depth);
         }
         chain
+    }
+
+    /// Lets a turn go on with the answer that it waits for.
+    fn exchanged(&mut self, charm: &Did, exchanged: &Exchanged, live: &mut Live, effects: &mut Effects) {
+        let Some(queued) = self.waiting(charm, &exchanged.event) else { return };
+        let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return };
+        let Some(underway) = turns.get_mut(queued.position) else { return };
+        let progress = Arc::new(underway.progress.with_answer(exchanged.recording));
+        underway.comes_to(progress, live.piece.take(), effects);
+        turns.stand(queued.position, Standing::Ready);
+        effects.resumes.push(*charm);
     }
 
     /// Lets a turn wait, or go on at once when what it waits for is there.
@@ -170,9 +179,9 @@ impl State {
             turns.stand(position, Standing::Ready);
             effects.resumes.push(*charm);
         } else {
-            let deadline = underway.deadline;
+            let deadline = underway.has_deadline().then_some(underway.deadline);
             turns.stand(position, Standing::Waits);
-            self.deadlines.insert((deadline, *charm, position));
+            self.deadlines.extend(deadline.map(|deadline| (deadline, *charm, position)));
         }
     }
 

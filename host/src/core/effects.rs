@@ -39,7 +39,7 @@ pub struct Effects {
     pub letters_gone: Option<u64>,
     /// A turn under way, by the position of its event: how far it has come, or none when it has ended.
     pub turn: Option<(u64, Option<TurnRow>)>,
-    /// What it was told in this segment.
+    /// What it was told in this segment, or the answer that it waited for.
     pub recording: Option<RecordingRow>,
     /// Charms whose turns go on.
     pub resumes: Vec<Did>,

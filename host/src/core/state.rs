@@ -268,10 +268,10 @@ impl State {
         self.deadlines.first().map(|(deadline, ..)| *deadline)
     }
 
-    /// What a turn was told up to a segment is durable: the store has it.
-    pub fn forget_pieces(&mut self, charm: &Did, position: u64, segment: u32) {
+    /// What a turn was told up to a piece is durable: the store has it.
+    pub fn forget_pieces(&mut self, charm: &Did, position: u64, piece: u32) {
         if let Some(underway) = self.spaces.get_mut(charm).and_then(|space| space.inbox.underway.get_mut(position)) {
-            underway.pieces = underway.pieces.split_off(&(segment + 1));
+            underway.pieces = underway.pieces.split_off(&(piece + 1));
         }
     }
 

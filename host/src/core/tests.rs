@@ -235,8 +235,16 @@ fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -
     ending.ran = Some((Ran { time_ms: 1, fuel: 1, costs: 1 }, component));
     let events = (0..=random.below(3)).map(|_| state.mint.send(queued.position, random.below(sends))).collect();
     let until = [Until::All, Until::First][random.below(2)];
+    let (events, until) = if random.below(3) == 0 { (Vec::new(), Until::Exchange) } else { (events, until) };
     let wait = WaitFor { events, until, timeout_ms: random.below(40) as u64 };
     Act::Segment(queued, Box::new(ending), Part { wait, recording: [random.below(9) as u8; 32], piece: [7].into() })
+}
+
+/// Returns what brings the answer to the request that the turn of an event waits for; none when it waits for none.
+fn answers<'a>(state: &State, queued: &'a Arc<Queued>) -> Option<Act<'a>> {
+    let progress = &state.spaces[&queued.event.to].inbox.underway.get(queued.position)?.progress;
+    let answered = Answered { before: progress.recording, recording: [progress.pieces as u8; 32], piece: [8].into() };
+    progress.lacks_answer().then_some(Act::Exchange(queued, answered))
 }
 
 /// T5, T8, S7: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
@@ -244,7 +252,7 @@ fn random_act<'a>(state: &State, queued: &'a Arc<Queued>, random: &mut Random) -
 /// waits on nothing, and in the end everything settles without the time of any wait.
 #[test]
 fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
-    let (mut segments, mut expired) = (0, 0);
+    let (mut segments, mut answered, mut expired) = (0, 0, 0);
     for seed in 0..80 {
         let mut random = Random(seed * 7_919 + 1);
         let limits = Limits { dead_letters_max: 2, waiting_turns_max: 6, ..Limits::default() };
@@ -268,7 +276,9 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
                 None => inbox.begin(&HashSet::new()).map(|(queued, _)| queued),
             };
             state.check_all();
-            let act = match (random.below(12), &next) {
+            let answer = all.iter().find_map(|queued| answers(&state, queued));
+            let act = match (random.below(14), &next) {
+                (12.., _) if answer.is_some() => answer.expect("a turn waits for it"),
                 (0..6, Some(queued)) => random_act(&state, queued, &mut random),
                 (10, _) => installs(random.below(2) as u8),
                 (9, _) => Act::Uninstall,
@@ -296,6 +306,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             state.check_all();
         }
         segments += log.iter().filter(|(commit, _)| commit.record.segment().is_some()).count();
+        answered += log.iter().filter(|(commit, _)| commit.record.exchanged().is_some()).count();
         let cut = random.below(log.len());
         let mut receipts = BTreeMap::new();
         for (commit, effects) in &log[..cut] {
@@ -323,12 +334,20 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             settle_all(&mut state);
         }
     }
-    assert!(segments > 200 && expired > 20, "turns wait: {segments} segments, {expired} times the time was over");
+    let shown = format!("{segments} segments, {answered} answers, {expired} times the time was over");
+    assert!(segments > 200 && answered > 50 && expired > 20, "turns wait: {shown}");
 }
 
-/// S7: what can begin or go on does, and ends; nobody's time has to be over.
+/// S7: what can begin or go on does, and ends; nobody's time has to be over, and each request has an answer in the end.
 fn settle_all(state: &mut State) {
     loop {
+        let all: Vec<_> = state.spaces.values().flat_map(|space| space.inbox.all().cloned()).collect();
+        for queued in &all {
+            if let Some(act) = answers(state, queued) {
+                perform(state, queued.event.to, act).expect("it is waited for");
+                assert!(answers(state, queued).is_none(), "it has come");
+            }
+        }
         let next = state.spaces.values_mut().find_map(|space| {
             let resumed = space.inbox.underway.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
             resumed.or_else(|| Some(space.inbox.begin(&HashSet::new())?.0))
@@ -363,8 +382,9 @@ impl State {
                 assert!(turn.progress.wait.events.iter().all(|event| event.sent_by().0 == position));
                 if turn.standing == underway::Standing::Waits {
                     assert!(!turn.is_over(), "a turn waits for what is there");
-                    assert!(self.deadlines.contains(&(turn.deadline, *did, position)), "a wait without an end");
-                    deadlines += 1;
+                    let has_end = self.deadlines.contains(&(turn.deadline, *did, position));
+                    assert_eq!(has_end, turn.has_deadline(), "a wait without an end, or a request that has one of its own");
+                    deadlines += usize::from(has_end);
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     event::{Event, EventId, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Progress, Ran, Record, Segment, Sent, Turn},
+    record::{Exchanged, Progress, Ran, Record, Segment, Sent, Turn, Until},
     rows::{DeadLetter, Queued, ReceiptRow, TurnRow},
     value::Value,
 };
@@ -49,6 +49,14 @@ enum With<'a> {
     Wait(&'a [EventId]),
     /// The end of an event, if the log tells of that.
     End(&'a Turn, Option<&'a Event>),
+}
+
+/// What is wrong with a turn that goes on too early.
+const UNANSWERED: &str = "a turn goes on before the answer is there that it waits for";
+
+/// Returns whether a turn that has come so far does not wait for the answer to a request.
+fn goes_on(progress: &Progress) -> bool {
+    progress.wait.until != Until::Exchange || progress.answered
 }
 
 impl Replay {
@@ -99,6 +107,7 @@ impl Replay {
         if before.is_none() {
             self.begins(entry, &handled)?;
         }
+        must(before.as_ref().is_none_or(goes_on), Law::Cause, UNANSWERED)?;
         self.charms.insert(entry.space);
         let (segments, first) = before.as_ref().map_or((0, 0), |before| (before.segments, before.sends));
         must(number == segments + 1, Law::Cause, "a segment out of its number")?;
@@ -108,14 +117,33 @@ impl Replay {
             let number = u16::from_be_bytes([id.0[6], id.0[7]]);
             u32::from(number) < sends && *id == self.mint.send(position, number.into())
         };
-        let waits = !wait.events.is_empty() && wait.events.iter().all(is_own);
+        let for_events = wait.until != Until::Exchange;
+        let waits = wait.events.is_empty() != for_events && wait.events.iter().all(is_own);
         must(waits, Law::Cause, "a turn waits for nothing that it has sent")?;
+        let pieces = before.as_ref().map_or(0, |before| before.pieces) + 1;
         let began = before.map(|before| before.component);
         let component = began.or(self.installed.get(&entry.space).map(|row| row.component)).unwrap_or_default();
         let (seq, since_ms, wait) = (record.seq, record.time_ms, wait.clone());
-        let progress = Progress { component, segments: number, sends, seq, since_ms, ran, wait, recording };
+        let (segments, answered) = (number, false);
+        let progress =
+            Progress { component, segments, sends, seq, since_ms, ran, wait, recording, pieces, answered };
         let row = TurnRow { position, space: entry.space, event, progress };
         self.underway.insert(event, Underway { order: entry.order, row });
+        Ok(())
+    }
+
+    /// The answer to the request that a turn waits for.
+    pub fn exchanged(&mut self, entry: &LogEntry, exchanged: &Exchanged) -> Verdict {
+        let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
+        let Exchanged { event, sender, ref stream, recording } = *exchanged;
+        self.handles(entry, &Handled { position, late, event, sender, stream, ran: None })?;
+        let waits = self.underway.get_mut(&event).filter(|underway| !goes_on(&underway.row.progress));
+        let Some(Underway { order, row }) = waits else {
+            return wrong(Law::Cause, "an answer to a request that no turn waits for");
+        };
+        *order = entry.order;
+        let Progress { recording: told, pieces, answered, .. } = &mut row.progress;
+        (*told, *pieces, *answered) = (recording, *pieces + 1, true);
         Ok(())
     }
 
@@ -139,6 +167,7 @@ impl Replay {
         self.charms.insert(record.space);
 
         let committed = receipt.outcome == Outcome::Committed;
+        must(!committed || before.as_ref().is_none_or(goes_on), Law::Cause, UNANSWERED)?;
         let commit = if committed { Some(record.seq) } else { before.as_ref().map(|before| before.seq) };
         let status = receipt.commit == commit && receipt.message.is_some() != committed;
         let why = match before.as_ref().filter(|_| !committed) {

@@ -13,7 +13,9 @@ fn row(position: u64, segments: u32) -> TurnRow {
     let wait = WaitFor { events: vec![EventId([1; 16])], until: Until::All, timeout_ms: 9 };
     let ran = Ran { time_ms: 1, fuel: 2, costs: 1 };
     let (component, recording) = ([5; 32], [6; 32]);
-    let progress = Progress { component, segments, sends: 1, seq: 3, since_ms: 4, ran, wait, recording };
+    let (pieces, answered) = (segments, false);
+    let progress =
+        Progress { component, segments, sends: 1, seq: 3, since_ms: 4, ran, wait, recording, pieces, answered };
     let space = Did::from_public_key(key.to_bytes()).unwrap();
     TurnRow { position, space, event: EventId([2; 16]), progress }
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Committer, Notice, group::Group};
+use super::{Committer, Notice, Refused, Unavailable, group::Group};
 use crate::{
+    core::{Act, Answered},
+    did::Did,
     env::breathe,
     limits::HISTORY_STEP,
-    rows::TurnRow,
+    record::Hash,
+    rows::{Queued, TurnRow},
     store::{Store, StoreError},
 };
 
@@ -27,13 +30,42 @@ impl Committer {
         Ok(())
     }
 
-    /// Returns what a turn under way was told in the segments that are durable, a piece for each.
+    /// Returns what a turn under way was told as far as it is durable, piece by piece.
     ///
     /// # Errors
     /// When the store is damaged; none when nothing is run any more.
     pub async fn recording(&self, position: u64) -> Option<Result<Vec<Arc<[u8]>>, StoreError>> {
         let store = self.group.store.clone();
         self.group.block(move || store.recording(position)).await
+    }
+
+    /// Returns the events of a charm whose turns wait for requests that nobody makes since the host was opened: the caller does.
+    pub fn ask(&self, charm: &Did) -> Vec<Arc<Queued>> {
+        let core = &mut self.locked().core;
+        core.spaces.get_mut(charm).map(|space| space.inbox.underway.ask()).unwrap_or_default()
+    }
+
+    /// Returns the hash over what a turn under way was told; none when it is not under way any more.
+    pub fn told(&self, queued: &Queued) -> Option<Hash> {
+        let core = &self.locked().core;
+        let underway = core.spaces.get(&queued.event.to)?.inbox.underway.get(queued.position)?;
+        Some(underway.progress.recording)
+    }
+
+    /// Returns whether the turn of an event, which was told what has this hash, waits for the answer to a request.
+    pub fn lacks_answer(&self, queued: &Queued, told: &Hash) -> bool {
+        self.locked().core.lacks_answer(queued, told)
+    }
+
+    /// Lets a turn go on with the answer to the request that it waits for (A4). One that has ended meanwhile stays as it is.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn answer(&self, queued: &Arc<Queued>, answered: Answered) -> Result<(), Unavailable> {
+        match self.act(queued.event.to, Act::Exchange(queued, answered)) {
+            Err(Refused::Unavailable(why)) => Err(why),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// What turns under way were told as far as these rows have come is durable: it is in the store.
@@ -43,7 +75,7 @@ impl Committer {
         }
         let mut locked = self.locked();
         for row in turns.iter().filter_map(|(_, turn)| turn.as_ref()) {
-            locked.core.forget_pieces(&row.space, row.position, row.progress.segments);
+            locked.core.forget_pieces(&row.space, row.position, row.progress.pieces);
         }
     }
 
