@@ -286,11 +286,6 @@ impl Recording {
         fetches.count() + self.pieces.iter().filter(|piece| piece.ask.is_some()).count()
     }
 
-    /// Returns the hash over what the turn was told before the segment.
-    pub fn hash(&self) -> &Hash {
-        &self.hash
-    }
-
     /// Returns whether more was told than is kept, with a request that the segment is to end with: then it cannot wait.
     pub fn is_over_with(&self, ask: &Ask) -> bool {
         self.over || self.bytes + ask.bytes() > self.bytes_max

@@ -42,6 +42,9 @@ pub enum Step {
     },
     /// Waits for nothing.
     AskNobody,
+    /// Calls this URL, as it is or with a commit before.
+    Fetch(String),
+    CommitAndFetch(String),
     /// Wishes for charms with the tag, whatever they offer.
     WishAny,
     /// Wishes for the cell `shaped` and the stream `take-shaped`.
@@ -137,6 +140,8 @@ impl Writer {
                 stream.send(&steps)?.commit_and_wait(Duration::from_secs(60))?;
                 "done".into()
             }
+            Step::Fetch(url) => shown(http::Request::post(url).send()?),
+            Step::CommitAndFetch(url) => shown(http::Request::post(url).commit_and_send()?),
             Step::AskNobody => format!("{} told", commit_and_wait_all([], Duration::from_secs(60))?.len()),
             Step::WishAny => format!("{} found", AnyAuthor::wish()?.all()?.len()),
             Step::WishShaped => {
@@ -160,6 +165,10 @@ impl Writer {
             }
         })
     }
+}
+
+fn shown(answer: http::Response) -> String {
+    format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body))
 }
 
 fn open<T: Shape>(place: &Place) -> Cell<T> {
