@@ -110,11 +110,11 @@ class Reader:
     write = lambda self: (self.text(), self.varint(), self.list(self.edit))
     mark = lambda self: (self.id(), self.hash())
     cut = lambda self: (self.key(), self.varint(), self.varint(), self.varint(), self.varint())
-    sent = lambda self: (self.event(), self.maybe(self.outcome))
+    sent = lambda self: (self.event(), self.maybe(lambda: self.under(9)))
     ran = lambda self: (self.varint(), self.varint(), self.varint())
 
-    def outcome(self):
-        must((number := self.varint()) < 9, "an outcome that is none")
+    def under(self, count):
+        must((number := self.varint()) < count, "a choice that is none")
         return number
 
     def event(self):
@@ -124,14 +124,14 @@ class Reader:
 
     def turn(self):
         return {"sender": self.key(), "stream": self.text(),
-            "receipt": (self.id(), self.outcome(), self.maybe(self.varint), self.maybe(self.text)),
+            "receipt": (self.id(), self.under(9), self.maybe(self.varint), self.maybe(self.text)),
             "writes": self.list(self.write), "sends": self.list(self.sent),
             "dropped": self.maybe(self.id), "ran": self.maybe(self.ran)}
 
     def segment(self):
         return {"event": self.id(), "sender": self.key(), "stream": self.text(), "number": self.varint(),
             "writes": self.list(self.write), "sends": self.list(self.sent), "ran": self.ran(),
-            "wait": (self.list(self.id), self.flag(), self.varint()), "recording": self.hash()}
+            "wait": (self.list(self.id), self.under(3), self.varint()), "recording": self.hash()}
 
     def checkpoint(self):
         return {"seq": self.varint(), "name": self.text(), "paused": self.flag(),
@@ -159,6 +159,7 @@ class Reader:
             lambda: (self.varint(), self.hash(), self.varint(), self.hash(), self.list(self.cut)),
             lambda: self.list(self.write),
             self.segment,
+            lambda: (self.id(), self.key(), self.text(), self.hash()),
         ]
         must(kind < len(read), "a body that is none")
         return kind, read[kind]()
@@ -216,7 +217,7 @@ def prove_host(key, rows):
         waits += sum(refused is None for _, refused in body["sends"]) if kind in (7, 11) else 0
         position += waits
         must(at == position, f"host commit {number}: positions are not in the order of sends")
-        must((kind in (7, 11)) == (taken is not None), f"host commit {number}: a place in the queue for no event")
+        must((kind in (7, 11, 12)) == (taken is not None), f"host commit {number}: a place in the queue for no event")
         end = sha256(b"charm entry v1\0", end, be64(order), be64(at), be64(taken or 0), bytes([late or 0]), record_hash(raw))
         if sealed := seal is not None:
             must(holds(key, b"charm seal v1\0" + key + be64(order) + end, seal), f"host commit {number}: seal does not hold")

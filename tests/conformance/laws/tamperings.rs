@@ -1,11 +1,13 @@
 //! What somebody with the store and every key may do, one law at a time.
 
 mod cause;
+mod exchanged;
 mod pruned;
 mod state;
 mod waited;
 
 pub use cause::CAUSE;
+pub use exchanged::EXCHANGED;
 pub use pruned::PRUNED;
 pub use state::STATE;
 pub use waited::{WAITED, ends_in_another_order};
