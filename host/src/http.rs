@@ -3,8 +3,9 @@
 //! A request leaves only when everything its turn has read is durable. Nothing waits for the answer but the turn's
 //! record: the attempt that asks ends, and when the answer is recorded the turn runs again from its start; a rerun
 //! that asks the same gets the recorded answer. So a turn with n requests runs n + 1 times. The record is in memory:
-//! after a crash of the host a turn starts anew and its requests are made again. A request that a turn waits for (S7) leaves apart
-//! from the turn: what is here checks and names it.
+//! after a crash of the host a turn starts anew and its requests are made again, but for those that may do harm: before one of
+//! them leaves, it is noted that the turn asks for it, and the next host says that it is unknown what became of it. A request that a
+//! turn waits for (S7) leaves apart from the turn: what is here checks and names it.
 
 mod client;
 
@@ -245,15 +246,19 @@ impl Outbound {
         Ok(private)
     }
 
+    /// Returns what names the next request of this kind: the same in every run, and nobody can tell the event from it.
+    fn named(&self, request: &Request) -> [u8; 32] {
+        let same = self.exchanges.iter().filter(|exchange| exchange.request == *request).count();
+        let number = (self.before + same) as u64;
+        let bytes = postcard::to_stdvec(request).unwrap_or_default();
+        Sha256::new().chain_update(self.seed).chain_update(number.to_be_bytes()).chain_update(bytes).finalize().into()
+    }
+
     /// Returns a request as it leaves: one that is repeatable has a key, the same whenever it is made again.
     fn keyed(&self, mut request: Request, options: Options) -> Request {
         let is_keyed = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY_HEADER));
         if options.repeatable && !is_keyed {
-            let same = self.exchanges.iter().filter(|exchange| exchange.request == request).count();
-            let number = (self.before + same) as u64;
-            let bytes = postcard::to_stdvec(&request).unwrap_or_default();
-            let hash = Sha256::new().chain_update(self.seed).chain_update(number.to_be_bytes()).chain_update(bytes);
-            let key: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            let key: String = self.named(&request)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
             request.headers.push((KEY_HEADER.to_owned(), format!("\"{key}\"")));
         }
         request
@@ -272,6 +277,21 @@ impl Outbound {
     /// Forgets what was noted when these grants do not cover it.
     pub fn check_wanted(&mut self, grants: &[HttpGrant]) {
         self.wanted.take_if(|wanted| check(&wanted.request, grants, &self.limits).is_err());
+    }
+
+    /// Returns the hash that tells the noted request from all others of the turn, if it must not be made twice.
+    pub fn asks_once(&self) -> Option<[u8; 32]> {
+        let wanted = self.wanted.as_ref()?;
+        let Wanted { request, options, .. } = wanted;
+        let is_once = !options.repeatable && !is_idempotent(&request.method);
+        is_once.then(|| self.named(request))
+    }
+
+    /// Records that nobody knows what became of the noted request.
+    pub fn lose(&mut self) {
+        let Some(Wanted { request, .. }) = self.wanted.take() else { return };
+        let answer = Err(TransportError::Http(HttpError::Unknown(called(&request))));
+        self.exchanges.push(Exchange { request, answer, used: false });
     }
 
     /// Makes the exchange that was noted and records what came of it, at the latest when its time is over, whatever the

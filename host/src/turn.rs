@@ -414,6 +414,11 @@ impl Stage {
                 self.committer.durable_at_last(seen).await?;
                 // The right may be gone since the attempt (A2): then the next one is refused.
                 turn.outbound.check_wanted(&self.committer.directory().http(&turn.queued.event.to));
+                if let Some(request) = turn.outbound.asks_once()
+                    && !self.committer.note_asked(&turn.queued, request).await?
+                {
+                    turn.outbound.lose();
+                }
                 turn.outbound.exchange(&*self.transport, &*self.env).await;
                 turn.place = None;
             }

@@ -158,7 +158,11 @@ impl Transaction {
         }
         let bounds = [
             (wait.events.len() > WAIT_EVENTS_MAX, "wait-events-max", WAIT_EVENTS_MAX),
-            (wait.timeout_ms > limits.wait_ms_max && wait.until != Until::Exchange, "wait-ms-max", limits.wait_ms_max as usize),
+            (
+                wait.timeout_ms > limits.wait_ms_max && wait.until != Until::Exchange,
+                "wait-ms-max",
+                limits.wait_ms_max as usize,
+            ),
             (self.segments >= limits.waits_max, "waits-max", limits.waits_max),
             (over, "recording-bytes-max", limits.recording_bytes_max),
         ];

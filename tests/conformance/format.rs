@@ -6,8 +6,8 @@ use std::{path::Path, process::Command};
 
 use charm_conformance::*;
 use charm_host::{
-    Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Exchanged, Hash, Install, Keyring, LogEntry,
-    MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
+    Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Exchanged, Hash, Install, Keyring,
+    LogEntry, MemoryKeyring, OnCommit, Outcome, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
     TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash, seal_message,
 };
 use rusqlite::{Connection, params};

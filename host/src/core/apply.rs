@@ -142,6 +142,7 @@ impl State {
         let component = space.installed.map(|row| row.component).unwrap_or_default();
         let (position, inbox) = (queued.position, &mut space.inbox);
         let deadline = live.at.saturating_add(Duration::from_millis(segment.wait.timeout_ms));
+        effects.asked = self.asked.remove(&position).map(|_| position);
         let before = inbox.underway.get(position).map(|underway| &*underway.progress);
         let progress = Arc::new(Progress::after(before, component, &commit.record, segment));
         if before.is_none() {
@@ -249,6 +250,7 @@ impl State {
         if self.spaces.get(&charm).is_some_and(|space| space.inbox.underway.get(queued.position).is_some()) {
             effects.turn = Some((queued.position, None));
         }
+        effects.asked = self.asked.remove(&queued.position).map(|_| queued.position);
         let (chain, is_new) = self.dequeue(&queued).next(&self.limits, at);
         if is_new {
             effects.deep = Some(chain.depth);

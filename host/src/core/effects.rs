@@ -41,6 +41,8 @@ pub struct Effects {
     pub turn: Option<(u64, Option<TurnRow>)>,
     /// What it was told in this segment, or the answer that it waited for.
     pub recording: Option<RecordingRow>,
+    /// What the turn of the event at a position has asked for outside, when that is behind it.
+    pub asked: Option<u64>,
     /// Charms whose turns go on.
     pub resumes: Vec<Did>,
 }
@@ -109,6 +111,7 @@ impl Effects {
         batch.buried.extend(&self.buried);
         batch.turns.extend(self.turn.clone());
         batch.recordings.extend(self.recording.clone());
+        batch.asked.extend(self.asked.map(|position| (position, Vec::new())));
         let receipts = self.receipts(commit);
         let settled = receipts.iter().map(|row| row.receipt.clone()).collect();
         batch.receipts.extend(receipts);

@@ -44,6 +44,8 @@ pub struct State {
     pub(super) components: HashMap<Hash, usize>,
     /// When the waits of turns end that still wait: moment, charm, position of the event.
     pub(super) deadlines: BTreeSet<(Duration, Did, u64)>,
+    /// Requests that must not be made twice and that turns have asked for since their last commit, by the positions of their events.
+    pub asked: BTreeMap<u64, Vec<Hash>>,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     /// What is decided about the rights of those outside.
@@ -133,6 +135,7 @@ impl State {
             open: HashMap::new(),
             components: HashMap::new(),
             deadlines: BTreeSet::new(),
+            asked: image.asked.iter().cloned().collect(),
             late: BTreeSet::new(),
             kept: BTreeMap::new(),
             limits,

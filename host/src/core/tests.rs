@@ -383,7 +383,11 @@ impl State {
                 if turn.standing == underway::Standing::Waits {
                     assert!(!turn.is_over(), "a turn waits for what is there");
                     let has_end = self.deadlines.contains(&(turn.deadline, *did, position));
-                    assert_eq!(has_end, turn.has_deadline(), "a wait without an end, or a request that has one of its own");
+                    assert_eq!(
+                        has_end,
+                        turn.has_deadline(),
+                        "a wait without an end, or a request that has one of its own"
+                    );
                     deadlines += usize::from(has_end);
                 }
             }

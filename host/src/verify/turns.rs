@@ -125,8 +125,7 @@ impl Replay {
         let component = began.or(self.installed.get(&entry.space).map(|row| row.component)).unwrap_or_default();
         let (seq, since_ms, wait) = (record.seq, record.time_ms, wait.clone());
         let (segments, answered) = (number, false);
-        let progress =
-            Progress { component, segments, sends, seq, since_ms, ran, wait, recording, pieces, answered };
+        let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, pieces, answered };
         let row = TurnRow { position, space: entry.space, event, progress };
         self.underway.insert(event, Underway { order: entry.order, row });
         Ok(())

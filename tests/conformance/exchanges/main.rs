@@ -36,7 +36,8 @@ async fn a_server_that_hangs_blocks_nobody() {
     for (waits, request) in [(true, charge()), (false, json!(["fetch", { "url": format!("{WIRE}/charges") }]))] {
         let wire = Wire::gated();
         let (host, a, _) = open(builder(), &wire).await;
-        let first = begin(&host, a, json!([["set", "x", [], "is being paid"], request, ["set", "y", [], "paid"]])).await;
+        let first =
+            begin(&host, a, json!([["set", "x", [], "is being paid"], request, ["set", "y", [], "paid"]])).await;
         wire.arrived(1).await;
         let second = send(&host, a, json!([["get", "x", []], ["set", "z", [], "served"]])).await;
         if waits {
@@ -190,8 +191,7 @@ async fn a_right_that_was_taken_back_before_the_request_leaves_denies_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_waits_for_its_place_only_so_long() {
     let (clock, wire) = (Clock::new(), Wire::gated());
-    let limits =
-        Limits { exchanges_max: 1, http_turn_ms_max: 20_000, http_timeout_ms: 1 << 30, ..Limits::default() };
+    let limits = Limits { exchanges_max: 1, http_turn_ms_max: 20_000, http_timeout_ms: 1 << 30, ..Limits::default() };
     let (host, a, b) = open(builder().limits(limits).env(clock.clone()), &wire).await;
     let hangs = fill(&host, b, &wire).await;
     let before = commits(&host, a);
@@ -319,7 +319,8 @@ async fn a_repeatable_request_carries_a_key_of_its_own() {
     let wire = Wire::open();
     let (host, a, _) = open(builder(), &wire).await;
     let request = json!({ "method": "POST", "url": WIRE, "repeatable": true });
-    let own = json!({ "method": "POST", "url": WIRE, "repeatable": true, "headers": { "Idempotency-Key": "\"mine\"" } });
+    let own =
+        json!({ "method": "POST", "url": WIRE, "repeatable": true, "headers": { "Idempotency-Key": "\"mine\"" } });
     let steps = json!([
         ["commit-and-fetch", request],
         ["fetch", request],

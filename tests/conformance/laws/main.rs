@@ -18,7 +18,8 @@ use charm_host::{
 use forged::{Forged, Rows};
 use serde_json::{Value as Json, json};
 use tamperings::{
-    CAUSE, Case, EXCHANGED, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, Tamper, WAITED, ends_in_another_order,
+    CAUSE, Case, EXCHANGED, ONCE, ORDER, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, Tamper, WAITED,
+    ends_in_another_order,
 };
 
 fn wait() -> Json {

@@ -89,23 +89,23 @@ async fn a_component_that_starts_over_the_memory_is_refused() {
 /// A5, T6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_over_its_table_elements_is_stopped() {
-    let limits = Limits { table_elements_max: 100, ..small() };
+    let limits = Limits { table_elements_max: 120, ..small() };
     let host = builder().limits(limits.clone()).open().await.unwrap();
     let table = "(table $table 10 funcref)";
-    let grow = "(if (i32.lt_s (table.grow $table (ref.null func) (i32.const 91)) (i32.const 0)) (then unreachable))";
+    let grow = "(if (i32.lt_s (table.grow $table (ref.null func) (i32.const 111)) (i32.const 0)) (then unreachable))";
     let over =
         host.install(Charm::new("over", by_hand::charm(&[("in module", table), ("in handle", grow)]))).await.unwrap();
-    let just = grow.replace("91", "90");
+    let just = grow.replace("111", "110");
     let just =
         host.install(Charm::new("just", by_hand::charm(&[("in module", table), ("in handle", &just)]))).await.unwrap();
 
     let receipt = soon(host.request(NewEvent::new(over, "run", value(json!(1))))).await;
     assert_eq!(receipt.outcome, Outcome::Faulted);
-    assert_eq!(receipt.message.as_deref(), Some("over table-elements-max 100"));
+    assert_eq!(receipt.message.as_deref(), Some("over table-elements-max 120"));
     let receipt = soon(host.request(NewEvent::new(just, "run", value(json!(1))))).await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
 
-    let message = refuse_to_install(limits, by_hand::charm(&[("in module", "(table 101 funcref)")])).await;
+    let message = refuse_to_install(limits, by_hand::charm(&[("in module", "(table 121 funcref)")])).await;
     assert!(message.contains("table"), "{message}");
 }
 

@@ -12,7 +12,8 @@ pub fn under_way(position: u64, of: u8, segments: u32) -> (u64, Option<TurnRow>)
     let ran = Ran { time_ms: 1_700_000_000_000, fuel: u64::from(segments) << 32, costs: 1 };
     let (component, recording) = ([of; 32], [segments as u8; 32]);
     let seq = position + u64::from(segments);
-    let progress = Progress { component, segments, sends: 3 * segments, seq, since_ms: seq, ran, wait, recording };
+    let (sends, pieces, answered) = (3 * segments, segments, false);
+    let progress = Progress { component, segments, sends, seq, since_ms: seq, ran, wait, recording, pieces, answered };
     (position, Some(TurnRow { position, space: did(of), event: id(position as u8), progress }))
 }
 

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Committer, Notice, Refused, Unavailable, group::Group};
+use tokio::sync::oneshot;
+
+use super::{
+    Committer, Notice, Refused, Unavailable,
+    group::{Group, Haste, Item},
+};
 use crate::{
     core::{Act, Answered},
     did::Did,
@@ -55,6 +60,31 @@ impl Committer {
     /// Returns whether the turn of an event, which was told what has this hash, waits for the answer to a request.
     pub fn lacks_answer(&self, queued: &Queued, told: &Hash) -> bool {
         self.locked().core.lacks_answer(queued, told)
+    }
+
+    /// Notes durably that a turn asks for a request that must not be made twice, and all that is committed before (T8). False when
+    /// that was noted before: it was perhaps made (A4).
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first.
+    pub async fn note_asked(&self, queued: &Queued, request: Hash) -> Result<bool, Unavailable> {
+        let noted = {
+            let core = &mut self.open()?.core;
+            let requests = core.asked.entry(queued.position).or_default();
+            if requests.contains(&request) {
+                return Ok(false);
+            }
+            requests.push(request);
+            let (told, noted) = oneshot::channel();
+            let (position, requests) = (queued.position, requests.clone());
+            self.group.push([Item::Asked { position, requests, told }], Haste::Now);
+            noted
+        };
+        tokio::select! {
+            biased;
+            Ok(()) = noted => Ok(true),
+            why = self.stopped() => Err(why),
+        }
     }
 
     /// Lets a turn go on with the answer to the request that it waits for (A4). One that has ended meanwhile stays as it is.
