@@ -17,7 +17,12 @@
 
 mod exchange;
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 pub use exchange::Asking;
 use futures_util::FutureExt;
@@ -64,6 +69,8 @@ pub struct Stage {
     pub transport: Arc<dyn Transport>,
     /// Places of turns that wait for HTTP: `exchanges-max`.
     pub places: Arc<Semaphore>,
+    /// How many of them each charm may take at once for requests that its turns wait for.
+    pub shares: Mutex<HashMap<Did, Arc<Semaphore>>>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
     /// What the operator is told.

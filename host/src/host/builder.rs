@@ -170,7 +170,8 @@ impl HostBuilder {
         let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
-        let stage = Arc::new(Stage { committer, guests, env, transport, places, aging, notices, suspects });
+        let shares = Default::default();
+        let stage = Arc::new(Stage { committer, guests, env, transport, places, shares, aging, notices, suspects });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         for (charm, pause) in paused {
             let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));

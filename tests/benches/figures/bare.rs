@@ -116,6 +116,14 @@ impl waits::Host for Stub {
     ) -> std::result::Result<Vec<Option<waits::Receipt>>, types::Error> {
         Ok(Vec::new())
     }
+
+    fn commit_and_fetch(
+        &mut self,
+        _: http::Request,
+        _: http::FetchOptions,
+    ) -> std::result::Result<http::Response, types::Error> {
+        Err(types::Error::Http(types::HttpError::Timeout))
+    }
 }
 
 impl log::Host for Stub {

@@ -211,6 +211,30 @@ async fn a_request_waits_for_its_place_only_so_long() {
     host.shutdown().await.unwrap();
 }
 
+/// A6: a charm whose server hangs leaves places to the others, however many of its turns wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charm_takes_no_more_than_its_share_of_the_places() {
+    let wire = Wire::gated();
+    let limits = Limits { exchanges_max: 16, ..Limits::default() };
+    let (host, a, b) = open(builder().limits(limits), &wire).await;
+    let before = commits(&host, a);
+    for _ in 0..16 {
+        begin(&host, a, json!([charge()])).await;
+    }
+    until("all wait", || commits(&host, a) == before + 32).await;
+    wire.arrived(2).await;
+    for n in [3, 4] {
+        begin(&host, b, json!([charge(), ["set", "x", [], n]])).await;
+    }
+    wire.arrived(4).await;
+    assert!(wire.requests()[2..].iter().all(|request| request.method == "POST"));
+    wire.release(18);
+    settle(&host).await;
+    assert_eq!((wire.count(), cell(&host, b, "x").await != Json::Null), (18, true));
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+}
+
 /// A5: each bound is told by name, before the commit where it is known then; what came of a request is told in any case.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_a_bound_a_request_is_refused_by_name() {
