@@ -480,7 +480,7 @@ mod waits {
         let pay = |text: &str| host.deliver(&office, Office::ACT, &Act::Pay(text.into()));
         let denied = pay("before");
         assert_eq!((denied.outcome, denied.commit), (Outcome::Rejected, None), "nothing was committed");
-        host.on_http(|_| Ok(http::Response::new(200, "")));
+        host.on_http(|_| Ok(Response::new(200, "")));
         assert_eq!(pay("a").commit, Some(3), "opened, asked, ended");
         assert_eq!(host.cell(&office, "state"), Some("paid: 200".to_string()));
         host.on_http(|_| Err(Error::Http(charm_sdk::HttpError::Unknown("POST https://bank.test".into()))));

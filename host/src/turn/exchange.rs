@@ -81,12 +81,20 @@ impl Stage {
     async fn make(&self, Asking { queued, told, order, ask }: Asking) -> Result<(), Unavailable> {
         let limits = self.committer.limits();
         self.committer.durable_at_last(order).await?;
-        let place = tokio::select! {
-            biased;
-            place = self.place(queued.event.to) => place,
-            () = self.env.sleep(Duration::from_millis(limits.http_turn_ms_max)) => None,
+        let (is_new, charm) = (ask.is_some(), queued.event.to);
+        let (place, ask) = match self.place(charm).now_or_never() {
+            Some(place) => (place, ask),
+            None => {
+                // Until there is a place the request is not kept in memory.
+                drop(ask);
+                let place = tokio::select! {
+                    biased;
+                    place = self.place(charm) => place,
+                    () = self.env.sleep(Duration::from_millis(limits.http_turn_ms_max)) => None,
+                };
+                (place, None)
+            }
         };
-        let is_new = ask.is_some();
         let ask = match ask {
             Some(ask) => Some(ask),
             None => self.kept(&queued).await,
@@ -102,7 +110,7 @@ impl Stage {
         let answer = match ask {
             Some(ask) if place.is_some() && (is_new || ask.is_repeatable) => self.answer_to(&queued, ask).await,
             // It has not left, and does not.
-            Some(_) if is_new => Told::Refused(Refusal::limit("exchanges-max", limits.exchanges_max)),
+            _ if is_new => Told::Refused(Refusal::limit("exchanges-max", limits.exchanges_max)),
             ask => unknown(ask.as_ref()),
         };
         drop(place);
