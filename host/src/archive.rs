@@ -245,6 +245,7 @@ impl Archive {
             None if queued.event.deliver_after.is_some() => TurnState::Delayed,
             None => TurnState::Queued,
             Some(_) if row.is_some_and(|row| row.progress.again_ms.is_some()) => TurnState::Retry,
+            Some(_) if row.is_some_and(|row| row.progress.lacks_answer()) => TurnState::Http,
             Some(WaitFor { until: Until::Time, .. }) => TurnState::Waits,
             Some(WaitFor { events, until: Until::All, .. }) if events.iter().any(is_open) => TurnState::Waits,
             Some(WaitFor { events, until: Until::First, .. }) if events.iter().all(is_open) => TurnState::Waits,

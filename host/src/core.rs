@@ -18,7 +18,7 @@ mod tests;
 mod underway;
 
 pub use apply::Live;
-pub use decide::{Act, Decided, Ending, Part, Refused};
+pub use decide::{Act, Answered, Decided, Ending, Part, Refused};
 pub use draft::Draft;
 pub use effects::Effects;
 pub use inbox::Growth;

@@ -246,7 +246,10 @@ impl Host {
             Some(outside) => self.charms.install_all(charms, outside)?,
             None => self.charms.install(charms)?,
         };
-        dids.into_iter().for_each(|did| self.ready.install(did));
+        for did in dids {
+            self.ready.install(did);
+            self.stage.ask_again(&did, &self.ready);
+        }
         self.stage.committer.noted(noted).await
     }
 

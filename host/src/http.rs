@@ -3,7 +3,9 @@
 //! A request leaves only when everything its turn has read is durable. Nothing waits for the answer but the turn's
 //! record: the attempt that asks ends, and when the answer is recorded the turn runs again from its start; a rerun
 //! that asks the same gets the recorded answer. So a turn with n requests runs n + 1 times. The record is in memory:
-//! after a crash of the host a turn starts anew and its requests are made again.
+//! after a crash of the host a turn starts anew and its requests are made again, but for those that may do harm: before one of
+//! them leaves, it is noted that the turn asks for it, and the next host says that it is unknown what became of it. A request that a
+//! turn waits for (S7) leaves apart from the turn: what is here checks and names it.
 
 mod client;
 
@@ -11,6 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub use client::HttpClient;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     env::{BoxFuture, Env},
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// One request, as a guest asks it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Upper-case method.
     pub method: String,
@@ -129,6 +132,10 @@ pub trait Transport: Send + Sync + 'static {
     fn exchange(&self, request: Request, private: bool) -> BoxFuture<'_, Result<Response, TransportError>>;
 }
 
+/// The header by which a server knows a request that is made again
+/// (`draft-ietf-httpapi-idempotency-key-header`).
+const KEY_HEADER: &str = "idempotency-key";
+
 /// Headers that the host writes itself, or that would change how the message is framed.
 const OWN_HEADERS: [&str; 9] = [
     "host",
@@ -153,6 +160,8 @@ pub struct Outbound {
     spent: Duration,
     /// Exchanges of the turn's segments before.
     before: usize,
+    /// What the keys of its requests are made with.
+    seed: [u8; 32],
 }
 
 struct Exchange {
@@ -162,20 +171,29 @@ struct Exchange {
     used: bool,
 }
 
+/// What a guest asks of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long it may take; the host's own time is the most.
+    pub timeout: Option<Duration>,
+    /// The request may be made again after a crash, whatever its method.
+    pub repeatable: bool,
+}
+
 /// What an attempt asked for when it ended.
 struct Wanted {
     request: Request,
     private: bool,
     /// As the guest wants it.
-    timeout: Option<Duration>,
+    options: Options,
     /// The last commit that the attempt could see.
     seen: u64,
 }
 
 impl Outbound {
-    /// Returns the outbound HTTP of a new turn.
-    pub fn new(limits: Arc<Limits>) -> Outbound {
-        Outbound { limits, ..Outbound::default() }
+    /// Returns the outbound HTTP of a new turn, whose requests get keys by `seed`.
+    pub fn new(limits: Arc<Limits>, seed: [u8; 32]) -> Outbound {
+        Outbound { limits, seed, ..Outbound::default() }
     }
 
     /// Starts an attempt: recorded answers are given out again, only what is new asks these grants. So many exchanges the turn
@@ -189,26 +207,61 @@ impl Outbound {
     }
 
     /// Returns the recorded answer to the same request, or notes the request. `seen` is the last commit that the turn's
-    /// snapshot shows; `timeout` shortens the host's own.
+    /// snapshot shows.
     ///
     /// # Errors
     /// [`FetchError`].
-    pub fn fetch(&mut self, request: Request, timeout: Option<Duration>, seen: u64) -> Result<Response, FetchError> {
+    pub fn fetch(&mut self, request: Request, options: Options, seen: u64) -> Result<Response, FetchError> {
         let limits = &self.limits;
         let recorded = self.exchanges.iter_mut().find(|exchange| !exchange.used && exchange.request == request);
         if let Some(exchange) = recorded {
             exchange.used = true;
             return told(exchange.answer.clone(), limits);
         }
-        let private = check(&request, &self.grants, limits)?.private;
-        if self.before + self.exchanges.len() >= limits.http_requests_max {
-            return Err(FetchError::Limit { name: "http-requests-max", max: limits.http_requests_max as u64 });
-        }
+        let private = self.check(&request)?;
         if self.spent >= Duration::from_millis(limits.http_turn_ms_max) {
             return Err(FetchError::Limit { name: "http-turn-ms-max", max: limits.http_turn_ms_max });
         }
-        self.wanted = Some(Wanted { request, private, timeout, seen });
+        self.wanted = Some(Wanted { request, private, options, seen });
         Err(FetchError::Waits)
+    }
+
+    /// Checks a request that the turn is to wait for; returns it as it leaves, and how long it may take.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub fn ask(&self, request: Request, options: Options) -> Result<(Request, Duration), FetchError> {
+        self.check(&request)?;
+        let max = Duration::from_millis(self.limits.http_timeout_ms);
+        Ok((self.keyed(request, options), options.timeout.unwrap_or(max).min(max)))
+    }
+
+    /// Checks that a request may be made; returns whether its name may resolve to an address that is not public.
+    fn check(&self, request: &Request) -> Result<bool, FetchError> {
+        let private = check(request, &self.grants, &self.limits)?.private;
+        let max = self.limits.http_requests_max;
+        if self.before + self.exchanges.len() >= max {
+            return Err(FetchError::Limit { name: "http-requests-max", max: max as u64 });
+        }
+        Ok(private)
+    }
+
+    /// Returns what names the next request of this kind: the same in every run, and nobody can tell the event from it.
+    fn named(&self, request: &Request) -> [u8; 32] {
+        let same = self.exchanges.iter().filter(|exchange| exchange.request == *request).count();
+        let number = (self.before + same) as u64;
+        let bytes = postcard::to_stdvec(request).unwrap_or_default();
+        Sha256::new().chain_update(self.seed).chain_update(number.to_be_bytes()).chain_update(bytes).finalize().into()
+    }
+
+    /// Returns a request as it leaves: one that is repeatable has a key, the same whenever it is made again.
+    fn keyed(&self, mut request: Request, options: Options) -> Request {
+        let is_keyed = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY_HEADER));
+        if options.repeatable && !is_keyed {
+            let key: String = self.named(&request)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            request.headers.push((KEY_HEADER.to_owned(), format!("\"{key}\"")));
+        }
+        request
     }
 
     /// Returns the last commit that must be durable before the noted request leaves; none when nothing is noted.
@@ -226,26 +279,66 @@ impl Outbound {
         self.wanted.take_if(|wanted| check(&wanted.request, grants, &self.limits).is_err());
     }
 
+    /// Returns the hash that tells the noted request from all others of the turn, if it must not be made twice.
+    pub fn asks_once(&self) -> Option<[u8; 32]> {
+        let wanted = self.wanted.as_ref()?;
+        let Wanted { request, options, .. } = wanted;
+        let is_once = !options.repeatable && !is_idempotent(&request.method);
+        is_once.then(|| self.named(request))
+    }
+
+    /// Records that nobody knows what became of the noted request.
+    pub fn lose(&mut self) {
+        let Some(Wanted { request, .. }) = self.wanted.take() else { return };
+        let answer = Err(TransportError::Http(HttpError::Unknown(called(&request))));
+        self.exchanges.push(Exchange { request, answer, used: false });
+    }
+
     /// Makes the exchange that was noted and records what came of it, at the latest when its time is over, whatever the
     /// transport does.
     pub async fn exchange(&mut self, transport: &dyn Transport, env: &dyn Env) {
-        let Some(Wanted { request, private, timeout, .. }) = self.wanted.take() else { return };
+        let Some(Wanted { request, private, options, .. }) = self.wanted.take() else { return };
         let left = Duration::from_millis(self.limits.http_turn_ms_max).saturating_sub(self.spent);
         let max = Duration::from_millis(self.limits.http_timeout_ms).min(left);
-        let timeout = timeout.unwrap_or(max).min(max);
+        let timeout = options.timeout.unwrap_or(max).min(max);
         let start = env.monotonic();
-        let answer = tokio::select! {
-            biased;
-            answer = transport.exchange(request.clone(), private) => answer,
-            () = env.sleep(timeout) => Err(TransportError::Http(HttpError::Timeout)),
-        };
+        let answer = exchange(transport, env, self.keyed(request.clone(), options), private, timeout).await;
         self.spent += env.monotonic().saturating_sub(start);
         self.exchanges.push(Exchange { request, answer, used: false });
     }
 }
 
+/// Makes an exchange, which is over when its time is, whatever the transport does.
+pub async fn exchange(
+    transport: &dyn Transport,
+    env: &dyn Env,
+    request: Request,
+    private: bool,
+    timeout: Duration,
+) -> Result<Response, TransportError> {
+    tokio::select! {
+        biased;
+        answer = transport.exchange(request, private) => answer,
+        () = env.sleep(timeout) => Err(TransportError::Http(HttpError::Timeout)),
+    }
+}
+
+/// Returns whether a request can be made again by its method (RFC 9110, 9.2.2).
+pub(crate) fn is_idempotent(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
+}
+
+/// Returns method and origin of a request, as an error may show them.
+pub(crate) fn called(request: &Request) -> String {
+    let origin = shown(&request.url).unwrap_or_default();
+    crate::text::clip(&format!("{} {origin}", request.method), 256).into_owned()
+}
+
 /// Returns an answer as the guest gets it.
-fn told(answer: Result<Response, TransportError>, limits: &Limits) -> Result<Response, FetchError> {
+///
+/// # Errors
+/// [`FetchError`].
+pub fn told(answer: Result<Response, TransportError>, limits: &Limits) -> Result<Response, FetchError> {
     answer.map_err(|error| match error {
         TransportError::Http(error) => FetchError::Http(error),
         TransportError::TooLarge(name) => {
@@ -316,12 +409,20 @@ fn check<'a>(request: &Request, grants: &'a [HttpGrant], limits: &Limits) -> Res
             ));
         }
     }
-    let origin = origin(url).map_err(FetchError::Invalid)?;
+    origin(url).map_err(FetchError::Invalid)?;
     if url.contains('#') {
         return invalid("url holds a fragment".to_owned());
     }
+    covered(request, grants).map_err(FetchError::Http)
+}
+
+/// Returns the grant that covers a request.
+///
+/// # Errors
+/// [`HttpError::Denied`].
+pub fn covered<'a>(request: &Request, grants: &'a [HttpGrant]) -> Result<&'a HttpGrant, HttpError> {
+    let (method, origin) = (&request.method, origin(&request.url).unwrap_or_default());
     let covers = |grant: &&HttpGrant| grant.origin == origin && grant.methods.contains(method);
-    grants.iter().filter(covers).max_by_key(|grant| grant.private).ok_or_else(|| {
-        FetchError::Http(HttpError::Denied(crate::text::clip(&format!("{method} {origin}"), 256).into_owned()))
-    })
+    let covering = grants.iter().filter(covers).max_by_key(|grant| grant.private);
+    covering.ok_or_else(|| HttpError::Denied(crate::text::clip(&format!("{method} {origin}"), 256).into_owned()))
 }

@@ -214,7 +214,8 @@ pub struct Limits {
     pub http_response_bytes_max: usize,
     /// One HTTP exchange from start to end, in milliseconds.
     pub http_timeout_ms: u64,
-    /// All HTTP exchanges of a turn together, in milliseconds: so long its charm may take no other event.
+    /// All short calls of a turn together, in milliseconds: so long its charm may take no other event. And how long a request that a
+    /// turn waits for stands in line for a place.
     pub http_turn_ms_max: u64,
     /// How long a turn is run again before it fails as `conflict-exhausted` (T4), in milliseconds. Starts with the first
     /// conflict and counts attempts and the pauses between them, no time spent waiting for HTTP, the disk or room.

@@ -92,6 +92,8 @@ pub enum Body {
     Segment(Box<Segment>),
     /// A turn leaves nothing of its present transaction, and is tried again later (S13).
     Retried(Box<Retried>),
+    /// The answer to the request that a turn waits for is there (S7, A4).
+    Exchanged(Box<Exchanged>),
 }
 
 /// What a space came to with one of its commits, so that it can be proved from there.
@@ -258,10 +260,24 @@ pub struct Retried {
     pub after_ms: u64,
 }
 
+/// The answer to the request that a turn waits for, or what became of it. The turn goes on with that; neither request nor answer
+/// stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// The event that the turn handles.
+    pub event: EventId,
+    /// Who sent it.
+    pub sender: Did,
+    /// The stream it came on.
+    pub stream: Arc<str>,
+    /// Hash over what the turn was told so far, with the answer: see [`recording_hash`].
+    pub recording: Hash,
+}
+
 /// What a turn waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitFor {
-    /// Events that it sent.
+    /// Events that it sent; none when it waits for something else.
     pub events: Vec<EventId>,
     /// How many of them are to be settled.
     pub until: Until,
@@ -278,6 +294,8 @@ pub enum Until {
     First,
     /// Nothing but the time.
     Time,
+    /// No event, but the answer to the request that the segment ends with.
+    Exchange,
 }
 
 /// How far a turn under way has come: what its segments add up to.
@@ -299,6 +317,10 @@ pub struct Progress {
     pub wait: WaitFor,
     /// Hash over what it was told so far.
     pub recording: Hash,
+    /// In how many pieces that is: one for each segment, and one for each answer to a request that it waited for.
+    pub pieces: u32,
+    /// The answer to the request that it waits for is there.
+    pub answered: bool,
     /// How often it was tried again.
     pub retries: u32,
     /// How long it waits before it is tried again, in milliseconds; none when it waits for what its last segment says.
@@ -306,6 +328,16 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Returns whether it waits for the answer to a request.
+    pub(crate) fn lacks_answer(&self) -> bool {
+        self.wait.until == Until::Exchange && !self.answered
+    }
+
+    /// Returns how far the turn has come with the answer that it waits for.
+    pub(crate) fn with_answer(&self, recording: Hash) -> Progress {
+        Progress { recording, pieces: self.pieces + 1, answered: true, ..self.clone() }
+    }
+
     /// Returns the component that the turn goes on with; none when it begins anew.
     pub(crate) fn began_with(&self) -> Option<Hash> {
         (self.segments > 0).then_some(self.component)
@@ -328,6 +360,8 @@ impl Progress {
             ran: Ran { time_ms: 0, fuel: 0, costs: 0 },
             wait: WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: 0 },
             recording: Hash::default(),
+            pieces: 0,
+            answered: false,
             retries: 0,
             again_ms: None,
         };
@@ -349,6 +383,8 @@ impl Progress {
             ran,
             wait: wait.clone(),
             recording,
+            pieces: before.map_or(0, |before| before.pieces) + 1,
+            answered: false,
             retries: before.map_or(0, |before| before.retries),
             again_ms: None,
         }
@@ -393,6 +429,7 @@ impl Record {
             Body::Turn(turn) => Some(turn.receipt.id),
             Body::Segment(segment) => Some(segment.event),
             Body::Retried(retried) => Some(retried.event),
+            Body::Exchanged(exchanged) => Some(exchanged.event),
             Body::Accepted(event) => Some(event.id),
             Body::Letters { dropped, again: Some(_) } => dropped.first().copied(),
             _ => None,
@@ -415,12 +452,21 @@ impl Record {
         }
     }
 
+    /// Returns the answer to a request that a turn waits for.
+    pub fn exchanged(&self) -> Option<&Exchanged> {
+        match &self.body {
+            Body::Exchanged(exchanged) => Some(exchanged),
+            _ => None,
+        }
+    }
+
     /// Returns the event that it handles, to its end or not.
     pub fn handles(&self) -> Option<EventId> {
         match &self.body {
             Body::Turn(turn) => Some(turn.receipt.id),
             Body::Segment(segment) => Some(segment.event),
             Body::Retried(retried) => Some(retried.event),
+            Body::Exchanged(exchanged) => Some(exchanged.event),
             _ => None,
         }
     }
@@ -488,8 +534,8 @@ pub fn hash(bytes: &[u8]) -> Hash {
     Sha256::new().chain_update(RECORD_TAG).chain_update(bytes).finalize().into()
 }
 
-/// Returns the hash over what a turn was told in all its segments: `before` is that without the last one, zeros for none, `piece`
-/// what it was told in that.
+/// Returns the hash over what a turn was told, piece by piece: `before` is that without the last one, zeros for none, `piece` what it
+/// was told in that.
 pub(crate) fn recording_hash(before: &Hash, piece: &[u8]) -> Hash {
     Sha256::new().chain_update(RECORDING_TAG).chain_update(before).chain_update(piece).finalize().into()
 }

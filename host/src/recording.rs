@@ -1,8 +1,9 @@
 //! What a turn was told by the host, so that a replay can tell it the same (S8). No I/O.
 //!
 //! A turn that waits is recorded: each host call whose answer is not fixed by component, event and facts, or that has an effect,
-//! with a hash of what it asked for and what it was told, by value. Each segment leaves a piece. A turn that goes on begins anew
-//! on a fresh instance, and its calls are compared with the pieces, in order; behind them it is live.
+//! with a hash of what it asked for and what it was told, by value. Each segment leaves a piece; where it ends with a request, that
+//! is in it, and the answer is a piece of its own. A turn that goes on begins anew on a fresh instance, and its calls are compared
+//! with the pieces, in order; behind them it is live.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     event::EventId,
-    http::HttpError,
+    http::{HttpError, Request},
     receipt::Receipt,
     record::{Hash, WaitFor, recording_hash},
     text::clip,
@@ -31,6 +32,7 @@ pub enum Kind {
     Wait,
     Retry,
     Cancel,
+    Exchange,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Kind::Wait => "waits.commit-and-wait",
             Kind::Retry => "retries.retry-after",
             Kind::Cancel => "streams.cancel",
+            Kind::Exchange => "waits.commit-and-fetch",
         }
     }
 }
@@ -87,10 +90,69 @@ const VERSION: u8 = 1;
 /// What a turn was told in one of its segments.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Piece {
-    /// [`VERSION`].
-    version: u8,
     sees: Sees,
     calls: Vec<Call>,
+    /// The request that it ends with.
+    ask: Option<Ask>,
+}
+
+/// One piece of a recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Part {
+    /// Of a segment.
+    Segment(Piece),
+    /// The answer to the request of the segment before.
+    Answer(Told),
+}
+
+impl Part {
+    /// Returns its bytes, which begin with [`VERSION`].
+    fn to_bytes(&self) -> Arc<[u8]> {
+        postcard::to_stdvec(&(VERSION, self)).expect("a recording holds nothing that postcard refuses").into()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Part, &'static str> {
+        if bytes.first() != Some(&VERSION) {
+            return Err("recording: it is of another version of the host");
+        }
+        postcard::from_bytes(&bytes[1..]).map_err(|_| DAMAGED)
+    }
+}
+
+/// A request that a turn waits for. It is kept until the turn ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    /// As it leaves.
+    pub request: Request,
+    /// How long it may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// It may be made again when nobody knows whether it was made.
+    pub is_repeatable: bool,
+    /// Hash of what the guest asked for.
+    pub asked: u64,
+}
+
+impl Ask {
+    /// Returns that of a segment's piece; none when it has none.
+    pub fn of(piece: &[u8]) -> Option<Ask> {
+        match Part::from_bytes(piece) {
+            Ok(Part::Segment(piece)) => piece.ask,
+            _ => None,
+        }
+    }
+
+    /// Returns what it takes in memory, about.
+    fn bytes(&self) -> usize {
+        let Request { method, url, headers, body } = &self.request;
+        let headers: usize = headers.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
+        size_of::<Ask>() + method.len() + url.len() + headers + body.len()
+    }
+}
+
+/// Returns the piece that is the answer to a request, and the hash over all with it: `before` is that without it.
+pub fn answer(before: &Hash, told: Told) -> (Hash, Arc<[u8]>) {
+    let piece = Part::Answer(told).to_bytes();
+    (recording_hash(before, &piece), piece)
 }
 
 /// What one segment of a turn sees of itself, and the next may see otherwise.
@@ -109,6 +171,8 @@ pub struct Answer {
     pub wait: WaitFor,
     /// What became of its events; none for what is not settled.
     pub receipts: Vec<Option<Receipt>>,
+    /// The answer to its request, if it waits for one.
+    pub told: Option<Told>,
     /// What it sees from here on.
     pub sees: Sees,
     /// Fuel that the turn had taken then.
@@ -141,6 +205,8 @@ pub struct Recording {
     calls: usize,
     /// What was told since the pieces.
     fresh: Vec<Call>,
+    /// The request that the segment ends with.
+    ask: Option<Ask>,
     /// What the pieces take, and with what was told since, about.
     before: usize,
     bytes: usize,
@@ -165,31 +231,44 @@ impl Recording {
     pub fn resume(
         pieces: &[Arc<[u8]>],
         hash: Hash,
-        answer: Answer,
+        mut answer: Answer,
         bytes_max: usize,
     ) -> Result<Recording, &'static str> {
-        let (mut of, mut read, mut bytes) = (Hash::default(), Vec::with_capacity(pieces.len()), 0);
+        let (mut of, mut bytes) = (Hash::default(), 0);
+        let mut read: Vec<Piece> = Vec::with_capacity(pieces.len());
+        // The call that the last piece was the answer to.
+        let mut exchanged: Option<Call> = None;
         for piece in pieces {
             of = recording_hash(&of, piece);
-            if piece.first() != Some(&VERSION) {
-                return Err("recording: it is of another version of the host");
+            match Part::from_bytes(piece)? {
+                Part::Segment(mut piece) => {
+                    // It is the first that the segment behind it was told, and at the time of that.
+                    piece.calls.splice(0..0, exchanged.take());
+                    bytes += piece.calls.iter().map(Call::bytes).sum::<usize>();
+                    bytes += piece.ask.as_ref().map_or(0, Ask::bytes);
+                    read.push(piece);
+                }
+                Part::Answer(told) => {
+                    let ask = read.last().and_then(|piece| piece.ask.as_ref()).ok_or(DAMAGED)?;
+                    exchanged = Some(Call { kind: Kind::Exchange, asked: ask.asked, told });
+                }
             }
-            let piece: Piece = postcard::from_bytes(piece).map_err(|_| DAMAGED)?;
-            bytes += piece.calls.iter().map(Call::bytes).sum::<usize>();
-            read.push(piece);
         }
-        let answer = Some(answer);
         if of != hash {
             return Err(DAMAGED);
         }
+        bytes += exchanged.as_ref().map_or(0, Call::bytes);
+        answer.told = exchanged.map(|call| call.told);
+        let answer = Some(answer);
         Ok(Recording { on: true, pieces: read, hash, answer, before: bytes, bytes, bytes_max, ..Recording::default() })
     }
 
     /// Starts an attempt.
     pub fn rewind(&mut self) {
         self.fresh.clear();
-        self.bytes = self.before;
-        (self.at, self.calls, self.over, self.differs) = ((0, 0), 0, false, None);
+        (self.ask, self.bytes) = (None, self.before);
+        // What came of a request is told, however much it is.
+        (self.at, self.calls, self.over, self.differs) = ((0, 0), 0, self.before > self.bytes_max, None);
         self.live = self.answer.is_none();
     }
 
@@ -213,9 +292,35 @@ impl Recording {
         self.answer.as_ref().map(|answer| answer.fuel)
     }
 
-    /// Returns how often host calls of a kind were told something by the pieces.
-    pub fn count(&self, kind: Kind) -> usize {
-        self.pieces.iter().flat_map(|piece| &piece.calls).filter(|call| call.kind == kind).count()
+    /// Returns how many requests were made before the last wait, or asked for.
+    pub fn requests(&self) -> usize {
+        let fetches = self.pieces.iter().flat_map(|piece| &piece.calls).filter(|call| call.kind == Kind::Fetch);
+        fetches.count() + self.pieces.iter().filter(|piece| piece.ask.is_some()).count()
+    }
+
+    /// Returns whether more was told than is kept, with a request that the segment is to end with: then it cannot wait.
+    pub fn is_over_with(&self, ask: &Ask) -> bool {
+        self.over || self.bytes + ask.bytes() > self.bytes_max
+    }
+
+    /// Lets the segment end with a request.
+    pub fn ask(&mut self, ask: Ask) {
+        self.ask = Some(ask);
+    }
+
+    /// Returns the request that the segment ends with.
+    pub fn asks(&self) -> Option<&Ask> {
+        self.ask.as_ref()
+    }
+
+    /// Returns the call that the recording ends with: a wait, or a request.
+    fn last(&self) -> (Kind, u64) {
+        let ask = self.pieces.last().and_then(|piece| piece.ask.as_ref());
+        match (ask, &self.answer) {
+            (Some(ask), _) => (Kind::Exchange, ask.asked),
+            (None, Some(answer)) => (Kind::Wait, asked_by(&answer.wait)),
+            (None, None) => (Kind::Wait, 0),
+        }
     }
 
     /// Returns whether more was told than is kept: then the turn cannot wait.
@@ -257,11 +362,11 @@ impl Recording {
             }
             Some((call, _)) => call.kind,
             None => match &self.answer {
-                Some(answer) if kind == Kind::Wait && asked == asked_by(&answer.wait) => {
+                Some(answer) if self.last() == (kind, asked) => {
                     self.live = true;
                     return Met::Answer(answer.clone());
                 }
-                _ => Kind::Wait,
+                _ => self.last().0,
             },
         };
         self.differs = Some(match before == kind {
@@ -276,7 +381,8 @@ impl Recording {
         if !self.is_replaying() || self.differs.is_some() {
             return;
         }
-        let before = self.next().map_or(Kind::Wait, |(call, _)| call.kind);
+        let last = self.last().0;
+        let before = self.next().map_or(last, |(call, _)| call.kind);
         let mut text = format!("the handler ended before call {}, {}", self.calls + 1, before.name());
         if let Some(fault) = fault {
             text = format!("{text}: {}", clip(fault, 256));
@@ -307,9 +413,9 @@ impl Recording {
 
     /// Ends a segment, which saw this: returns its piece, and the hash over all.
     pub fn piece(&mut self, sees: Sees) -> (Hash, Arc<[u8]>) {
-        let piece = Piece { version: VERSION, sees, calls: std::mem::take(&mut self.fresh) };
-        let bytes = postcard::to_stdvec(&piece).expect("a recording holds nothing that postcard refuses");
-        (recording_hash(&self.hash, &bytes), bytes.into())
+        let (calls, ask) = (std::mem::take(&mut self.fresh), self.ask.take());
+        let bytes = Part::Segment(Piece { sees, calls, ask }).to_bytes();
+        (recording_hash(&self.hash, &bytes), bytes)
     }
 }
 

@@ -100,12 +100,12 @@ pub struct TurnRow {
     pub progress: Progress,
 }
 
-/// What a turn under way was told in one of its segments, for its replay. It goes when the turn ends.
+/// What a turn under way was told in one of its segments, or as the answer to a request, for its replay. It goes when the turn ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingRow {
     /// Position of its event.
     pub position: u64,
-    /// Number of the segment.
+    /// Number of the piece, from 1.
     pub number: u32,
     /// The bytes: the host's own affair, but for their hash (`recording_hash`).
     #[serde(with = "crate::bytes::record")]
@@ -289,6 +289,9 @@ pub struct Batch {
     pub turns: Vec<(u64, Option<TurnRow>)>,
     /// What turns under way were told, added.
     pub recordings: Vec<RecordingRow>,
+    /// Requests that must not be made twice and that the turns of events have asked for by short calls since their last commit, by
+    /// the positions of the events; none for what is settled. A later one counts.
+    pub asked: Vec<(u64, Vec<Hash>)>,
     /// Receipts added.
     pub receipts: Vec<ReceiptRow>,
     /// Dead letters added.
@@ -367,6 +370,8 @@ pub struct Image {
     pub queued: Vec<Queued>,
     /// Every turn under way, by position.
     pub turns: Vec<TurnRow>,
+    /// Requests that turns have asked for, by position: see `Batch::asked`.
+    pub asked: Vec<(u64, Vec<Hash>)>,
     /// Every dead letter, in order: whose, its position, its event.
     pub dead: Vec<(Did, u64, EventId)>,
     /// What the host keeps of the operator's decisions, by DID.

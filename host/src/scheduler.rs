@@ -177,6 +177,10 @@ impl Scheduler {
             }
             // Nothing speaks for it yet.
             Ok(Some(Wait::Away)) => self.ready.done(charm, self.has_more(&charm)),
+            Ok(Some(Wait::Answer(asking))) => {
+                self.stage.clone().ask(*asking, self.ready.clone());
+                self.ready.done(charm, self.has_more(&charm));
+            }
             Ok(Some(wait @ Wait::Room(_))) => {
                 if !turn.is_under_way() {
                     self.bench(&charm, |bench| bench.parked.insert(turn.sender()));

@@ -15,6 +15,8 @@
 //!
 //! Nothing here touches disk, network or clock but through the committer, the transport and the environment.
 
+mod exchange;
+
 use std::{
     collections::{BTreeSet, HashMap},
     panic::AssertUnwindSafe,
@@ -22,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+pub use exchange::Asking;
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -41,7 +44,7 @@ use crate::{
     notices::Notices,
     receipt::Outcome,
     record::{Hash, Progress, Ran},
-    recording::{Answer, Kind, Recording, Sees},
+    recording::{Answer, Recording, Sees},
     rows::Queued,
     store::StoreError,
     suspects::Suspects,
@@ -69,6 +72,8 @@ pub struct Stage {
     pub transport: Arc<dyn Transport>,
     /// Places of turns that wait for HTTP: `exchanges-max`.
     pub places: Arc<Semaphore>,
+    /// How many of them each charm may take at once for requests that its turns wait for.
+    pub shares: Mutex<HashMap<Did, Arc<Semaphore>>>,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
     /// What turns do now, for whoever asks.
@@ -177,6 +182,8 @@ pub enum Wait {
     Component,
     /// What it has sent, or time: the committer has all that is kept of it.
     Away,
+    /// The answer to a request, which leaves apart from it; else as `Away`.
+    Answer(Box<Asking>),
 }
 
 impl Stage {
@@ -187,7 +194,8 @@ impl Stage {
         let time_ms = self.env.now_ms().max(event.deliver_after.unwrap_or(0));
         let sees = Sees { time_ms, retries: 0 };
         let facts = Facts { charm: event.to, sender: event.sender, event: event.id, sees };
-        let outbound = Outbound::new(self.committer.limits().clone());
+        let seed = self.committer.mint().requests(&event.id);
+        let outbound = Outbound::new(self.committer.limits().clone(), seed);
         let seen = self.live.begin(&queued, facts.sees.time_ms);
         Turn {
             queued,
@@ -240,7 +248,7 @@ impl Stage {
         let run = run_within(span, AssertUnwindSafe(self.run(turn, charm, start)).catch_unwind()).await;
         (turn.last_run, turn.favour) = (self.env.monotonic() - start, None);
         if matches!(run, Ok(Ok(None))) && turn.progress.is_some() && !self.committer.has_turns(&turn.charm()) {
-            self.kept().remove(&turn.charm());
+            self.older().remove(&turn.charm());
         }
         run.unwrap_or_else(|_| self.panicked(&queued).map(|()| None))
     }
@@ -287,7 +295,7 @@ impl Stage {
         let mut recording = turn.recording.take().unwrap_or_default();
         recording.rewind();
         let mut outbound = std::mem::take(&mut turn.outbound);
-        outbound.rewind(directory.http(&queued.event.to), recording.count(Kind::Fetch));
+        outbound.rewind(directory.http(&queued.event.to), recording.requests());
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let progress = turn.progress.as_deref();
@@ -308,12 +316,14 @@ impl Stage {
             Ended::Done(tx) => self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), None).await,
             Ended::Segment(mut tx) => {
                 let Some(wait) = tx.take_wait() else { return settle(Outcome::Faulted, "the turn waits for nothing") };
+                let ask = recording.asks().cloned();
                 let (hash, piece) = recording.piece(turn.facts.sees);
                 let part = Part { wait, recording: hash, piece };
                 let committed = self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await;
                 if let Ok(seq) = committed {
                     say(|| tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed, and waits"));
-                    return Ok(Some(Wait::Away));
+                    let asking = ask.map(|ask| Box::new(Asking::new(queued, ask, hash, self.committer.order())));
+                    return Ok(Some(asking.map_or(Wait::Away, Wait::Answer)));
                 }
                 committed
             }
@@ -361,7 +371,7 @@ impl Stage {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<Did, Arc<Loaded>>> {
+    fn older(&self) -> MutexGuard<'_, HashMap<Did, Arc<Loaded>>> {
         self.began.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -373,7 +383,7 @@ impl Stage {
         if began == installed.hash {
             return Some(Ok(installed.clone()));
         }
-        let kept = || self.kept().get(&turn.charm()).filter(|kept| kept.hash == began).cloned();
+        let kept = || self.older().get(&turn.charm()).filter(|kept| kept.hash == began).cloned();
         turn.began.clone().or_else(|| kept().map(Ok))
     }
 
@@ -393,7 +403,7 @@ impl Stage {
         };
         let loaded = self.guests.load(&self.name(&charm), &component).await;
         if let Ok(loaded) = &loaded {
-            self.kept().insert(charm, loaded.clone());
+            self.older().insert(charm, loaded.clone());
         }
         Some(loaded.map_err(|why| format!("component: {began} began this turn and cannot be loaded: {}", why.why())))
     }
@@ -418,9 +428,9 @@ impl Stage {
             return Ok(true);
         };
         let Some(mut resumed) = turn.resumed.take() else { return Ok(true) };
-        let mut pieces = Vec::with_capacity(progress.segments as usize);
+        let mut pieces = Vec::with_capacity(progress.pieces as usize);
         let mut read = self.committer.messages(&mut resumed.receipts).await;
-        if matches!(read, Some(Ok(()))) && resumed.pieces.len() < progress.segments as usize {
+        if matches!(read, Some(Ok(()))) && resumed.pieces.len() < progress.pieces as usize {
             read =
                 self.committer.recording(turn.queued.position).await.map(|stored| stored.map(|stored| pieces = stored));
         }
@@ -434,7 +444,7 @@ impl Stage {
         let stored = pieces.len() as u32;
         pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));
         let (wait, receipts, sees) = (progress.wait.clone(), resumed.receipts, turn.facts.sees);
-        let answer = Answer { wait, receipts, sees, fuel: progress.ran.fuel };
+        let answer = Answer { wait, receipts, told: None, sees, fuel: progress.ran.fuel };
         let hash: Hash = progress.recording;
         let recording = Recording::resume(&pieces, hash, answer, limits.recording_bytes_max);
         turn.recording = Some(recording?);
@@ -470,7 +480,7 @@ impl Stage {
             Wait::Exchange => TurnState::Http,
             Wait::Room(_) => TurnState::Room,
             Wait::Component => TurnState::Ready,
-            Wait::Away => TurnState::Waits,
+            Wait::Away | Wait::Answer(_) => TurnState::Waits,
         });
         let waited = run_within(span, AssertUnwindSafe(self.wait_for(&mut turn, wait)).catch_unwind()).await;
         match waited {
@@ -485,7 +495,7 @@ impl Stage {
     async fn wait_for(&self, turn: &mut Turn, wait: Wait) -> Result<(), Unavailable> {
         match wait {
             Wait::Pause => self.pause(turn).await,
-            Wait::Away => {}
+            Wait::Away | Wait::Answer(_) => {}
             Wait::Component => {
                 turn.began = self.look_for(turn).await;
                 if turn.began.is_none() {
@@ -512,6 +522,11 @@ impl Stage {
                 self.committer.durable_at_last(seen).await?;
                 // The right may be gone since the attempt (A2): then the next one is refused.
                 turn.outbound.check_wanted(&self.committer.directory().http(&turn.queued.event.to));
+                if let Some(request) = turn.outbound.asks_once()
+                    && !self.committer.note_asked(&turn.queued, request).await?
+                {
+                    turn.outbound.lose();
+                }
                 turn.outbound.exchange(&*self.transport, &*self.env).await;
                 turn.place = None;
             }

@@ -195,18 +195,22 @@ impl Transaction {
         Ok(())
     }
 
-    /// Ends with a wait, for events that the turn has sent, or for time. `over` says that too much was recorded.
+    /// Ends with a wait, for events that the turn has sent, for time or for the answer to a request. `over` says that too much was recorded.
     ///
     /// # Errors
     /// `Invalid`, `Limit`.
     pub fn wait(&mut self, wait: WaitFor, over: bool) -> Result<(), Refusal> {
         let limits = &self.limits;
-        if wait.events.is_empty() && wait.until != Until::Time {
+        if wait.events.is_empty() && !matches!(wait.until, Until::Time | Until::Exchange) {
             return Err(Refusal::Invalid("no event to wait for".to_owned()));
         }
         let bounds = [
             (wait.events.len() > WAIT_EVENTS_MAX, "wait-events-max", WAIT_EVENTS_MAX),
-            (wait.timeout_ms > limits.wait_ms_max, "wait-ms-max", limits.wait_ms_max as usize),
+            (
+                wait.timeout_ms > limits.wait_ms_max && wait.until != Until::Exchange,
+                "wait-ms-max",
+                limits.wait_ms_max as usize,
+            ),
             (self.segments >= limits.waits_max, "waits-max", limits.waits_max),
             (over, "recording-bytes-max", limits.recording_bytes_max),
         ];

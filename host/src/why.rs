@@ -78,6 +78,8 @@ pub struct Part {
     pub segment: Option<(u32, WaitFor)>,
     /// How often the turn was tried again with this, and after how many milliseconds it was to be (S13).
     pub retry: Option<(u32, u64)>,
+    /// Whether it is the answer to the request that the turn waited for (S7).
+    pub is_answer: bool,
     /// How many cells it writes.
     pub writes: usize,
     /// How many events it sends, receipts included.
@@ -323,6 +325,7 @@ impl Reader<'_> {
                     let (sender, stream) = match &record.body {
                         Body::Turn(turn) => (Some(turn.sender), Some(turn.stream.clone())),
                         Body::Segment(segment) => (Some(segment.sender), Some(segment.stream.clone())),
+                        Body::Exchanged(exchanged) => (Some(exchanged.sender), Some(exchanged.stream.clone())),
                         Body::Retried(retried) => (Some(retried.sender), Some(retried.stream.clone())),
                         _ => (None, None),
                     };
@@ -409,7 +412,8 @@ impl Reader<'_> {
                     Body::Retried(retried) => Some((retried.number, retried.after_ms)),
                     _ => None,
                 };
-                event.commits.push(Part { seq: record.seq, time_ms: record.time_ms, segment, retry, writes, sends });
+                let (seq, time_ms, is_answer) = (record.seq, record.time_ms, record.exchanged().is_some());
+                event.commits.push(Part { seq, time_ms, segment, retry, is_answer, writes, sends });
             }
             if page.len() < ENTRIES_PAGE {
                 return Ok(());

@@ -6,10 +6,10 @@ use std::{path::Path, process::Command};
 
 use charm_conformance::*;
 use charm_host::{
-    Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Hash, Install, Keyring, LogEntry,
-    MemoryKeyring, OnCommit, Outcome, Progress, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store, Taken, Turn,
-    TurnMark, TurnRetried, TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash, record_hash,
-    seal_message,
+    Body, CellsRoot, Checkpoint, Cut, Did, Edit, Event, EventId, EventMark, Exchanged, Hash, Install, Keyring,
+    LogEntry, MemoryKeyring, OnCommit, Outcome, Progress, Pruned, RECORD_VERSION, Ran, Receipt, Record, Sent, Store,
+    Taken, Turn, TurnMark, TurnRetried, TurnSegment, Until, Value, WaitFor, Write, head_message, heads_hash,
+    record_hash, seal_message,
 };
 use rusqlite::{Connection, params};
 use serde_json::{Value as Json, json};
@@ -51,14 +51,17 @@ async fn eventful(home: &Home) -> (Did, Did) {
     (a, b)
 }
 
-/// Adds turns that waited: one that ended well, one that failed after its wait, and one under way.
+/// Adds turns that waited: one that ended well, one that failed after its wait, one that waited for an answer, and one under way.
 async fn waits(home: &Home) {
-    let host = home.open().await;
+    let host = home.builder().await.transport(Wire::open()).open().await.unwrap();
     let (a, b) = pair(&host).await;
+    let charges = host.install(probe_charm("charges").may_call(Wire::grant())).await.unwrap();
     let (note, wait) = (json!(["send", of(b, "note"), "waits"]), json!(["wait", [0], "all", 3_600_000]));
     run(&host, a, json!([["set", "w", [], 1], note, wait, ["set", "w", [], 2], note])).await;
     run_unasked(&host, a, json!([["set", "w", [], 3], note, wait, ["trap"]])).await;
     settle(&host).await;
+    let charge = json!(["commit-and-fetch", { "method": "POST", "url": WIRE }]);
+    run(&host, charges, json!([["set", "w", [], 3], charge])).await;
     host.pause(&b).await.unwrap();
     let before = commits(&host, a);
     send(&host, a, json!([["set", "w", [], 4], note, wait])).await;
@@ -66,13 +69,14 @@ async fn waits(home: &Home) {
     host.shutdown().await.unwrap();
     drop(home.builder().await);
     let proof = archive(home).verify_store().unwrap();
-    assert_eq!((proof.waiting, segments(home).len()), (2, 3), "the story is whole");
+    assert_eq!((proof.waiting, segments(home).len()), (2, 5), "the story is whole");
 }
 
-/// Numbers in the host of the segments of turns that waited.
+/// Numbers in the host of the segments of turns that waited, and of the answers.
 fn segments(home: &Home) -> Vec<u64> {
     let log = home.read_only().log(None, 0, usize::MAX >> 1).unwrap();
-    let is_segment = |entry: &&LogEntry| Record::from_bytes(&entry.record).unwrap().segment().is_some();
+    let is_part = |record: Record| record.segment().is_some() || record.exchanged().is_some();
+    let is_segment = |entry: &&LogEntry| is_part(Record::from_bytes(&entry.record).unwrap());
     log.iter().filter(is_segment).map(|entry| entry.order).collect()
 }
 
@@ -84,7 +88,7 @@ async fn a_script_from_the_page_alone_proves_the_stores_of_a_host() {
     waits(&home).await;
     let Some(whole) = prove(&home.index(), None) else { return };
     let whole = whole.unwrap();
-    assert_eq!(whole.lines().count(), 5, "four spaces and the host's chain: {whole}");
+    assert_eq!(whole.lines().count(), 6, "five spaces and the host's chain: {whole}");
     let alone = prove(&home.index(), Some(a)).unwrap().unwrap();
     assert!(whole.contains(alone.trim()) && alone.contains(&a.to_string()), "{alone}");
     let proof = archive(&home).verify(&a).unwrap();
@@ -285,7 +289,22 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
     let retried = TurnRetried { event: event_id, sender: other, stream, number, after_ms };
     let (component, segments, sends, seq, since_ms) = ([4; 32], 1, 2, 8, 1_700_000_000_000);
     let (ran, wait, recording, retries, again_ms) = (segment.ran, segment.wait.clone(), [8; 32], 3, Some(60_000));
-    let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms };
+    let (pieces, answered) = (2, true);
+    let progress = Progress {
+        component,
+        segments,
+        sends,
+        seq,
+        since_ms,
+        ran,
+        wait,
+        recording,
+        pieces,
+        answered,
+        retries,
+        again_ms,
+    };
+    let exchanged = Exchanged { event: EventId([1; 16]), sender: other, stream: "add".into(), recording: [9; 32] };
     let install = Install { component: [4; 32], description: value(json!({ "tags": ["#a"] })), rights: None };
     vec![
         Body::Registered { name: "counter".to_owned() },
@@ -320,6 +339,7 @@ fn bodies(space: Did, other: Did) -> Vec<Body> {
         Body::Removed(removed),
         Body::Segment(Box::new(segment)),
         Body::Retried(Box::new(retried)),
+        Body::Exchanged(Box::new(exchanged)),
     ]
 }
 

@@ -21,7 +21,7 @@ const TABLE: &str = include_str!("sdk.json");
 #[derive(Deserialize)]
 struct Case {
     name: String,
-    /// `read` or `send`, and what of the other charm; `*` is all that can be granted.
+    /// `read` or `send`, and what of the other charm, or `call`, and the wire; `*` is all that can be granted.
     #[serde(default)]
     grants: Vec<(String, String)>,
     steps: Json,
@@ -81,8 +81,12 @@ async fn install(host: &Host, name: &str) -> Did {
 #[tokio::test]
 async fn the_real_host_does_what_the_table_says() {
     for case in Case::all() {
-        let host = host().await;
-        let (me, other) = (install(&host, "me").await, install(&host, "other").await);
+        let host = builder().transport(Wire::open()).open().await.unwrap();
+        let (mut me, other) = (Charm::new("me", component("author")), install(&host, "other").await);
+        if !case.granted("call").is_empty() {
+            me = me.may_call(Wire::grant());
+        }
+        let me = host.install(me).await.unwrap();
         let rights = |right: &str| match case.granted(right).as_slice() {
             [] => BTreeMap::new(),
             ["*"] => BTreeMap::from([(other, Names::All)]),
@@ -113,6 +117,13 @@ fn the_in_process_host_does_what_the_table_says() {
         }
         for name in case.granted("send") {
             host.grant_send(&me, &other, name);
+        }
+        if !case.granted("call").is_empty() {
+            let mut number = 0;
+            host.on_http(move |_| {
+                number += 1;
+                Ok(charm_sdk::http::Response::new(200, number.to_string()))
+            });
         }
         let steps: Vec<Step> = serde_json::from_value(case.steps(other.as_str())).unwrap();
         let id = host.send(&me, Writer::TRY_OUT, &steps);

@@ -13,6 +13,9 @@
 //! `crash-host deadly MANIFEST` aborts in the host call of a guest that logs `die`. It prints `held ID` for each event
 //! that is held, `settled` when nothing else waits, and waits.
 //!
+//! `crash-host charge MANIFEST` has `a` and `b` make a request that must not be made twice, `a` as a wait and `b` as a short call, and
+//! prints the id of each event as `asked ID`; no answer comes. It prints `charged` when both have left, and waits.
+//!
 //! Whatever goes wrong is printed as `failed WHY`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of the tests")]
 
@@ -58,6 +61,7 @@ async fn run() {
         "queue" => queue(&manifest, number(2).unwrap()).await,
         "fill" => fill(&manifest, number(2).unwrap()).await,
         "deadly" => deadly(&manifest).await,
+        "charge" => charge(&manifest).await,
         other => panic!("no mode is named {other}"),
     };
     match done {
@@ -177,6 +181,21 @@ async fn queue(manifest: &Manifest, events: u64) -> Result<(), Failed> {
     let lanes: Vec<_> = (0..lanes).map(lane).collect();
     join_all(lanes).await.into_iter().try_for_each(Result::unwrap)?;
     println!("full");
+    told_to_stop().await;
+    Ok(())
+}
+
+async fn charge(manifest: &Manifest) -> Result<(), Failed> {
+    let wire = Wire::gated();
+    let host = home(manifest)?.transport(wire.clone()).open().await?;
+    let dids = manifest.install(&host).await?;
+    for (name, step) in [("a", "commit-and-fetch"), ("b", "fetch")] {
+        let steps = json!({"steps": [["try", [step, {"method": "POST", "url": WIRE}]]], "out": "out"});
+        let id = host.send(NewEvent::new(dids[name], "run", value(steps))).await?;
+        println!("asked {id}");
+    }
+    wire.arrived(2).await;
+    println!("charged");
     told_to_stop().await;
     Ok(())
 }

@@ -109,15 +109,15 @@ class Reader:
     write = lambda self: (self.text(), self.varint(), self.list(self.edit))
     mark = lambda self: (self.id(), self.hash())
     cut = lambda self: (self.key(), self.varint(), self.varint(), self.varint(), self.varint())
-    sent = lambda self: (self.event(), self.maybe(self.outcome))
+    sent = lambda self: (self.event(), self.maybe(lambda: self.under(9)))
     ran = lambda self: (self.varint(), self.varint(), self.varint())
-    wait = lambda self: (self.list(self.id), self.varint(), self.varint())
+    wait = lambda self: (self.list(self.id), self.under(4), self.varint())
     edit = lambda self: (self.list(lambda: [self.text, self.varint][self.flag()]()), self.maybe(self.bytes))
     progress = lambda self: (self.hash(), self.varint(), self.varint(), self.varint(), self.varint(), self.ran(),
-        self.wait(), self.hash(), self.varint(), self.maybe(self.varint))
+        self.wait(), self.hash(), self.varint(), self.flag(), self.varint(), self.maybe(self.varint))
 
-    def outcome(self):
-        must((number := self.varint()) < 9, "an outcome that is none")
+    def under(self, count):
+        must((number := self.varint()) < count, "a choice that is none")
         return number
 
     def event(self):
@@ -127,7 +127,7 @@ class Reader:
 
     def turn(self):
         return {"sender": self.key(), "stream": self.text(),
-            "receipt": (self.id(), self.outcome(), self.maybe(self.varint), self.maybe(self.text)),
+            "receipt": (self.id(), self.under(9), self.maybe(self.varint), self.maybe(self.text)),
             "writes": self.list(self.write), "sends": self.list(self.sent),
             "dropped": self.maybe(self.id), "ran": self.maybe(self.ran)}
 
@@ -160,6 +160,7 @@ class Reader:
             lambda: self.list(self.write),
             self.segment,
             lambda: (self.id(), self.key(), self.text(), self.varint(), self.varint()),
+            lambda: (self.id(), self.key(), self.text(), self.hash()),
         ]
         must(kind < len(read), "a body that is none")
         return kind, read[kind]()
@@ -170,7 +171,6 @@ class Reader:
         record["kind"], record["body"] = self.body()
         must(self.at == len(self.raw), "bytes after the record")
         return record
-
 be64 = lambda number: number.to_bytes(8, "big")
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
 record_hash = lambda raw: sha256(b"charm commit v6\0", raw)
@@ -217,7 +217,7 @@ def prove_host(key, rows):
         waits += sum(refused is None for _, refused in body["sends"]) if kind in (7, 11) else 0
         position += waits
         must(at == position, f"host commit {number}: positions are not in the order of sends")
-        must((kind in (7, 11, 12)) == (taken is not None), f"host commit {number}: a place in the queue for no event")
+        must((kind in (7, 11, 12, 13)) == (taken is not None), f"host commit {number}: a place in the queue for no event")
         end = sha256(b"charm entry v1\0", end, be64(order), be64(at), be64(taken or 0), bytes([late or 0]), record_hash(raw))
         if sealed := seal is not None:
             must(holds(key, b"charm seal v1\0" + key + be64(order) + end, seal), f"host commit {number}: seal does not hold")

@@ -43,6 +43,12 @@ impl Wire {
         }))
     }
 
+    /// Begins with requests that another network has had before.
+    pub fn counting_from(self, requests: Vec<Request>) -> Wire {
+        *self.0.requests.lock().unwrap() = requests;
+        self
+    }
+
     /// Returns a grant to GET and POST at [`WIRE`].
     pub fn grant() -> HttpGrant {
         HttpGrant { origin: WIRE.to_owned(), methods: vec!["GET".to_owned(), "POST".to_owned()], private: false }

@@ -63,7 +63,7 @@ const USES: &[(&str, &str)] = &[
     ("charms", "component did directory guest http record tx"),
     (
         "turn",
-        "aging charms core cost did env guest http listing live log meter notices receipt record recording rows store suspects text tx",
+        "aging charms core cost did env guest http listing live log meter notices receipt record recording rows run_queue store suspects text tx",
     ),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use

@@ -1,6 +1,7 @@
 //! HTTP requests, as far as the operator's grants go (A3).
 //!
-//! The host sends a request at most once per turn: a rerun of the turn gets the recorded answer (A4).
+//! A rerun of the turn gets the recorded answer, without another request (A4). [`Request::send`] is for short calls: the
+//! charm takes no other event until the answer is there. [`Request::commit_and_send`] commits first, and lets it.
 //!
 //! # Examples
 //! ```
@@ -89,7 +90,8 @@ impl Request {
         Self { timeout_ms: Some(timeout_ms), ..self }
     }
 
-    /// Lets the host make it again after a crash that lost its answer.
+    /// Lets the host make it again after a crash that lost its answer. It carries the header `Idempotency-Key` then, the
+    /// same each time, by which the server can know it; one that is set here stays.
     pub fn repeatable(self) -> Self {
         Self { repeatable: true, ..self }
     }
@@ -122,6 +124,44 @@ impl Request {
     /// [`Error::Http`], [`Error::Invalid`], [`Error::Limit`]. An answer with a bad status is no error.
     pub fn send(self) -> Result<Response> {
         host::fetch(self)
+    }
+
+    /// **Commits** what this handler has done so far, sends the request, and goes on with the whole answer in a fresh
+    /// transaction. Redirects are not followed.
+    ///
+    /// Take it for what must not be made twice, and for servers that may be slow: meanwhile this charm takes other events.
+    /// What was read before may have changed after it, so read it again ([`Sent`](crate::Sent) has examples).
+    ///
+    /// What was committed stays when the handler fails afterwards, and what the server did stays too: nothing calls the
+    /// charge of a card back. Write before it what is true however it ends, and what is to be seen of it afterwards. A
+    /// conflict afterwards goes on with the same answer; the request is not made again.
+    ///
+    /// When the host ends before it has recorded the answer, it makes the request again only if that does no harm: by its
+    /// method, or because it is [`repeatable`](Request::repeatable). Else the answer is lost, and this is an
+    /// [`Error::Http`] with [`HttpError::Unknown`](crate::HttpError::Unknown): look at the server what became of it, and do
+    /// not take it for a failure.
+    ///
+    /// # Errors
+    /// [`Error::Http`], [`Error::Invalid`], [`Error::Limit`]. An answer with a bad status is no error.
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    ///
+    /// fn pay(state: &Cell<String>, order: u64) -> Result<()> {
+    ///     state.set(&"is being paid".into())?; // committed before the request leaves
+    ///     let charge = http::Request::post("https://bank.example/charges").json(&order)?.timeout_ms(10_000);
+    ///     match charge.commit_and_send() {
+    ///         Ok(answer) if answer.status == 200 => state.set(&"paid".into()),
+    ///         Ok(answer) => state.set(&format!("refused: {}", answer.status)),
+    ///         Err(Error::Http(_)) => state.set(&"perhaps paid: to be looked at".into()),
+    ///         Err(other) => Err(other),
+    ///     }
+    /// }
+    /// # let _ = pay;
+    /// ```
+    pub fn commit_and_send(self) -> Result<Response> {
+        host::fetch_as_wait(self)
     }
 }
 

@@ -6,7 +6,7 @@
 //! events and cells. It has no limits but that of names and of retries, no conflicts and no disk: those are the real host's
 //! tests.
 //!
-//! While a handler waits for what it sent, the queued events are handled, one after the other: those of others too, and of
+//! While a handler waits for what it sent, or for an answer (`commit_and_send`), the queued events are handled, one after the other: those of others too, and of
 //! the same charm. The handler goes on where it is: it is not run again from its start, as in the real host. What happens
 //! meanwhile is in the test's hands:
 //! - The other charm does not answer: [`Host::pause`]. A wait times out when nothing is left to do that could end it; the

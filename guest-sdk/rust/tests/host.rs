@@ -360,6 +360,8 @@ mod waits {
         OpenedMeanwhile(Did),
         /// Waits for nothing.
         None,
+        /// Has one text printed, asks the bank, and looks at the printer.
+        Pay(String),
         /// Sends itself a smaller number and waits for that, down to 0.
         Down(u32),
     }
@@ -392,6 +394,13 @@ mod waits {
                     self.tell(commit_and_settle_first(&sent, MINUTE)?)?;
                     self.state.set(&self.printed()?.join(" "))?;
                     commit_and_wait_all(&sent, MINUTE) // also what was waited for before
+                }
+                Act::Pay(text) => {
+                    self.state.set(&"is being paid".into())?;
+                    self.print(&[text])?;
+                    let answer = http::Request::post("https://bank.test/").commit_and_send()?;
+                    assert_eq!(self.printed()?.len(), 1, "others had their turns meanwhile");
+                    self.state.set(&format!("paid: {}", answer.status))
                 }
                 Act::ThenReject(text) => {
                     self.state.set(&"sent".into())?;
@@ -470,6 +479,22 @@ mod waits {
         assert_eq!(host.cell(&office, "depth"), Some(20), "turns of one charm wait for each other");
         host.deliver(&office, Office::ACT, &Act::Down(1000)).committed().unwrap_err();
         assert!(host.dead_letters()[1].message.as_ref().unwrap().contains("turns wait at once"), "no stack overflow");
+    }
+
+    #[test]
+    fn a_request_commits_first_and_what_is_unknown_is_no_answer() {
+        let (host, office, _) = office();
+        let pay = |text: &str| host.deliver(&office, Office::ACT, &Act::Pay(text.into()));
+        let denied = pay("before");
+        assert_eq!((denied.outcome, denied.commit), (Outcome::Rejected, None), "nothing was committed");
+        host.on_http(|_| Ok(Response::new(200, "")));
+        assert_eq!(pay("a").commit, Some(3), "opened, asked, ended");
+        assert_eq!(host.cell(&office, "state"), Some("paid: 200".to_string()));
+        host.on_http(|_| Err(Error::Http(charm_sdk::HttpError::Unknown("POST https://bank.test".into()))));
+        let unknown = pay("b");
+        assert_eq!((unknown.outcome, unknown.commit), (Outcome::Rejected, Some(4)), "what was committed stays");
+        assert_eq!(host.cell(&office, "state"), Some("is being paid".to_string()));
+        assert_eq!(host.requests().len(), 2);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct TurnLine {
     pub component: Option<String>,
     /// How often it was tried again.
     pub retries: u32,
-    /// `all` or `first` of the events that its wait names; `time` when it sleeps.
+    /// `all` or `first` of the events that its wait names; `time` when it sleeps, `http` for an answer.
     pub wait: Option<String>,
     pub named: usize,
     /// How many of them are not settled, and some of those.
@@ -114,6 +114,7 @@ fn word(until: Until) -> &'static str {
         Until::All => "all",
         Until::First => "first",
         Until::Time => "time",
+        Until::Exchange => "http",
     }
 }
 
@@ -177,7 +178,9 @@ pub struct CommitLine {
     /// The turn was tried again, for so many times now, and after how long.
     pub retry: Option<u32>,
     pub after_ms: Option<u64>,
-    /// `all` or `first` of the events that it waited for, `time` when it slept; how many those are, some of them, and how long at most.
+    /// It is the answer to the request that the turn waited for.
+    pub answer: bool,
+    /// `all` or `first` of the events that it waited for, `time` when it slept, `http` for an answer; how many those are, some of them, and how long at most.
     pub wait: Option<String>,
     pub named: usize,
     pub waits_for: Vec<String>,
@@ -246,6 +249,7 @@ impl CommitLine {
             segment,
             retry: part.retry.map(|(number, _)| number),
             after_ms: part.retry.map(|(_, after_ms)| after_ms),
+            answer: part.is_answer,
             wait: wait.map(|wait| word(wait.until).to_owned()),
             named: named.len(),
             waits_for: named.iter().take(NAMED_MAX).map(ToString::to_string).collect(),

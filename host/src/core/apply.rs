@@ -13,8 +13,8 @@ use crate::{
     did::Did,
     event::{Event, EventId},
     receipt::{self, Receipt},
-    record::{Body, Cut, Hash, Progress, Turn},
-    rows::{CutRow, InstallRow, Point, Queued, RecordingRow, SpaceRow, TurnRow},
+    record::{Body, Cut, Exchanged, Hash, Progress, Turn},
+    rows::{CutRow, InstallRow, Point, Queued, SpaceRow},
 };
 
 /// What only the living host knows of a commit. Nothing that lasts depends on it but the bytes of a component, and of what a
@@ -29,7 +29,7 @@ pub struct Live {
     pub growth: Growth,
     /// What it installs.
     pub component: Option<Component>,
-    /// What a turn that waits was told.
+    /// What a turn that waits was told, or the answer that it waits for.
     pub piece: Option<Arc<[u8]>>,
 }
 
@@ -115,6 +115,9 @@ impl State {
             }
             _ => effects.buried = self.bury(&charm, record.dropped()),
         }
+        if let Body::Exchanged(exchanged) = &record.body {
+            self.exchanged(&charm, exchanged, &mut live, &mut effects);
+        }
         let mut fits = live.fits.into_iter();
         let mut position = self.position;
         for (event, refused) in record.sends() {
@@ -132,7 +135,7 @@ impl State {
         if let (Some(taken), Some(turn)) = (effects.taken.clone(), record.turn()) {
             self.answer(&taken.event, || turn.receipt.clone(), &mut effects);
         }
-        if let (Some((_, Some(_))), Some(taken)) = (&effects.turn, commit.taken) {
+        if let (Some((_, Some(_))), None, Some(taken)) = (&effects.turn, record.exchanged(), commit.taken) {
             self.wait(&charm, taken.position, &mut effects);
         }
         effects
@@ -152,6 +155,7 @@ impl State {
         let Some(space) = self.spaces.get_mut(&charm) else { return Chain::default() };
         let component = space.installed.map(|row| row.component).unwrap_or_default();
         let (position, inbox) = (queued.position, &mut space.inbox);
+        effects.asked = self.asked.remove(&position).map(|_| position);
         let before = inbox.underway.get(position).map(|underway| &*underway.progress);
         let is_first = before.is_none();
         let progress = Arc::new(next(before, component));
@@ -171,13 +175,8 @@ impl State {
         let Some(underway) = turn else { return Chain::default() };
         // In a log that is read again nobody's time is over, and none goes on before it commits.
         self.deadlines.remove(std::mem::replace(&mut underway.deadline, deadline), charm, position);
-        if let Some(bytes) = live.piece.take() {
-            underway.pieces.insert(progress.segments, bytes.clone());
-            effects.recording = Some(RecordingRow { position, number: progress.segments, bytes });
-        }
-        underway.progress = progress.clone();
-        let progress = Progress::clone(&progress);
-        effects.turn = Some((position, Some(TurnRow { position, space: charm, event, progress })));
+        underway.is_asked = true;
+        underway.comes_to(progress, live.piece.take(), effects);
         if commit.record.sends().next().is_none() {
             return underway.chain;
         }
@@ -188,6 +187,17 @@ impl State {
         chain
     }
 
+    /// Lets a turn go on with the answer that it waits for.
+    fn exchanged(&mut self, charm: &Did, exchanged: &Exchanged, live: &mut Live, effects: &mut Effects) {
+        let Some(queued) = self.waiting(charm, &exchanged.event) else { return };
+        let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return };
+        let Some(underway) = turns.get_mut(queued.position) else { return };
+        let progress = Arc::new(underway.progress.with_answer(exchanged.recording));
+        underway.comes_to(progress, live.piece.take(), effects);
+        turns.stand(queued.position, Standing::Ready);
+        effects.resumes.push(*charm);
+    }
+
     /// Lets a turn wait, or go on at once when what it waits for is there.
     pub(super) fn wait(&mut self, charm: &Did, position: u64, effects: &mut Effects) {
         let Some(turns) = self.spaces.get_mut(charm).map(|space| &mut space.inbox.underway) else { return };
@@ -196,9 +206,11 @@ impl State {
             turns.stand(position, Standing::Ready);
             effects.resumes.push(*charm);
         } else {
-            let deadline = underway.deadline;
+            let deadline = underway.has_deadline().then_some(underway.deadline);
             turns.stand(position, Standing::Waits);
-            self.deadlines.add(deadline, *charm, position);
+            if let Some(deadline) = deadline {
+                self.deadlines.add(deadline, *charm, position);
+            }
         }
     }
 
@@ -274,6 +286,7 @@ impl State {
             effects.turn = Some((queued.position, None));
             effects.components.extend(began_with.and_then(|component| self.spare(component)));
         }
+        effects.asked = self.asked.remove(&queued.position).map(|_| queued.position);
         let (chain, is_new) = self.dequeue(&queued).next(&self.limits, at);
         if is_new {
             effects.deep = Some(chain.depth);

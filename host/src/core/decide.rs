@@ -15,7 +15,8 @@ use crate::{
     meter::{Amount, Sender},
     receipt::{Outcome, Receipt},
     record::{
-        self, Body, Checkpoint, Cut, Hash, Install, Pruned, Ran, Record, Retried, Segment, Sent, Turn, WaitFor, Write,
+        self, Body, Checkpoint, Cut, Exchanged, Hash, Install, Pruned, Ran, Record, Retried, Segment, Sent, Turn,
+        WaitFor, Write,
     },
     rows::{InstallRow, Queued},
     value::Value,
@@ -53,6 +54,8 @@ pub enum Act<'a> {
     Segment(&'a Arc<Queued>, Box<Ending>, Part),
     /// A turn leaves nothing, and is tried again after so many milliseconds.
     Retry(&'a Arc<Queued>, u64),
+    /// The answer to the request that a turn waits for is there.
+    Exchange(&'a Arc<Queued>, Answered),
 }
 
 /// How an event is settled, and what goes with it.
@@ -82,6 +85,16 @@ pub struct Part {
     pub piece: Arc<[u8]>,
 }
 
+/// The answer to the request that a turn waits for.
+pub struct Answered {
+    /// Hash over what the turn was told before it.
+    pub before: Hash,
+    /// The same with the answer.
+    pub recording: Hash,
+    /// The answer, as the turn is told it.
+    pub piece: Arc<[u8]>,
+}
+
 /// A commit that may happen, and what only the living host knows of it.
 pub struct Decided {
     /// The commit.
@@ -92,7 +105,7 @@ pub struct Decided {
     pub growth: Growth,
     /// What it installs.
     pub component: Option<Component>,
-    /// What a turn that waits was told.
+    /// What a turn that waits was told, or the answer that it waits for.
     pub piece: Option<Arc<[u8]>>,
 }
 
@@ -201,12 +214,26 @@ impl State {
                 taken = Some(self.place(queued));
                 Body::Retried(Box::new(self.retried(&space, queued, after_ms)?))
             }
+            Act::Exchange(queued, Answered { before, recording, piece: of }) => {
+                if !self.lacks_answer(queued, &before) {
+                    return Err(Refused::Gone);
+                }
+                (taken, piece) = (Some(self.place(queued)), Some(of));
+                let Event { id: event, sender, ref stream, .. } = queued.event;
+                Body::Exchanged(Box::new(Exchanged { event, sender, stream: stream.clone(), recording }))
+            }
         };
         let seq = self.spaces.get(&space).map_or(1, |space| space.seq + 1);
         let previous = Hash::default();
         let record = Record { version: record::VERSION, space, seq, previous, time_ms, body };
         let commit = Commit { order: self.order + 1, position, taken, record };
         Ok(Decided { commit, fits, growth, component, piece })
+    }
+
+    /// Returns whether the turn of an event, which was told what has this hash, waits for the answer to a request.
+    pub fn lacks_answer(&self, queued: &Queued, told: &Hash) -> bool {
+        let underway = self.spaces.get(&queued.event.to).and_then(|space| space.inbox.underway.get(queued.position));
+        underway.is_some_and(|turn| turn.progress.lacks_answer() && turn.progress.recording == *told)
     }
 
     /// Returns the place of an event that is handled.

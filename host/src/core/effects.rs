@@ -39,8 +39,10 @@ pub struct Effects {
     pub letters_gone: Option<u64>,
     /// A turn under way, by the position of its event: how far it has come, or none when it has ended.
     pub turn: Option<(u64, Option<TurnRow>)>,
-    /// What it was told in this segment.
+    /// What it was told in this segment, or the answer that it waited for.
     pub recording: Option<RecordingRow>,
+    /// What the turn of the event at a position has asked for outside, when that is behind it.
+    pub asked: Option<u64>,
     /// Charms whose turns go on.
     pub resumes: Vec<Did>,
 }
@@ -110,6 +112,7 @@ impl Effects {
         batch.buried.extend(&self.buried);
         batch.turns.extend(self.turn.clone());
         batch.recordings.extend(self.recording.clone());
+        batch.asked.extend(self.asked.map(|position| (position, Vec::new())));
         let receipts = self.receipts(commit);
         let settled = receipts.iter().map(|row| (row.sender, row.receipt.clone())).collect();
         batch.receipts.extend(receipts);

@@ -48,6 +48,8 @@ pub struct State {
     pub(super) components: HashMap<Hash, usize>,
     /// When waits end, delayed events are due, and others expire.
     pub(super) deadlines: Deadlines,
+    /// Requests that must not be made twice and that turns have asked for since their last commit, by the positions of their events.
+    pub asked: BTreeMap<u64, Vec<Hash>>,
     /// Positions of events that were held: out of the order for good.
     pub late: BTreeSet<u64>,
     /// What is decided about the rights of those outside.
@@ -146,6 +148,7 @@ impl State {
             open: HashMap::new(),
             components: HashMap::new(),
             deadlines: Deadlines::default(),
+            asked: image.asked.iter().cloned().collect(),
             late: BTreeSet::new(),
             kept: BTreeMap::new(),
             limits,
@@ -317,10 +320,10 @@ impl State {
         }
     }
 
-    /// What a turn was told up to a segment is durable: the store has it, and its event.
-    pub fn forget_pieces(&mut self, charm: &Did, position: u64, segment: u32) {
+    /// What a turn was told up to a piece is durable: the store has it, and its event.
+    pub fn forget_pieces(&mut self, charm: &Did, position: u64, piece: u32) {
         if let Some(underway) = self.under_way(charm, position) {
-            underway.pieces = underway.pieces.split_off(&(segment + 1));
+            underway.pieces = underway.pieces.split_off(&(piece + 1));
             self.put_away(charm, position);
         }
     }

@@ -249,10 +249,17 @@ fn random_act<'a>(state: &State, at: Duration, queued: &'a Arc<Queued>, random: 
     };
     ending.ran = Some((Ran { time_ms: 1, fuel: 1, costs: 1 }, component));
     let events: Vec<_> = (0..=random.below(3)).map(|_| state.mint.send(queued.position, random.below(sends))).collect();
-    let until = [Until::All, Until::First, Until::Time][random.below(3)];
-    let events = if until == Until::Time { Vec::new() } else { events };
+    let until = [Until::All, Until::First, Until::Time, Until::Exchange][random.below(4)];
+    let events = if matches!(until, Until::Time | Until::Exchange) { Vec::new() } else { events };
     let wait = WaitFor { events, until, timeout_ms: random.below(40) as u64 };
     Act::Segment(queued, Box::new(ending), Part { wait, recording: [random.below(9) as u8; 32], piece: [7].into() })
+}
+
+/// Returns what brings the answer to the request that the turn of an event waits for; none when it waits for none.
+fn answers<'a>(state: &State, queued: &'a Arc<Queued>) -> Option<Act<'a>> {
+    let progress = &state.spaces[&queued.event.to].inbox.underway.get(queued.position)?.progress;
+    let answered = Answered { before: progress.recording, recording: [progress.pieces as u8; 32], piece: [8].into() };
+    progress.lacks_answer().then_some(Act::Exchange(queued, answered))
 }
 
 /// T5, T8, S7: whatever happens, by seeds: the rows at any prefix of the log, and the commits after it, make the state that all
@@ -260,7 +267,7 @@ fn random_act<'a>(state: &State, at: Duration, queued: &'a Arc<Queued>, random: 
 /// waits on nothing, and in the end everything settles without the time of any wait.
 #[test]
 fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
-    let (mut segments, mut retries, mut fell_due, mut expired) = (0, 0, 0, 0);
+    let (mut segments, mut answered, mut retries, mut fell_due, mut expired) = (0, 0, 0, 0, 0);
     for seed in 0..80 {
         let mut random = Random(seed * 7_919 + 1);
         let limits = Limits { dead_letters_max: 2, waiting_turns_max: 6, ..Limits::default() };
@@ -284,7 +291,9 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
                 None => inbox.begin(&HashSet::new(), &limits).map(|(queued, _)| queued),
             };
             state.check_all();
-            let act = match (random.below(12), &next) {
+            let answer = all.iter().find_map(|queued| answers(&state, queued));
+            let act = match (random.below(14), &next) {
+                (12.., _) if answer.is_some() => answer.expect("a turn waits for it"),
                 (0..6, Some(queued)) => random_act(&state, at, queued, &mut random),
                 (10, _) => installs(random.below(2) as u8),
                 (9, _) => Act::Uninstall,
@@ -318,6 +327,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
         }
         retries += log.iter().filter(|(commit, _)| matches!(commit.record.body, Body::Retried(_))).count();
         segments += log.iter().filter(|(commit, _)| commit.record.segment().is_some()).count();
+        answered += log.iter().filter(|(commit, _)| commit.record.exchanged().is_some()).count();
         let cut = random.below(log.len());
         let mut receipts = BTreeMap::new();
         for (commit, effects) in &log[..cut] {
@@ -345,8 +355,10 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
             settle_all(&mut state);
         }
     }
-    let seen = format!("{segments} segments, {retries} retries, {fell_due} fell due, {expired} expired");
-    assert!(segments > 200 && retries > 50 && fell_due > 100 && expired > 20, "{seen}");
+    let seen =
+        format!("{segments} segments, {answered} answers, {retries} retries, {fell_due} fell due, {expired} expired");
+    let is_all = segments > 200 && answered > 50 && retries > 50 && fell_due > 100 && expired > 20;
+    assert!(is_all, "{seen}");
 }
 
 fn expires(queued: &Arc<Queued>) -> Act<'_> {
@@ -354,10 +366,18 @@ fn expires(queued: &Arc<Queued>) -> Act<'_> {
     committed(queued, Ending { failed, ..Ending::default() })
 }
 
-/// S7: what can begin or go on does, and ends; only what waits for time, and is delayed, has to be due.
+/// S7: what can begin or go on does, and ends; only what waits for time, and is delayed, has to be due, and each request has an
+/// answer in the end.
 fn settle_all(state: &mut State) {
     let limits = state.limits.clone();
     loop {
+        let all: Vec<_> = state.spaces.values().flat_map(|space| space.inbox.all().cloned()).collect();
+        for queued in &all {
+            if let Some(act) = answers(state, queued) {
+                perform(state, queued.event.to, act).expect("it is waited for");
+                assert!(answers(state, queued).is_none(), "it has come");
+            }
+        }
         let next = state.spaces.values_mut().find_map(|space| {
             let resumed = space.inbox.underway.resume(&BTreeSet::new()).map(|resumed| resumed.queued);
             resumed.or_else(|| Some(space.inbox.begin(&HashSet::new(), &limits)?.0))
@@ -418,8 +438,9 @@ impl State {
                 assert!(turn.progress.wait.events.iter().all(|event| event.sent_by().0 == position));
                 if turn.standing == Standing::Waits {
                     assert!(!turn.is_over(), "a turn waits for what is there");
-                    assert!(self.deadlines.contains(turn.deadline, *did, position), "a wait without an end");
-                    deadlines += 1;
+                    let has_end = self.deadlines.contains(turn.deadline, *did, position);
+                    assert_eq!(has_end, turn.has_deadline(), "a wait without an end, or a request with one of its own");
+                    deadlines += usize::from(has_end);
                 }
             }
         }

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::chain::Chain;
+use super::{Effects, chain::Chain};
 use crate::{
+    event::Event,
     receipt::Receipt,
     record::{Progress, Until, WaitFor},
-    rows::Queued,
+    rows::{Queued, RecordingRow, TurnRow},
 };
 
 /// A turn that has committed a segment, and not ended.
@@ -20,10 +21,12 @@ pub struct Underway {
     pub chain: Chain,
     /// Receipts of the events that it sent, by their numbers in it.
     pub receipts: BTreeMap<u16, Receipt>,
-    /// What it was told, by segment, as far as the store may not have it yet.
+    /// What it was told, piece by piece, as far as the store may not have it yet.
     pub pieces: BTreeMap<u32, Arc<[u8]>>,
     /// When its wait is over whatever has come.
     pub deadline: Duration,
+    /// Somebody makes the request that it waits for.
+    pub is_asked: bool,
     pub standing: Standing,
     /// It does not go on until somebody decides.
     pub is_held: bool,
@@ -49,7 +52,7 @@ pub struct Resumed {
     pub progress: Arc<Progress>,
     /// Receipts of the events that it waited for, in its order; none for what is not settled.
     pub receipts: Vec<Option<Receipt>>,
-    /// What it was told, by segment; the store has those that are missing.
+    /// What it was told, piece by piece; the store has those that are missing.
     pub pieces: BTreeMap<u32, Arc<[u8]>>,
 }
 
@@ -57,8 +60,21 @@ impl Underway {
     /// Returns a turn that nothing is known of yet but how far it has come.
     pub fn new(queued: Arc<Queued>, progress: Arc<Progress>, chain: Chain, deadline: Duration) -> Underway {
         let (receipts, pieces) = Default::default();
-        let (standing, is_held) = (Standing::Runs, false);
-        Underway { queued, progress, chain, receipts, pieces, deadline, standing, is_held }
+        let (standing, is_asked, is_held) = (Standing::Runs, false, false);
+        Underway { queued, progress, chain, receipts, pieces, deadline, is_asked, standing, is_held }
+    }
+
+    /// Notes how far it has come, and the piece of what it was told that leads there.
+    pub fn comes_to(&mut self, progress: Arc<Progress>, piece: Option<Arc<[u8]>>, effects: &mut Effects) {
+        let Event { id: event, to: space, .. } = self.queued.event;
+        let (position, number) = (self.queued.position, progress.pieces);
+        if let Some(bytes) = piece {
+            self.pieces.insert(number, bytes.clone());
+            effects.recording = Some(RecordingRow { position, number, bytes });
+        }
+        self.progress = progress;
+        let progress = Progress::clone(&self.progress);
+        effects.turn = Some((position, Some(TurnRow { position, space, event, progress })));
     }
 
     /// Returns the receipts of what it waits for, in its order.
@@ -78,7 +94,13 @@ impl Underway {
             Until::All => settled.all(|settled| settled),
             Until::First => settled.any(|settled| settled),
             Until::Time => false,
+            Until::Exchange => self.progress.answered,
         }
+    }
+
+    /// Returns whether its wait has an end whatever comes: a request has a time of its own.
+    pub fn has_deadline(&self) -> bool {
+        self.progress.again_ms.is_some() || self.progress.wait.until != Until::Exchange
     }
 }
 
@@ -154,6 +176,16 @@ impl Turns {
     pub fn check(&self) {
         let ready = self.all.iter().filter(|(_, underway)| underway.standing == Standing::Ready);
         assert!(ready.map(|(position, _)| position).eq(&self.ready), "who is ready");
+    }
+
+    /// Returns the events of those whose request nobody makes: from now on the caller does.
+    pub fn ask(&mut self) -> Vec<Arc<Queued>> {
+        let unasked = |turn: &&mut Underway| turn.progress.lacks_answer() && !turn.is_asked;
+        let ask = |turn: &mut Underway| {
+            turn.is_asked = true;
+            turn.queued.clone()
+        };
+        self.all.values_mut().filter(unasked).map(ask).collect()
     }
 
     /// Returns those after a position, in order.

@@ -63,6 +63,11 @@ impl Mint {
         self.with_prefix(prefix, b"receipt", &[&id.0])
     }
 
+    /// What the keys of the requests are made with that the turn makes which handles `id`.
+    pub fn requests(&self, id: &EventId) -> [u8; 32] {
+        self.keyed(b"requests", &[&id.0])
+    }
+
     /// Seed of the randomness of the turn that handles `id`.
     pub fn seed(&self, id: &EventId) -> u64 {
         let hash = self.keyed(b"seed", &[&id.0]);

@@ -1,10 +1,6 @@
 //! What a host is built from, and how it opens.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{Host, OpenError, end::End, fresh_key};
 use crate::{
@@ -174,9 +170,20 @@ impl HostBuilder {
         let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
-        let (live, began) = (Arc::default(), Mutex::default());
-        let stage =
-            Arc::new(Stage { committer, guests, env, transport, places, aging, live, notices, suspects, began });
+        let (shares, live, began) = Default::default();
+        let stage = Arc::new(Stage {
+            committer,
+            guests,
+            env,
+            transport,
+            places,
+            shares,
+            aging,
+            live,
+            notices,
+            suspects,
+            began,
+        });
         Scheduler::start(stage.clone(), charms.clone(), ready.clone());
         for (charm, pause) in paused {
             let (ready, sleep) = (ready.clone(), stage.env.sleep(pause));

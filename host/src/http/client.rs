@@ -37,8 +37,6 @@ struct Connections {
     fresh: reqwest::Client,
 }
 
-/// Methods whose requests can be made again without harm.
-const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 /// Methods for which a body means nothing: without one they have no length either (RFC 9110, 8.6).
 const WITHOUT_BODY: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"];
 
@@ -76,7 +74,7 @@ impl HttpClient {
     async fn send(&self, request: &Request, private: bool) -> Result<reqwest::Response, TransportError> {
         let connections = if private { &self.private } else { &self.public };
         let method = request.method.as_str();
-        if IDEMPOTENT.contains(&method) {
+        if super::is_idempotent(method) {
             match once(&connections.kept, request).await {
                 Err(error) if is_closed(&error) => {}
                 answer => return answer.map_err(explain),

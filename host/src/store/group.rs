@@ -88,6 +88,7 @@ pub fn merge<'a>(groups: impl Iterator<Item = &'a Group>) -> Group {
         all.batch.taken.extend_from_slice(taken);
         all.batch.turns.extend_from_slice(&batch.turns);
         all.batch.recordings.extend_from_slice(&batch.recordings);
+        all.batch.asked.extend_from_slice(&batch.asked);
         all.batch.receipts.extend_from_slice(&batch.receipts);
         all.batch.dead.extend_from_slice(&batch.dead);
         all.batch.buried.extend_from_slice(&batch.buried);
@@ -116,6 +117,7 @@ pub fn coalesce(batch: &mut Batch) {
     batch.queued.retain(|queued| !taken.contains(&queued.position));
     batch.taken.retain(|position| !taken.contains(position));
     last_of_each(&mut batch.turns, |(position, _)| *position);
+    last_of_each(&mut batch.asked, |(position, _)| *position);
     // That it has ended stays: what it was told before may be in the index.
     let ended: HashSet<u64> = batch.turns.iter().filter(|(_, turn)| turn.is_none()).map(|(at, _)| *at).collect();
     batch.recordings.retain(|row| !ended.contains(&row.position));

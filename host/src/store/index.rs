@@ -184,6 +184,7 @@ impl Index {
                     queued,
                 )?,
                 turns: turns::load(connection)?,
+                asked: turns::asked(connection)?,
                 dead: rows(connection, "SELECT receiver, position, id FROM dead ORDER BY position", [], |row| {
                     Ok((did(row, 0)?, row.get::<_, i64>(1)? as u64, EventId(row.get(2)?)))
                 })?,

@@ -36,7 +36,9 @@ struct Tables {
     cells: BTreeMap<(Did, Arc<str>), Held>,
     queued: BTreeMap<u64, Queued>,
     turns: BTreeMap<u64, TurnRow>,
-    /// What turns under way were told: position and number of the segment.
+    /// What turns have asked for, by position.
+    asked: BTreeMap<u64, Vec<Hash>>,
+    /// What turns under way were told: position and number of the piece.
     recordings: BTreeMap<(u64, u32), Arc<[u8]>>,
     receipts: BTreeMap<EventId, ReceiptRow>,
     dead: BTreeMap<u64, DeadLetter>,
@@ -131,6 +133,7 @@ impl Store for MemoryStore {
             cells: tables.cells.iter().map(row).collect(),
             queued: tables.queued.values().cloned().collect(),
             turns: tables.turns.values().cloned().collect(),
+            asked: tables.asked.iter().map(|(position, requests)| (*position, requests.clone())).collect(),
             dead: tables.dead.values().map(|dead| (dead.event.to, dead.position, dead.event.id)).collect(),
             components: tables.components.keys().copied().collect(),
             kept: tables.kept.iter().map(|(did, kept)| (*did, kept.clone())).collect(),
@@ -170,6 +173,8 @@ impl Store for MemoryStore {
         for position in &batch.taken {
             tables.queued.remove(position);
         }
+        tables.asked.extend(batch.asked.iter().cloned());
+        tables.asked.retain(|_, requests| !requests.is_empty());
         let recordings = batch.recordings.iter().map(|row| ((row.position, row.number), row.bytes.clone()));
         tables.recordings.extend(recordings);
         for (position, turn) in &batch.turns {

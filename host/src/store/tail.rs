@@ -272,6 +272,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
     let mut queued = BTreeMap::new();
     let mut taken = HashSet::new();
     let mut turns = BTreeMap::new();
+    let mut asked: BTreeMap<u64, Vec<Hash>> = std::mem::take(&mut image.asked).into_iter().collect();
     let mut dead = BTreeMap::new();
     let mut buried = HashSet::new();
     let mut kept: BTreeMap<Did, Vec<u8>> = std::mem::take(&mut image.kept).into_iter().collect();
@@ -305,6 +306,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
             taken.insert(*position);
         }
         turns.extend(batch.turns.iter().map(|(position, turn)| (*position, turn)));
+        asked.extend(batch.asked.iter().cloned());
         dead.extend(batch.dead.iter().map(|letter| (letter.position, (letter.event.to, letter.event.id))));
         for position in &batch.buried {
             dead.remove(position);
@@ -320,6 +322,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
         }
     }
     image.kept = kept.into_iter().collect();
+    image.asked = asked.into_iter().filter(|(_, requests)| !requests.is_empty()).collect();
     image.components = components.into_iter().collect();
     for row in &mut image.cells {
         if let Some(writes) = cells.get_mut(&row.space).and_then(|cells| cells.remove(&row.name)) {

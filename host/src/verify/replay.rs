@@ -296,6 +296,7 @@ impl Replay {
             Body::Turn(turn) => self.turn(entry, &record, turn),
             Body::Segment(segment) => self.segment(entry, &record, segment),
             Body::Retried(retried) => self.retried(entry, &record, retried),
+            Body::Exchanged(exchanged) => self.exchanged(entry, exchanged),
             Body::Checkpoint(checkpoint) => self.checkpoint(&record, checkpoint),
             Body::Pruned(pruned) => {
                 must(!charm && pruned.order < order, Law::Cause, "a charm's space says what has gone")?;

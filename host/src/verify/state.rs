@@ -24,7 +24,7 @@ use crate::{
 /// What the store did after the picture, by its log: receipts that came, dead letters that went.
 struct Later {
     settled: HashSet<EventId>,
-    /// Events whose turns have committed another segment.
+    /// Events whose turns have committed another segment, or got the answer to a request.
     went_on: HashSet<EventId>,
     buried: HashSet<EventId>,
     /// Spaces in which something else is installed.
@@ -44,7 +44,7 @@ impl Later {
                     return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "record is malformed"));
                 };
                 later.settled.extend(record.turn().map(|turn| turn.receipt.id));
-                later.went_on.extend(record.segment().map(|segment| segment.event));
+                later.went_on.extend(record.handles().filter(|_| record.turn().is_none()));
                 let refused = record.sends().filter(|(_, refused)| refused.is_some());
                 later.settled.extend(refused.map(|(event, _)| event.id));
                 later.buried.extend(record.dropped());
@@ -314,12 +314,12 @@ fn turns(store: &dyn Store, image: &Image, replay: &mut Replay) -> Result<Vec<Mo
             let why = format!("the turn at position {position} differs from the log");
             return Err(at(store, order, Law::State, why));
         }
-        let (pieces, segments) = (store.recording(position)?, row.progress.segments as usize);
-        if pieces.len() != segments {
-            moved.push(Moved { event, position, order, ended: pieces.len() < segments });
+        let (pieces, count) = (store.recording(position)?, row.progress.pieces as usize);
+        if pieces.len() != count {
+            moved.push(Moved { event, position, order, ended: pieces.len() < count });
         }
         let told = pieces
-            .get(..segments)
+            .get(..count)
             .map(|pieces| pieces.iter().fold(Hash::default(), |before, piece| recording_hash(&before, piece)));
         if told.is_some_and(|told| told != row.progress.recording) {
             return Err(at(store, order, Law::State, other_recording(position)));

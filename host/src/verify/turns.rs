@@ -14,7 +14,7 @@ use crate::{
     event::{Event, EventId, OnCommit, digest},
     limits::MESSAGE_BYTES_MAX,
     receipt::{self, Outcome, Receipt},
-    record::{Hash, Progress, Ran, Record, Retried, Segment, Sent, Turn, TurnMark, Until, WaitFor},
+    record::{Exchanged, Hash, Progress, Ran, Record, Retried, Segment, Sent, Turn, TurnMark, Until, WaitFor},
     rows::{DeadLetter, Queued, ReceiptRow, TurnRow},
     value::Value,
 };
@@ -68,6 +68,14 @@ enum With<'a> {
     End(&'a Turn, Option<&'a Event>),
 }
 
+/// What is wrong with a turn that goes on too early.
+const UNANSWERED: &str = "a turn goes on before the answer is there that it waits for";
+
+/// Returns whether a turn that has come so far does not wait for the answer to a request.
+fn goes_on(progress: &Progress) -> bool {
+    progress.wait.until != Until::Exchange || progress.answered
+}
+
 impl Replay {
     /// An event that waited for this charm, and the turn that is in it, if one is under way.
     fn handles(&self, entry: &LogEntry, handled: &Handled<'_>) -> Verdict {
@@ -116,6 +124,7 @@ impl Replay {
         if before.is_none() {
             self.begins(entry, &handled)?;
         }
+        must(before.as_ref().is_none_or(goes_on), Law::Cause, UNANSWERED)?;
         self.charms.insert(entry.space);
         let (segments, first) = before.as_ref().map_or((0, 0), |before| (before.segments, before.sends));
         must(number == segments + 1, Law::Cause, "a segment out of its number")?;
@@ -125,13 +134,29 @@ impl Replay {
             let number = u16::from_be_bytes([id.0[6], id.0[7]]);
             u32::from(number) < sends && *id == self.mint.send(position, number.into())
         };
-        let waits = wait.events.is_empty() == (wait.until == Until::Time) && wait.events.iter().all(is_own);
+        let for_events = matches!(wait.until, Until::All | Until::First);
+        let waits = wait.events.is_empty() != for_events && wait.events.iter().all(is_own);
         must(waits, Law::Cause, "a turn waits for nothing that it has sent")?;
         let retries = before.as_ref().map_or(0, |before| before.retries);
+        let pieces = before.as_ref().map_or(0, |before| before.pieces) + 1;
         let began = before.and_then(|before| before.began_with());
         let component = began.or(self.installed.get(&entry.space).map(|row| row.component)).unwrap_or_default();
-        let (segments, seq, since_ms, wait, again_ms) = (number, record.seq, record.time_ms, wait.clone(), None);
-        let progress = Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms };
+        let (segments, seq, since_ms, wait) = (number, record.seq, record.time_ms, wait.clone());
+        let (answered, again_ms) = (false, None);
+        let progress = Progress {
+            component,
+            segments,
+            sends,
+            seq,
+            since_ms,
+            ran,
+            wait,
+            recording,
+            pieces,
+            answered,
+            retries,
+            again_ms,
+        };
         let row = TurnRow { position, space: entry.space, event, progress };
         self.underway.insert(event, Underway { order: entry.order, row, told: None });
         Ok(())
@@ -152,15 +177,40 @@ impl Replay {
         self.charms.insert(entry.space);
         let retries = before.as_ref().map_or(0, |before| before.retries);
         must(number == retries + 1, Law::Cause, "a turn is tried again out of its number")?;
-        let wait = WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: 0 };
-        let (component, recording, ran) = (Hash::default(), Hash::default(), Ran { time_ms: 0, fuel: 0, costs: 0 });
-        let (segments, sends, seq, since_ms, retries, again_ms) = (0, 0, 0, record.time_ms, number, Some(after_ms));
-        let progress = match before {
-            Some(before) => Progress { since_ms, retries, again_ms, ..before },
-            None => Progress { component, segments, sends, seq, since_ms, ran, wait, recording, retries, again_ms },
+        must(before.as_ref().is_none_or(goes_on), Law::Cause, UNANSWERED)?;
+        let anew = || Progress {
+            component: Hash::default(),
+            segments: 0,
+            sends: 0,
+            seq: 0,
+            since_ms: 0,
+            ran: Ran { time_ms: 0, fuel: 0, costs: 0 },
+            wait: WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: 0 },
+            recording: Hash::default(),
+            pieces: 0,
+            answered: false,
+            retries: 0,
+            again_ms: None,
         };
+        let (since_ms, retries, again_ms) = (record.time_ms, number, Some(after_ms));
+        let progress = Progress { since_ms, retries, again_ms, ..before.unwrap_or_else(anew) };
         let row = TurnRow { position, space: entry.space, event, progress };
         self.underway.insert(event, Underway { order: entry.order, row, told });
+        Ok(())
+    }
+
+    /// The answer to the request that a turn waits for.
+    pub fn exchanged(&mut self, entry: &LogEntry, exchanged: &Exchanged) -> Verdict {
+        let (position, late) = entry.taken.map_or((0, false), |taken| (taken.position, taken.late));
+        let Exchanged { event, sender, ref stream, recording } = *exchanged;
+        self.handles(entry, &Handled { position, late, event, sender, stream, ran: None })?;
+        let waits = self.underway.get_mut(&event).filter(|underway| !goes_on(&underway.row.progress));
+        let Some(Underway { order, row, .. }) = waits else {
+            return wrong(Law::Cause, "an answer to a request that no turn waits for");
+        };
+        *order = entry.order;
+        let Progress { recording: told, pieces, answered, .. } = &mut row.progress;
+        (*told, *pieces, *answered) = (recording, *pieces + 1, true);
         Ok(())
     }
 
@@ -186,6 +236,7 @@ impl Replay {
         self.charms.insert(record.space);
 
         let committed = receipt.outcome == Outcome::Committed;
+        must(!committed || before.as_ref().is_none_or(goes_on), Law::Cause, UNANSWERED)?;
         let waited = before.as_ref().filter(|before| before.segments > 0);
         let commit = if committed { Some(record.seq) } else { waited.map(|before| before.seq) };
         let status = receipt.commit == commit && receipt.message.is_some() != committed;

@@ -124,6 +124,14 @@ impl waits::Host for Stub {
     fn commit_and_sleep(&mut self, _: u64) -> std::result::Result<(), types::Error> {
         Ok(())
     }
+
+    fn commit_and_fetch(
+        &mut self,
+        _: http::Request,
+        _: http::FetchOptions,
+    ) -> std::result::Result<http::Response, types::Error> {
+        Err(types::Error::Http(types::HttpError::Timeout))
+    }
 }
 
 impl retries::Host for Stub {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use charm_conformance::{Ledger, WIRE, Wire};
+use charm_conformance::{Ledger, WIRE, Wire, cell};
 use charm_host::{EventId, Host, InstallError, LONE_RUNS_MAX, Manifest, ManifestError, Outcome, SendError, Status};
 
 use super::{by_hand, place::Place, victim::Victim};
@@ -87,6 +87,34 @@ async fn an_event_that_kills_the_process_is_held_in_the_end_and_nothing_else_wai
     host.release(&a, &deadly).await.unwrap();
     assert_eq!(host.receipt(&deadly).await.unwrap().unwrap().outcome, Outcome::Committed);
     assert!(host.held(&a).await.unwrap().is_empty());
+    host.shutdown().await.unwrap();
+    Ledger::check(&place.archive()).all_settled();
+}
+
+/// A4: killed between request and record: the next host makes neither again, and tells both turns that it is unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_may_do_harm_is_not_made_again_by_the_host_after_a_killed_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let charm = |name: &str| {
+        format!(
+            "[charm.{name}]\ncomponent = \"probe.wasm\"\nhttp = [{{ origin = \"{WIRE}\", methods = [\"POST\"] }}]\n"
+        )
+    };
+    let place = Place::with(folder.path(), &["a", "b"].map(charm).concat());
+    let mut victim = Victim::spawn(&place, "charge", &[], &[]);
+    victim.wait_for("charged");
+    let said = victim.kill();
+    let asked: Vec<EventId> =
+        said.lines().filter_map(|line| line.strip_prefix("asked ")).map(|id| id.parse().unwrap()).collect();
+    let wire = Wire::open();
+    let host = place.builder().transport(wire.clone()).open().await.unwrap();
+    let dids = place.install(&host).await;
+    for (id, name) in asked.iter().zip(["a", "b"]) {
+        assert_eq!(host.receipt(id).await.unwrap().unwrap().outcome, Outcome::Committed);
+        assert_eq!(cell(&host, dids[name], "out").await[0]["error"]["kind"], "http-unknown", "{name}");
+    }
+    assert_eq!((asked.len(), wire.count()), (2, 0), "neither is made again");
+    host.settled().await.unwrap();
     host.shutdown().await.unwrap();
     Ledger::check(&place.archive()).all_settled();
 }

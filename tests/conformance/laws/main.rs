@@ -21,7 +21,7 @@ use charm_host::{
 use forged::{Forged, Rows};
 use serde_json::{Value as Json, json};
 use tamperings::{
-    CAUSE, Case, ONCE, ORDER, OUTLIVED, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper, WAITED,
+    CAUSE, Case, EXCHANGED, ONCE, ORDER, OUTLIVED, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper, WAITED,
     ends_in_another_order,
 };
 
@@ -85,8 +85,8 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     for id in ["first", "second"] {
         host.request(NewEvent::new(b, "note", value(json!(id))).from(visitor).id(id)).await.unwrap();
     }
-    turns_that_wait(&host, [a, b, c, d], &hold).await;
-    wire.arrived(1).await;
+    turns_that_wait(&host, [a, b, c, d], (&hold, &wire)).await;
+    wire.arrived(3).await;
     run(&host, a, json!([["send", of(d, "run"), {"steps": [wait()]}, tag("waits")]])).await;
     for _ in 0..2 {
         send(&host, d, json!([wait()])).await;
@@ -94,8 +94,8 @@ async fn lively(home: &Home, rounds: u64) -> Host {
     host
 }
 
-/// The story of tamperings/waited.rs; the last of its turns waits for an event that waits for the wire.
-async fn turns_that_wait(host: &Host, [a, b, c, d]: [Did; 4], hold: &Hold) {
+/// The story of tamperings/waited.rs and tamperings/exchanged.rs; the last of its turns waits for an event that waits for the wire.
+async fn turns_that_wait(host: &Host, [a, b, c, d]: [Did; 4], (hold, wire): (&Hold, &Wire)) {
     let all = |sends: &[usize]| json!(["wait", sends, "all", 3_600_000]);
     let held = |number: usize| json!(["send", of(b, "run"), {"steps": [["set", "held", [], number], hold.step()]}]);
     let two = json!({"steps": [
@@ -125,6 +125,11 @@ async fn turns_that_wait(host: &Host, [a, b, c, d]: [Did; 4], hold: &Hold) {
     until("the second has ended", || commits(host, d) == made + 5).await;
     hold.release(1);
     until("the first has ended", || commits(host, d) == made + 6).await;
+    let charge = json!(["commit-and-fetch", {"method": "POST", "url": WIRE}]);
+    wire.release(2);
+    let twice = json!({"steps": [["set", "x", [], "to be charged"], charge, charge, ["set", "x", [], "charged"]]});
+    run(host, a, json!([["send", of(d, "run"), twice]])).await;
+    until("it is charged", || commits(host, d) == made + 11).await;
     send(host, d, json!([held(2), all(&[0]), ["send", "run", {"steps": [wait()]}], all(&[1])])).await;
     hold.arrived(before + 2).await;
     host.pause(&d).await.unwrap();
@@ -172,8 +177,10 @@ async fn a_store_of_everything_that_can_happen_obeys_every_law() {
 async fn every_broken_law_is_found_and_named() {
     let home = Home::default();
     eventful(&home, 3).await;
-    let cases: Vec<&Case> =
-        [SIGNER_AND_CHAIN, ONCE, CAUSE, ORDER, RECEIPT, STATE, WAITED, TIMED].into_iter().flatten().collect();
+    let cases: Vec<&Case> = [SIGNER_AND_CHAIN, ONCE, CAUSE, ORDER, RECEIPT, STATE, WAITED, TIMED, EXCHANGED]
+        .into_iter()
+        .flatten()
+        .collect();
     let rows = rows(&home);
     assert!(ends_in_another_order(&Forged::of(&rows)), "events of one sender are begun in order, and end as they like");
     assert_eq!((rows.image.turns.len(), rows.image.turns[0].progress.segments), (1, 2), "one turn is under way");

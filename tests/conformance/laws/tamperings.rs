@@ -1,12 +1,14 @@
 //! What somebody with the store and every key may do, one law at a time.
 
 mod cause;
+mod exchanged;
 mod pruned;
 mod state;
 mod timed;
 mod waited;
 
 pub use cause::CAUSE;
+pub use exchanged::EXCHANGED;
 pub use pruned::PRUNED;
 pub use state::STATE;
 pub use timed::TIMED;

@@ -80,7 +80,14 @@ pub fn script(cast: &Cast, tag: u64, depth: u64, random: &mut Random) -> Ipld {
                 list([text("send"), of(other, "run"), inner])
             }
             17 => list([text("try"), list([text("set"), of(other, cell), list([]), value])]),
-            _ => list([text("fetch"), map([("url", text(super::run::PAUSE))])]),
+            18 => list([text("fetch"), map([("url", text(super::run::PAUSE))])]),
+            _ => {
+                waits = true;
+                let method = text(if part % 2 == 0 { "GET" } else { "POST" });
+                let request =
+                    [("url", text(super::run::PAUSE)), ("method", method), ("timeout-ms", number(EXCHANGE_MS))];
+                list([text("commit-and-fetch"), map(request)])
+            }
         };
         steps.push(step);
         sends += usize::from(matches!(kind, 11..=15) || (kind == 16 && depth > 0));
@@ -101,11 +108,14 @@ pub fn script(cast: &Cast, tag: u64, depth: u64, random: &mut Random) -> Ipld {
     map([("steps", Ipld::List(steps)), ("out", out)])
 }
 
+/// How long a request may take that a turn waits for, in milliseconds.
+const EXCHANGE_MS: u64 = 5_000;
+
 /// How a turn ends.
 enum End {
     Reject,
     Fault,
-    /// With a wait, for these of its sends.
+    /// With a wait, for these of its sends, or for an answer.
     Wait(WaitFor),
 }
 
@@ -118,6 +128,8 @@ struct Stand {
     results: Vec<Ipld>,
     /// What it has sent.
     sent: Vec<EventId>,
+    /// It waited for the answer to a request, which may have failed.
+    fetched: bool,
 }
 
 /// What a turn does, step by step.
@@ -200,6 +212,11 @@ impl Turn<'_> {
                 let until = if string(until) == "all" { Until::All } else { Until::First };
                 let events = items(of).iter().map(sent).collect();
                 return Err(End::Wait(WaitFor { events, until, timeout_ms: *ms as u64 }));
+            }
+            if string(&items(step)[0]) == "commit-and-fetch" {
+                self.stand.results.push(map([("status", number(200)), ("body", text("ok"))]));
+                self.stand.fetched = true;
+                return Err(End::Wait(WaitFor { events: vec![], until: Until::Exchange, timeout_ms: EXCHANGE_MS }));
             }
             let result = self.step(step)?.map_err(|_| End::Reject)?;
             self.stand.results.push(result);
@@ -371,8 +388,8 @@ impl Replay {
             writes: BTreeMap::new(),
             ids: Box::new(own(sends).map(|sent| sent.event.id)),
             sends: Vec::new(),
+            fetched: stand.fetched,
             stand,
-            fetched: false,
             looked: false,
         };
         (turn.event(event), turn)

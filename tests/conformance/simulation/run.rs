@@ -509,7 +509,7 @@ fn manifest(clients: &[Did]) -> PathBuf {
     static PROBE: OnceLock<PathBuf> = OnceLock::new();
     PROBE.get_or_init(|| super::shared_file("probe.wasm", &component("probe")));
     let mut text = String::new();
-    let http = r#"http = [{ origin = "https://pause.test", methods = ["GET"] }]"#;
+    let http = r#"http = [{ origin = "https://pause.test", methods = ["GET", "POST"] }]"#;
     for (name, others) in [("a", ["b", "c"].as_slice()), ("b", &["a", "c"]), ("c", &["b"])] {
         let grants: Vec<String> =
             others.iter().map(|other| format!(r#"{{ charm = "{other}", read = ["*"], send = ["*"] }}"#)).collect();

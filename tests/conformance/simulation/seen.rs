@@ -43,6 +43,7 @@ impl Seen {
             mut cells,
             queued,
             turns,
+            asked,
             dead,
             kept,
             components,
@@ -54,7 +55,7 @@ impl Seen {
         cells.sort_by_key(|row| (row.space.to_string(), row.name.clone()));
         write!(
             dump,
-            "{secret:?} {order} {end:?} {position} {queued:?} {turns:?} {dead:?} {kept:?} {components:?} {pruned}"
+            "{secret:?} {order} {end:?} {position} {queued:?} {turns:?} {asked:?} {dead:?} {kept:?} {components:?} {pruned}"
         )
         .unwrap();
         for SpaceRow { did, name, seq, head, installed, .. } in &spaces {

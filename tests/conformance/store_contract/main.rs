@@ -290,7 +290,7 @@ fn sorted(mut image: Image) -> String {
     let values: Vec<_> =
         image.cells.iter().map(|row| row.value.as_ref().map(|value| value.as_bytes().to_vec())).collect();
     let payloads: Vec<_> = image.queued.iter().map(|queued| queued.event.payload.as_bytes().to_vec()).collect();
-    format!("{image:?} {values:?} {payloads:?} {:?}", image.turns)
+    format!("{image:?} {values:?} {payloads:?} {:?} {:?}", image.turns, image.asked)
 }
 
 fn picture(store: &impl Store) -> String {
@@ -338,6 +338,7 @@ fn whole_batch() -> Batch {
         taken: vec![],
         turns: vec![turns::under_way(6, 1, 1), turns::under_way(6, 1, 2)],
         recordings: vec![turns::piece(6, 1), turns::piece(6, 2)],
+        asked: vec![(6, vec![[1; 32]]), (7, vec![[1; 32]]), (6, vec![[1; 32], [2; 32]]), (7, vec![])],
         receipts: vec![receipt(3, Outcome::Committed), receipt(4, Outcome::Rejected)],
         dead: vec![letter(4, 1)],
         buried: vec![],
@@ -374,6 +375,7 @@ fn everything_of_a_batch_is_there_and_again_after_reopening(kind: &impl Kind) {
     assert_eq!(found(image.queued[0].position).as_ref(), Some(&image.queued[0]));
     assert_eq!(found(99), None);
     assert_eq!(image.turns, batch.turns[1].1.clone().into_iter().collect::<Vec<_>>());
+    assert_eq!(image.asked, [(6, vec![[1; 32], [2; 32]])], "the last list of each, and none that is empty");
     assert_eq!(store.recording(6).unwrap(), [batch.recordings[0].bytes.clone(), batch.recordings[1].bytes.clone()]);
     assert_eq!(image.dead, [(did(1), 4, id(4))]);
     assert_eq!(image.end, [4; 32]);

@@ -66,6 +66,10 @@ impl Made {
             batch.turns.push(under_way(*position, one(random), *number));
             batch.recordings.push(piece(*position, *number));
         }
+        for _ in 0..random.below(3) {
+            let requests = (0..random.below(3)).map(|n| [n as u8; 32]).collect();
+            batch.asked.push((random.below(6), requests));
+        }
         if !self.waiting.is_empty() && random.chance(500) {
             let position = self.waiting.swap_remove(random.below(self.waiting.len() as u64) as usize);
             // Never in one batch: the host leaves both out.
@@ -150,13 +154,15 @@ fn full(row: &CellRow) -> String {
     format!("{row:?} {:?}", row.value.as_ref().map(Value::as_bytes))
 }
 
-/// All turns under way, and what is there of any that they were told. Each event that waits is found at its place.
+/// All turns under way, what turns have asked for, and what is there of any that they were told. Each event that waits is found at
+/// its place.
 fn turns(store: &impl Store) -> String {
     for queued in store.load(None).unwrap().queued {
         assert_eq!(store.queued(queued.position).unwrap().as_ref(), Some(&queued));
     }
     let told: Vec<_> = (0..=255).map(|position| store.recording(position).unwrap()).collect();
-    format!("{:?} {told:?}", store.load(None).unwrap().turns)
+    let Image { turns, asked, .. } = store.load(None).unwrap();
+    format!("{turns:?} {asked:?} {told:?}")
 }
 
 /// Everything that a store says, asked for in pages of any size.

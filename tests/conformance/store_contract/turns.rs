@@ -13,7 +13,21 @@ pub fn under_way(position: u64, of: u8, segments: u32) -> (u64, Option<TurnRow>)
     let (component, recording) = ([of; 32], [segments as u8; 32]);
     let seq = position + u64::from(segments);
     let (sends, retries, again_ms) = (3 * segments, segments % 2, (segments == 2).then_some(1 << 40));
-    let progress = Progress { component, segments, sends, seq, since_ms: seq, ran, wait, recording, retries, again_ms };
+    let (pieces, answered, since_ms) = (segments, false, seq);
+    let progress = Progress {
+        component,
+        segments,
+        sends,
+        seq,
+        since_ms,
+        ran,
+        wait,
+        recording,
+        pieces,
+        answered,
+        retries,
+        again_ms,
+    };
     (position, Some(TurnRow { position, space: did(of), event: id(position as u8), progress }))
 }
 

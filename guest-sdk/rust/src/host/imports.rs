@@ -90,11 +90,23 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
 }
 
 pub(crate) fn fetch(request: crate::http::Request) -> Result<crate::http::Response> {
+    let (request, options) = asked(request);
+    Ok(answered(http::fetch(&request, options)?))
+}
+
+/// A charm that does not call this does not import it, and its turns are not recorded for it.
+pub(crate) fn fetch_as_wait(request: crate::http::Request) -> Result<crate::http::Response> {
+    let (request, options) = asked(request);
+    Ok(answered(waits::commit_and_fetch(&request, options)?))
+}
+
+fn asked(request: crate::http::Request) -> (http::Request, http::FetchOptions) {
     let crate::http::Request { method, url, headers, body, timeout_ms, repeatable } = request;
-    let (request, options) =
-        (http::Request { method, url, headers, body }, http::FetchOptions { timeout_ms, repeatable });
-    let http::Response { status, headers, body } = http::fetch(&request, options)?;
-    Ok(crate::http::Response { status, headers, body })
+    (http::Request { method, url, headers, body }, http::FetchOptions { timeout_ms, repeatable })
+}
+
+fn answered(http::Response { status, headers, body }: http::Response) -> crate::http::Response {
+    crate::http::Response { status, headers, body }
 }
 
 pub(crate) fn log(level: Level, words: &str) {

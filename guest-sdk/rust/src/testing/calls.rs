@@ -221,18 +221,10 @@ pub(crate) fn sleep(ms: u64) -> Result<()> {
 
 /// Commits, handles other events while the handler that waits stays on the stack, and goes on in a fresh transaction.
 fn away(ms: u64, is_over: impl Fn() -> bool) {
-    let waiting = TURNS.with_borrow(Vec::len);
-    assert!(
-        waiting <= WAITING_MAX,
-        "more than {WAITING_MAX} turns wait at once: the in-process host has no room for more"
-    );
     let host = turn(|turn| Host { state: Rc::clone(&turn.state) });
-    let committed = turn(|turn| turn.state.borrow_mut().commit(&turn.me, mem::take(&mut turn.ended)));
-    let commit = committed.unwrap_or_else(|words| resume_unwind(Box::new(Fault(words))));
-    turn(|turn| (turn.committed, turn.waits) = (Some(commit), true));
+    commit();
     host.run_for(ms, is_over);
-    let now = host.state.borrow().time;
-    turn(|turn| (turn.waits, turn.time) = (false, turn.time.max(now)));
+    go_on();
 }
 
 /// Unwinds the handler; returns only when it was tried again too often.
@@ -250,6 +242,26 @@ pub(crate) fn retry_after(ms: u64) -> Result<()> {
 
 pub(crate) fn retries() -> u32 {
     turn(|turn| turn.retries)
+}
+
+/// Commits what the turn did so far; it waits from now on.
+fn commit() {
+    let waiting = TURNS.with_borrow(Vec::len);
+    assert!(
+        waiting <= WAITING_MAX,
+        "more than {WAITING_MAX} turns wait at once: the in-process host has no room for more"
+    );
+    let committed = turn(|turn| turn.state.borrow_mut().commit(&turn.me, mem::take(&mut turn.ended)));
+    let commit = committed.unwrap_or_else(|words| resume_unwind(Box::new(Fault(words))));
+    turn(|turn| (turn.committed, turn.waits) = (Some(commit), true));
+}
+
+/// Lets a turn go on that has waited, in a fresh transaction.
+fn go_on() {
+    turn(|turn| {
+        let now = turn.state.borrow().time;
+        (turn.waits, turn.time) = (false, turn.time.max(now));
+    });
 }
 
 pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String>) -> Result<Offers> {
@@ -285,8 +297,24 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
     })
 }
 
+/// Commits, handles other events, and goes on with the answer in a fresh transaction.
+pub(crate) fn fetch_as_wait(request: Request) -> Result<Response> {
+    let host = turn(|turn| Host { state: Rc::clone(&turn.state) });
+    if host.state.borrow().http.is_none() {
+        return Err(http_denied(&request));
+    }
+    commit();
+    while host.step() {}
+    let answer = exchange(&host.state, request);
+    go_on();
+    answer
+}
+
 pub(crate) fn fetch(request: Request) -> Result<Response> {
-    let state = turn(|turn| Rc::clone(&turn.state));
+    exchange(&turn(|turn| Rc::clone(&turn.state)), request)
+}
+
+fn exchange(state: &RefCell<State>, request: Request) -> Result<Response> {
     state.borrow_mut().requests.push(request.clone());
     // Taken out while it runs: the answer may look at the host.
     let taken = state.borrow_mut().http.take();

@@ -95,6 +95,9 @@ fn event(line: &WhyLine) -> String {
 }
 
 fn commit(part: &CommitLine) -> String {
+    if part.answer {
+        return format!("commit {}, the answer to its request", part.commit);
+    }
     let CommitLine { commit, segment, retry, after_ms, wait, named, waits_for, timeout_ms, writes, sends, .. } = part;
     if let (Some(number), Some(after)) = (retry, after_ms) {
         return format!("commit {commit}, to be tried again: try {number} more, after {}", span(*after));
@@ -105,6 +108,9 @@ fn commit(part: &CommitLine) -> String {
     };
     if wait == "time" {
         return format!("commit {commit}, segment {segment}: {did}; sleeps {}", span(timeout_ms.unwrap_or(0)));
+    }
+    if wait == "http" {
+        return format!("commit {commit}, segment {segment}: {did}; waits for an answer from outside");
     }
     let more = named.checked_sub(waits_for.len()).filter(|more| *more > 0);
     let more = more.map_or(String::new(), |more| format!(" and {more} more"));

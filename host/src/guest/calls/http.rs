@@ -6,7 +6,7 @@ use super::{CallError, called};
 use crate::{
     cost,
     guest::{bindings::charm::host::http, ctx::Ctx},
-    http::{FetchError, Request, Response},
+    http::{FetchError, Options, Request, Response},
     recording::{Kind, asked},
     tx::Refusal,
 };
@@ -15,35 +15,50 @@ fn carried(headers: &[(String, String)]) -> u64 {
     headers.iter().map(|(name, value)| cost::HEADER + cost::scanned(name.len() + value.len())).sum()
 }
 
-/// Returns the hash of what a fetch asks for.
-fn asked_of(request: &Request, timeout: Option<Duration>) -> u64 {
+/// Returns the hash of what a fetch, or a wait for an answer, asks for.
+pub(super) fn asked_of(kind: Kind, request: &Request, options: Options) -> u64 {
     let Request { method, url, headers, body } = request;
-    let (headers, timeout) = (postcard::to_stdvec(headers).unwrap_or_default(), format!("{timeout:?}"));
-    asked(Kind::Fetch, &[method.as_bytes(), url.as_bytes(), &headers, body, timeout.as_bytes()])
+    let (headers, options) = (postcard::to_stdvec(headers).unwrap_or_default(), format!("{options:?}"));
+    asked(kind, &[method.as_bytes(), url.as_bytes(), &headers, body, options.as_bytes()])
+}
+
+impl From<FetchError> for CallError {
+    fn from(error: FetchError) -> CallError {
+        match error {
+            FetchError::Http(error) => CallError::Http(error),
+            FetchError::Invalid(text) => Refusal::Invalid(text).into(),
+            FetchError::Limit { name, max } => Refusal::Limit { name: name.into(), max }.into(),
+            FetchError::Waits => CallError::Trap(wasmtime::Error::msg("waits for an http exchange")),
+        }
+    }
+}
+
+/// Takes what a guest asks for, and has it paid.
+pub(super) fn asks(ctx: &mut Ctx, request: http::Request, options: http::FetchOptions) -> (Request, Options) {
+    let http::Request { method, url, headers, body } = request;
+    let bytes = method.len() + url.len() + body.len();
+    ctx.charge(cost::CALL + cost::FETCH + cost::copied(bytes) + carried(&headers));
+    let timeout = options.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+    (Request { method, url, headers, body }, Options { timeout, repeatable: options.repeatable })
+}
+
+/// Gives an answer to a guest.
+pub(super) fn given(ctx: &mut Ctx, answer: Response) -> http::Response {
+    ctx.charge(cost::copied(answer.body.len()) + carried(&answer.headers));
+    http::Response { status: answer.status, headers: answer.headers, body: answer.body }
 }
 
 impl http::Host for Ctx {
     fn fetch(&mut self, request: http::Request, options: http::FetchOptions) -> Result<http::Response, CallError> {
         called("http.fetch");
-        let bytes = request.method.len() + request.url.len() + request.body.len();
-        self.charge(cost::CALL + cost::FETCH + cost::copied(bytes) + carried(&request.headers));
-        let http::Request { method, url, headers, body } = request;
-        let timeout = options.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-        let request = Request { method, url, headers, body };
-        let asked = if self.recording.is_on() { asked_of(&request, timeout) } else { 0 };
+        let (request, options) = asks(self, request, options);
+        let asked = if self.recording.is_on() { asked_of(Kind::Fetch, &request, options) } else { 0 };
         let fetch = |ctx: &mut Ctx| {
             let seen = ctx.tx()?.snapshot_g();
             let outbound = ctx.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
-            match outbound.fetch(request, timeout, seen) {
-                Ok(answer) => Ok(answer),
-                Err(FetchError::Http(error)) => Err(CallError::Http(error)),
-                Err(FetchError::Invalid(text)) => Err(Refusal::Invalid(text).into()),
-                Err(FetchError::Limit { name, max }) => Err(Refusal::Limit { name: name.into(), max }.into()),
-                Err(FetchError::Waits) => Err(CallError::Trap(wasmtime::Error::msg("waits for an http exchange"))),
-            }
+            Ok(outbound.fetch(request, options, seen)?)
         };
         let answer: Response = self.recorded(Kind::Fetch, || asked, fetch)?;
-        self.charge(cost::copied(answer.body.len()) + carried(&answer.headers));
-        Ok(http::Response { status: answer.status, headers: answer.headers, body: answer.body })
+        Ok(given(self, answer))
     }
 }

@@ -1,13 +1,24 @@
-//! `wit/waits.wit` (S7, S8). A wait ends the attempt: what the turn did so far is committed, and it goes on by a replay.
+//! `wit/waits.wit` (S7, S8, A4). A wait ends the attempt: what the turn did so far is committed, and it goes on by a replay.
 
-use super::{CallError, called, recorded};
+use super::{
+    CallError, called,
+    http::{asked_of, asks, given},
+    recorded,
+};
 use crate::{
     cost,
     event::EventId,
-    guest::{bindings::charm::host::waits, ctx::Ctx},
+    guest::{
+        bindings::charm::host::{
+            http::{FetchOptions, Request, Response},
+            waits,
+        },
+        ctx::Ctx,
+    },
+    http::{self, Options},
     receipt::Receipt,
     record::{Until, WaitFor},
-    recording::{Answer, Kind, Met, Told, asked_by},
+    recording::{Answer, Ask, Kind, Met, Told, asked_by},
     tx::Refusal,
 };
 
@@ -77,5 +88,53 @@ impl waits::Host for Ctx {
         self.charge(cost::CALL + cost::WAIT);
         self.tx()?;
         self.wait(WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: ms }).map(drop)
+    }
+
+    fn commit_and_fetch(&mut self, request: Request, options: FetchOptions) -> Result<Response, CallError> {
+        called("waits.commit-and-fetch");
+        self.charge(cost::WAIT);
+        let (request, options) = asks(self, request, options);
+        self.tx()?;
+        let asked = asked_of(Kind::Exchange, &request, options);
+        let told = match self.recording.meet(Kind::Exchange, asked) {
+            Met::Differs => return Err(CallError::differs()),
+            Met::Told(told, sees) => {
+                sees.into_iter().for_each(|sees| self.see(sees));
+                told
+            }
+            Met::Answer(Answer { told, sees, fuel, .. }) => {
+                self.go_on(sees, fuel);
+                told.ok_or_else(CallError::differs)?
+            }
+            Met::Live => match self.ask(request, options, asked) {
+                Ok(()) => return Err(CallError::Trap(wasmtime::Error::msg("waits for an answer"))),
+                Err(refused) => {
+                    let told = match &refused {
+                        CallError::Refused(refusal) => Told::Refused(refusal.clone()),
+                        CallError::Http(error) => Told::Http(error.clone()),
+                        CallError::Trap(_) => return Err(refused),
+                    };
+                    self.recording.note(Kind::Exchange, asked, told);
+                    return Err(refused);
+                }
+            },
+        };
+        let answer = recorded(&told)?;
+        Ok(given(self, answer))
+    }
+}
+
+impl Ctx {
+    /// Lets the attempt end with a wait for the answer to a request.
+    fn ask(&mut self, request: http::Request, options: Options, asked: u64) -> Result<(), CallError> {
+        let outbound = self.outbound.as_ref().ok_or_else(CallError::outside_turn)?;
+        let (request, timeout) = outbound.ask(request, options)?;
+        let timeout_ms = timeout.as_millis() as u64;
+        let is_repeatable = options.repeatable || http::is_idempotent(&request.method);
+        let ask = Ask { request, timeout_ms, is_repeatable, asked };
+        let over = self.recording.is_over_with(&ask);
+        self.tx()?.wait(WaitFor { events: Vec::new(), until: Until::Exchange, timeout_ms }, over)?;
+        self.recording.ask(ask);
+        Ok(())
     }
 }

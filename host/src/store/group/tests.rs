@@ -13,9 +13,22 @@ fn row(position: u64, segments: u32) -> TurnRow {
     let wait = WaitFor { events: vec![EventId([1; 16])], until: Until::All, timeout_ms: 9 };
     let ran = Ran { time_ms: 1, fuel: 2, costs: 1 };
     let (component, recording) = ([5; 32], [6; 32]);
-    let (retries, again_ms) = (2, Some(5));
-    let progress =
-        Progress { component, segments, sends: 1, seq: 3, since_ms: 4, ran, wait, recording, retries, again_ms };
+    let (pieces, answered, retries, again_ms) = (segments, false, 2, Some(5));
+    let (sends, seq, since_ms) = (1, 3, 4);
+    let progress = Progress {
+        component,
+        segments,
+        sends,
+        seq,
+        since_ms,
+        ran,
+        wait,
+        recording,
+        pieces,
+        answered,
+        retries,
+        again_ms,
+    };
     let space = Did::from_public_key(key.to_bytes()).unwrap();
     TurnRow { position, space, event: EventId([2; 16]), progress }
 }

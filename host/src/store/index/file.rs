@@ -34,6 +34,7 @@ pub const SCHEMA: &str = "
                        since INTEGER NOT NULL, edits BLOB NOT NULL, PRIMARY KEY (cid, name, g)) STRICT, WITHOUT ROWID;
     CREATE TABLE queue (position INTEGER PRIMARY KEY, cid INTEGER NOT NULL, event BLOB NOT NULL) STRICT;
     CREATE TABLE turn (position INTEGER PRIMARY KEY, cid INTEGER NOT NULL, id BLOB NOT NULL, progress BLOB NOT NULL) STRICT;
+    CREATE TABLE asked (position INTEGER PRIMARY KEY, requests BLOB NOT NULL) STRICT;
     CREATE TABLE recording (position INTEGER NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL,
                             PRIMARY KEY (position, number)) STRICT;
     CREATE TABLE receipt (id BLOB PRIMARY KEY, outcome TEXT NOT NULL, seq INTEGER, message TEXT,

@@ -6,6 +6,7 @@ use super::{at_most, blob, did, frame, rows};
 use crate::{
     did::Did,
     event::EventId,
+    record::Hash,
     rows::{Batch, RecordingRow, TurnRow},
 };
 
@@ -16,6 +17,12 @@ pub fn load(connection: &Connection) -> rusqlite::Result<Vec<TurnRow>> {
         let (position, space) = (row.get::<_, i64>(0)? as u64, did(row, 1)?);
         Ok(TurnRow { position, space, event: EventId(row.get(2)?), progress: frame(row, 3)? })
     })
+}
+
+/// Returns what turns have asked for, by position.
+pub fn asked(connection: &Connection) -> rusqlite::Result<Vec<(u64, Vec<Hash>)>> {
+    let sql = "SELECT position, requests FROM asked ORDER BY position";
+    rows(connection, sql, [], |row| Ok((row.get::<_, i64>(0)? as u64, frame(row, 1)?)))
 }
 
 /// Returns what the turn at a position was told, in order.
@@ -38,6 +45,15 @@ pub fn write(
             row.number,
             &row.bytes[..]
         ])?;
+    }
+    for (position, requests) in &batch.asked {
+        let position = *position as i64;
+        if requests.is_empty() {
+            transaction.prepare_cached("DELETE FROM asked WHERE position = ?1")?.execute([position])?;
+        } else {
+            let sql = "INSERT OR REPLACE INTO asked VALUES (?1, ?2)";
+            transaction.prepare_cached(sql)?.execute(params![position, blob(requests)])?;
+        }
     }
     for (position, turn) in &batch.turns {
         let position = *position as i64;

@@ -3,10 +3,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Committer, Locked, Notice, commit::After, group::Group};
+use tokio::sync::oneshot;
+
+use super::{
+    Committer, Locked, Notice, Refused,
+    commit::After,
+    group::{Group, Haste, Item},
+};
 use crate::{
     component::Component,
-    core::{Act, Due, Ending},
+    core::{Act, Answered, Due, Ending},
     did::Did,
     env::breathe,
     event::EventId,
@@ -52,7 +58,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Returns what a turn under way was told in the segments that are durable, a piece for each.
+    /// Returns what a turn under way was told as far as it is durable, piece by piece.
     ///
     /// # Errors
     /// When the store is damaged; none when nothing is run any more.
@@ -140,6 +146,60 @@ impl Committer {
         self.locked().core.spaces.get(charm).is_some_and(|space| !space.inbox.underway.is_empty())
     }
 
+    /// Returns the events of a charm whose turns wait for requests that nobody makes since the host was opened: the caller does.
+    pub fn ask(&self, charm: &Did) -> Vec<Arc<Queued>> {
+        let core = &mut self.locked().core;
+        core.spaces.get_mut(charm).map(|space| space.inbox.underway.ask()).unwrap_or_default()
+    }
+
+    /// Returns the hash over what a turn under way was told; none when it is not under way any more.
+    pub fn told(&self, queued: &Queued) -> Option<Hash> {
+        let core = &self.locked().core;
+        let underway = core.spaces.get(&queued.event.to)?.inbox.underway.get(queued.position)?;
+        Some(underway.progress.recording)
+    }
+
+    /// Returns whether the turn of an event, which was told what has this hash, waits for the answer to a request.
+    pub fn lacks_answer(&self, queued: &Queued, told: &Hash) -> bool {
+        self.locked().core.lacks_answer(queued, told)
+    }
+
+    /// Notes durably that a turn asks for a request that must not be made twice, and all that is committed before (T8). False when
+    /// that was noted before: it was perhaps made (A4).
+    ///
+    /// # Errors
+    /// When the host stopped or was shut down first.
+    pub async fn note_asked(&self, queued: &Queued, request: Hash) -> Result<bool, Unavailable> {
+        let noted = {
+            let core = &mut self.open()?.core;
+            let requests = core.asked.entry(queued.position).or_default();
+            if requests.contains(&request) {
+                return Ok(false);
+            }
+            requests.push(request);
+            let (told, noted) = oneshot::channel();
+            let (position, requests) = (queued.position, requests.clone());
+            self.group.push([Item::Asked { position, requests, told }], Haste::Now);
+            noted
+        };
+        tokio::select! {
+            biased;
+            Ok(()) = noted => Ok(true),
+            why = self.stopped() => Err(why),
+        }
+    }
+
+    /// Lets a turn go on with the answer to the request that it waits for (A4). One that has ended meanwhile stays as it is.
+    ///
+    /// # Errors
+    /// When the host does not write any more.
+    pub fn answer(&self, queued: &Arc<Queued>, answered: Answered) -> Result<(), Unavailable> {
+        match self.act(queued.event.to, Act::Exchange(queued, answered)) {
+            Err(Refused::Unavailable(why)) => Err(why),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// What turns under way were told as far as these rows have come is durable: it is in the store.
     pub(super) fn forget_pieces(&self, turns: &[(u64, Option<TurnRow>)]) {
         if turns.is_empty() {
@@ -147,7 +207,7 @@ impl Committer {
         }
         let mut locked = self.locked();
         for row in turns.iter().filter_map(|(_, turn)| turn.as_ref()) {
-            locked.core.forget_pieces(&row.space, row.position, row.progress.segments);
+            locked.core.forget_pieces(&row.space, row.position, row.progress.pieces);
         }
     }
 

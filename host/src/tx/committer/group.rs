@@ -35,7 +35,7 @@ use crate::{
     limits::{Limits, ROW_BYTES},
     log::say,
     receipt::Receipt,
-    record::Body,
+    record::{Body, Hash},
     rows::{Batch, Notes, ReceiptRow},
     store::{Store, StoreError, coalesce},
     value::Edit,
@@ -90,6 +90,8 @@ pub(super) enum Haste {
 pub(super) enum Item {
     /// Notes of a charm that changed, and what to tell the operator.
     Notes { charm: Did, notes: Notes, told: Option<String> },
+    /// What a turn has asked for outside: who asks waits for that.
+    Asked { position: u64, requests: Vec<Hash>, told: oneshot::Sender<()> },
     /// A commit, its place in the chain still open, and what follows from it. One that is `joined` is durable with the one
     /// before, or not at all.
     Commit { commit: Box<Commit>, effects: Box<Effects>, at: Duration, joined: bool },
@@ -171,6 +173,8 @@ struct Work {
     /// Each with who sent the event.
     receipts: Vec<(Did, Receipt)>,
     told: Vec<String>,
+    /// Who asks for something outside.
+    asked: Vec<oneshot::Sender<()>>,
     changes: Vec<Change>,
 }
 
@@ -418,6 +422,9 @@ impl Group {
         self.durable.send_modify(|order| *order = (*order).max(work.order));
         self.line.reached(work.order);
         self.health.send_if_modified(|health| health.waits.take().is_some());
+        work.asked.into_iter().for_each(|told| {
+            let _ = told.send(());
+        });
         work.told.iter().for_each(|told| say(|| tracing::warn!("{told}")));
         for some in work.loads.chunks(SHARES_STEP) {
             let mut shares = self.shares();
@@ -583,6 +590,10 @@ impl Work {
                     self.changes.push(Change::Notes(charm, notes));
                     self.batch.notes.push((charm, notes));
                     self.told.extend(told);
+                }
+                Item::Asked { position, requests, told } => {
+                    self.batch.asked.push((position, requests));
+                    self.asked.push(told);
                 }
                 Item::Commit { mut commit, effects, .. } => {
                     let (entry, head) = chains.add(&mut commit);

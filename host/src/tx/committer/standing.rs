@@ -84,6 +84,7 @@ fn state_of(underway: &Underway) -> TurnState {
         Standing::Runs => TurnState::Runs,
         _ if underway.is_held => TurnState::Held,
         Standing::Waits if underway.progress.again_ms.is_some() => TurnState::Retry,
+        Standing::Waits if underway.progress.lacks_answer() => TurnState::Http,
         Standing::Waits => TurnState::Waits,
         Standing::Ready => TurnState::Ready,
     }

@@ -60,6 +60,9 @@ pub enum Step {
     Sleep(u64),
     /// Asks to be tried again so often.
     Retry(u32),
+    /// Calls this URL, as it is or with a commit before.
+    Fetch(String),
+    CommitAndFetch(String),
     /// Wishes for charms with the tag, whatever they offer.
     WishAny,
     /// Wishes for the cell `shaped` and the stream `take-shaped`.
@@ -203,6 +206,8 @@ impl Writer {
                 retry!(Duration::from_millis(1), "the server is down, {} tries", context::retries())
             }
             Step::Retry(_) => format!("{} tries", context::retries()),
+            Step::Fetch(url) => shown(http::Request::post(url).send()?),
+            Step::CommitAndFetch(url) => shown(http::Request::post(url).commit_and_send()?),
             Step::WishAny => format!("{} found", AnyAuthor::wish()?.all()?.len()),
             Step::WishShaped => {
                 let found = Author::wish()?.all()?;
@@ -228,6 +233,10 @@ impl Writer {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+fn shown(answer: http::Response) -> String {
+    format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body))
+}
 
 fn open<T: Shape>(place: &Place) -> Cell<T> {
     match &place.owner {

@@ -13,8 +13,9 @@
 //! ["wish-page", tag, wanted, limit, cursor?] {found: DIDs, next: cursor or null}
 //! ["wish-get", tag, cell, shape]             reads that cell of the first found
 //! ["wish-set", tag, cell, shape, value]      writes it, through the handle
-//! ["fetch", {method, url, headers?, body?, timeout-ms?}]                           {status, body}
+//! ["fetch", {method, url, headers?, body?, timeout-ms?, repeatable?}]              {status, body}
 //! ["fetch-with", request, cell, path]        the same; the body is the text of the value there
+//! ["commit-and-fetch", request]              the same as "fetch", as a wait
 //! ["log", level, text]   ["context"]         {self, sender, event, time, random}
 //! ["try", step]                              {ok: result} or {error: {kind, ..fields}}
 //! ["repeat", n, step]                        result of the last
@@ -95,10 +96,18 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             wished(arg(1)?, arg(2)?, arg(3)?)?.set(&[], &words::encode(arg(4)?))?;
             Ok(Ipld::Null)
         }
-        "fetch" => fetch(arg(1)?, None),
+        "fetch" => {
+            let (request, options) = request(arg(1)?, None)?;
+            answered(http::fetch(&request, options)?)
+        }
         "fetch-with" => {
             let value = found(open_cell(arg(2)?)?.get(&words::path(arg(3)?)?)?)?;
-            fetch(arg(1)?, Some(format!("{value:?}")))
+            let (request, options) = request(arg(1)?, Some(format!("{value:?}")))?;
+            answered(http::fetch(&request, options)?)
+        }
+        "commit-and-fetch" => {
+            let (request, options) = request(arg(1)?, None)?;
+            answered(waits::commit_and_fetch(&request, options)?)
         }
         "log" => {
             let level = match words::text(arg(1)?)? {
@@ -255,7 +264,7 @@ fn wished(tag: &Ipld, cell: &Ipld, shape: &Ipld) -> Result<cells::Cell, Failed> 
     first.cells.into_iter().next().ok_or_else(|| Failed::script("the wish gave no handle"))
 }
 
-fn fetch(request: &Ipld, body: Option<String>) -> Result<Ipld, Failed> {
+fn request(request: &Ipld, body: Option<String>) -> Result<(http::Request, http::FetchOptions), Failed> {
     let text = |name: &str| words::optional(request, name).map(words::text).transpose();
     let mut headers = Vec::new();
     match words::optional(request, "headers") {
@@ -275,14 +284,18 @@ fn fetch(request: &Ipld, body: Option<String>) -> Result<Ipld, Failed> {
         None => {}
     }
     let timeout_ms = words::optional(request, "timeout-ms").map(words::number).transpose()?;
-    let options = http::FetchOptions { timeout_ms: timeout_ms.map(|ms| ms as u32), repeatable: false };
+    let repeatable = words::optional(request, "repeatable") == Some(&Ipld::Bool(true));
+    let options = http::FetchOptions { timeout_ms: timeout_ms.map(|ms| ms as u32), repeatable };
     let request = http::Request {
         method: text("method")?.unwrap_or("GET").into(),
         url: words::text(words::field(request, "url")?)?.into(),
         headers,
         body: body.as_deref().or(text("body")?).unwrap_or_default().into(),
     };
-    let answer = http::fetch(&request, options)?;
+    Ok((request, options))
+}
+
+fn answered(answer: http::Response) -> Result<Ipld, Failed> {
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     Ok(map([("status", Ipld::Integer(answer.status.into())), ("body", Ipld::String(body))]))
 }
