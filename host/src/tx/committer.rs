@@ -13,6 +13,7 @@ mod group;
 mod held;
 mod history;
 mod indexing;
+mod item;
 mod line;
 mod shares;
 mod standing;

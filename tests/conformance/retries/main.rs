@@ -121,12 +121,13 @@ async fn over_a_bound_it_is_refused_and_the_handler_goes_on() {
     host.shutdown().await.unwrap();
 
     let limits = Limits { waiting_turns_max: 1, ..Limits::default() };
-    let (clock, host, a, _) = clocked(limits).await;
+    let (clock, host, a, b) = clocked(limits).await;
     let before = commits(&host, a);
     let first = send(&host, a, json!([until_try(1, MINUTE)])).await;
     until("it waits", || commits(&host, a) == before + 2).await;
-    let told = results(&host, a, json!([["try", ["retry", 1]]])).await;
-    assert_eq!(told[0]["error"]["name"], "waiting-turns-max");
+    let asked = json!({ "steps": [["try", ["retry", 1]]], "out": "out" });
+    run(&host, b, json!([["send", of(a, "run"), asked], wait_all(&[0])])).await.committed().unwrap();
+    assert_eq!(cell(&host, a, "out").await[0]["error"]["name"], "waiting-turns-max");
     pass(&clock, MINUTE);
     assert_eq!(charm_conformance::receipt(&host, &first).await.outcome, Outcome::Committed);
     host.shutdown().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use charm_conformance::{GatedStore, Home, Keys, Logs, Wire, note, probe_charm, receipt};
+use charm_conformance::{GatedStore, Home, Keys, Logs, Wire, note, probe_charm};
 use charm_host::{
     Archive, Charm, Did, EventId, FileKeyring, FolderStore, Host, MemoryStore, RECEIPTS_PAUSE_MS, Receipt, Store,
     StoreError,

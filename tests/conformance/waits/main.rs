@@ -6,8 +6,8 @@ mod attacks;
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, GatedStore, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, results, run, send,
-    settle, steps, until, value, wait_all, waiting,
+    Clock, GatedStore, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, receipt, results, run,
+    send, settle, steps, until, value, wait_all, waiting,
 };
 use charm_host::{Limits, MemoryStore, NewEvent, Outcome, SendError, Status, StoreError, Value, WAIT_EVENTS_MAX};
 use serde_json::{Value as Json, json};
@@ -265,7 +265,7 @@ async fn a_cell_that_does_not_fit_at_a_wait_faults_and_leaves_nothing() {
     host.shutdown().await.unwrap();
 }
 
-/// A5: each bound refuses the wait, by name, and never the beginning of a turn.
+/// A5: each bound refuses the wait, by name, and never the beginning of an event that may be waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_a_bound_a_wait_is_refused_and_no_beginning() {
     let hold = Hold::new();
@@ -277,7 +277,7 @@ async fn at_a_bound_a_wait_is_refused_and_no_beginning() {
         ..Limits::default()
     };
     let host = builder().limits(limits).open().await.unwrap();
-    let (a, b) = pair(&host).await;
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
     let refused = async |steps: Json| {
         let told = results(&host, a, steps).await;
         let last = told.as_array().unwrap().last().unwrap()["error"].clone();
@@ -297,11 +297,49 @@ async fn at_a_bound_a_wait_is_refused_and_no_beginning() {
     assert!(committed(&results(&host, a, json!([note, most])).await[1][0]), "all bounds are met");
     let waits = send(&host, a, json!([["send", of(b, "run"), steps(json!([hold.step()]))], wait_all(&[0])])).await;
     hold.arrived(1).await;
-    assert_eq!(refused(json!([note, attempt(wait_all(&[0]))])).await, "waiting-turns-max");
-    assert_eq!(run(&host, a, json!([["set", "x", [], 1]])).await.outcome, Outcome::Committed, "it begins all the same");
+    let before = send(&host, a, json!([["set", "x", [], "from outside"]])).await;
+    let asked = json!({ "steps": [note, attempt(wait_all(&[0]))], "out": "out" });
+    run(&host, c, json!([["send", of(a, "run"), asked], wait_all(&[0])])).await.committed().unwrap();
+    let told = cell(&host, a, "out").await;
+    assert_eq!(
+        told[1]["error"]["name"], "waiting-turns-max",
+        "what another waits for begins, and its wait is refused: {told}"
+    );
+    assert_eq!(
+        (cell(&host, a, "x").await, counted(&host).waiting),
+        (Json::Null, 4),
+        "what nobody waits for does not begin"
+    );
     hold.release(1);
-    assert_eq!(host.receipt(&waits).await.unwrap().unwrap().outcome, Outcome::Committed);
+    for id in [waits, before] {
+        assert_eq!(host.receipt(&id).await.unwrap().unwrap().outcome, Outcome::Committed);
+    }
     assert!(committed(&results(&host, a, json!([note, wait_all(&[0])])).await[1][0]), "its place is free again");
+    host.shutdown().await.unwrap();
+}
+
+/// S7: charms that are all at the bound of waiting turns, whose turns wait for each other's, settle before the time of any wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn charms_at_their_bounds_that_wait_for_each_other_settle() {
+    let limits = Limits { waiting_turns_max: 1, turns_max: 1, ..Limits::default() };
+    let host = builder().limits(limits).open().await.unwrap();
+    let (a, b) = pair(&host).await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        for (one, other) in [(a, b), (b, a)] {
+            let back = steps(json!([["send", of(one, "note"), n], ["try", wait_all(&[0])]]));
+            let out = json!([["send", of(other, "run"), back], wait_all(&[0])]);
+            ids.push(send(&host, one, out).await);
+        }
+    }
+    for id in ids {
+        assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    }
+    settle(&host).await;
+    for charm in [a, b] {
+        assert_eq!(cell(&host, charm, "notes").await.as_array().unwrap().len(), 6);
+    }
+    host.verify_store().unwrap();
     host.shutdown().await.unwrap();
 }
 

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::level_filters::LevelFilter;
 
-use super::{
-    Committer, Failure, Locked, Notice,
-    group::{Haste, Item},
-};
+use super::{Committer, Failure, Locked, Notice, group::Haste, item::Item};
 use crate::{
     core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Part, Refused},
     did::Did,

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use super::{
     Committer, Locked, Notice, Refused,
     commit::After,
-    group::{Group, Haste, Item},
+    group::{Group, Haste},
+    item::Item,
 };
 use crate::{
     component::Component,
