@@ -2,6 +2,7 @@
 
 mod backup;
 mod build;
+mod cancel;
 mod check;
 mod describe;
 mod did;
@@ -52,6 +53,8 @@ pub enum Command {
     Turns(turns::Turns),
     /// Tell what led to an event, and what followed from it
     Why(why::Why),
+    /// Settle an event that has not begun, or whose turn waits, as cancelled
+    Cancel(cancel::Cancel),
     /// Let a charm begin no more turns
     Pause(pause::Pause),
     /// Let a charm that was paused go on
@@ -92,6 +95,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Events(command) => command.run(context).await,
         Command::Turns(command) => command.run(context).await,
         Command::Why(command) => command.run(context).await,
+        Command::Cancel(command) => command.run(context).await,
         Command::Pause(command) => command.run(context).await,
         Command::Resume(command) => command.run(context).await,
         Command::Prune(command) => command.run(context).await,

@@ -48,6 +48,13 @@ pub enum Deed {
         /// The event.
         id: String,
     },
+    /// Settle an event that has not begun, or whose turn waits, as `cancelled`.
+    Cancel {
+        /// The charm, by name or DID.
+        charm: String,
+        /// The event.
+        id: String,
+    },
     /// Drop all dead letters of a charm.
     DiscardDead {
         /// The charm, by name or DID.
@@ -234,6 +241,11 @@ impl Deed {
                 let (did, id) = event(host, charm, id)?;
                 let sent = host.resend(&did, &id).await;
                 sent.map(Done::Event).map_err(|error| no_letter(error, charm, &id))
+            }
+            Deed::Cancel { charm, id } => {
+                let (did, id) = event(host, charm, id)?;
+                host.cancel(&did, &id).await?;
+                Ok(Done::Nothing)
             }
             Deed::Discard { charm, id } => {
                 let (did, id) = event(host, charm, id)?;

@@ -130,6 +130,50 @@ fn an_unknown_id_says_so_and_what_to_do() {
     assert_eq!(host.stop("TERM"), Some(0));
 }
 
+/// S10, S13: what waits for time says so and is cancelled, with a host and without.
+#[test]
+fn what_waits_for_time_is_told_and_cancelled() {
+    let (folder, b) = folder();
+    let host = Running::start(&folder, &[]);
+    let due = 4_000_000_000_000_u64;
+    let later = json!(["send-later", [b, "run"], { "steps": [] }, { "deliver-after": due, "expires-at": due + 1 }]);
+    let run = |steps: Value| {
+        let sent = folder.json(0, &["send", "a/run", &json!({ "steps": [steps] }).to_string(), "--no-wait"]);
+        sent["id"].as_str().unwrap().to_owned()
+    };
+    run(later);
+    let (sleeps, tried) = (run(json!(["sleep", 600_000])), run(json!(["retry", 600_000])));
+    let stand = |event: &str| {
+        let turn = turns(&folder).into_iter().find(|turn| turn["event"] == event);
+        turn.map_or_else(Vec::new, |turn| vec![turn["state"].clone(), turn["wait"].clone(), turn["segments"].clone()])
+    };
+    let is_there = (0..1_000).any(|_| {
+        stand(&sleeps) == [json!("waiting"), json!("time"), json!(1)] && stand(&tried)[..1] == [json!("retry")]
+    });
+    assert!(is_there, "{:?}", turns(&folder));
+    let (text, _) = folder.text(0, &["turns"]);
+    assert!(text.contains("time; 9 min") && text.contains("try 2; 9 min"), "{text}");
+    let (text, _) = folder.text(0, &["why", &tried]);
+    assert!(text.contains("to be tried again: try 1 more, after 10 min"), "{text}");
+    let waits = folder.json(0, &["events", "b"])[0].clone();
+    assert_eq!((&waits["deliver_after"], &waits["expires_at"]), (&json!(due), &json!(due + 1)));
+    assert!(folder.text(0, &["events", "b"]).0.contains("due in "));
+    let delayed = waits["id"].as_str().unwrap();
+    let state = folder.json(0, &["why", delayed])["events"].as_array().unwrap().last().unwrap()["state"].clone();
+    assert_eq!(state, "delayed");
+    assert_eq!(folder.json(0, &["cancel", "a", &sleeps]), json!({ "cancelled": sleeps }));
+    assert_eq!(folder.json(4, &["cancel", "a", &sleeps])["kind"], "not-found");
+    assert_eq!(host.stop("TERM"), Some(0));
+    assert_eq!(stand(&tried)[..1], [json!("retry")], "without a host it is read from the store");
+    for (charm, id) in [("a", &*tried), ("b", delayed)] {
+        folder.json(0, &["cancel", charm, id]);
+    }
+    for id in [&*sleeps, &tried, delayed] {
+        assert_eq!(folder.json(3, &["receipt", id])["outcome"], "cancelled");
+    }
+    assert_eq!(turns(&folder), Vec::<Value>::new());
+}
+
 /// Pages, as of events.
 #[test]
 fn turns_come_in_pages() {

@@ -1,10 +1,12 @@
 //! `charm events`: the events that wait for a charm, those that are held, and its dead letters (S11).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use charm_host::{Event, Receipt, Value};
 use clap::Args;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, turns::span};
 use crate::{
     Globals,
     deed::{Deed, Done},
@@ -56,6 +58,12 @@ struct Line {
     /// Whether processes died while it ran: it runs when the operator lets it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
+    /// It is not begun before this moment, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_after: Option<u64>,
+    /// It expires then unless it has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +123,7 @@ impl Events {
             let waiting = archive.waiting(&space.did).filter(|queued| queued.position > self.after);
             waiting.take(self.max).map(line).collect()
         };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         output.print(&lines, || {
             let row = |line: &Line| {
                 let head = [line.id.clone(), line.sender.clone(), line.stream.clone(), line.bytes.to_string()];
@@ -125,9 +134,7 @@ impl Events {
                     sender,
                     stream,
                     bytes,
-                    line.outcome.map_or(if line.held { HELD } else { "waiting" }.to_owned(), |outcome| {
-                        format!("{outcome}{why}")
-                    }),
+                    line.outcome.map_or_else(|| waits(line, now), |outcome| format!("{outcome}{why}")),
                 ]
             };
             table(["EVENT", "SENDER", "STREAM", "BYTES", "OUTCOME"], lines.iter().map(row).collect())
@@ -139,6 +146,15 @@ impl Events {
     }
 }
 
+/// Returns what an event waits for.
+fn waits(line: &Line, now: u64) -> String {
+    let left = |time: Option<u64>| time.and_then(|time| time.checked_sub(now)).map(span);
+    let due = left(line.deliver_after).map(|left| format!("due in {left}"));
+    let expires = left(line.expires_at).map(|left| format!("expires in {left}"));
+    let words = due.or_else(|| Some("waiting".to_owned())).into_iter().chain(expires);
+    if line.held { HELD.to_owned() } else { words.collect::<Vec<_>>().join(", ") }
+}
+
 fn line(position: u64, event: &Event, held: bool, failed: Option<(&Receipt, u64)>) -> Line {
     Line {
         held,
@@ -147,6 +163,8 @@ fn line(position: u64, event: &Event, held: bool, failed: Option<(&Receipt, u64)
         sender: event.sender.to_string(),
         stream: event.stream.to_string(),
         bytes: event.payload.as_bytes().len(),
+        deliver_after: event.deliver_after,
+        expires_at: event.expires_at,
         event: event.payload.to_json().is_ok().then(|| event.payload.clone()),
         outcome: failed.map(|(receipt, _)| receipt.outcome.name()),
         message: failed.and_then(|(receipt, _)| receipt.message.clone()),
