@@ -4,6 +4,9 @@
 //! `ack NUMBER ID` for each that has its receipt. A line on its standard input, or the event before END, makes it
 //! print `stopping`, shut down and print `stopped`.
 //!
+//! `crash-host times MANIFEST FIRST DATE` does the same with turns that wait, sleep, delay events from that date on, withdraw some
+//! and are tried again.
+//!
 //! `crash-host queue MANIFEST EVENTS` fills the inboxes of all charms while none of them gets a turn done, prints
 //! `queued NUMBER ID` for each event that is durable, `full`, and waits.
 //!
@@ -33,12 +36,13 @@ use std::{
 use charm_conformance::{WIRE, Wire, all_of, grant, of, quiet_builder, script, value};
 use charm_host::{Did, FileKeyring, FolderStore, Host, HostBuilder, Limits, Manifest, NewEvent, Outcome};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Events in flight.
+/// Events in flight: those that work, and those that mostly wait.
 const WORKERS: u64 = 8;
+const WAITERS: u64 = 32;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -57,7 +61,11 @@ async fn run() {
     let number = |index: usize| args.get(index).map(|number| number.parse().unwrap());
     let manifest = Manifest::load(Path::new(&args[1])).unwrap();
     let done = match args[0].as_str() {
-        "work" => work(&manifest, number(2).unwrap(), number(3).unwrap_or(u64::MAX)).await,
+        "work" => work(&manifest, number(2).unwrap(), number(3).unwrap_or(u64::MAX), WORKERS, write).await,
+        "times" => {
+            let date = number(3).unwrap();
+            work(&manifest, number(2).unwrap(), u64::MAX, WAITERS, move |number, b| times(number, b, date)).await
+        }
         "queue" => queue(&manifest, number(2).unwrap()).await,
         "fill" => fill(&manifest, number(2).unwrap()).await,
         "deadly" => deadly(&manifest).await,
@@ -74,15 +82,21 @@ fn home(manifest: &Manifest) -> Result<HostBuilder, Failed> {
     Ok(quiet_builder().store(FolderStore::open(&manifest.store)?).keyring(FileKeyring::open(&manifest.keys)?))
 }
 
-async fn work(manifest: &Manifest, first: u64, end: u64) -> Result<(), Failed> {
+async fn work(
+    manifest: &Manifest,
+    first: u64,
+    end: u64,
+    at_once: u64,
+    steps: impl Fn(u64, Did) -> Json + Copy + Send + 'static,
+) -> Result<(), Failed> {
     let host = Arc::new(home(manifest)?.open().await?);
     // All at once: what waited since the last time needs every charm and every grant.
     let dids = manifest.install(&host).await?;
     println!("ready");
     let next = Arc::new(AtomicU64::new(first));
     let mut workers = JoinSet::new();
-    for _ in 0..WORKERS {
-        workers.spawn(send(host.clone(), dids["a"], dids["b"], next.clone(), end));
+    for _ in 0..at_once {
+        workers.spawn(send(host.clone(), dids["a"], dids["b"], next.clone(), end, steps));
     }
     let ended = async {
         while let Some(ended) = workers.join_next().await {
@@ -112,22 +126,49 @@ async fn told_to_stop() {
     let _ = told.await;
 }
 
-/// Each event makes `a` write a cell and send a note to `b`; the receipts of some come back to `a`.
-async fn send(host: Arc<Host>, a: Did, b: Did, next: Arc<AtomicU64>, end: u64) -> Result<(), Failed> {
+/// Each event makes `a` take these steps, after which `b` has a note with its number.
+async fn send(
+    host: Arc<Host>,
+    a: Did,
+    b: Did,
+    next: Arc<AtomicU64>,
+    end: u64,
+    steps: impl Fn(u64, Did) -> Json,
+) -> Result<(), Failed> {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= end {
             return Ok(());
         }
-        let mut send = json!(["send", of(b, "note"), number]);
-        if number.is_multiple_of(8) {
-            send.as_array_mut().unwrap().push(json!({"stream": "on-receipt", "tag": number}));
-        }
-        let steps = script(json!([["set", "last", [], number], send]));
-        let event = NewEvent::new(a, "run", steps).id(format!("event {number}"));
+        let event = NewEvent::new(a, "run", script(steps(number, b))).id(format!("event {number}"));
         let receipt = host.request(event).await?;
         assert_eq!(receipt.outcome, Outcome::Committed);
         println!("ack {number} {}", receipt.id);
+    }
+}
+
+/// It writes a cell; the receipts of some notes come back to `a`.
+fn write(number: u64, b: Did) -> Json {
+    let mut send = json!(["send", of(b, "note"), number]);
+    if number.is_multiple_of(8) {
+        send.as_array_mut().unwrap().push(json!({"stream": "on-receipt", "tag": number}));
+    }
+    json!([["set", "last", [], number], send])
+}
+
+/// It waits for the note, sleeps before it, delays it, is tried again before or after a wait, or withdraws another one.
+fn times(number: u64, b: Did, date: u64) -> Json {
+    let note = json!(["send", of(b, "note"), number]);
+    let later = |note: Json, after: u64| json!(["send-later", of(b, "note"), note, { "deliver-after": date + after }]);
+    let tried = |times: u64| json!(["unless-tried", times, ["retry", 10]]);
+    let wait = json!(["wait", [0], "all", 60_000]);
+    match number % 6 {
+        0 => json!([note, wait, ["sleep", 5]]),
+        1 => json!([["sleep", 20], note]),
+        2 => json!([later(json!(number), 2 * number)]),
+        3 => json!([note, tried(3)]),
+        4 => json!([later(json!(number), 2 * number), tried(1), wait, tried(3)]),
+        _ => json!([later(json!("withdrawn"), 86_400_000), note, ["sleep", 10], ["cancel", 0]]),
     }
 }
 

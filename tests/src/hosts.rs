@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use charm_host::{Compiler, FileKeyring, FolderStore, Host, HostBuilder};
+use charm_host::{Compiler, FileKeyring, FolderStore, Host, HostBuilder, Limits};
 use tempfile::TempDir;
 
 use crate::target;
 
-/// Returns what to build a host from: everything in memory, compiled components shared by all tests.
+/// Returns what to build a host from: everything in memory, compiled components shared by all tests. A turn that a test holds
+/// is not stopped because the machine is slow.
 pub fn builder() -> HostBuilder {
     crate::Logs::start();
     quiet_builder()
@@ -20,7 +21,8 @@ pub fn builder() -> HostBuilder {
 pub fn quiet_builder() -> HostBuilder {
     // Absolute: the engine's cache refuses relative folders.
     let folder = std::fs::canonicalize(target()).unwrap().join("test-code");
-    Host::builder().code_cache(folder).compiler(Compiler::InProcess)
+    let limits = Limits { compute_ms_max: 60_000, ..Limits::default() };
+    Host::builder().code_cache(folder).compiler(Compiler::InProcess).limits(limits)
 }
 
 /// Opens a host in memory.

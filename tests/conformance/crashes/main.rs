@@ -13,6 +13,7 @@ mod place;
 mod power;
 mod queue;
 mod syncs;
+mod times;
 mod victim;
 
 use std::io::Write;

@@ -7,11 +7,14 @@
 //! store must keep every law and everything that was acknowledged.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod calendar;
 mod disk;
 mod model;
 mod options;
 mod run;
+mod script;
 mod seen;
+mod times;
 mod world;
 
 use std::{
@@ -127,7 +130,7 @@ fn shrunk(mut options: Options, mut failure: Failure) -> (Options, Failure) {
     (options, failure)
 }
 
-/// (T3-T6, T8, S1-S9)
+/// (T3-T6, T8, S1-S10, S13)
 #[test]
 fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles() {
     let first = seed();
@@ -142,6 +145,8 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles
         total.states += report.states;
         total.reruns += report.reruns;
         total.segments += report.segments;
+        total.retried += report.retried;
+        total.delayed += report.delayed;
         total.flips_found += report.flips_found;
         total.flips_harmless += report.flips_harmless;
         total.flips_cut += report.flips_cut;
@@ -153,6 +158,9 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles
     eprintln!("{total:?}");
     assert!(total.faults > 0 && total.reruns > 0, "things go wrong");
     assert!(total.segments > total.commits / 50, "turns wait: {} segments", total.segments);
+    let settled = |outcome| total.outcomes.get(outcome).copied().unwrap_or(0);
+    let times = [total.retried, total.delayed, settled("expired"), settled("cancelled")];
+    assert!(times.iter().all(|count| *count > total.commits / 1_000), "times are waited for: {times:?}");
 }
 
 /// H1: as above, with pasts that go.

@@ -1,14 +1,23 @@
 //! What a turn of the probe must do, told without a host: given the cells before it, what it writes, sends and
 //! ends with. Replaying the log through it proves that every committed turn is what it would have been alone,
 //! at its place in the order of commits: the history is serializable in that order (T3, T4), and each effect
-//! is there once (S2). A turn that waits is that for each of its segments: the model keeps where its script stands (S7). What a
-//! wait answers depends on the moment: no script looks at it.
+//! is there once (S2). A turn that waits is that for each of its segments: the model keeps where its script stands (S7), and
+//! how often it was tried again, of which nothing else remains (S13). What a wait answers depends on the moment: no script
+//! looks at it. When something may happen at all is told in `times`.
 
 use std::collections::BTreeMap;
 
-use charm_conformance::{Random, edited};
-use charm_host::{Commit, Did, Event, EventId, Outcome, Record, Sent, TurnSegment, Until, Value, WaitFor};
+use charm_conformance::edited;
+use charm_host::{
+    Body, Commit, Did, Event, EventId, Outcome, Record, Sent, TurnRetried, TurnSegment, Until, Value, WaitFor,
+};
 use ipld_core::ipld::Ipld;
+
+use super::{
+    calendar::Calendar,
+    script::{EXCHANGE_MS, map, number, text},
+    times::{Queued, Times},
+};
 
 /// Cells of all spaces.
 pub type Cells = BTreeMap<(Did, String), Ipld>;
@@ -28,100 +37,22 @@ impl Cast {
     }
 }
 
-fn text(text: &str) -> Ipld {
-    Ipld::String(text.to_owned())
-}
-
-fn number(number: u64) -> Ipld {
-    Ipld::Integer(number.into())
-}
-
-fn list(items: impl IntoIterator<Item = Ipld>) -> Ipld {
-    Ipld::List(items.into_iter().collect())
-}
-
-fn map(entries: impl IntoIterator<Item = (&'static str, Ipld)>) -> Ipld {
-    Ipld::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-fn of(charm: Did, name: &str) -> Ipld {
-    list([text(&charm.to_string()), text(name)])
-}
-
-/// Returns a random event for the stream `run`; `tag` makes its values its own.
-pub fn script(cast: &Cast, tag: u64, depth: u64, random: &mut Random) -> Ipld {
-    let (mut steps, mut sends, mut waits) = (Vec::new(), 0, false);
-    for part in 0..1 + random.below(5) {
-        let other = *random.pick(&cast.charms);
-        let cell = *random.pick(&["x", "y", "notes", "out"]);
-        let value = number(tag * 10 + part);
-        let kind = random.below(20);
-        let step = match kind {
-            0..5 => list([text("get"), of(other, cell), list([])]),
-            5 => list([text("get"), text(cell), list([])]),
-            6 => list([text("try"), list([text("get"), of(other, cell), list([])])]),
-            7..10 => {
-                let both = |cell: &str| list([text("set"), text(cell), list([]), value.clone()]);
-                steps.push(both("x"));
-                both("y")
-            }
-            10 => list([text("remove"), text(if part % 2 == 0 { "x" } else { "y" }), list([])]),
-            11..14 => list([text("send"), of(other, "note"), value]),
-            14 | 15 => {
-                let back = match random.below(3) {
-                    0 if depth > 0 => script(cast, tag * 10 + part, depth - 1, random),
-                    _ => value.clone(),
-                };
-                let on_commit = map([("stream", text("on-receipt")), ("tag", back)]);
-                list([text("send"), of(other, "note"), value, on_commit])
-            }
-            16 if depth > 0 => {
-                let inner = script(cast, tag * 10 + part, depth - 1, random);
-                list([text("send"), of(other, "run"), inner])
-            }
-            17 => list([text("try"), list([text("set"), of(other, cell), list([]), value])]),
-            18 => list([text("fetch"), map([("url", text(super::run::PAUSE))])]),
-            _ => {
-                waits = true;
-                let method = text(if part % 2 == 0 { "GET" } else { "POST" });
-                let request =
-                    [("url", text(super::run::PAUSE)), ("method", method), ("timeout-ms", number(EXCHANGE_MS))];
-                list([text("commit-and-fetch"), map(request)])
-            }
-        };
-        steps.push(step);
-        sends += usize::from(matches!(kind, 11..=15) || (kind == 16 && depth > 0));
-        if sends > 0 && random.chance(250) {
-            let of = (0..1 + random.below(3)).map(|_| number(random.below(sends as u64)));
-            let (of, until) = (list(of.collect::<Vec<_>>()), text(if random.chance(500) { "all" } else { "first" }));
-            steps.push(list([text("wait"), of, until, number(*random.pick(&[0, 1, 20, 5_000, 3_600_000]))]));
-            waits = true;
-        }
-    }
-    match random.below(30) {
-        0 => steps.push(list([text("reject"), text("on purpose")])),
-        1 => steps.push(list([text("trap")])),
-        2 => steps.push(list([text("spin")])),
-        _ => {}
-    }
-    let out = if random.chance(700) && !waits { text("out") } else { Ipld::Null };
-    map([("steps", Ipld::List(steps)), ("out", out)])
-}
-
-/// How long a request may take that a turn waits for, in milliseconds.
-const EXCHANGE_MS: u64 = 5_000;
-
 /// How a turn ends.
 enum End {
     Reject,
     Fault,
     /// With a wait, for these of its sends, or for an answer.
     Wait(WaitFor),
+    /// It asks to be tried again after so many milliseconds.
+    Retry(u64),
 }
+
+/// An event that goes out: to whom, on which stream, what, and when it is delivered and expires.
+type Goes = (Did, String, Ipld, [Option<u64>; 2]);
 
 /// Where the script of a turn stands.
 #[derive(Clone, Default)]
-struct Stand {
+pub struct Stand {
     /// Segments so far.
     segments: u32,
     /// Steps so far, and what they returned.
@@ -130,6 +61,10 @@ struct Stand {
     sent: Vec<EventId>,
     /// It waited for the answer to a request, which may have failed.
     fetched: bool,
+    /// How often it was tried again.
+    retries: u32,
+    /// Since which date it waits for time alone, and for how many milliseconds.
+    pub sleeps: Option<(u64, u64)>,
 }
 
 /// What a turn does, step by step.
@@ -140,7 +75,9 @@ struct Turn<'a> {
     writes: BTreeMap<String, Option<Ipld>>,
     /// Ids that the host gave, in order.
     ids: Box<dyn Iterator<Item = EventId> + 'a>,
-    sends: Vec<(Did, String, Ipld)>,
+    sends: Vec<Goes>,
+    /// Events that it withdraws.
+    withdraws: Vec<EventId>,
     stand: Stand,
     /// It made a request, which may fail.
     fetched: bool,
@@ -201,17 +138,9 @@ impl Turn<'_> {
 
     fn script(&mut self, script: &Ipld) -> Result<(), End> {
         for step in &items(field(script, "steps").unwrap())[self.stand.results.len()..] {
-            if let [kind, of, until, Ipld::Integer(ms)] = items(step)
-                && string(kind) == "wait"
-            {
+            if let Some(wait) = self.wait(items(step)) {
                 self.stand.results.push(Ipld::Null);
-                let sent = |of: &Ipld| match of {
-                    Ipld::Integer(number) => self.stand.sent[*number as usize],
-                    other => panic!("no number: {other:?}"),
-                };
-                let until = if string(until) == "all" { Until::All } else { Until::First };
-                let events = items(of).iter().map(sent).collect();
-                return Err(End::Wait(WaitFor { events, until, timeout_ms: *ms as u64 }));
+                return Err(End::Wait(wait));
             }
             if string(&items(step)[0]) == "commit-and-fetch" {
                 self.stand.results.push(map([("status", number(200)), ("body", text("ok"))]));
@@ -226,6 +155,19 @@ impl Turn<'_> {
             self.write(out, Some(Ipld::List(results)));
         }
         Ok(())
+    }
+
+    /// Returns what a step waits for, if it does.
+    fn wait(&self, step: &[Ipld]) -> Option<WaitFor> {
+        match (string(&step[0]), &step[1..]) {
+            ("wait", [of, until, ms]) => {
+                let events = items(of).iter().map(|of| self.stand.sent[integer(of) as usize]).collect();
+                let until = if string(until) == "all" { Until::All } else { Until::First };
+                Some(WaitFor { events, until, timeout_ms: integer(ms) })
+            }
+            ("sleep", [ms]) => Some(WaitFor { events: Vec::new(), until: Until::Time, timeout_ms: integer(ms) }),
+            _ => None,
+        }
     }
 
     /// The inner error is one that the guest sees.
@@ -256,15 +198,23 @@ impl Turn<'_> {
                 self.write(&cell, None);
                 Ok(Ipld::Null)
             }
-            "send" => {
+            "send" | "send-later" => {
                 let (to, stream) = self.address(&parts[1]);
-                let refused = !self.cast.may(self.charm, to);
-                self.sends.push((to, stream, if refused { Ipld::Null } else { parts[2].clone() }));
+                let payload = if self.cast.may(self.charm, to) { parts[2].clone() } else { Ipld::Null };
+                let time = |name| parts.get(3).and_then(|times| field(times, name)).map(integer);
+                self.sends.push((to, stream, payload, [time("deliver-after"), time("expires-at")]));
                 // A missing id shows when the sends are compared.
                 let id = self.ids.next();
                 self.stand.sent.push(id.unwrap_or(EventId([0; 16])));
                 Ok(id.map_or(Ipld::Null, |id| text(&id.to_string())))
             }
+            "cancel" => {
+                self.withdraws.push(self.stand.sent[integer(&parts[1]) as usize]);
+                Ok(Ipld::Null)
+            }
+            "unless-tried" if u64::from(self.stand.retries) >= integer(&parts[1]) => Ok(Ipld::Null),
+            "unless-tried" => return self.step(items(step).last().unwrap()),
+            "retry" => return Err(End::Retry(integer(&parts[1]))),
             "fetch" => {
                 self.fetched = true;
                 Ok(map([("status", number(200)), ("body", text("ok"))]))
@@ -291,6 +241,13 @@ fn items(value: &Ipld) -> &[Ipld] {
     }
 }
 
+fn integer(value: &Ipld) -> u64 {
+    match value {
+        Ipld::Integer(number) => *number as u64,
+        other => panic!("no number: {other:?}"),
+    }
+}
+
 fn string(value: &Ipld) -> &str {
     match value {
         Ipld::String(text) => text,
@@ -309,11 +266,16 @@ fn field<'a>(value: &'a Ipld, key: &str) -> Option<&'a Ipld> {
 #[derive(Default)]
 pub struct Replay {
     cells: Cells,
-    queued: BTreeMap<u64, Event>,
-    /// Turns that have committed a segment, by the positions of their events.
-    underway: BTreeMap<u64, Stand>,
+    pub queued: BTreeMap<u64, Queued>,
+    /// Turns that have committed a segment or are to be tried again, by the positions of their events.
+    pub underway: BTreeMap<u64, Stand>,
+    pub times: Times,
     /// Segments so far.
     pub segments: u64,
+    /// How often turns were tried again.
+    pub retried: u64,
+    /// Delayed events that were begun.
+    pub delayed: u64,
     /// When each event entered the log.
     pub order: BTreeMap<EventId, usize>,
     /// Turns that failed because the host did.
@@ -323,29 +285,32 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Returns the model of a log in whose dates the calendar stands.
+    pub fn new(calendar: Calendar) -> Replay {
+        Replay { times: Times::new(calendar), ..Replay::default() }
+    }
+
+    /// Takes the end of the log.
+    ///
+    /// # Errors
+    /// What had to follow.
+    pub fn end(&mut self) -> Result<(), String> {
+        self.times.end()
+    }
+
     /// Takes the next record.
     ///
     /// # Errors
     /// What differs from what the model makes of it.
     pub fn take(&mut self, cast: &Cast, commit: &Commit) -> Result<(), String> {
         let record = &commit.record;
-        if let (Some(taken), Some(part)) = (commit.taken, record.segment()) {
-            let event = self.queued.get(&taken.position).ok_or("an event is handled that does not wait")?;
-            let stand = self.segment(cast, record, part, event, taken.position);
-            let stand = stand.map_err(|why| {
-                format!("commit {} of {}, segment of event {}: {why}", record.seq, record.space, event.id)
-            })?;
-            self.underway.insert(taken.position, stand);
-            self.segments += 1;
-        }
-        if let (Some(taken), Some(done)) = (commit.taken, record.turn()) {
-            let event = self.queued.remove(&taken.position).ok_or("an event is taken that does not wait")?;
-            *self.outcomes.entry(done.receipt.outcome.name()).or_default() += 1;
-            let message = done.receipt.message.as_deref();
-            self.bugs += u64::from(message.is_some_and(|message| message.starts_with("the host failed")));
-            let stand = self.underway.remove(&taken.position).unwrap_or_default();
-            self.turn(cast, record, done, &event, stand)
-                .map_err(|why| format!("commit {} of {}, event {}: {why}", record.seq, record.space, event.id))?;
+        let at = || format!("commit {} of {}", record.seq, record.space);
+        self.times.take(record).map_err(|why| format!("{}: {why}", at()))?;
+        let mut withdraws = Vec::new();
+        if let (Some(taken), Some(_)) = (commit.taken, record.handles()) {
+            let queued = self.queued.get(&taken.position).ok_or("an event is handled that does not wait")?.clone();
+            let told = |why| format!("{}, event {}: {why}", at(), queued.event.id);
+            withdraws = self.handle(cast, record, taken.position, &queued).map_err(told)?;
         }
         let waiting = record.sends().filter(|(_, refused)| refused.is_none()).count() as u64;
         let mut position = commit.position - waiting;
@@ -353,9 +318,10 @@ impl Replay {
             self.order.insert(event.id, self.order.len());
             if refused.is_none() {
                 position += 1;
-                self.queued.insert(position, event.clone());
+                self.queued.insert(position, Times::queue(event, record));
             }
         }
+        self.withdraw(record.space, &withdraws, record);
         for write in record.writes() {
             let cell = (record.space, write.name.to_string());
             match self.written(record.space, write) {
@@ -364,6 +330,39 @@ impl Replay {
             };
         }
         Ok(())
+    }
+
+    /// Takes a commit that handles an event; returns what it withdraws.
+    fn handle(&mut self, cast: &Cast, record: &Record, position: u64, queued: &Queued) -> Result<Vec<EventId>, String> {
+        self.in_time(position, queued, record)?;
+        let (event, before) = (&queued.event, self.underway.get(&position));
+        let is_first = before.is_none();
+        let mut stand = before.cloned().unwrap_or_default();
+        let (next, withdraws) = match &record.body {
+            Body::Segment(part) => self.segment(cast, record, part, event, stand)?,
+            Body::Retried(retried) => {
+                self.retried += 1;
+                self.again(cast, record, retried, event, &stand)?;
+                (stand.retries, stand.sleeps) = (retried.number, Some((record.time_ms, retried.after_ms)));
+                (stand, Vec::new())
+            }
+            Body::Turn(done) => {
+                let outcome = done.receipt.outcome;
+                *self.outcomes.entry(outcome.name()).or_default() += 1;
+                let message = done.receipt.message.as_deref();
+                self.bugs += u64::from(message.is_some_and(|message| message.starts_with("the host failed")));
+                let withdraws = self.turn(cast, record, done, event, stand)?;
+                self.queued.remove(&position);
+                self.underway.remove(&position);
+                self.delayed += u64::from(is_first && event.deliver_after.is_some() && done.ran.is_some());
+                return Ok(withdraws);
+            }
+            _ => return Ok(Vec::new()),
+        };
+        self.segments += u64::from(record.segment().is_some());
+        self.delayed += u64::from(is_first && event.deliver_after.is_some());
+        self.underway.insert(position, next);
+        Ok(withdraws)
     }
 
     /// Returns what a write makes of its cell.
@@ -389,6 +388,7 @@ impl Replay {
             ids: Box::new(own(sends).map(|sent| sent.event.id)),
             sends: Vec::new(),
             fetched: stand.fetched,
+            withdraws: Vec::new(),
             stand,
             looked: false,
         };
@@ -401,19 +401,42 @@ impl Replay {
         record: &Record,
         part: &TurnSegment,
         event: &Event,
-        position: u64,
-    ) -> Result<Stand, String> {
-        let stand = self.underway.get(&position).cloned().unwrap_or_default();
+        stand: Stand,
+    ) -> Result<(Stand, Vec<EventId>), String> {
         let (end, turn) = self.run(cast, record, &part.sends, event, stand);
         match end {
             Err(End::Wait(wait)) if wait == part.wait => {}
             Err(End::Wait(wait)) => return Err(format!("it waits for {:?}, alone for {wait:?}", part.wait)),
             _ => return Err("it waits, and alone it does not".to_owned()),
         }
-        let Turn { writes, sends, mut stand, .. } = turn;
+        let Turn { writes, sends, mut stand, withdraws, .. } = turn;
         self.compare(record, writes, &part.writes, sends, &part.sends)?;
         stand.segments += 1;
-        if stand.segments == part.number { Ok(stand) } else { Err(format!("it is segment {}", part.number)) }
+        stand.sleeps = (part.wait.until == Until::Time).then_some((record.time_ms, part.wait.timeout_ms));
+        if stand.segments == part.number {
+            Ok((stand, withdraws))
+        } else {
+            Err(format!("it is segment {}", part.number))
+        }
+    }
+
+    /// A turn is tried again: all that remains of it is how often.
+    fn again(
+        &self,
+        cast: &Cast,
+        record: &Record,
+        retried: &TurnRetried,
+        event: &Event,
+        stand: &Stand,
+    ) -> Result<(), String> {
+        match self.run(cast, record, &[], event, stand.clone()).0 {
+            Err(End::Retry(ms)) if ms == retried.after_ms => {}
+            _ => return Err("it is tried again, and alone it is not".to_owned()),
+        }
+        if retried.number == stand.retries + 1 {
+            return Ok(());
+        }
+        Err(format!("it is tried again for the {}. time, after {} times", retried.number, stand.retries))
     }
 
     fn turn(
@@ -423,14 +446,16 @@ impl Replay {
         done: &charm_host::Turn,
         event: &Event,
         stand: Stand,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<EventId>, String> {
         let outcome = done.receipt.outcome;
         let (end, turn) = self.run(cast, record, &done.sends, event, stand);
-        let Turn { writes, sends, fetched, looked, .. } = turn;
+        let Turn { writes, sends, fetched, looked, withdraws, .. } = turn;
         let message = done.receipt.message.as_deref().unwrap_or_default();
         let allowed = match (&end, outcome) {
             (Ok(()), Outcome::Committed) | (Err(End::Reject), Outcome::Rejected) => true,
             (Err(End::Fault), Outcome::Faulted) => true,
+            // Whether these may be `times` knows.
+            (_, Outcome::Expired | Outcome::Cancelled) => done.ran.is_none(),
             // The network failed it, it had too little fuel, the host had a bug, or others were always faster.
             (_, Outcome::Rejected) => fetched || (cast.tight && message.starts_with("queue-full")),
             (_, Outcome::Faulted) => message.starts_with("over fuel-max") || message.starts_with("the host failed"),
@@ -442,12 +467,13 @@ impl Replay {
         }
         if outcome != Outcome::Committed {
             return if done.writes.is_empty() && own(&done.sends).next().is_none() {
-                Ok(())
+                Ok(Vec::new())
             } else {
                 Err("it failed and left something behind".to_owned())
             };
         }
-        self.compare(record, writes, &done.writes, sends, &done.sends)
+        self.compare(record, writes, &done.writes, sends, &done.sends)?;
+        Ok(withdraws)
     }
 
     /// Compares what was written and sent with what would have been.
@@ -456,7 +482,7 @@ impl Replay {
         record: &Record,
         mut writes: BTreeMap<String, Option<Ipld>>,
         written: &[charm_host::Write],
-        sends: Vec<(Did, String, Ipld)>,
+        sends: Vec<Goes>,
         sent: &[Sent],
     ) -> Result<(), String> {
         writes.retain(|cell, value| self.cells.get(&(record.space, cell.clone())) != value.as_ref());
@@ -473,8 +499,10 @@ impl Replay {
             let (found, expected) = (show(found.get(cell)), show(writes.get(cell)));
             return Err(format!("cell {cell}: the turn wrote\n  {found}\nalone it would have written\n  {expected}"));
         }
-        let found: Vec<_> =
-            own(sent).map(|sent| (sent.event.to, sent.event.stream.to_string(), ipld(&sent.event.payload))).collect();
+        let goes = |Event { to, stream, payload, deliver_after, expires_at, .. }: &Event| {
+            (*to, stream.to_string(), ipld(payload), [*deliver_after, *expires_at])
+        };
+        let found: Vec<_> = own(sent).map(|sent| goes(&sent.event)).collect();
         if found == sends { Ok(()) } else { Err(format!("it sent {} events, alone {}", found.len(), sends.len())) }
     }
 }

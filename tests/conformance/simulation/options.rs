@@ -30,7 +30,7 @@ pub struct Options {
     pub flip: u64,
     /// Whether the disk gets full now and then.
     pub full: bool,
-    /// Whether the calendar jumps by years.
+    /// Whether the calendar jumps, while a host runs and between two.
     pub clock: bool,
     /// How often a request fails, in thousandths.
     pub network: u64,
@@ -127,6 +127,10 @@ pub struct Report {
     pub reruns: u64,
     /// Segments of turns that waited.
     pub segments: u64,
+    /// How often turns were tried again because they asked for it.
+    pub retried: u64,
+    /// Delayed events that were begun.
+    pub delayed: u64,
     /// Operations before the liveness phase: of the disk, or of what is planned to fail.
     pub operations: u64,
     /// Flipped bits that were found.

@@ -14,13 +14,17 @@ use std::{
 
 use charm_conformance::{Keys, Random, builder, component};
 use charm_host::*;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tracing_subscriber::layer::SubscriberExt;
 use zeroize::Zeroizing;
 
 use super::{
+    calendar::Calendar,
     disk::{Disk, Fault, Rates, open},
-    model::{self, Cast},
+    model::{Cast, Replay},
     options::{Options, Planned, Report},
+    script,
     seen::Seen,
     world::{Step, World},
 };
@@ -120,12 +124,12 @@ struct Client {
 }
 
 impl Client {
-    fn next(&mut self, cast: &Cast) -> Option<NewEvent> {
+    fn next(&mut self, cast: &Cast, now_ms: u64) -> Option<NewEvent> {
         if self.current.is_none() {
             self.left = self.left.checked_sub(1)?;
             let to = *self.random.pick(&cast.charms);
             let tag = self.sent.len() as u64;
-            let script = model::script(cast, tag, 2, &mut self.random);
+            let script = script::script(cast, now_ms, tag, 2, &mut self.random);
             let payload = Value::encode(&script).unwrap();
             let event = NewEvent::new(to, "run", payload).from(self.did).id(format!("event {tag}"));
             self.current = Some(event);
@@ -218,9 +222,7 @@ impl Run<'_> {
     fn whole(mut self) -> Result<Report, String> {
         for _ in 0..self.options.processes {
             self.disk.set_rates(self.options.rates);
-            if self.options.clock {
-                self.world.set_clock(self.random.below(20 * 365 * 86_400_000) as i64 - 10 * 365 * 86_400_000);
-            }
+            self.set_clock(1_000);
             let done = self.process(false)?;
             self.restart()?;
             self.report.operations = match self.options.planned {
@@ -255,10 +257,20 @@ impl Run<'_> {
         Ok(self.report)
     }
 
+    /// Lets the calendar jump, so often of a thousand times: by years, or by little.
+    fn set_clock(&mut self, often: u64) {
+        if self.options.clock && self.random.chance(often) {
+            let years = if self.random.chance(500) { 10 } else { 0 };
+            let most = years * 365 * 86_400_000 + 3_000;
+            self.world.set_clock(self.random.below(2 * most) as i64 - most as i64);
+        }
+    }
+
     /// Runs one process until it is done, fails or is ended; returns whether it did all that there was to do.
     /// Nothing fails in a safe one.
     fn process(&mut self, safe: bool) -> Result<bool, String> {
         self.report.processes += 1;
+        self.world.start_process();
         self.shared.tell(format!("process {} starts", self.report.processes));
         *lock(&self.shared.ended) = None;
         let mounted = self.disk.mount();
@@ -305,6 +317,10 @@ impl Run<'_> {
             }
             if now > STEPS_MAX {
                 return if safe { Err(format!("not settled after {STEPS_MAX} steps")) } else { Ok(false) };
+            }
+            // A host that opens counts from the date that it finds.
+            if lock(&self.shared.host).is_some() {
+                self.set_clock(1);
             }
             if self.options.full && !safe {
                 match full_until {
@@ -384,14 +400,17 @@ impl Run<'_> {
         let mut hasher = DefaultHasher::new();
         hasher.write(seen.dump.as_bytes());
         self.report.hash = hasher.finish();
-        (self.report.bugs, self.report.segments) = (seen.replay.bugs, seen.replay.segments);
+        let Replay { bugs, segments, retried, delayed, .. } = seen.replay;
+        self.report.bugs = bugs;
+        (self.report.segments, self.report.retried, self.report.delayed) = (segments, retried, delayed);
         (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.replay.outcomes);
         Ok(seen.waiting)
     }
 
     /// The charms, where the log tells all that they did.
-    fn cast(&self) -> Option<Cast> {
-        lock(&self.shared.cast).filter(|_| self.options.prunes == 0)
+    fn cast(&self) -> Option<(Cast, Calendar)> {
+        let cast = lock(&self.shared.cast).filter(|_| self.options.prunes == 0);
+        cast.map(|cast| (cast, self.world.calendar()))
     }
 
     /// Opens the store on a disk and checks it against what the clients were told.
@@ -426,6 +445,8 @@ async fn serve(
         tag_bytes_max: 64 << 10,
         fuel_slice: options.slice,
         conflict_ms_max: options.conflict_ms,
+        // However the calendar jumps, they are kept.
+        receipts_ms: 40 * 365 * 86_400_000,
         ..Limits::default()
     };
     let network = Network { world: world.clone(), failing: options.network };
@@ -439,12 +460,25 @@ async fn serve(
     *lock(&shared.cast) = Some(cast);
     let (prunes, mut ended) = (options.prunes, Vec::new());
     for number in 0..dids.len() {
-        ended.push(world.start(client(host.clone(), world.clone(), shared.clone(), number, cast, prunes)));
+        let (client, (end, ends)) =
+            (client(host.clone(), world.clone(), shared.clone(), number, cast, prunes), oneshot::channel());
+        world.start(async move {
+            client.await;
+            let _ = end.send(());
+        });
+        ended.push(ends);
     }
-    while !ended.iter().all(|ended| ended.load(Ordering::Relaxed)) {
-        world.sleep(Duration::from_millis(5)).await;
+    join_all(ended).await;
+    // What is not due yet makes no host busy.
+    let mut pause = Duration::from_millis(5);
+    loop {
+        host.settled().await.map_err(|error| error.to_string())?;
+        if host.counters().waiting == 0 {
+            break;
+        }
+        world.sleep(pause).await;
+        pause *= 2;
     }
-    host.settled().await.map_err(|error| error.to_string())?;
     shared.reruns.fetch_add(host.counters().conflicts, Ordering::Relaxed);
     let host = Arc::into_inner(host).ok_or("somebody still holds the host")?;
     host.shutdown().await.map_err(|error| error.to_string())
@@ -464,7 +498,7 @@ async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number:
                 Err(error) => panic!("a charm is not pruned: {error}"),
             }
         }
-        let Some(event) = lock(&shared.clients)[number].next(&cast) else { break };
+        let Some(event) = lock(&shared.clients)[number].next(&cast, world.now_ms()) else { break };
         let wait = lock(&shared.clients)[number].random.chance(500);
         let result = match wait {
             true => host.request(event).await.map(|receipt| (receipt.id, Some(receipt))),

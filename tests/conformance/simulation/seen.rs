@@ -5,6 +5,7 @@ use std::fmt::Write;
 use charm_host::*;
 
 use super::{
+    calendar::Calendar,
     disk::{Disk, open},
     model::{Cast, Replay},
 };
@@ -29,7 +30,7 @@ impl Seen {
     ///
     /// # Errors
     /// What does not open, the first law that does not hold, the first turn that is not what it must be.
-    pub fn of(disk: &Disk, cast: Option<Cast>) -> Result<Seen, String> {
+    pub fn of(disk: &Disk, cast: Option<(Cast, Calendar)>) -> Result<Seen, String> {
         let mounted = disk.mount();
         let open = || open(&mounted.path());
         let store = open()?;
@@ -78,13 +79,15 @@ impl Seen {
         drop(store);
         let archive = Archive::open(open()?).map_err(text)?;
         let waiting = archive.verify_store().map_err(text)?.waiting;
-        let mut replay = Replay::default();
-        if let Some(cast) = cast {
+        let (mut replay, is_whole) = (Replay::default(), cast.is_some());
+        if let Some((cast, calendar)) = cast {
+            replay = Replay::new(calendar);
             for commit in archive.commits(None, 0, usize::MAX >> 1).map_err(text)? {
                 replay.take(&cast, &commit)?;
             }
+            replay.end()?;
         }
-        Ok(Seen { waiting, log, dump, replay, archive, is_whole: cast.is_some() })
+        Ok(Seen { waiting, log, dump, replay, archive, is_whole })
     }
 
     /// Checks that what a client was told is still so, and came in the order of sending.

@@ -16,8 +16,7 @@ use std::{
 use charm_conformance::Random;
 use charm_host::{BoxFuture, Env};
 
-/// 2026-01-01T00:00:00Z.
-const START_MS: u64 = 1_767_225_600_000;
+use super::calendar::Calendar;
 
 /// One process: its tasks and timers end with it; clock and randomness go on in the next.
 pub struct World {
@@ -28,8 +27,8 @@ pub struct World {
 struct Inner {
     random: Random,
     now: Duration,
-    /// What the calendar shows beyond `now`, in milliseconds: someone may set the clock.
-    calendar: i64,
+    /// Someone may set it.
+    calendar: Calendar,
     tasks: BTreeMap<u64, Task>,
     /// Sorted: the order in which tasks wake each other is not always the same (tokio's `watch` draws lots).
     ready: BTreeSet<u64>,
@@ -68,10 +67,10 @@ pub enum Step {
 impl World {
     /// Returns a world without tasks.
     pub fn new(random: Random) -> Arc<World> {
-        World::at(Duration::ZERO, 0, random)
+        World::at(Duration::ZERO, Calendar::default(), random)
     }
 
-    fn at(now: Duration, calendar: i64, random: Random) -> Arc<World> {
+    fn at(now: Duration, calendar: Calendar, random: Random) -> Arc<World> {
         let (tasks, ready, timers) = Default::default();
         let inner = Inner { random, now, calendar, tasks, ready, timers, next: 0, steps: 0 };
         Arc::new_cyclic(|myself| World { inner: Mutex::new(inner), myself: myself.clone() })
@@ -86,7 +85,7 @@ impl World {
         let (tasks, timers, next) = {
             let mut inner = self.inner();
             inner.ready.clear();
-            let next = World::at(inner.now, inner.calendar, Random::new(inner.random.bits()));
+            let next = World::at(inner.now, inner.calendar.clone(), Random::new(inner.random.bits()));
             (std::mem::take(&mut inner.tasks), std::mem::take(&mut inner.timers), next)
         };
         drop((tasks, timers));
@@ -95,9 +94,21 @@ impl World {
         next
     }
 
-    /// Sets the calendar forth or back.
+    /// Notes that a process starts.
+    pub fn start_process(&self) {
+        let inner = &mut *self.inner();
+        inner.calendar.start(inner.now);
+    }
+
+    /// Sets the calendar forth or back, from now on.
     pub fn set_clock(&self, ms: i64) {
-        self.inner().calendar = ms;
+        let inner = &mut *self.inner();
+        inner.calendar.set(inner.now, ms);
+    }
+
+    /// Returns what the calendar showed when.
+    pub fn calendar(&self) -> Calendar {
+        self.inner().calendar.clone()
     }
 
     /// Returns how many steps were taken.
@@ -182,7 +193,7 @@ impl Future for Sleep {
 impl Env for World {
     fn now_ms(&self) -> u64 {
         let inner = self.inner();
-        (START_MS + inner.now.as_millis() as u64).saturating_add_signed(inner.calendar)
+        inner.calendar.date(inner.now)
     }
 
     fn monotonic(&self) -> Duration {
