@@ -41,7 +41,7 @@ impl Notices {
         say(|| {
             tracing::warn!(
                 charm = %to, %stream, event = %id, %outcome,
-                "charm {name}: event {id} for {stream} {outcome}, a dead letter: {why}; charm events {name} --dead lists it, --resend {id} sends it again{more}"
+                "charm {name}: event {id} for {stream} {outcome}, a dead letter: {why}; charm why {id} tells what it has done, charm events {name} --dead lists it, --resend {id} sends it again{more}"
             );
         });
     }

@@ -147,6 +147,7 @@ impl Request {
     /// # Examples
     /// ```
     /// use charm_sdk::prelude::*;
+    /// use charm_sdk::HttpError;
     ///
     /// fn pay(state: &Cell<String>, order: u64) -> Result<()> {
     ///     state.set(&"is being paid".into())?; // committed before the request leaves
@@ -154,6 +155,7 @@ impl Request {
     ///     match charge.commit_and_send() {
     ///         Ok(answer) if answer.status == 200 => state.set(&"paid".into()),
     ///         Ok(answer) => state.set(&format!("refused: {}", answer.status)),
+    ///         Err(error @ Error::Http(HttpError::Denied(_) | HttpError::Address(_))) => Err(error), // nothing was sent
     ///         Err(Error::Http(_)) => state.set(&"perhaps paid: to be looked at".into()),
     ///         Err(other) => Err(other),
     ///     }

@@ -243,7 +243,9 @@ macro_rules! reject {
 /// number (`retries-max`), the event is rejected with the limit's name and these words: keep secrets out of them.
 /// [`context::retries`] says how often it was tried again.
 ///
-/// A handler that has waited ([`Sent`]) goes on from its last wait: what it committed there stays, and is not done again.
+/// A handler that has waited ([`Sent`]) goes on from its last wait: what it committed there stays, and is not done again. The
+/// answer that it waited for ([`commit_and_send`](http::Request::commit_and_send)) is the same again: to ask the server again, use
+/// [`send`](http::Request::send), or a loop with [`commit_and_sleep`].
 ///
 /// It is an error like others: `?` in a helper passes it on, and [`Error::retry_after`] makes one without leaving.
 ///

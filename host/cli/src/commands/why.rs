@@ -20,13 +20,13 @@ const DEPTH_MAX: usize = 24;
 #[derive(Args)]
 pub struct Why {
     /// The event's id, as in its receipt
-    receipt: String,
+    id: String,
 }
 
 impl Why {
     pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
-        let id = self.receipt.parse().map_err(|error| Failure::usage(format!("{}: {error}", self.receipt)))?;
-        let told = match ask(context, Deed::Why { id: self.receipt.clone() }).await? {
+        let id = self.id.parse().map_err(|error| Failure::usage(format!("{}: {error}", self.id)))?;
+        let told = match ask(context, Deed::Why { id: self.id.clone() }).await? {
             Some(Done::Told(Told::Why(told))) => *told,
             _ => {
                 let archive = place::archive(globals)?;
