@@ -72,9 +72,23 @@ impl Stage {
 
     async fn exchange(&self, asking: Asking) {
         let queued = asking.queued.clone();
-        let made = AssertUnwindSafe(self.make(asking)).catch_unwind().await;
         // When the host does not write any more, the next one says what became of it.
-        let _ = made.unwrap_or_else(|_| self.panicked(&queued));
+        if AssertUnwindSafe(self.make(asking)).catch_unwind().await.is_err() {
+            let _ = self.end_panicked(&queued).await;
+        }
+    }
+
+    /// Ends a turn whose request panicked: its dead letter has all that its event carries, which may be on disk alone.
+    async fn end_panicked(&self, queued: &Queued) -> Result<(), Unavailable> {
+        let Some(queued) = self.committer.find(&queued.event.to, &queued.event.id) else { return Ok(()) };
+        match self.committer.bring_back(queued).await {
+            Ok(queued) => self.panicked(&queued),
+            // The next host says what became of it.
+            Err(error) => {
+                say(|| tracing::warn!(%error, "the event of a request that panicked cannot be read"));
+                Ok(())
+            }
+        }
     }
 
     /// Makes a request and records what came of it. Its time is bounded: that for a place, and its own.

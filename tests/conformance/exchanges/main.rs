@@ -399,3 +399,31 @@ async fn a_failed_exchange_is_told_as_it_failed() {
     assert_eq!(results(&host, a, json!([charge()])).await[0], json!({ "status": 500, "body": "sorry" }));
     host.shutdown().await.unwrap();
 }
+
+/// A network that panics.
+struct Broken;
+
+impl charm_host::Transport for Broken {
+    fn exchange(&self, _: charm_host::Request, _: bool) -> charm_host::BoxFuture<'_, Result<Response, TransportError>> {
+        panic!("the network of the embedder is broken")
+    }
+}
+
+/// S11: a network that panics ends the turn whose request it was to make; the dead letter has all that its event carried, also
+/// where that is on disk while the turn waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_letter_of_a_request_that_panicked_has_all_that_its_event_carried() {
+    for fill in [0, 3_000] {
+        let host = builder().transport(Broken).open().await.unwrap();
+        let [a, _] = wired(&host, ["a", "b"]).await;
+        let event = value(json!({ "steps": [charge()], "fill": "x".repeat(fill) }));
+        let sent = NewEvent::new(a, "run", event.clone()).id("once");
+        let id = host.send(sent.clone()).await.unwrap();
+        assert_eq!(receipt(&host, &id).await.outcome, Outcome::Faulted);
+        let letters = host.dead_letters(&a, 0, 9).unwrap();
+        assert_eq!((letters.len(), &letters[0].event.payload), (1, &event), "{fill}");
+        assert_eq!(host.send(sent).await.unwrap(), id, "{fill}: the same event");
+        host.verify_store().unwrap();
+        host.shutdown().await.unwrap();
+    }
+}

@@ -1,6 +1,8 @@
 //! Chapter timers: delayed events, events that expire, turns that sleep, and events that their sender withdraws (S10).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attacks;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

@@ -94,7 +94,9 @@ fn info(core: &State, underway: &Underway, (now_ms, at): (u64, Duration)) -> Tur
     let Underway { queued, progress, receipts, .. } = underway;
     let state = state_of(underway);
     let wait = &progress.wait;
-    let open = wait.events.iter().filter(|event| !receipts.contains_key(&event.sent_by().1));
+    // One that is to be tried again waits for time alone: its last wait is over.
+    let events = if progress.again_ms.is_some() { &[][..] } else { &wait.events };
+    let open = events.iter().filter(|event| !receipts.contains_key(&event.sent_by().1));
     let receiver = |event: &EventId| Some((*event, core.open.get(event)?.queued.as_ref()?.event.to));
     let waits_for: Vec<_> = open.clone().filter_map(receiver).take(TURN_EVENTS_SHOWN).collect();
     let left = || u64::try_from(underway.deadline.saturating_sub(at).as_millis()).unwrap_or(u64::MAX);
@@ -111,10 +113,10 @@ fn info(core: &State, underway: &Underway, (now_ms, at): (u64, Duration)) -> Tur
         segments: progress.segments,
         commit: (progress.segments > 0).then_some(progress.seq),
         component: progress.began_with(),
-        until: (state != TurnState::Runs).then_some(wait.until),
+        until: (state != TurnState::Runs && progress.again_ms.is_none()).then_some(wait.until),
         waits_for,
         unsettled: open.count(),
-        named: wait.events.len(),
+        named: events.len(),
         conflicts: 0,
     }
 }
