@@ -17,6 +17,7 @@ use super::Stage;
 use crate::{
     core::Answered,
     did::Did,
+    event::Event,
     http::{self, FetchError, HttpError},
     log::say,
     record::Hash,
@@ -70,9 +71,15 @@ impl Stage {
         }
     }
 
-    async fn exchange(&self, asking: Asking) {
-        let queued = asking.queued.clone();
+    async fn exchange(&self, mut asking: Asking) {
         // When the host does not write any more, the next one says what became of it.
+        if self.committer.durable_at_last(asking.order).await.is_err() {
+            return;
+        }
+        // What a large event carries is on disk alone from now on.
+        let Event { to, id, .. } = &asking.queued.event;
+        let Some(queued) = self.committer.find(to, id) else { return };
+        asking.queued = queued.clone();
         if AssertUnwindSafe(self.make(asking)).catch_unwind().await.is_err() {
             let _ = self.end_panicked(&queued).await;
         }
@@ -92,9 +99,8 @@ impl Stage {
     }
 
     /// Makes a request and records what came of it. Its time is bounded: that for a place, and its own.
-    async fn make(&self, Asking { queued, told, order, ask }: Asking) -> Result<(), Unavailable> {
+    async fn make(&self, Asking { queued, told, order: _, ask }: Asking) -> Result<(), Unavailable> {
         let limits = self.committer.limits();
-        self.committer.durable_at_last(order).await?;
         let (is_new, charm) = (ask.is_some(), queued.event.to);
         let (place, ask) = match self.place(charm).now_or_never() {
             Some(place) => (place, ask),
@@ -124,6 +130,9 @@ impl Stage {
         let answer = match ask {
             Some(ask) if place.is_some() && (is_new || ask.is_repeatable) => self.answer_to(&queued, ask).await,
             // It has not left, and does not.
+            None if is_new && place.is_some() => {
+                Told::Http(HttpError::Connection("the host cannot read the request: it has not left".to_owned()))
+            }
             _ if is_new => Told::Refused(Refusal::limit("exchanges-max", limits.exchanges_max)),
             ask => unknown(ask.as_ref()),
         };

@@ -413,20 +413,23 @@ impl Committer {
             let accepted = Accepted { id, order };
             if is_same { Ok(Seen::Before(accepted)) } else { Err(Refused::Reused(accepted)) }
         };
-        let settled = {
-            let (open, settled) = {
-                let core = &self.locked().core;
-                (core.open.get(&id).map(|open| (open.queued.clone(), open.order)), core.settled)
-            };
-            if let Some((queued, order)) = open {
-                let queued = match queued {
-                    Some(queued) => Some(self.whole(queued).await.map_err(Refused::Store)?),
-                    None => None,
-                };
-                return same(queued.map(|queued| event::digest(&queued.event)), order);
-            }
-            settled
+        let (open, settled) = {
+            let core = &self.locked().core;
+            (core.open.get(&id).map(|open| (open.queued.clone(), open.order)), core.settled)
         };
+        match open {
+            Some((None, order)) => return same(None, order),
+            Some((Some(queued), order)) => {
+                let charm = queued.event.to;
+                match self.whole(queued).await {
+                    Ok(queued) => return same(Some(event::digest(&queued.event)), order),
+                    Err(error) if self.find(&charm, &id).is_some() => return Err(Refused::Store(error)),
+                    // It is settled meanwhile: there is a receipt.
+                    Err(_) => {}
+                }
+            }
+            None => {}
+        }
         // Outside the lock: the disk may be slow. `accept` notices when the answer is old.
         match self.group.receipt(id).await {
             Ok(Some(row)) => same(row.digest, 0),

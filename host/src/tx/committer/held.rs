@@ -86,7 +86,12 @@ impl Committer {
     pub async fn cancel(&self, charm: &Did, id: &EventId) -> Result<Accepted, Refused> {
         let (now, mut locked, queued) = loop {
             let queued = self.find(charm, id).ok_or(Refused::Gone)?;
-            self.bring_back(queued).await.map_err(Refused::Store)?;
+            // One that is settled meanwhile is found no more.
+            if let Err(error) = self.bring_back(queued).await
+                && self.find(charm, id).is_some()
+            {
+                return Err(Refused::Store(error));
+            }
             let (now, locked) = (self.now(), self.open().map_err(Refused::Unavailable)?);
             let queued = locked.core.waiting(charm, id).ok_or(Refused::Gone)?;
             // A segment that became durable meanwhile has put it away.
