@@ -1,4 +1,5 @@
-// A counter as a virtual object of Restate: POST /Counter/KEY/add adds the body's number and answers with the count.
+// Counters and relays as virtual objects of Restate: POST /Counter/KEY/add or /Relay/KEY/add adds the body's number and answers
+// with the count.
 // Served on loopback, on the port that is the argument.
 import http2 from "node:http2";
 
@@ -10,16 +11,24 @@ Promise.withResolvers ??= () => {
 };
 const restate = await import("@restatedev/restate-sdk");
 
-const counter = restate.object({
-  name: "Counter",
+const add = async (ctx, step) => {
+  const count = ((await ctx.get("count")) ?? 0) + step;
+  ctx.set("count", count);
+  return count;
+};
+
+const counter = restate.object({ name: "Counter", handlers: { add } });
+
+// Adds to the counter of its own key, and then to itself.
+const relay = restate.object({
+  name: "Relay",
   handlers: {
     add: async (ctx, step) => {
-      const count = ((await ctx.get("count")) ?? 0) + step;
-      ctx.set("count", count);
-      return count;
+      await ctx.objectClient(counter, ctx.key).add(step);
+      return add(ctx, step);
     },
   },
 });
 
-const handler = restate.createEndpointHandler({ services: [counter] });
+const handler = restate.createEndpointHandler({ services: [counter, relay] });
 http2.createServer(handler).listen(Number(process.argv[2]), "127.0.0.1", () => console.log("ready"));

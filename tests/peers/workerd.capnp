@@ -12,7 +12,13 @@ const config :Workerd.Config = (
 const worker :Workerd.Worker = (
   modules = [(name = "worker", esModule = embed "workerd.mjs")],
   compatibilityDate = "2026-01-01",
-  durableObjectNamespaces = [(className = "Counter", uniqueKey = "counter", enableSql = true)],
+  durableObjectNamespaces = [
+    (className = "Counter", uniqueKey = "counter", enableSql = true),
+    (className = "Relay", uniqueKey = "relay", enableSql = true),
+  ],
   durableObjectStorage = (localDisk = "disk"),
-  bindings = [(name = "counters", durableObjectNamespace = "Counter")],
+  bindings = [
+    (name = "Counter", durableObjectNamespace = "Counter"),
+    (name = "Relay", durableObjectNamespace = "Relay"),
+  ],
 );

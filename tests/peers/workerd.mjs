@@ -1,4 +1,4 @@
-// A counter as a Durable Object: POST /KEY adds the body's number and answers with the count.
+// Counters and relays as Durable Objects: POST /Counter/KEY or /Relay/KEY adds the body's number and answers with the count.
 import { DurableObject } from "cloudflare:workers";
 
 export class Counter extends DurableObject {
@@ -14,10 +14,18 @@ export class Counter extends DurableObject {
   }
 }
 
+// Adds to the counter of its own name, and then to itself.
+export class Relay extends Counter {
+  async add(step) {
+    await this.env.Counter.get(this.env.Counter.idFromName(this.ctx.id.name)).add(step);
+    return super.add(step);
+  }
+}
+
 export default {
   async fetch(request, env) {
-    const key = new URL(request.url).pathname.slice(1);
-    const counter = env.counters.get(env.counters.idFromName(key));
-    return new Response(String(await counter.add(Number(await request.text()))));
+    const [, kind, key] = new URL(request.url).pathname.split("/");
+    const object = env[kind].get(env[kind].idFromName(key));
+    return new Response(String(await object.add(Number(await request.text()))));
   },
 };

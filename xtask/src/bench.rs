@@ -30,7 +30,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "--peers") {
         peers()?;
     }
-    bench(&["bench", "counter", "waiter"], "figures", arguments)
+    bench(&["bench", "counter", "relay", "waiter"], "figures", arguments)
 }
 
 /// Builds guests, then runs a bench.

@@ -1,7 +1,7 @@
 //! `--peers`: the same jobs on runtimes that also have durable actors, as npm installs them from `tests/peers`.
 //!
 //! A job adds 1 to a counter and answers with the count: one caller (`1x1`), or 32 callers on 1 and on 100 counters (`32x1`,
-//! `32x100`).
+//! `32x100`). With `wait` it adds to a relay, which adds to its counter, waits for that, and counts itself.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use std::{
 
 use axum::{Router, extract, routing::post};
 use charm_conformance::{component, root};
-use charm_host::{Charm, Did, Host, NewEvent};
+use charm_host::{Charm, Did, Host, Names, NewEvent, Right, Value};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -33,16 +33,22 @@ peers: a job adds 1 to a counter and answers with the new count, when that is on
 - Ours stands twice: behind an HTTP server in a process of its own, as theirs are, and called in process.
 - Each runs as it ships, with its defaults; Restate's handlers run in Node, as its SDK has it. Logging of single calls is off.
 - All are warm. Rounds take turns, one runtime at a time on the same disk; the others idle meanwhile.
-- `32x100`: 32 callers on 100 counters. \"of ours\": of what ours does behind HTTP in the same round.
+- `wait`: a relay adds 1 to the counter of its number, which is another actor, waits for that, adds 1 to itself and answers, when
+  both are on the disk and synced. Theirs await a call: of a Durable Object over its stub, of a virtual object over its client.
+- `32x100`: 32 callers on 100 counters or relays. \"of ours\": of what ours does behind HTTP in the same round.
 - After the last round every count must be the number of acknowledgements.
 - The floor is one append of 512 bytes and fdatasync after another, in the same round.";
 
 /// The place of ours behind HTTP among the runtimes.
 const BEHIND_HTTP: usize = 1;
-/// Counters that there are.
+/// Counters that there are, and relays.
 const COUNTERS: usize = 100;
-/// Callers on counters: the jobs.
-const JOBS: [(usize, usize); 3] = [(1, 1), (32, 1), (32, COUNTERS)];
+/// The kinds of actors, as paths have them.
+const COUNTER: &str = "Counter";
+const RELAY: &str = "Relay";
+/// Callers on counters, or on relays: the jobs.
+const JOBS: [(&str, usize, usize); 5] =
+    [(COUNTER, 1, 1), (COUNTER, 32, 1), (COUNTER, 32, COUNTERS), (RELAY, 1, 1), (RELAY, 32, COUNTERS)];
 
 pub async fn run(scale: Scale, report: &mut Report) {
     report.say(RULES);
@@ -51,15 +57,16 @@ pub async fn run(scale: Scale, report: &mut Report) {
     let mut disk = Disk::new(folder.path());
     let (rounds, span) = (scale.of([1, 2, 5, 9]), Duration::from_millis(scale.of([50, 1_000, 3_000, 10_000])));
     let runtimes = runtimes(folder.path(), scale).await;
-    let mut acknowledged = vec![0; runtimes.len()];
+    let mut acknowledged = vec![[0; 2]; runtimes.len()];
     for runtime in &runtimes {
         warm(&*runtime.callers).await;
     }
-    for (callers, counters) in JOBS {
+    for (kind, callers, counters) in JOBS {
+        let wait = if kind == RELAY { "wait/" } else { "" };
         let mut figures: Vec<Figure> = runtimes
             .iter()
             .map(|runtime| {
-                let name = format!("peers/{callers}x{counters}/{}", runtime.name);
+                let name = format!("peers/{wait}{callers}x{counters}/{}", runtime.name);
                 Figure::new(name, "jobs/s", "append + fdatasync")
             })
             .collect();
@@ -69,9 +76,10 @@ pub async fn run(scale: Scale, report: &mut Report) {
             let floor = synced.len() as f64 / synced.iter().sum::<f64>();
             let mut rates = Vec::new();
             for (number, runtime) in runtimes.iter().enumerate() {
-                let (rate, seen) = job(&*runtime.callers, callers, counters, span).await;
+                let (rate, seen) = job(&*runtime.callers, kind, callers, counters, span).await;
                 figures[number].add(rate, floor);
-                acknowledged[number] += seen.len();
+                acknowledged[number][0] += seen.len();
+                acknowledged[number][1] += if kind == RELAY { seen.len() } else { 0 };
                 waits[number].extend(seen);
                 rates.push(rate);
             }
@@ -86,18 +94,26 @@ pub async fn run(scale: Scale, report: &mut Report) {
         }
     }
     for (runtime, acknowledged) in runtimes.iter().zip(acknowledged) {
-        let mut kept = 0;
-        for counter in 0..COUNTERS {
-            kept += runtime.callers.caller(counter).await.add(0).await;
+        for (kind, acknowledged) in [COUNTER, RELAY].into_iter().zip(acknowledged) {
+            let mut kept = 0;
+            for counter in 0..COUNTERS {
+                kept += runtime.callers.caller(kind, counter).await.add(0).await;
+            }
+            assert_eq!(kept, acknowledged as i64, "{} keeps what it acknowledges", runtime.name);
         }
-        assert_eq!(kept, acknowledged as i64, "{} keeps what it acknowledges", runtime.name);
     }
     report.say("  every count is the number of acknowledgements");
 }
 
 /// Calls for a while; returns jobs a second, and what each took in milliseconds.
-async fn job(callers: &dyn Callers, many: usize, counters: usize, span: Duration) -> (f64, Vec<f64>) {
-    let callers = join_all((0..many).map(|number| callers.caller(number % counters))).await;
+async fn job(
+    callers: &dyn Callers,
+    kind: &'static str,
+    many: usize,
+    counters: usize,
+    span: Duration,
+) -> (f64, Vec<f64>) {
+    let callers = join_all((0..many).map(|number| callers.caller(kind, number % counters))).await;
     let start = Instant::now();
     let calls = callers.into_iter().map(|mut caller| {
         tokio::spawn(async move {
@@ -114,10 +130,12 @@ async fn job(callers: &dyn Callers, many: usize, counters: usize, span: Duration
     (waits.len() as f64 / start.elapsed().as_secs_f64(), waits)
 }
 
-/// Makes every counter be there.
+/// Makes every counter and relay be there.
 async fn warm(callers: &dyn Callers) {
     for counter in 0..COUNTERS {
-        assert_eq!(callers.caller(counter).await.add(0).await, 0, "the counter is new");
+        for kind in [COUNTER, RELAY] {
+            assert_eq!(callers.caller(kind, counter).await.add(0).await, 0, "the counter is new");
+        }
     }
 }
 
@@ -143,12 +161,12 @@ impl Drop for Ends {
     }
 }
 
-/// Makes callers of one counter.
+/// Makes callers of one counter or relay.
 trait Callers: Sync + Send {
-    fn caller(&self, counter: usize) -> BoxFuture<'_, Box<dyn Caller>>;
+    fn caller(&self, kind: &'static str, counter: usize) -> BoxFuture<'_, Box<dyn Caller>>;
 }
 
-/// Adds to its counter and returns the count.
+/// Adds to its counter or relay and returns the count.
 trait Caller: Send {
     fn add(&mut self, step: i64) -> BoxFuture<'_, i64>;
 }
@@ -159,7 +177,7 @@ async fn runtimes(folder: &Path, scale: Scale) -> Vec<Runtime> {
     std::fs::create_dir(&behind_http).unwrap();
     let ours = Arc::new(Ours::open(&in_process).await);
     let child = child::start("peers", &behind_http, &[]);
-    let http = Http { port: child.said.trim().parse().unwrap(), path: |counter| format!("/{counter}") };
+    let http = Http { port: child.said.trim().parse().unwrap(), path: |kind, counter| format!("/{kind}/{counter}") };
     let mut all = vec![
         Runtime { name: "charm-in-process", callers: Box::new(ours), _process: None },
         Runtime { name: "charm-http", callers: Box::new(http), _process: Some(Process::Ours { _ends: child }) },
@@ -172,37 +190,47 @@ async fn runtimes(folder: &Path, scale: Scale) -> Vec<Runtime> {
     all
 }
 
-/// Ours: the example charm `counter`, as often as there are counters.
+/// Ours: the example charm `counter`, and the guest `relay`, as often as there are counters.
 struct Ours {
     host: Host,
     counters: Vec<Did>,
+    relays: Vec<Did>,
 }
 
 impl Ours {
     async fn open(folder: &Path) -> Ours {
         let host = world::durable(folder).await.host;
-        let bytes = component("counter");
-        let charms = (0..COUNTERS).map(|counter| Charm::new(format!("c{counter}"), bytes.clone()));
-        Ours { counters: host.install_all(charms.collect()).await.unwrap(), host }
+        let install = async |guest| {
+            let bytes = component(guest);
+            let charms = (0..COUNTERS).map(|number| Charm::new(format!("{guest}{number}"), bytes.clone()));
+            host.install_all(charms.collect()).await.unwrap()
+        };
+        let (counters, relays) = (install("counter").await, install("relay").await);
+        for (relay, counter) in relays.iter().zip(&counters) {
+            let right = Right::Send { owner: *counter, streams: Names::only(["add"]) };
+            host.grant(*relay, right).await.unwrap();
+        }
+        world::request_all(&host, &relays, "link", |n| Value::encode(&counters[n]).unwrap()).await;
+        Ours { counters, relays, host }
     }
 
-    async fn add(&self, counter: usize, step: i64) -> i64 {
-        let charm = self.counters[counter];
+    async fn add(&self, kind: &str, counter: usize, step: i64) -> i64 {
+        let charm = if kind == RELAY { self.relays[counter] } else { self.counters[counter] };
         self.host.request(NewEvent::new(charm, "add", &step)).await.unwrap().committed().unwrap();
         self.host.get(&charm, "count", &charm_host::Path::root()).await.unwrap().unwrap()
     }
 }
 
 impl Callers for Arc<Ours> {
-    fn caller(&self, counter: usize) -> BoxFuture<'_, Box<dyn Caller>> {
-        let caller: Box<dyn Caller> = Box::new((self.clone(), counter));
+    fn caller(&self, kind: &'static str, counter: usize) -> BoxFuture<'_, Box<dyn Caller>> {
+        let caller: Box<dyn Caller> = Box::new((self.clone(), kind, counter));
         async { caller }.boxed()
     }
 }
 
-impl Caller for (Arc<Ours>, usize) {
+impl Caller for (Arc<Ours>, &'static str, usize) {
     fn add(&mut self, step: i64) -> BoxFuture<'_, i64> {
-        self.0.add(self.1, step).boxed()
+        self.0.add(self.1, self.2, step).boxed()
     }
 }
 
@@ -210,9 +238,9 @@ impl Caller for (Arc<Ours>, usize) {
 pub async fn child(folder: &Path) {
     let ours = Arc::new(Ours::open(folder).await);
     let add = async |extract::State(ours): extract::State<Arc<Ours>>,
-                     extract::Path(counter): extract::Path<usize>,
-                     step: String| { ours.add(counter, step.parse().unwrap()).await.to_string() };
-    let router = Router::new().route("/{counter}", post(add)).with_state(ours);
+                     extract::Path((kind, counter)): extract::Path<(String, usize)>,
+                     step: String| { ours.add(&kind, counter, step.parse().unwrap()).await.to_string() };
+    let router = Router::new().route("/{kind}/{counter}", post(add)).with_state(ours);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -222,16 +250,16 @@ pub async fn child(folder: &Path) {
 /// A server of HTTP on loopback.
 struct Http {
     port: u16,
-    path: fn(usize) -> String,
+    path: fn(&str, usize) -> String,
 }
 
 impl Callers for Http {
-    fn caller(&self, counter: usize) -> BoxFuture<'_, Box<dyn Caller>> {
+    fn caller(&self, kind: &'static str, counter: usize) -> BoxFuture<'_, Box<dyn Caller>> {
         async move {
             let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let caller: Box<dyn Caller> =
-                Box::new(Connection { stream: BufReader::new(stream), path: (self.path)(counter) });
+                Box::new(Connection { stream: BufReader::new(stream), path: (self.path)(kind, counter) });
             caller
         }
         .boxed()
@@ -328,7 +356,7 @@ async fn workerd(folder: &Path) -> Runtime {
         .arg(format!("--socket-addr=http=127.0.0.1:{port}"));
     let process = Process::Theirs { _ends: vec![start(&mut command)] };
     listening(port).await;
-    let http = Http { port, path: |counter| format!("/c{counter}") };
+    let http = Http { port, path: |kind, counter| format!("/{kind}/c{counter}") };
     Runtime { name: "workerd", callers: Box::new(http), _process: Some(process) }
 }
 
@@ -348,6 +376,6 @@ async fn restate(folder: &Path) -> Runtime {
     let stream = BufReader::new(TcpStream::connect(("127.0.0.1", admin)).await.unwrap());
     let mut admin = Connection { stream, path: "/deployments".to_owned() };
     admin.post(&format!("{{\"uri\": \"http://127.0.0.1:{service}\"}}")).await;
-    let http = Http { port: ingress, path: |counter| format!("/Counter/c{counter}/add") };
+    let http = Http { port: ingress, path: |kind, counter| format!("/{kind}/c{counter}/add") };
     Runtime { name: "restate", callers: Box::new(http), _process: Some(process) }
 }
