@@ -17,7 +17,6 @@ use super::Stage;
 use crate::{
     core::Answered,
     did::Did,
-    event::Event,
     http::{self, FetchError, HttpError},
     log::say,
     record::Hash,
@@ -77,8 +76,8 @@ impl Stage {
             return;
         }
         // What a large event carries is on disk alone from now on.
-        let Event { to, id, .. } = &asking.queued.event;
-        let Some(queued) = self.committer.find(to, id) else { return };
+        let event = &asking.queued.event;
+        let Some(queued) = self.committer.find(&event.to, &event.id) else { return };
         asking.queued = queued.clone();
         if AssertUnwindSafe(self.make(asking)).catch_unwind().await.is_err() {
             let _ = self.end_panicked(&queued).await;

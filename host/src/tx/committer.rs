@@ -417,18 +417,15 @@ impl Committer {
             let core = &self.locked().core;
             (core.open.get(&id).map(|open| (open.queued.clone(), open.order)), core.settled)
         };
-        match open {
-            Some((None, order)) => return same(None, order),
-            Some((Some(queued), order)) => {
-                let charm = queued.event.to;
-                match self.whole(queued).await {
-                    Ok(queued) => return same(Some(event::digest(&queued.event)), order),
-                    Err(error) if self.find(&charm, &id).is_some() => return Err(Refused::Store(error)),
-                    // It is settled meanwhile: there is a receipt.
-                    Err(_) => {}
-                }
+        if let Some((queued, order)) = open {
+            let Some(queued) = queued else { return same(None, order) };
+            let charm = queued.event.to;
+            match self.whole(queued).await {
+                Ok(queued) => return same(Some(event::digest(&queued.event)), order),
+                Err(error) if self.find(&charm, &id).is_some() => return Err(Refused::Store(error)),
+                // It is settled meanwhile: there is a receipt.
+                Err(_) => {}
             }
-            None => {}
         }
         // Outside the lock: the disk may be slow. `accept` notices when the answer is old.
         match self.group.receipt(id).await {
