@@ -96,9 +96,9 @@ impl Inbox {
         self.order.next(false, |did| !parked.contains(did) && of_tree(did))
     }
 
-    /// Returns whether no more turns may be under way.
+    /// Returns whether turns are under way, and no more may be.
     pub fn is_at_bound(&self, limits: &Limits) -> bool {
-        self.underway.len() >= limits.waiting_turns_max
+        self.underway.len() >= limits.waiting_turns_max.max(1)
     }
 
     /// Begins the turn of the event that is next, leaving out senders whose turn is parked; returns the descriptor too that
