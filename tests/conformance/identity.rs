@@ -230,7 +230,7 @@ async fn a_space_proves_itself_with_nothing_but_its_did() {
     assert!(matches!(archive.verify(&stranger), Err(VerifyError::NoSuchSpace(did)) if did == stranger));
 }
 
-/// I2, I3: a record's hash is SHA-256 over `charm commit v5\0` and its bytes; the record after it holds it. The space's key
+/// I2, I3: a record's hash is SHA-256 over `charm commit v6\0` and its bytes; the record after it holds it. The space's key
 /// signs `charm head v1\0`, its public key, the record's number in 8 bytes, big end first, and the hash, with Ed25519.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
@@ -245,7 +245,7 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     for entry in &entries {
         let record = Record::from_bytes(&entry.record).unwrap();
         assert_eq!((record.space, record.seq, record.previous), (a, entry.seq, previous));
-        previous = Sha256::new().chain_update(b"charm commit v5\0").chain_update(&entry.record).finalize().into();
+        previous = Sha256::new().chain_update(b"charm commit v6\0").chain_update(&entry.record).finalize().into();
     }
     let (seq, signature) = row.signed.unwrap();
     let message = [&b"charm head v1\0"[..], a.public_key(), &seq.to_be_bytes(), &previous].concat();
@@ -256,7 +256,7 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     let key = VerifyingKey::from_bytes(host.did.public_key()).unwrap();
     let mut is_sealed = false;
     for entry in store.log(None, 0, 1_000).unwrap() {
-        let record = Sha256::new().chain_update(b"charm commit v5\0").chain_update(&entry.record).finalize();
+        let record = Sha256::new().chain_update(b"charm commit v6\0").chain_update(&entry.record).finalize();
         let (at, late) = entry.taken.map_or((0, 0), |taken| (taken.position, u8::from(taken.late)));
         let numbers = [entry.order, entry.position, at].map(u64::to_be_bytes).concat();
         let parts = [&b"charm entry v1\0"[..], &end, &numbers, &[late], &record].concat();
