@@ -8,7 +8,7 @@ mod past;
 mod turns;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -435,7 +435,7 @@ fn write(
         head.execute(params![cid(did)?, *seq as i64, hash])?;
     }
     let mut history = transaction.prepare_cached("UPDATE space SET history = history + ?2 WHERE cid = ?1")?;
-    let mut more: HashMap<Did, i64> = HashMap::new();
+    let mut more: BTreeMap<Did, i64> = BTreeMap::new();
     batch.log.iter().for_each(|entry| *more.entry(entry.space).or_default() += entry.record.len() as i64);
     for (did, bytes) in &more {
         history.execute(params![cid(did)?, bytes])?;

@@ -112,7 +112,7 @@ impl Chains {
         (!self.unsigned.is_empty()).then(|| (self.signed + SIGN_HEADS).saturating_sub(now))
     }
 
-    /// Returns where the log ends, and the head of every space there.
+    /// Returns where the log ends, and the head of every space there, in no order.
     pub fn all(&self) -> (LogEnd, Vec<(Did, u64, Hash)>) {
         let heads = self.heads.iter().map(|(did, head)| (*did, head.seq, head.hash)).collect();
         (LogEnd { order: self.order, entry: self.end, position: self.position }, heads)

@@ -197,7 +197,7 @@ impl Figures {
         &mut self.keeps
     }
 
-    /// Returns every space, durable.
+    /// Returns every space that is durable, in no order.
     pub fn dids(&self) -> Vec<Did> {
         self.spaces.keys().copied().collect()
     }

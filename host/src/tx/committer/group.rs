@@ -256,6 +256,8 @@ impl Group {
             let figures = self.figures();
             heads.retain(|(space, seq, _)| figures.signed(space) < *seq);
         }
+        // The same run writes the same bytes.
+        heads.sort_unstable();
         let batch = Batch { signed: sign(&heads, &*self.keyring), ..Batch::default() };
         match self.commit(&batch) {
             Err(StoreError::Full | StoreError::Locked { .. }) => Ok(()),

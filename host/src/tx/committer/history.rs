@@ -463,7 +463,8 @@ impl Committer {
 
     /// Lets receipts go whose time is over.
     async fn expire(self: &Arc<Committer>, cuts: &mut Vec<Cut>) -> Result<(), Refused> {
-        let (now, dids) = (self.env.now_ms(), self.group.figures().dids());
+        let (now, mut dids) = (self.env.now_ms(), self.group.figures().dids());
+        dids.sort_unstable();
         let committer = self.clone();
         let found = self.group.block(move || -> Result<Vec<(Did, u64)>, StoreError> {
             let mut found = Vec::new();
