@@ -1,12 +1,13 @@
 //! `charm events`: the events that wait for a charm, those that are held, and its dead letters (S11).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use charm_host::{Event, Receipt, Value};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Context, turns::span};
+use super::{
+    Context,
+    turns::{now_ms, span},
+};
 use crate::{
     Globals,
     deed::{Deed, Done},
@@ -123,7 +124,7 @@ impl Events {
             let waiting = archive.waiting(&space.did).filter(|queued| queued.position > self.after);
             waiting.take(self.max).map(line).collect()
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let now = now_ms();
         output.print(&lines, || {
             let row = |line: &Line| {
                 let head = [line.id.clone(), line.sender.clone(), line.stream.clone(), line.bytes.to_string()];

@@ -42,7 +42,7 @@ impl Turns {
                 turns.iter().map(|turn| TurnLine::of(turn, &names)).collect()
             }
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let now = now_ms();
         output.print(&lines, || {
             let head = ["EVENT", "CHARM", "SENDER", "STREAM", "STATE", "SINCE", "SEGMENTS", "WAITS FOR"];
             table(head, lines.iter().map(|line| row(line, now)).collect())
@@ -86,6 +86,11 @@ fn row(line: &TurnLine, now: u64) -> [String; 8] {
         line.segments.to_string(),
         waits,
     ]
+}
+
+/// Returns the milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 /// Returns a stretch of time as people say it: its two largest parts.
