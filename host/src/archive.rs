@@ -47,6 +47,9 @@ pub enum ReadError {
     /// The path leads through a value of another kind.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
+    /// The derived cell could not be computed: says which one and why.
+    #[error("{0}")]
+    Underivable(String),
     /// The space has no such commit yet.
     #[error("space {space} has no commit {seq}; its last is {last}")]
     NoSuchCommit {

@@ -56,6 +56,20 @@ pub struct Components {
     pub loads: u64,
 }
 
+/// What a host has done to compute derived cells since it was opened (D3, D4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Derivations {
+    /// Runs of derivations that came to a value or failed.
+    pub runs: u64,
+    /// Runs that were cut short for a derived cell that was not computed yet.
+    pub restarts: u64,
+    /// Derived cells whose value is kept now.
+    pub kept: u64,
+    /// What those take, with what they have read, in bytes.
+    pub bytes: u64,
+}
+
 impl Counters {
     /// Returns how many events had this outcome.
     pub fn of(&self, outcome: Outcome) -> u64 {

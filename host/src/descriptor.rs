@@ -20,6 +20,8 @@ pub struct Descriptor {
     pub cells: BTreeMap<String, Declaration>,
     /// Streams that it handles.
     pub streams: BTreeMap<String, Declaration>,
+    /// Whether any cell is derived.
+    pub derives: bool,
     /// Keys that this host does not know, as they were told.
     pub more: BTreeMap<String, Value>,
 }
@@ -33,6 +35,8 @@ pub struct Declaration {
     pub private: bool,
     /// Of a stream: only the host sends there, receipts of the charm's own sends (S6).
     pub receipts: bool,
+    /// Of a cell: it is computed from others, and nobody writes it (D1, D2).
+    pub derived: bool,
     /// Keys that this host does not know, as they were told.
     pub more: BTreeMap<String, Value>,
 }
@@ -45,6 +49,12 @@ impl Declaration {
 }
 
 impl Descriptor {
+    /// Returns the names of the cells that are derived.
+    pub(crate) fn derived(&self) -> impl Iterator<Item = &str> {
+        let cells = self.derives.then_some(&self.cells).into_iter().flatten();
+        cells.filter(|(_, declared)| declared.derived).map(|(name, _)| name.as_str())
+    }
+
     /// Reads what `describe` returned, as a value too; the error says what is wrong with it.
     pub(crate) fn read(bytes: &[u8]) -> Result<(Value, Descriptor), String> {
         if bytes.len() > DESCRIPTION_BYTES_MAX {
@@ -57,7 +67,8 @@ impl Descriptor {
         let tags = told.remove("tags").map_or(Ok(Vec::new()), tags)?;
         let mut declared = |key: &str, kind| told.remove(key).map_or(Ok(BTreeMap::new()), |of| declared(kind, of));
         let (cells, streams) = (declared("cells", "cell")?, declared("streams", "stream")?);
-        Ok((value, Descriptor { tags, cells, streams, more: more(told)? }))
+        let derives = cells.values().any(|declared: &Declaration| declared.derived);
+        Ok((value, Descriptor { tags, cells, streams, derives, more: more(told)? }))
     }
 }
 
@@ -108,7 +119,8 @@ fn declaration(is_stream: bool, value: Ipld) -> Result<Declaration, String> {
         Some(_) => Err(format!("{key}: neither true nor false")),
     };
     let (private, receipts) = (mark("private")?, is_stream && mark("receipts")?);
-    Ok(Declaration { shape, private, receipts, more: more(told)? })
+    let derived = !is_stream && mark("derived")?;
+    Ok(Declaration { shape, private, receipts, derived, more: more(told)? })
 }
 
 /// Checks what a wish asks for, in its order; the error says which one is wrong and why.

@@ -200,6 +200,21 @@ impl Directory {
         holder == owner || self.is_operator(holder) || granted()
     }
 
+    /// Returns the derivation that computes a cell, and how that is declared; none for a cell that is written.
+    pub fn derived(&self, owner: &Did, cell: &str) -> Option<(&str, &Declaration)> {
+        let descriptor = &self.get(owner)?.descriptor;
+        if !descriptor.derives {
+            return None;
+        }
+        let (name, declared) = descriptor.cells.get_key_value(cell)?;
+        declared.derived.then_some((name, declared))
+    }
+
+    /// Returns the name of the derivation that computes a cell; none for a cell that is written.
+    pub fn derivation(&self, owner: &Did, cell: &str) -> Option<&str> {
+        self.derived(owner, cell).map(|(name, _)| name)
+    }
+
     /// Returns whether `holder` may send to that stream.
     pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
         // What a charm that is not installed declares is looked at when it is: see `admits`.

@@ -28,7 +28,7 @@ pub use load::LoadError;
 pub use shelf::Loaded;
 pub use threads::Threads;
 
-use crate::{http::Outbound, meter::Room, recording::Recording, tx::Transaction};
+use crate::{http::Outbound, meter::Room, recording::Recording, tx::Transaction, value::Tree};
 
 /// What a call to `handle` ended with. A failure of the host itself never shows here.
 pub enum Ended {
@@ -47,6 +47,8 @@ pub enum Ended {
     Segment(Box<Transaction>),
     /// It is to be tried again, after so many milliseconds: nothing of it remains (S13).
     Retry(u64),
+    /// It needs derived cells that are not ready: when they are, it runs again from its start, on the same snapshot.
+    Needs(Box<Transaction>),
     /// It found an inbox full: the turn runs again from its start when there is this room.
     Full(Room),
 }
@@ -65,6 +67,16 @@ pub struct End {
     pub fuel: u64,
     /// Fuel that this attempt took, with its replay.
     pub took: u64,
+}
+
+/// The end of one run of a derivation.
+pub struct Derived {
+    /// What it came to; none when the transaction needs other derived cells first, or has lost its snapshot.
+    pub value: Option<Result<Tree, String>>,
+    /// What it has read.
+    pub tx: Option<Box<Transaction>>,
+    /// Fuel that it took.
+    pub fuel: u64,
 }
 
 /// What is lent to one attempt.

@@ -35,7 +35,7 @@ use crate::{
     archive::{self, ReadError},
     cell::CellId,
     charms::{Candidate, Charms},
-    counters::{Components, Counters},
+    counters::{Components, Counters, Derivations},
     did::Did,
     directory::{Directory, Entry, Rights},
     env::Env,
@@ -210,6 +210,11 @@ impl Host {
             let log = self.stage.committer.log_share(&did);
             let Checked { name, http, loaded, component, keep, .. } = charm;
             self.stage.committer.keep(&did, keep);
+            let holds =
+                |cell: &str| self.stage.committer.versions().latest(&did, cell).is_some_and(|at| at.value.is_some());
+            if let Some(cell) = loaded.descriptor.derived().find(|cell| holds(cell)) {
+                return Err(InstallError::DerivesValue { charm: name.to_string(), cell: cell.to_owned() });
+            }
             let (descriptor, rights, http) = (loaded.descriptor.clone(), Rights::default(), http.into());
             let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
             Ok(Candidate { entry, loaded, component })
@@ -395,10 +400,29 @@ impl Host {
         self.check_readable()?;
         let committer = &self.stage.committer;
         committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
+        if self.directory().derivation(owner, cell).is_some() {
+            return self.derived_value(CellId { owner: *owner, name: cell.into() }, path).await;
+        }
         let version = committer.versions().latest(owner, cell);
         let order = version.as_ref().map_or(0, |version| version.order);
         committer.durable(order).await?;
         archive::part(version.and_then(|version| version.value).as_ref(), path)
+    }
+
+    /// Computes a derived cell as it is now, and returns it when what it hangs on is durable.
+    async fn derived_value(&self, cell: CellId, path: &Path) -> Result<Option<Value>, ReadError> {
+        let now = self.stage.deriver.now(&cell).await;
+        let (memo, order) = now.ok_or_else(|| Unavailable::RuntimeEnded)?;
+        self.stage.committer.durable(order).await?;
+        match &memo.run.value {
+            Ok(value) => archive::part(Some(value), path),
+            Err(why) => Err(ReadError::Underivable(why.refusal().to_string())),
+        }
+    }
+
+    /// Returns how often derivations ran, and what is kept of them.
+    pub fn derivations(&self) -> Derivations {
+        self.stage.deriver.figures()
     }
 
     /// As [`Host::get`], as far as `reader` has a grant to read the cell (I4).

@@ -103,6 +103,16 @@ pub const WISH_PAGE_MAX: usize = 256;
 /// is two rows (record and receipt), each write and each event sent is one more.
 pub const ROW_BYTES: usize = 256;
 
+/// Cells below a derived cell that are remembered one by one, to see at once that none of them was written; of more only whose
+/// they are.
+pub const LEAVES_MAX: usize = 256;
+/// Derived cells that the last turns of one stream have read, which are made ready before the next begins.
+pub const FORESEEN_MAX: usize = 256;
+/// Times that a turn may read derived cells that hang on what it has written since it last did.
+pub const STAGED_VIEWS_MAX: usize = 64;
+/// Derivations that run at once for those outside, beside those that turns need.
+pub const OUTSIDE_RUNS_MAX: usize = 4;
+
 /// Edits of a cell that a store keeps beside its value, in bytes, before it writes the value anew: as much as the value has, so
 /// that what is written at most doubles, and reading one back reads at most twice its size; but at least this.
 pub const EDITS_BYTES_MIN: usize = 1 << 10;
@@ -238,6 +248,12 @@ pub struct Limits {
     pub retries_max: usize,
     /// What a turn that waits is told by the host, all together, in bytes: kept until the turn ends.
     pub recording_bytes_max: usize,
+    /// What derivations may take for one read of a derived cell by a turn or from outside, in fuel units, all cells together that
+    /// have to be computed for it. What is computed by then is kept, so a reader that comes again gets further.
+    pub derive_fuel_max: u64,
+    /// What is kept of the derived cells of one charm, with what they have read, in bytes: what was asked for least lately goes,
+    /// and is computed again.
+    pub memo_bytes_max: usize,
     /// Commits that may wait for the disk. New turns wait when it is reached.
     pub commits_pending_max: usize,
     /// Values and payloads in those commits, together, in bytes. New turns wait when it is reached.
@@ -324,6 +340,8 @@ impl Default for Limits {
             wait_ms_max: 7 * 24 * 3_600 * 1_000,
             retries_max: 16,
             recording_bytes_max: 4 << 20,
+            derive_fuel_max: 20_000_000_000,
+            memo_bytes_max: 16 << 20,
             commits_pending_max: 4_096,
             commit_bytes_pending_max: 64 << 20,
             old_versions_bytes_max: 256 << 20,

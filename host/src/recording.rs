@@ -33,6 +33,7 @@ pub enum Kind {
     Retry,
     Cancel,
     Exchange,
+    GetEach,
 }
 
 impl Kind {
@@ -50,6 +51,7 @@ impl Kind {
             Kind::Retry => "retries.retry-after",
             Kind::Cancel => "streams.cancel",
             Kind::Exchange => "waits.commit-and-fetch",
+            Kind::GetEach => "cells.get-each",
         }
     }
 }

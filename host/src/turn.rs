@@ -33,9 +33,10 @@ use crate::{
     charms::Installed,
     core::{Part, Resumed},
     cost,
+    derive::Deriver,
     did::Did,
     env::Env,
-    guest::{End, Ended, Facts, Guests, Lent, Loaded},
+    guest::{Ended, Facts, Guests, Lent, Loaded},
     http::{Outbound, Transport},
     listing::TurnState,
     live::{Live, Place},
@@ -65,7 +66,9 @@ pub struct Stage {
     /// Orders commits.
     pub committer: Arc<Committer>,
     /// Runs guests.
-    pub guests: Guests,
+    pub guests: Arc<Guests>,
+    /// Computes derived cells.
+    pub deriver: Arc<Deriver>,
     /// Clock and randomness.
     pub env: Arc<dyn Env>,
     /// The network.
@@ -293,33 +296,58 @@ impl Stage {
             Err(why) => return settle(Outcome::Faulted, &why),
         }
         let mut recording = turn.recording.take().unwrap_or_default();
-        recording.rewind();
-        let mut outbound = std::mem::take(&mut turn.outbound);
-        outbound.rewind(directory.http(&queued.event.to), recording.requests());
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
-        let progress = turn.progress.as_deref();
-        let mut tx = Transaction::begin(&self.committer, directory.clone(), &queued, waits_for_room, progress);
-        if loaded.hash != charm.loaded.hash {
-            tx.outlive(loaded.descriptor.clone());
-        }
-        let sees = recording.saw_first().unwrap_or(turn.facts.sees);
-        let lent = Lent { tx: Box::new(tx), outbound, recording, told: turn.told };
-        let facts = Facts { sees, ..turn.facts.clone() };
-        let End { ended, outbound, recording, told, fuel, took } =
-            self.guests.handle(&loaded, lent, facts, &queued).await;
-        (turn.outbound, turn.told, turn.took) = (outbound, told, took);
+        let (mut views, mut derived) = self.deriver.views(&queued.event, &directory, turn.waited().is_none()).await;
+        let (ended, fuel) = loop {
+            recording.rewind();
+            let mut outbound = std::mem::take(&mut turn.outbound);
+            outbound.rewind(directory.http(&queued.event.to), recording.requests());
+            let progress = turn.progress.as_deref();
+            let mut tx = Transaction::begin(&self.committer, views, &queued, waits_for_room, progress);
+            if loaded.hash != charm.loaded.hash {
+                tx.outlive(loaded.descriptor.clone());
+            }
+            let sees = recording.saw_first().unwrap_or(turn.facts.sees);
+            let lent = Lent { tx: Box::new(tx), outbound, recording, told: turn.told };
+            let facts = Facts { sees, ..turn.facts.clone() };
+            let end = self.guests.handle(&loaded, lent, facts, &queued).await;
+            recording = end.recording;
+            derived += end.took;
+            (turn.outbound, turn.told, turn.took) = (end.outbound, end.told, derived);
+            match end.ended {
+                // No other event of the charm is begun meanwhile: nothing is waited for.
+                Ended::Needs(tx) => {
+                    let (seen, writes, cells) = tx.into_views();
+                    views = seen;
+                    let view = if writes == 0 { Some(&mut views.view) } else { views.staged.get_mut(&writes) };
+                    if let Some(view) = view {
+                        derived += self.deriver.make_ready(view, cells).await;
+                    }
+                }
+                ended => {
+                    if let Ended::Done(tx) | Ended::Segment(tx) = &ended {
+                        self.deriver.note(&queued.event, tx.derived());
+                    }
+                    break (ended, end.fuel);
+                }
+            }
+        };
         let next = turn.next.take();
         let ran = Ran { time_ms: turn.facts.sees.time_ms, fuel, costs: cost::VERSION };
         let recording = turn.recording.insert(recording);
         let failure = match ended {
-            Ended::Done(tx) => self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), None).await,
+            Ended::Needs(_) => return settle(Outcome::Faulted, "the turn needs nothing"),
+            Ended::Done(tx) => {
+                self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), None, &*self.deriver).await
+            }
             Ended::Segment(mut tx) => {
                 let Some(wait) = tx.take_wait() else { return settle(Outcome::Faulted, "the turn waits for nothing") };
                 let ask = recording.asks().cloned();
                 let (hash, piece) = recording.piece(turn.facts.sees);
                 let part = Part { wait, recording: hash, piece };
-                let committed = self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part)).await;
+                let committed =
+                    self.committer.commit(*tx, &queued, (ran, charm.loaded.hash), Some(part), &*self.deriver).await;
                 if let Ok(seq) = committed {
                     say(|| tracing::debug!(seq, conflicts = turn.conflicts.attempts, "committed, and waits"));
                     let asking = ask.map(|ask| Box::new(Asking::new(queued, ask, hash, self.committer.order())));

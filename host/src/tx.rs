@@ -6,18 +6,23 @@
 
 mod committer;
 mod conflict;
+mod derived;
+mod memo;
 mod read_set;
 mod refusal;
+mod sends;
 mod staged;
 mod unavailable;
 mod versions;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use committer::{Accepted, Begun, Committer, Failure, Gone, Installs, Keep, Noted, Notice, Refused, Seen};
+pub use committer::{Accepted, Begun, Committer, Derive, Failure, Gone, Installs, Keep, Noted, Notice, Refused, Seen};
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
+use memo::Proved;
+pub use memo::{Kept, Leaves, Memo, Run, Underivable, View, Views};
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;
 pub use versions::{Version, Versions};
@@ -27,11 +32,11 @@ use crate::{
     cost,
     descriptor::Descriptor,
     did::Did,
-    directory::{Directory, Offers},
-    event::{Event, EventId, Mint, OnCommit},
+    directory::Offers,
+    event::{Event, EventId, Mint},
     limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX},
     log_share::LogShare,
-    meter::{Amount, Room, Sender},
+    meter::{Amount, Room},
     path::Path,
     record::{Progress, Until, WaitFor},
     rows::Queued,
@@ -40,7 +45,6 @@ use crate::{
 };
 use read_set::ReadSet;
 use staged::{Next, Staged, Written};
-use versions::Snapshot;
 
 /// When an event may begin, in milliseconds since 1970 (S10).
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,9 +59,24 @@ pub struct Times {
 pub struct Transaction {
     /// The one DID that it writes for (T1).
     writer: Did,
-    snapshot: Snapshot,
+    /// What it sees but for its own writes.
+    view: View,
+    /// The same with its own writes, by their number: for derived cells that hang on them.
+    staged_views: BTreeMap<usize, View>,
+    /// Derived cells that have to be made ready before it goes on, in the view with so many writes: the attempt is over.
+    needs: Option<(usize, Vec<CellId>)>,
+    /// It goes on with the views of an attempt before.
+    keeps_view: bool,
+    /// Where each derived read was last found to hold: see `committer/derived.rs`.
+    proved: Option<Proved>,
     reads: ReadSet,
     reads_count: usize,
+    /// Its charm derives a cell: it only reads (D1).
+    is_pure: bool,
+    /// Whether it was told who is there, or that it may not read a cell.
+    saw_directory: bool,
+    /// Whether its charm derives any cell.
+    derives: bool,
     /// Cells of the writer that the turn has written.
     writes: BTreeMap<Arc<str>, Staged>,
     /// The same in the end.
@@ -84,7 +103,6 @@ pub struct Transaction {
     segments: usize,
     /// How often it was tried again; none when it is not under way.
     retries: Option<u32>,
-    directory: Arc<Directory>,
     limits: Arc<Limits>,
     mint: Arc<Mint>,
     /// Position of the event that this turn handles: ids of its sends derive from it.
@@ -96,19 +114,46 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Begins the transaction of one turn, with the rights of `directory`. One that `waits_for_room` ends where it finds none (S12).
+    /// Begins the transaction of one turn. One that `waits_for_room` ends where it finds none (S12).
     pub fn begin(
         committer: &Committer,
-        directory: Arc<Directory>,
+        views: Views,
         queued: &Queued,
         waits_for_room: bool,
         progress: Option<&Progress>,
     ) -> Transaction {
+        let Views { view, staged, keeps } = views;
         Transaction {
-            writer: queued.event.to,
-            snapshot: committer.versions().snapshot(),
+            staged_views: staged,
+            keeps_view: keeps,
+            waits_for_room,
+            first: progress.map_or(0, |progress| progress.sends as usize),
+            segments: progress.map_or(0, |progress| progress.segments as usize),
+            retries: progress.map(|progress| progress.retries),
+            position: queued.position,
+            ..Transaction::new(queued.event.to, view, committer.limits().clone(), committer.mint().clone())
+        }
+    }
+
+    /// Begins the transaction in which a charm derives a cell: it only reads, with the rights of that charm (D1).
+    pub fn derive(charm: Did, view: View, limits: Arc<Limits>, mint: Arc<Mint>) -> Transaction {
+        Transaction { reads: ReadSet::in_order(), is_pure: true, ..Transaction::new(charm, view, limits, mint) }
+    }
+
+    fn new(writer: Did, view: View, limits: Arc<Limits>, mint: Arc<Mint>) -> Transaction {
+        let derives = view.directory.get(&writer).is_some_and(|entry| entry.descriptor.derives);
+        Transaction {
+            writer,
+            view,
+            staged_views: BTreeMap::new(),
+            needs: None,
+            keeps_view: false,
+            proved: None,
             reads: ReadSet::default(),
             reads_count: 0,
+            is_pure: false,
+            saw_directory: false,
+            derives,
             writes: BTreeMap::new(),
             written: BTreeMap::new(),
             writes_count: 0,
@@ -117,17 +162,16 @@ impl Transaction {
             withdrawn: Vec::new(),
             send_bytes: 0,
             staged: BTreeMap::new(),
-            waits_for_room,
+            waits_for_room: false,
             room: None,
             wait: None,
             retry: None,
-            first: progress.map_or(0, |progress| progress.sends as usize),
-            segments: progress.map_or(0, |progress| progress.segments as usize),
-            retries: progress.map(|progress| progress.retries),
-            directory,
-            limits: committer.limits().clone(),
-            mint: committer.mint().clone(),
-            position: queued.position,
+            first: 0,
+            segments: 0,
+            retries: None,
+            limits,
+            mint,
+            position: 0,
             outlived: None,
             cost: 0,
         }
@@ -150,7 +194,7 @@ impl Transaction {
 
     /// Returns what its charm may log.
     pub fn log_share(&self) -> Option<Arc<LogShare>> {
-        self.directory.get(&self.writer).map(|entry| entry.log.clone())
+        self.view.directory.get(&self.writer).map(|entry| entry.log.clone())
     }
 
     /// Returns the room that it needs to go on; with some, the attempt is over.
@@ -170,7 +214,10 @@ impl Transaction {
 
     /// Reads what is committed now: nothing has been read before.
     pub fn renew(&mut self) {
-        self.snapshot = self.snapshot.renewed();
+        if !self.keeps_view {
+            self.view.snapshot = self.view.snapshot.renewed();
+            self.view.memos.clear();
+        }
     }
 
     /// Returns after how long the turn is to be tried again; with some, the attempt is over.
@@ -183,6 +230,7 @@ impl Transaction {
     /// # Errors
     /// `Limit`.
     pub fn retry_after(&mut self, after_ms: u64) -> Result<(), Refusal> {
+        self.check_pure("retries.retry-after")?;
         let limits = &self.limits;
         if after_ms > limits.wait_ms_max {
             return Err(Refusal::limit("wait-ms-max", limits.wait_ms_max as usize));
@@ -242,7 +290,7 @@ impl Transaction {
 
     /// Checks that the turn may be under way, or is.
     fn check_place(&self) -> Result<(), Refusal> {
-        let inbox = self.directory.inbox(&self.writer).filter(|_| self.retries.is_none());
+        let inbox = self.view.directory.inbox(&self.writer).filter(|_| self.retries.is_none());
         match inbox.is_some_and(|inbox| !inbox.may_set_out(&self.limits)) {
             true => Err(Refusal::limit("waiting-turns-max", self.limits.waiting_turns_max)),
             false => Ok(()),
@@ -251,13 +299,13 @@ impl Transaction {
 
     /// Returns the last commit that its snapshot shows.
     pub fn snapshot_g(&self) -> u64 {
-        self.snapshot.order()
+        self.view.snapshot.order()
     }
 
     /// Returns whether its snapshot was given back (`old-versions-bytes-max`): the turn has to run again, whatever the
     /// guest made of what it saw since.
     pub fn is_lost(&self) -> bool {
-        self.snapshot.is_lost()
+        self.view.snapshot.is_lost()
     }
 
     /// Returns what its calls have cost since this was last asked, in fuel.
@@ -265,17 +313,24 @@ impl Transaction {
         std::mem::take(&mut self.cost)
     }
 
-    /// Reads at a path: own writes first, else the snapshot, adding to the read set.
+    /// Reads at a path: own writes first, else the snapshot, adding to the read set. A derived cell that is not ready ends
+    /// the attempt: see [`Transaction::needs_more`].
     ///
     /// # Errors
-    /// `Denied`, `TypeMismatch`, `Limit`.
+    /// `Denied`, `TypeMismatch`, `Limit`; of a derived cell `Failed`, `Cycle`.
     pub fn get(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
         self.cost += cost::CELL;
         check_path(path)?;
-        if !self.directory.may_read(&self.writer, &cell.owner, &cell.name) {
+        if !self.view.directory.may_read(&self.writer, &cell.owner, &cell.name) {
+            self.saw_directory = true;
             return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
         }
         let value = match self.writes.get(&cell.name) {
+            _ if self.is_derived(cell) => match self.observe_derived(cell, path)? {
+                Some(Ok(value)) => Some(value),
+                Some(Err(why)) => return Err(why.refusal()),
+                None => return Ok(None),
+            },
             Some(staged) if cell.owner == self.writer => staged.value().cloned(),
             _ => self.observe(cell, path)?,
         };
@@ -315,96 +370,6 @@ impl Transaction {
         self.change(cell, path, |staged| Ok(staged.remove(&path.0)?))
     }
 
-    /// Stages an event; returns its id.
-    ///
-    /// # Errors
-    /// `TypeMismatch`, `Invalid`, `Limit`, `QueueFull`, `NoSuchStream` for an unknown on-commit stream.
-    pub fn send(
-        &mut self,
-        to: Did,
-        stream: &Arc<str>,
-        payload: &[u8],
-        on_commit: Option<(&str, &[u8])>,
-        times: Times,
-    ) -> Result<EventId, Refusal> {
-        let tag_bytes = on_commit.map_or(0, |(_, tag)| tag.len());
-        self.cost += cost::SEND + cost::copied(payload.len() + tag_bytes);
-        self.check_sends()?;
-        let Times { deliver_after, expires_at } = times;
-        if expires_at.is_some_and(|expires_at| expires_at <= deliver_after.unwrap_or(0)) {
-            return Err(Refusal::Invalid("expires-at is not after deliver-after: it would never begin".to_owned()));
-        }
-        let max = self.limits.event_bytes_max;
-        let looked_at = payload.len().min(max) + tag_bytes.min(self.limits.tag_bytes_max);
-        self.cost += cost::scanned(looked_at) + cost::kept(looked_at);
-        let payload = Value::from_bytes(payload, max, VALUE_DEPTH_MAX)
-            .map_err(|error| Refusal::value(error, "event-bytes-max", max))?;
-        let on_commit = on_commit.map(|(stream, tag)| self.on_commit(stream, tag)).transpose()?;
-        let bytes = payload.as_bytes().len();
-        let carried =
-            self.send_bytes + bytes + on_commit.as_ref().map_or(0, |on_commit| on_commit.tag.as_bytes().len());
-        if carried > self.limits.send_bytes_max {
-            return Err(Refusal::limit("send-bytes-max", self.limits.send_bytes_max));
-        }
-        let deliver = self.directory.deliver(&self.writer, &to, stream);
-        let fits = deliver.ok().flatten().map_or(0, |(_, offer)| offer);
-        if let Ok(Some((shape, _))) = deliver {
-            let mut steps = SHAPE_STEPS_MAX;
-            let checked = shape.check_within(&payload, &mut steps);
-            self.cost += u64::from(SHAPE_STEPS_MAX - steps) * cost::SHAPE_STEP;
-            checked?;
-        }
-        // A send that will be refused takes no room, and learns nothing about the receiver.
-        let goes = deliver.is_ok();
-        // What is delayed takes room of its sender (S10).
-        let inbox = if deliver_after.is_some() { self.writer } else { to };
-        if goes {
-            self.reserve(inbox, bytes)?;
-        }
-        if on_commit.is_some()
-            && let Err(full) = self.reserve(self.writer, 0)
-        {
-            if goes {
-                self.release(inbox, bytes);
-            }
-            return Err(full);
-        }
-        let id = self.mint.send(self.position, self.first + self.sends.len());
-        let event = Event {
-            id,
-            sender: self.writer,
-            to,
-            stream: stream.clone(),
-            payload,
-            on_commit,
-            receipt_of: None,
-            supplied: false,
-            awaited: false,
-            deliver_after,
-            expires_at,
-        };
-        self.sends.push((event, fits));
-        self.send_bytes = carried;
-        Ok(id)
-    }
-
-    /// Stages that an event which its charm sent is withdrawn.
-    ///
-    /// # Errors
-    /// `Limit`.
-    pub fn cancel(&mut self, event: EventId) -> Result<(), Refusal> {
-        self.cost += cost::SEND;
-        self.check_sends()?;
-        self.withdrawn.push(event);
-        Ok(())
-    }
-
-    fn check_sends(&self) -> Result<(), Refusal> {
-        let max = self.limits.sends_max;
-        let is_full = self.first + self.sends.len() + self.withdrawn.len() >= max;
-        if is_full { Err(Refusal::limit("sends-max", max)) } else { Ok(()) }
-    }
-
     /// Finds charms by tag and shape (D7): at most `max` after `after`.
     pub fn wish(
         &mut self,
@@ -414,7 +379,8 @@ impl Transaction {
         after: Option<Did>,
         max: usize,
     ) -> Offers {
-        self.directory.wish(&self.writer, tag, cells, streams, after, max, &mut self.cost)
+        self.saw_directory = true;
+        self.view.directory.wish(&self.writer, tag, cells, streams, after, max, &mut self.cost)
     }
 
     /// Ends the writing of the next cell, in the order of names: returns it and what its edits carry, in bytes. A cell that ends
@@ -433,7 +399,7 @@ impl Transaction {
     /// Checks that what the turn leaves written in a cell fits its declared shape, where it was written: what is wrong, as the
     /// text of a fault, and what the check has cost.
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
-        let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
+        let declared = self.view.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
         let shape = declared.map(|declared| &declared.shape);
         let Some(written) = self.written.get(name) else { return (Ok(()), 0) };
         let Some(after) = &written.after else { return (Ok(()), 0) };
@@ -451,6 +417,13 @@ impl Transaction {
     }
 
     fn check_writer(&self, cell: &CellId) -> Result<(), Refusal> {
+        self.check_pure("cells.set")?;
+        if self.is_derived(cell)
+            && let Some(derivation) = self.view.directory.derivation(&cell.owner, &cell.name)
+        {
+            let (name, derivation) = (cell.name.to_string(), derivation.to_owned());
+            return Err(Refusal::ReadOnly { owner: cell.owner, name, derivation });
+        }
         if cell.owner == self.writer {
             Ok(())
         } else {
@@ -460,11 +433,22 @@ impl Transaction {
 
     /// Reads from the snapshot, adding to the read set.
     fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<Tree>, Refusal> {
+        self.check_reads()?;
+        Ok(self.read(cell, path))
+    }
+
+    /// Returns the value of a cell that is not derived, adding to the read set.
+    fn read(&mut self, cell: &CellId, path: &Path) -> Option<Tree> {
+        self.reads.note(cell, path);
+        self.view.read(cell).1
+    }
+
+    fn check_reads(&mut self) -> Result<(), Refusal> {
         if self.reads_count >= self.limits.reads_max {
             return Err(Refusal::limit("reads-max", self.limits.reads_max));
         }
         self.reads_count += 1;
-        Ok(self.reads.read(&self.snapshot, cell, path))
+        Ok(())
     }
 
     /// Stages what `decide` makes of the writer's cell, if it changes anything. What a write at a path finds there is a read.
@@ -476,7 +460,7 @@ impl Transaction {
     ) -> Result<(), Refusal> {
         let fresh = match self.writes.get(&cell.name) {
             Some(_) => None,
-            None if path.is_root() => Some(self.snapshot.read(cell).and_then(|version| version.value)),
+            None if path.is_root() => Some(self.view.snapshot.read(cell).and_then(|version| version.value)),
             None => Some(self.observe(cell, path)?),
         };
         let fresh = fresh.map(Staged::new);
@@ -500,39 +484,6 @@ impl Transaction {
             staged.stage(next);
         }
         Ok(())
-    }
-
-    fn on_commit(&self, stream: &str, tag: &[u8]) -> Result<OnCommit, Refusal> {
-        let max = self.limits.tag_bytes_max;
-        let tag = Value::from_bytes(tag, max, VALUE_DEPTH_MAX - 2)
-            .map_err(|error| Refusal::value(error, "tag-bytes-max", max))?;
-        let own = self.directory.get(&self.writer);
-        if own.and_then(|entry| entry.descriptor.streams.get(stream)).is_some_and(|declared| declared.receipts) {
-            Ok(OnCommit { stream: stream.into(), tag })
-        } else {
-            Err(Refusal::NoSuchStream { owner: self.writer, name: crate::text::clip(stream, 256).into_owned() })
-        }
-    }
-
-    fn reserve(&mut self, inbox: Did, bytes: usize) -> Result<(), Refusal> {
-        let staged = self.staged.get(&inbox).copied().unwrap_or_default().plus(Amount::one(bytes));
-        let sender = if inbox == self.writer { Sender::Own } else { Sender::Charm(self.writer) };
-        if let Some(meter) = self.directory.inbox(&inbox)
-            && !meter.has_room(&sender, staged, &self.limits)
-        {
-            if self.waits_for_room && sender != Sender::Own {
-                self.room = Room::wanted(meter, sender, staged, &self.limits);
-            }
-            return Err(Refusal::QueueFull(inbox));
-        }
-        self.staged.insert(inbox, staged);
-        Ok(())
-    }
-
-    fn release(&mut self, inbox: Did, bytes: usize) {
-        if let Some(staged) = self.staged.get_mut(&inbox) {
-            *staged = staged.minus(Amount::one(bytes));
-        }
     }
 }
 

@@ -61,9 +61,10 @@ const USES: &[(&str, &str)] = &[
          store suspects text tx value",
     ),
     ("charms", "component did directory guest http record tx"),
+    ("derive", "cell charms counters did directory env event guest limits record tx"),
     (
         "turn",
-        "aging charms core cost did env guest http listing live log meter notices receipt record recording rows run_queue store suspects text tx",
+        "aging charms core cost derive did env guest http listing live log meter notices receipt record recording rows run_queue store suspects text tx",
     ),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
@@ -72,7 +73,7 @@ const USES: &[(&str, &str)] = &[
     ("archive", "cell core did entry event limits listing path record rows store suspects text tx value verify why"),
     (
         "host",
-        "aging archive cell charms component counters descriptor did directory env event guest http keyring limits listing live meter notices \
+        "aging archive cell charms component counters derive descriptor did directory env event guest http keyring limits listing live meter notices \
          path receipt rows run_queue scheduler store suspects text turn tx value verify why",
     ),
     ("manifest", "charms component did directory guest host http limits listing text"),

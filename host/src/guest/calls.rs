@@ -13,11 +13,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use wasmtime::component::ResourceTableError;
 
 use super::{
-    bindings::charm::host::types::{self, Address, Error, HttpError, Limit, TypeMismatch, WriteIsolation},
+    bindings::charm::host::types::{
+        self, Address, Error, Failed, HttpError, Limit, Other, ReadOnly, TypeMismatch, WriteIsolation,
+    },
     ctx::Ctx,
 };
 use crate::{
     cost,
+    did::Did,
     log::say,
     path::{Path, Segment},
     recording::{Kind, Met, Told},
@@ -39,6 +42,10 @@ pub enum CallError {
 impl CallError {
     /// The text of [`CallError::outside_turn`].
     pub const OUTSIDE_TURN: &str = "host call without a turn: describe may only log";
+
+    /// The text of the trap of a call that gives another answer in each turn, in a derivation.
+    pub const IN_DERIVATION: &str =
+        "a derivation has no sender, event, time or randomness: it computes from cells alone";
 
     /// Returns the trap of a host call made while the charm is described.
     pub fn outside_turn() -> CallError {
@@ -125,6 +132,10 @@ fn bytes_of(path: &Path) -> Vec<u8> {
     postcard::to_stdvec(path).unwrap_or_default()
 }
 
+fn address(owner: Did, name: &str) -> Address {
+    Address { owner: owner.to_string(), name: short(name) }
+}
+
 /// Names inside errors are cut at this many bytes.
 fn short(text: &str) -> String {
     clip(text, 256).into_owned()
@@ -146,9 +157,7 @@ impl types::Host for Ctx {
                 Refusal::WriteIsolation { requested, open } => {
                     Error::WriteIsolation(WriteIsolation { requested: requested.to_string(), open: open.to_string() })
                 }
-                Refusal::Denied { owner, name } => {
-                    Error::Denied(Address { owner: owner.to_string(), name: short(&name) })
-                }
+                Refusal::Denied { owner, name } => Error::Denied(address(owner, &name)),
                 Refusal::TypeMismatch(mismatch) => Error::TypeMismatch(TypeMismatch {
                     at: short(&mismatch.at),
                     expected: short(&mismatch.expected),
@@ -156,10 +165,22 @@ impl types::Host for Ctx {
                 }),
                 Refusal::Invalid(text) => Error::Invalid(short(&text)),
                 Refusal::Limit { name, max } => Error::Limit(Limit { name: name.into_owned(), max }),
-                Refusal::QueueFull(did) => Error::QueueFull(did.to_string()),
-                Refusal::NoSuchStream { owner, name } => {
-                    Error::NoSuchStream(Address { owner: owner.to_string(), name: short(&name) })
+                Refusal::ReadOnly { owner, name, derivation } => {
+                    Error::ReadOnly(ReadOnly { cell: address(owner, &name), derivation: short(&derivation) })
                 }
+                Refusal::Failed { owner, name, message } => {
+                    Error::Failed(Failed { cell: address(owner, &name), message: short(&message) })
+                }
+                Refusal::Cycle(cells) => {
+                    Error::Cycle(cells.iter().map(|(owner, name)| address(*owner, name)).collect())
+                }
+                Refusal::Pure(call) => Error::Other(Other {
+                    code: "pure".to_owned(),
+                    message: Refusal::Pure(call.clone()).to_string(),
+                    at: Some(call),
+                }),
+                Refusal::QueueFull(did) => Error::QueueFull(did.to_string()),
+                Refusal::NoSuchStream { owner, name } => Error::NoSuchStream(address(owner, &name)),
             },
         })
     }
@@ -186,7 +207,7 @@ fn path(ctx: &mut Ctx, segments: Vec<types::Segment>) -> Path {
 }
 
 /// Returns whose: this charm when the guest names nobody.
-fn owner(ctx: &mut Ctx, named: Option<String>) -> Result<crate::did::Did, CallError> {
+fn owner(ctx: &mut Ctx, named: Option<String>) -> Result<Did, CallError> {
     let own = ctx.tx()?.writer();
     match named {
         None => Ok(own),

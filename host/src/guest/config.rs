@@ -3,7 +3,7 @@
 
 use wasmtime::{Cache, Config, Enabled, InstanceAllocationStrategy, ModuleVersionStrategy, PoolingAllocationConfig};
 
-use crate::limits::{HOST_STACK_BYTES, Limits};
+use crate::limits::{HOST_STACK_BYTES, Limits, OUTSIDE_RUNS_MAX};
 
 /// Core instances of one component. A charm made from one module has 3 or 4.
 const CORE_INSTANCES_MAX: u32 = 8;
@@ -24,8 +24,9 @@ const ENTRIES_MAX: usize = 2;
 /// Never with these settings.
 pub fn running(limits: &Limits, cache: Option<Cache>, compiles: bool) -> wasmtime::Result<Config> {
     // Why each: docs/decisions/0002-engine-settings.md.
-    // One more than turns: a charm can be described while every slot is taken.
-    let slots = limits.turns_max as u32 + 1;
+    // One more than turns: a charm can be described while every slot is taken. And those for derivations that are run for
+    // others than turns, which have them run in slots of their own.
+    let slots = limits.turns_max as u32 + 1 + OUTSIDE_RUNS_MAX as u32;
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(slots)
         .total_core_instances(slots * CORE_INSTANCES_MAX)

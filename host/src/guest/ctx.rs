@@ -111,6 +111,14 @@ impl Ctx {
         ctx
     }
 
+    /// Returns the state of an instance that computes the derived cell of that name.
+    pub fn derivation(limits: Arc<Limits>, tx: Box<Transaction>, name: &str) -> Ctx {
+        let (share, speaker) = (tx.log_share(), Speaker::Derive(tx.writer(), name.to_owned()));
+        let mut ctx = Ctx { tx: Some(tx), ..Ctx::bare(limits, speaker) };
+        ctx.log.share = share;
+        ctx
+    }
+
     /// Notes that the guest is left because of a tick.
     pub fn tick(&mut self) {
         self.account.tick();
@@ -138,6 +146,11 @@ impl Ctx {
             return Some(Ended::Retry(after_ms));
         }
         self.outbound.as_ref()?.seen().map(|_| Ended::Waits)
+    }
+
+    /// Returns whether an attempt that has ended needs derived cells that are not ready.
+    pub fn needs_more(&self) -> bool {
+        self.tx.as_ref().is_some_and(|tx| tx.needs_more() && !tx.is_lost())
     }
 
     /// Returns whether a call that came to that ended with a wait for what the turn has sent.
@@ -168,9 +181,12 @@ impl Ctx {
     /// Returns the turn's facts.
     ///
     /// # Errors
-    /// A trap while the charm is described.
+    /// A trap while the charm is described, and in a derivation.
     pub fn facts(&self) -> wasmtime::Result<&Facts> {
-        self.facts.as_ref().ok_or_else(|| wasmtime::Error::msg(CallError::OUTSIDE_TURN))
+        self.facts.as_ref().ok_or_else(|| {
+            let is_derivation = self.tx.is_some();
+            wasmtime::Error::msg(if is_derivation { CallError::IN_DERIVATION } else { CallError::OUTSIDE_TURN })
+        })
     }
 
     /// Returns the next 64 bits of the turn's randomness (SplitMix64, Steele et al. 2014).

@@ -8,7 +8,7 @@ use wasmtime::{
 };
 
 use super::{
-    Compiler, End, Ended, Fault, Lent,
+    Compiler, Derived, End, Ended, Fault, Lent,
     bindings::Charm,
     budget::{OnThread, arm, pay},
     code::Code,
@@ -21,10 +21,14 @@ use super::{
 use crate::{
     cost,
     env::{Env, breathe},
-    limits::{Limits, MESSAGE_BYTES_MAX},
+    limits::{Limits, MESSAGE_BYTES_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX},
     rows::Queued,
+    shape::Shape,
+    store::Work,
     suspects::work_of,
     text::clip,
+    tx::Transaction,
+    value::{Tree, Value},
 };
 
 /// How often running guests are interrupted to look at their time and let others run.
@@ -144,12 +148,14 @@ impl Guests {
         // Without fuel it asks for nothing more.
         let asks = is_refused(&result) && !is_segment && ctx.recording.differs().is_none();
         let waits = if asks { ctx.waits() } else { None };
+        let needs = asks && ctx.needs_more();
         // A rerun after a conflict may tell something else: it tells all.
-        let told = if waits.is_some() { ctx.log.wait() } else { 0 };
+        let told = if waits.is_some() || needs { ctx.log.wait() } else { 0 };
         let (outbound, recording) = (ctx.outbound.take().unwrap_or_default(), std::mem::take(&mut ctx.recording));
         let ended = match (waits, ctx.tx.take(), recording.differs(), misfit, result) {
             (Some(waits), ..) => waits,
             (_, Some(tx), ..) if tx.is_lost() => Ended::Lost,
+            (_, Some(tx), ..) if needs => Ended::Needs(tx),
             (_, _, Some(why), ..) => Ended::Fault(Fault::new(format!("nondeterminism: {why}"))),
             (_, _, _, Some(misfit), _) => Ended::Fault(Fault::new(misfit)),
             (_, Some(tx), ..) if is_segment => Ended::Segment(tx),
@@ -171,6 +177,61 @@ impl Guests {
             Ok(misfit) => (ended, misfit),
             Err(trap) => (Err(trap), None),
         }
+    }
+
+    /// Runs a derivation of a charm on a fresh instance, in a transaction that only reads. To its end, as `handle`.
+    pub async fn derive(&self, loaded: &Loaded, tx: Box<Transaction>, name: &str, shape: &Shape) -> Derived {
+        let work = Work::Describe { component: loaded.hash };
+        let mut ctx = Ctx::derivation(self.limits.clone(), tx, name);
+        if loaded.prepared.wasi {
+            ctx.give_wasi();
+        }
+        let (mut store, on_thread) = self.store(ctx);
+        let called = {
+            let run = pin!(on_thread.run(self.run_derivation(&loaded.prepared, &mut store, name)));
+            self.threads.run(work, || on_thread.had(), run).await
+        };
+        self.threads.suspects().clear(&work);
+        let fuel = self.limits.fuel_max.saturating_sub(store.get_fuel().unwrap_or_default());
+        let value = match called {
+            Ok(Ok(bytes)) => self.derived_value(&bytes, shape),
+            Ok(Err(text)) => Err(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
+            Err(error) => Err(Fault::explain(&error, &store, &self.limits).message),
+        };
+        let tx = store.into_data().tx;
+        let value = tx.as_ref().filter(|tx| !tx.needs_more() && !tx.is_lost()).map(|_| value);
+        Derived { value, tx, fuel }
+    }
+
+    /// Returns whether processes have died under a component: it does not run until the operator lets it.
+    pub fn is_held(&self, loaded: &Loaded) -> bool {
+        self.threads.suspects().is_held(&Work::Describe { component: loaded.hash })
+    }
+
+    fn derived_value(&self, bytes: &[u8], shape: &Shape) -> Result<Tree, String> {
+        let value = Value::from_bytes(bytes, self.limits.value_bytes_max, VALUE_DEPTH_MAX)
+            .map_err(|error| format!("returned no value: {error}"))?;
+        let mut steps = SHAPE_STEPS_MAX;
+        shape
+            .check_within(&value, &mut steps)
+            .map_err(|misfit| format!("returned what does not fit its shape: {misfit}"))?;
+        Ok(Tree::new(value))
+    }
+
+    async fn run_derivation(
+        &self,
+        prepared: &Prepared,
+        store: &mut Store<Ctx>,
+        name: &str,
+    ) -> wasmtime::Result<Result<Vec<u8>, String>> {
+        let derive = prepared.derive.as_ref().ok_or_else(|| wasmtime::Error::msg("exports no derivations"))?;
+        let instance = prepared.pre.instance_pre().instantiate_async(&mut *store).await?;
+        let derive = instance
+            .get_func(&mut *store, derive)
+            .ok_or_else(|| wasmtime::Error::msg("exports no derivations"))?
+            .typed::<(&str,), (Result<Vec<u8>, String>,)>(&mut *store)?;
+        let (derived,) = derive.call_async(&mut *store, (name,)).await?;
+        Ok(derived)
     }
 
     /// Notes what is wrong with a replay that has ended before it was over.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wasmtime::{Trap, component::Component};
+use wasmtime::{
+    Trap,
+    component::{Component, ComponentExportIndex},
+};
 
 use super::{
     Fault,
@@ -35,6 +38,8 @@ pub struct Prepared {
     pub(super) wasi: bool,
     /// Its turns may wait: they are recorded.
     pub(super) waits: bool,
+    /// What computes its derived cells, when it exports that.
+    pub(super) derive: Option<ComponentExportIndex>,
 }
 
 /// Why a component is not taken.
@@ -104,6 +109,10 @@ impl Guests {
         };
         let prepared = self.prepare(&self.code.component(&*self.env, component.bytes().clone(), hash).await?)?;
         let (description, descriptor) = self.ask(name, &prepared, hash).await?;
+        if descriptor.derives && prepared.derive.is_none() {
+            let why = "it marks a cell as derived, and exports no derivations";
+            return Err(LoadError::Describe(why.to_owned()));
+        }
         Ok(empty.keep(prepared, description, descriptor))
     }
 
@@ -129,14 +138,14 @@ impl Guests {
                 None => return Err(LoadError::Import(clip(import, 256).into_owned())),
             }
         }
-        self.check_exports(component)?;
+        let derive = self.check_exports(component)?;
         let linker = if wasi { &self.with_wasi } else { &self.plain };
         let pre = linker.instantiate_pre(component).map_err(|error| {
             // An import of a name that the world does not have is an unknown import, not another type of a known one.
             LoadError::World(text(&error))
         })?;
         let pre = CharmPre::new(pre).map_err(|error| LoadError::World(text(&error)))?;
-        Ok(Prepared { pre, wasi, waits })
+        Ok(Prepared { pre, wasi, waits, derive })
     }
 
     /// Asks a component what it is, unless processes have died under that.
@@ -155,13 +164,22 @@ impl Guests {
         self.read(told?).await
     }
 
-    /// Checks that every interface of ours that the component exports is one that the host calls.
-    fn check_exports(&self, component: &Component) -> Result<(), LoadError> {
+    /// Checks that every interface of ours that the component exports is one that the host calls; returns what computes derived
+    /// cells.
+    fn check_exports(&self, component: &Component) -> Result<Option<ComponentExportIndex>, LoadError> {
         let exports: Vec<_> =
             component.component_type().exports(self.code.engine()).map(|(name, _)| name.to_owned()).collect();
+        let mut derive = None;
         for export in &exports {
             match interface(export) {
                 Some(("guest", true)) | None => {}
+                Some(("derivations", true)) => {
+                    let function = component
+                        .get_export_index(None, export)
+                        .and_then(|instance| component.get_export_index(Some(&instance), "derive"));
+                    let missing = || LoadError::World(format!("{}: no function derive", clip(export, 256)));
+                    derive = Some(function.ok_or_else(missing)?);
+                }
                 Some((_, false)) => return Err(LoadError::Version(clip(export, 256).into_owned())),
                 Some(_) => {
                     return Err(LoadError::World(format!(
@@ -176,7 +194,7 @@ impl Guests {
         if has("describe") && has("handle") && !exports.iter().any(|export| interface(export).is_some()) {
             return Err(LoadError::Version("charm:host/charm@0.1.0".to_owned()));
         }
-        Ok(())
+        Ok(derive)
     }
 
     /// Asks a charm what it is.

@@ -17,6 +17,8 @@ use crate::{
 pub enum Speaker {
     /// A charm that handles an event.
     Turn(Did, EventId),
+    /// A charm that computes the derived cell of that name.
+    Derive(Did, String),
     /// A charm that is described; it may have no DID yet.
     Describe(String),
 }
@@ -138,13 +140,15 @@ impl Log {
         use tracing::field::display;
         let (charm, event): (&dyn std::fmt::Display, _) = match &self.speaker {
             Speaker::Turn(charm, event) => (charm, Some(display(event))),
+            Speaker::Derive(charm, _) => (charm, None),
             Speaker::Describe(name) => (name, None),
         };
+        let derived = if let Speaker::Derive(_, name) = &self.speaker { Some(name.as_str()) } else { None };
         match level {
-            Level::ERROR => say(|| tracing::error!(target: "charm::guest", %charm, event, "{text}")),
-            Level::WARN => say(|| tracing::warn!(target: "charm::guest", %charm, event, "{text}")),
-            Level::INFO => say(|| tracing::info!(target: "charm::guest", %charm, event, "{text}")),
-            _ => say(|| tracing::debug!(target: "charm::guest", %charm, event, "{text}")),
+            Level::ERROR => say(|| tracing::error!(target: "charm::guest", %charm, event, derived, "{text}")),
+            Level::WARN => say(|| tracing::warn!(target: "charm::guest", %charm, event, derived, "{text}")),
+            Level::INFO => say(|| tracing::info!(target: "charm::guest", %charm, event, derived, "{text}")),
+            _ => say(|| tracing::debug!(target: "charm::guest", %charm, event, derived, "{text}")),
         }
     }
 }

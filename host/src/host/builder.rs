@@ -6,6 +6,7 @@ use super::{Host, OpenError, end::End, fresh_key};
 use crate::{
     aging::Aging,
     charms::Charms,
+    derive::Deriver,
     did::Did,
     directory::{Directory, Kept},
     env::{Env, SystemEnv},
@@ -167,6 +168,8 @@ impl HostBuilder {
         committer.swap_directory(Directory::new(operator, known, kept), Vec::new())?;
         committer.install(gone)?;
         let charms = Arc::new(Charms::new(committer.clone()));
+        let guests = Arc::new(guests);
+        let deriver = Arc::new(Deriver::new(guests.clone(), charms.clone(), committer.clone()));
         let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
@@ -174,6 +177,7 @@ impl HostBuilder {
         let stage = Arc::new(Stage {
             committer,
             guests,
+            deriver,
             env,
             transport,
             places,

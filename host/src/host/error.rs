@@ -153,6 +153,17 @@ pub enum InstallError {
         /// What is wrong, cut.
         why: String,
     },
+    /// A cell that the component derives holds a value: nobody could read it any more.
+    #[error(
+        "charm {charm}: the component derives cell {cell}, which holds a value: let the component before it remove that, or derive \
+         a cell of another name"
+    )]
+    DerivesValue {
+        /// The charm.
+        charm: String,
+        /// The cell.
+        cell: String,
+    },
     /// The manifest pins another DID than the store has for that name.
     #[error(
         "charm {charm}: the manifest says {wanted}, the store has {found}: correct the manifest or use the right store"

@@ -8,6 +8,7 @@
 mod chains;
 mod commit;
 mod deadlines;
+mod derived;
 mod figures;
 mod group;
 mod held;
@@ -46,6 +47,7 @@ use crate::{
 };
 use chains::Chains;
 use commit::Done;
+pub use derived::Derive;
 use figures::Figures;
 use group::Group;
 pub use history::{Gone, Keep};

@@ -28,6 +28,13 @@ pub struct Conflict {
 pub enum Cause {
     /// A read no longer holds.
     Read(Conflict),
+    /// A derived cell that was read has another value now, or may have.
+    Derived {
+        /// The cell.
+        cell: CellId,
+        /// The path that was read.
+        path: Path,
+    },
     /// The right to read a cell was taken back since (A2): the next attempt will be refused.
     Right {
         /// The cell.
@@ -60,6 +67,9 @@ impl Cause {
         let pauses = attempts.saturating_sub(1);
         let remedy = match self {
             Cause::Read(_) => "read less, or a narrower path, of cells that others write often".to_owned(),
+            Cause::Derived { .. } => {
+                "read less of derived cells, or narrower paths, that hang on what others write often".to_owned()
+            }
             Cause::Right { .. } => "grant it again, or send the event later".to_owned(),
             Cause::Component => "send the event again".to_owned(),
             Cause::Lost { .. } => "compute less between reading and the end, or raise the bound".to_owned(),
@@ -94,13 +104,21 @@ impl Tries {
     }
 }
 
+fn place(path: &Path) -> String {
+    if path.is_root() { String::new() } else { format!(" at {}", crate::value::at(&path.0)) }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Read(Conflict { cell, path, seen, found }) => {
-                let place = if path.is_root() { String::new() } else { format!(" at {}", crate::value::at(&path.0)) };
+                let place = place(path);
                 let (name, owner) = (clip(&cell.name, NAME_BYTES_MAX), cell.owner);
                 write!(f, "cell {name} of {owner}{place} was read at revision {seen} and is at {found} now")
+            }
+            Cause::Derived { cell, path } => {
+                let (name, owner, place) = (clip(&cell.name, NAME_BYTES_MAX), cell.owner, place(path));
+                write!(f, "derived cell {name} of {owner}{place} has another value than was read")
             }
             Cause::Right { cell } => write!(f, "the right to read cell {} of {} was taken back", cell.name, cell.owner),
             Cause::Lost { max } => write!(f, "its snapshot was given back: over old-versions-bytes-max {max}"),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     conflict::Conflict,
+    memo::{Kept, Seen, View},
     versions::{Snapshot, Version},
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     env::breathe,
     limits::{PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX},
     path::Path,
-    value::{Found, Mismatch, Tree},
+    value::{Found, Mismatch},
 };
 
 /// Bytes looked at, and cells looked up, between two moments at which others may run.
@@ -30,6 +31,10 @@ const LOCKED_BYTES_MAX: usize = 64 << 10;
 pub struct ReadSet {
     /// Sorted, so that of several conflicts the same one is told in every run.
     cells: BTreeMap<CellId, Vec<Path>>,
+    /// The same of derived cells, by the writes that the turn had made then: it sees those (T3).
+    derived: BTreeMap<(usize, CellId), Vec<Path>>,
+    /// All of them in the order in which they were first read, where that is asked for.
+    order: Option<Vec<CellId>>,
 }
 
 /// How far a check of reads has come.
@@ -56,24 +61,57 @@ impl Checked {
 }
 
 impl ReadSet {
-    /// Reads a cell from the snapshot, adding (cell, path) to the set.
-    pub fn read(&mut self, snapshot: &Snapshot, cell: &CellId, path: &Path) -> Option<Tree> {
-        let paths = match self.cells.entry(cell.clone()) {
-            Entry::Vacant(entry) => entry.insert(Vec::new()),
-            Entry::Occupied(entry) => entry.into_mut(),
-        };
-        // The whole cell covers every path in it; many paths are as good as the whole.
-        if path.is_root() || paths.len() >= PATHS_PER_CELL_MAX {
-            *paths = vec![Path::root()];
-        } else if !paths.first().is_some_and(Path::is_root) && !paths.contains(path) {
-            paths.push(path.clone());
-        }
-        snapshot.read(cell)?.value
+    /// Returns an empty set that keeps the order of reads.
+    pub fn in_order() -> ReadSet {
+        ReadSet { order: Some(Vec::new()), ..ReadSet::default() }
     }
 
-    /// Returns the cells that were read.
+    /// Adds (cell, path) to the set.
+    pub fn note(&mut self, cell: &CellId, path: &Path) {
+        if note(&mut self.cells, cell.clone(), path) {
+            self.order.iter_mut().for_each(|order| order.push(cell.clone()));
+        }
+    }
+
+    /// Adds (cell, path) of a derived cell to the set, which a turn reads when it has made so many writes.
+    pub fn read_derived(&mut self, writes: usize, cell: &CellId, path: &Path) {
+        if note(&mut self.derived, (writes, cell.clone()), path) {
+            self.order.iter_mut().for_each(|order| order.push(cell.clone()));
+        }
+    }
+
+    /// Returns the cells that were read, derived ones too.
     pub fn cells(&self) -> impl Iterator<Item = &CellId> {
-        self.cells.keys()
+        self.cells.keys().chain(self.derived.keys().map(|(_, cell)| cell))
+    }
+
+    /// Returns the derived cells that were read, with how much the turn had written then, and the paths.
+    pub fn derived(&self) -> &BTreeMap<(usize, CellId), Vec<Path>> {
+        &self.derived
+    }
+
+    /// Returns the reads in the order in which each cell was first read, with what the view shows there.
+    pub fn keep(self, view: &View) -> Vec<Kept> {
+        let ReadSet { cells, mut derived, order } = self;
+        let keep = |cell: CellId| {
+            let key = (0, cell);
+            let paths = derived.remove(&key);
+            let cell = key.1;
+            let (is_derived, stamp, seen) = match paths {
+                Some(paths) => {
+                    let memo = view.memos.get(&cell);
+                    let seen = |path: &Path| (path.clone(), memo.map_or(Seen::Found(None), |memo| memo.seen(path)));
+                    (true, memo.map_or(0, |memo| memo.stamp), paths.iter().map(seen).collect())
+                }
+                None => {
+                    let (stamp, value) = view.read(&cell);
+                    let seen = |path: &Path| (path.clone(), Seen::of(value.as_ref(), path));
+                    (false, stamp, cells.get(&cell).into_iter().flatten().map(seen).collect())
+                }
+            };
+            Kept { cell, is_derived, stamp, seen }
+        };
+        order.into_iter().flatten().map(keep).collect()
     }
 
     /// Checks outside the lock that every read would give the same answer now. Lets others run between its steps.
@@ -140,6 +178,21 @@ impl ReadSet {
         }
         Ok(Last::Holds)
     }
+}
+
+/// Adds a path to those of a cell; returns whether it is the first. The whole cell covers every path in it; many paths are as good
+/// as the whole.
+fn note<K: Ord>(cells: &mut BTreeMap<K, Vec<Path>>, cell: K, path: &Path) -> bool {
+    let (paths, is_first) = match cells.entry(cell) {
+        Entry::Vacant(entry) => (entry.insert(Vec::new()), true),
+        Entry::Occupied(entry) => (entry.into_mut(), false),
+    };
+    if path.is_root() || paths.len() >= PATHS_PER_CELL_MAX {
+        *paths = vec![Path::root()];
+    } else if !paths.first().is_some_and(Path::is_root) && !paths.contains(path) {
+        paths.push(path.clone());
+    }
+    is_first
 }
 
 /// A cell that was read and written since.

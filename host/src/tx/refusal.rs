@@ -42,6 +42,32 @@ pub enum Refusal {
         /// Its value.
         max: u64,
     },
+    /// A write to a derived cell (D2).
+    #[error("cell {name} of {owner} is computed by the derivation {derivation}: nobody writes it")]
+    ReadOnly {
+        /// Whose.
+        owner: Did,
+        /// The cell.
+        name: String,
+        /// What computes it.
+        derivation: String,
+    },
+    /// A derived cell that could not be computed.
+    #[error("derived cell {name} of {owner}: {message}")]
+    Failed {
+        /// Whose.
+        owner: Did,
+        /// The cell.
+        name: String,
+        /// Why.
+        message: String,
+    },
+    /// Derived cells that need each other (D5).
+    #[error("{} derived cells need each other", .0.len())]
+    Cycle(Vec<(Did, String)>),
+    /// What a derivation may not do (D1).
+    #[error("a derivation only reads cells: no {0} there")]
+    Pure(String),
     /// An inbox has no room (S12).
     #[error("inbox of {0} is full")]
     QueueFull(Did),

@@ -337,6 +337,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Returns one of the same commit.
+    pub fn again(&self) -> Snapshot {
+        let mut inner = self.versions.write();
+        if !self.is_lost() {
+            inner.open.entry(self.order).or_default().count += 1;
+        }
+        Snapshot { versions: self.versions.clone(), order: self.order, lost: self.lost.clone(), closed: false }
+    }
+
+    /// Returns whether it shows the same of those cells as the snapshot of an earlier commit did.
+    pub fn is_same_since(&self, since: u64, cells: &[CellId]) -> bool {
+        let inner = self.versions.read();
+        let shown = |cell: &CellId| {
+            let versions = inner.find(&cell.owner, &cell.name).iter().rev();
+            versions.map(|version| version.order).find(|order| *order <= self.order)
+        };
+        // A cell that is gone has left no trace: what was there was removed by some commit.
+        !self.is_lost() && cells.iter().all(|cell| shown(cell).is_some_and(|order| order <= since))
+    }
+
     /// Returns one of what is committed now.
     pub fn renewed(&self) -> Snapshot {
         self.versions.snapshot()

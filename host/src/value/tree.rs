@@ -136,6 +136,20 @@ impl Tree {
         self.walk(path).map(Result::ok)
     }
 
+    /// Returns what is at `path` as a value of its own, which shares what is large.
+    ///
+    /// # Errors
+    /// As `find`.
+    pub fn part(&self, path: &[Segment]) -> Result<Option<Tree>, Mismatch> {
+        if path.is_empty() {
+            return Ok(Some(self.clone()));
+        }
+        Ok(self.find(path)?.map(|found| match found {
+            Found::Bytes(bytes) => Tree::Flat(Value(bytes.into())),
+            Found::Large(large) => Tree::Large(large.clone()),
+        }))
+    }
+
     /// As `find`; where it is missing the step that leads nowhere, and the entries of the container that it leads out of.
     fn walk(&self, path: &[Segment]) -> Result<Result<Found<'_>, (usize, u64)>, Mismatch> {
         let mut found = self.whole();

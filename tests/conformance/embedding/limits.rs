@@ -57,6 +57,8 @@ const FIELDS: [(&str, Set); 55] = fields![
     wait_ms_max,
     retries_max,
     recording_bytes_max,
+    derive_fuel_max,
+    memo_bytes_max,
     commits_pending_max,
     commit_bytes_pending_max,
     old_versions_bytes_max,

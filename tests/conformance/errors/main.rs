@@ -18,6 +18,7 @@ macro_rules! fails {
 
 #[path = "../by_hand.rs"]
 mod by_hand;
+mod derived;
 mod files;
 mod guest;
 mod http;

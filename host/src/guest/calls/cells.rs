@@ -10,17 +10,63 @@ use crate::{
         bindings::charm::host::{cells, types},
         ctx::{CellHandle, Ctx},
     },
+    path::Path,
     recording::{Kind, asked},
-    tx::guest_name,
+    tx::{Refusal, guest_name},
 };
 
 impl Ctx {
     fn cell(&self, handle: &Resource<CellHandle>) -> wasmtime::Result<CellId> {
         Ok(self.table.get(handle)?.0.clone())
     }
+
+    /// Reads a cell. A derived one that is not ready ends the attempt.
+    fn read(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, CallError> {
+        let tx = self.tx()?;
+        let read = tx.get(cell, path);
+        if tx.needs_more() { Err(needs()) } else { Ok(read?) }
+    }
+}
+
+/// Returns the end of an attempt that needs derived cells.
+fn needs() -> CallError {
+    CallError::Trap(wasmtime::Error::msg("needs derived cells"))
 }
 
 impl cells::Host for Ctx {
+    fn get_each(
+        &mut self,
+        handles: Vec<Resource<CellHandle>>,
+        segments: Vec<types::Segment>,
+    ) -> Result<Vec<Option<Vec<u8>>>, CallError> {
+        called("cells.get-each");
+        self.charge(cost::CALL + handles.len() as u64 * cost::CALL);
+        let cells = handles.iter().map(|handle| self.cell(handle)).collect::<Result<Vec<_>, _>>()?;
+        let path = path(self, segments);
+        let asked = || {
+            let bytes = bytes_of(&path);
+            let names = cells.iter().flat_map(|cell| [&cell.owner.public_key()[..], cell.name.as_bytes()]);
+            asked(Kind::GetEach, &names.chain([&bytes[..]]).collect::<Vec<_>>())
+        };
+        self.recorded(Kind::GetEach, asked, |ctx| {
+            let bytes_max = ctx.limits().hostcall_bytes_max;
+            let tx = ctx.tx()?;
+            let (mut read, mut bytes) = (Vec::with_capacity(cells.len()), 0);
+            for cell in &cells {
+                let value = match tx.get(cell, &path) {
+                    Err(_) if tx.needs_more() => return Err(needs()),
+                    value => value?,
+                };
+                bytes += value.as_ref().map_or(0, Vec::len);
+                if bytes > bytes_max {
+                    return Err(Refusal::limit("hostcall-bytes-max", bytes_max).into());
+                }
+                read.push(value);
+            }
+            if tx.needs_more() { Err(needs()) } else { Ok(read) }
+        })
+    }
+
     fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<CellHandle>, CallError> {
         called("cells.open");
         self.charge(cost::CALL + cost::HANDLE);
@@ -53,7 +99,7 @@ impl cells::HostCell for Ctx {
         let cell = self.cell(&handle)?;
         let path = path(self, segments);
         let asked = || asked(Kind::Get, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
-        self.recorded(Kind::Get, asked, |ctx| Ok(ctx.tx()?.get(&cell, &path)?))
+        self.recorded(Kind::Get, asked, |ctx| ctx.read(&cell, &path))
     }
 
     fn set(

@@ -1,6 +1,6 @@
 //! `wit/context.wit` (A1: no clock but the turn's, no randomness but the turn's).
 
-use super::called;
+use super::{CallError, called};
 use crate::{
     cost,
     guest::{bindings::charm::host::context, ctx::Ctx},
@@ -10,7 +10,11 @@ impl context::Host for Ctx {
     fn self_did(&mut self) -> wasmtime::Result<String> {
         called("context.self");
         self.charge(cost::CALL + cost::DID_SHOWN);
-        Ok(self.facts()?.charm.to_string())
+        let own = match &self.facts {
+            Some(facts) => facts.charm,
+            None => self.tx.as_ref().ok_or_else(|| wasmtime::Error::msg(CallError::OUTSIDE_TURN))?.writer(),
+        };
+        Ok(own.to_string())
     }
 
     fn sender(&mut self) -> wasmtime::Result<String> {

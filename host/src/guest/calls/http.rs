@@ -54,7 +54,9 @@ impl http::Host for Ctx {
         let (request, options) = asks(self, request, options);
         let asked = if self.recording.is_on() { asked_of(Kind::Fetch, &request, options) } else { 0 };
         let fetch = |ctx: &mut Ctx| {
-            let seen = ctx.tx()?.snapshot_g();
+            let tx = ctx.tx()?;
+            tx.check_pure("http.fetch")?;
+            let seen = tx.snapshot_g();
             let outbound = ctx.outbound.as_mut().ok_or_else(CallError::outside_turn)?;
             Ok(outbound.fetch(request, options, seen)?)
         };

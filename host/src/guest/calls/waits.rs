@@ -45,6 +45,7 @@ fn shown(receipts: Vec<Option<Receipt>>) -> Vec<Option<waits::Receipt>> {
 impl Ctx {
     /// Waits, or tells what became of that wait.
     fn wait(&mut self, wait: WaitFor) -> Result<Vec<Option<Receipt>>, CallError> {
+        self.tx()?.check_pure("waits.commit-and-wait")?;
         let asked = asked_by(&wait);
         match self.recording.meet(Kind::Wait, asked) {
             Met::Differs => Err(CallError::differs()),
@@ -94,7 +95,7 @@ impl waits::Host for Ctx {
         called("waits.commit-and-fetch");
         self.charge(cost::WAIT);
         let (request, options) = asks(self, request, options);
-        self.tx()?;
+        self.tx()?.check_pure("waits.commit-and-fetch")?;
         let asked = asked_of(Kind::Exchange, &request, options);
         let told = match self.recording.meet(Kind::Exchange, asked) {
             Met::Differs => return Err(CallError::differs()),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Committer, Failure, Locked, Notice, group::Haste, item::Item};
+use super::{Committer, Derive, Failure, Locked, Notice, group::Haste, item::Item};
 use crate::{
     core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Part, Refused},
     did::Did,
@@ -45,16 +45,20 @@ impl Committer {
         queued: &Arc<Queued>,
         ran: (Ran, Hash),
         part: Option<Part>,
+        derive: &dyn Derive,
     ) -> Result<u64, Failure> {
-        let mut checked = Checked::begin(&tx.snapshot);
+        let mut checked = Checked::begin(&tx.view.snapshot);
         let (mut ending, cells) = self.ending(&mut tx, ran);
         let mut checks = 0;
         let (done, after) = loop {
             checks += 1;
-            let read = tx.reads.check(&tx.snapshot, &mut checked).await;
+            let derived = self.prove_derived(&mut tx, derive).await;
+            let read = tx.reads.check(&tx.view.snapshot, &mut checked).await;
             let now = self.now();
             let mut locked = self.open().map_err(Failure::Unavailable)?;
-            if locked.directory.number() != tx.directory.number() {
+            let number = locked.directory.number();
+            let is_proved = tx.proved.as_ref().is_none_or(|proved| derived.is_err() || proved.directory == number);
+            if number != tx.view.directory.number() || !is_proved {
                 drop(locked);
                 self.check_rights(&mut tx, &mut ending)?;
                 checks -= 1;
@@ -63,8 +67,13 @@ impl Committer {
             let held = match read {
                 // A snapshot that was given back shows nothing: what was compared with it says nothing either.
                 _ if tx.is_lost() => Err(Cause::Lost { max: self.limits.old_versions_bytes_max }),
-                Ok(()) => tx.reads.check_last(&tx.snapshot, &checked, checks == CHECKS_MAX).map_err(Cause::Read),
+                Ok(()) => tx.reads.check_last(&tx.view.snapshot, &checked, checks == CHECKS_MAX).map_err(Cause::Read),
                 Err(conflict) => Err(Cause::Read(conflict)),
+            };
+            let held = match (held, derived) {
+                (Ok(Last::Holds), Ok(())) => self.prove_derived_last(&tx, checks == CHECKS_MAX),
+                (held, Ok(())) | (held @ Err(_), _) => held,
+                (Ok(_), Err(cause)) => Err(cause),
             };
             match held {
                 Ok(Last::Again) => continue,
@@ -75,7 +84,7 @@ impl Committer {
                 }
             }
             let charm = tx.writer;
-            let cells = if cells.is_empty() { None } else { Some((cells, tx.snapshot)) };
+            let cells = if cells.is_empty() { None } else { Some((cells, tx.view.snapshot)) };
             let act = match part {
                 Some(part) => Act::Segment(queued, Box::new(ending), part),
                 None => Act::Settle(queued, Box::new(ending)),
@@ -128,7 +137,7 @@ impl Committer {
         let sends = sends.map(|(event, fits)| Draft { event, refused: None, fits }).collect();
         let staged = std::mem::take(&mut tx.staged);
         let mut ending = Ending { failed: None, ran: Some(ran), writes, growth, sends, staged };
-        self.judge(&mut ending, &tx.directory);
+        self.judge(&mut ending, &tx.view.directory);
         (ending, cells)
     }
 
@@ -152,7 +161,7 @@ impl Committer {
             return Err(Failure::Conflict(cause));
         }
         self.judge(ending, &directory);
-        tx.directory = directory;
+        tx.view.directory = directory;
         Ok(())
     }
 

@@ -78,7 +78,7 @@ impl Guest for Probe {
     fn handle(stream: String, event: Vec<u8>) -> Result<(), String> {
         std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
         let result = match stream.as_str() {
-            "run" => words::decode(&event).and_then(|script| run(&script)),
+            "run" => words::decode(&event).and_then(|script| steps::run(&script)),
             "note" | "inner" => steps::append("notes", &event),
             "on-receipt" => on_receipt(&event),
             _ => Ok(()),
@@ -87,23 +87,11 @@ impl Guest for Probe {
     }
 }
 
-fn run(script: &Ipld) -> Result<(), Failed> {
-    let steps = words::list(words::field(script, "steps")?)?;
-    let mut results = Vec::new();
-    for step in steps {
-        results.push(steps::perform(step)?);
-    }
-    match words::optional(script, "out") {
-        Some(out) => steps::write(words::text(out)?, &Ipld::List(results)),
-        None => Ok(()),
-    }
-}
-
 fn on_receipt(event: &[u8]) -> Result<(), Failed> {
     steps::append("receipts", event)?;
     let event = words::decode(event)?;
     match words::optional(&event, "tag") {
-        Some(script) if words::optional(script, "steps").is_some() => run(script),
+        Some(script) if words::optional(script, "steps").is_some() => steps::run(script),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipld_core::ipld::Ipld;
 
-use crate::charm::host::types::{Error, HttpError};
+use crate::charm::host::types::{Address, Error, HttpError};
 
 /// Why a step failed.
 pub enum Failed {
@@ -76,9 +76,25 @@ fn parts(error: &Error) -> (&'static str, Vec<(&'static str, Ipld)>) {
             HttpError::Unknown(what) => ("http-unknown", vec![("what", text(what))]),
         },
         Error::ReadOnly(cell) => {
-            ("read-only", vec![("owner", text(&cell.cell.owner)), ("name", text(&cell.cell.name))])
+            let fields = vec![
+                ("owner", text(&cell.cell.owner)),
+                ("name", text(&cell.cell.name)),
+                ("derivation", text(&cell.derivation)),
+            ];
+            ("read-only", fields)
         }
-        Error::Cycle(_) => ("cycle", vec![]),
+        Error::Cycle(cells) => {
+            let list = |part: fn(&Address) -> &String| Ipld::List(cells.iter().map(|at| text(part(at))).collect());
+            ("cycle", vec![("cells", list(|at| &at.name)), ("owners", list(|at| &at.owner))])
+        }
+        Error::Failed(failed) => {
+            let fields = vec![
+                ("owner", text(&failed.cell.owner)),
+                ("name", text(&failed.cell.name)),
+                ("message", text(&failed.message)),
+            ];
+            ("failed", fields)
+        }
         Error::Other(other) => {
             let at = other.at.as_ref().map_or(Ipld::Null, text);
             ("other", vec![("code", text(&other.code)), ("message", text(&other.message)), ("at", at)])

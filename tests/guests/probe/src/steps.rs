@@ -3,6 +3,9 @@
 //! ```text
 //! ["get", cell, path]                        value or null        ["remove", cell, path]
 //! ["set", cell, path, value]                                      ["set-bytes", cell, path, bytes]
+//! ["get-each", cells, path]                  list of values or null
+//! ["sum", step..]  of integers, null is 0    ["if", step, step, step]  null, false and 0 are no
+//! ["value", value]
 //! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
 //! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
@@ -33,12 +36,45 @@ use crate::charm::host::{cells, context, http, log, retries, streams, waits};
 use crate::refused::{self, Failed};
 use crate::{misbehave, words};
 
+/// Performs the steps of a script, and writes their results where it says.
+pub fn run(script: &Ipld) -> Result<(), Failed> {
+    let steps = words::list(words::field(script, "steps")?)?;
+    let mut results = Vec::new();
+    for step in steps {
+        results.push(perform(step)?);
+    }
+    match words::optional(script, "out") {
+        Some(out) => write(words::text(out)?, &Ipld::List(results)),
+        None => Ok(()),
+    }
+}
+
 /// Performs one step and returns its result, null when it has none.
 pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
     let parts = words::list(step)?;
     let arg = |index: usize| parts.get(index).ok_or_else(|| Failed::Script(format!("step lacks argument {index}")));
     match words::text(arg(0)?)? {
         "get" => found(open_cell(arg(1)?)?.get(&words::path(arg(2)?)?)?),
+        "get-each" => {
+            let cells = words::list(arg(1)?)?.iter().map(open_cell).collect::<Result<Vec<_>, Failed>>()?;
+            let values = cells::get_each(&cells.iter().collect::<Vec<_>>(), &words::path(arg(2)?)?)?;
+            Ok(Ipld::List(values.into_iter().map(found).collect::<Result<_, Failed>>()?))
+        }
+        "sum" => {
+            let mut sum: i128 = 0;
+            for step in &parts[1..] {
+                match perform(step)? {
+                    Ipld::List(list) => sum += list.iter().map(integer).sum::<i128>(),
+                    one => sum += integer(&one),
+                }
+            }
+            Ok(Ipld::Integer(sum))
+        }
+        "if" => {
+            let is_no = matches!(perform(arg(1)?)?, Ipld::Null | Ipld::Bool(false) | Ipld::Integer(0));
+            perform(arg(if is_no { 3 } else { 2 })?)
+        }
+        "value" => Ok(arg(1)?.clone()),
         "set" => {
             open_cell(arg(1)?)?.set(&words::path(arg(2)?)?, &words::encode(arg(3)?))?;
             Ok(Ipld::Null)
@@ -175,6 +211,10 @@ pub fn append(cell: &str, event: &[u8]) -> Result<(), Failed> {
         None => 0,
     };
     Ok(cell.set(&[crate::charm::host::types::Segment::Index(length as u32)], event)?)
+}
+
+fn integer(value: &Ipld) -> i128 {
+    if let Ipld::Integer(number) = value { *number } else { 0 }
 }
 
 fn open_cell(value: &Ipld) -> Result<cells::Cell, Failed> {

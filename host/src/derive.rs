@@ -1,0 +1,485 @@
+//! Derived cells: what a reader needs is computed first, in dependency order, and nothing else runs (D3, D4).
+//!
+//! [`Deriver::ready`] makes cells ready in a view, with a stack of cells of its own: a run never nests in another. For each
+//! cell on it
+//!
+//! ```text
+//! look      a memo that is known to hold there is the answer
+//! check     else its reads are walked in order; derived ones are made ready first; all the same: the memo holds
+//! prepare   else what the last run read after the first change is looked at too: most of it holds, and will be read again
+//! run       the derivation runs on a fresh instance; a derived cell that it lacks is made ready, and it runs again
+//! ```
+//!
+//! A run that lacks one cell after another as the last run read them is believed to go on so: each time twice as many of those
+//! that follow are made ready with it. So a run of n reads is cut short log n times, and what runs in vain is less than what does
+//! not. Else nothing runs that nobody reads.
+//!
+//! A cell that a run needs while it stands on the stack is a cycle, if each cell above it is there because a run reads it: all of
+//! them get the same error, with the reads of all, so that they are looked at again when one of those changes (D5).
+
+mod memos;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    cell::CellId,
+    charms::Charms,
+    counters::Derivations,
+    did::Did,
+    directory::Directory,
+    env::{BoxFuture, breathe},
+    event::Event,
+    guest::Guests,
+    limits::{FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX},
+    tx::{Committer, Derive, Kept, Leaves, Memo, Run, Transaction, Underivable, View, Views},
+};
+use memos::Memos;
+
+/// Bytes of what was seen that are compared between two moments at which others may run.
+const STEP_BYTES: usize = 256 << 10;
+/// Streams whose derived reads are remembered.
+const STREAMS_MAX: usize = 4_096;
+
+/// Computes derived cells, and keeps what they came to.
+pub struct Deriver {
+    guests: Arc<Guests>,
+    charms: Arc<Charms>,
+    committer: Arc<Committer>,
+    memos: Memos,
+    /// The last stamp that was given.
+    stamp: AtomicU64,
+    /// Derivations so far that ran to their end, and those that were cut short for a cell that they lacked.
+    runs: AtomicU64,
+    restarts: AtomicU64,
+    /// What the last turns of a stream have read.
+    foreseen: Mutex<HashMap<(Did, Arc<str>), Arc<[CellId]>>>,
+    /// Those outside that have derivations run.
+    outside: Semaphore,
+}
+
+/// A cell on the stack.
+struct Frame {
+    cell: CellId,
+    step: Step,
+    why: Why,
+    /// What the present run had read when it was cut short.
+    reads: Vec<Kept>,
+    /// The last run that came to its end.
+    last: Option<Arc<Run>>,
+    /// How often the present one was cut short for what the last one read too.
+    restarts: u32,
+    /// What is made ready before it runs again.
+    ahead: Vec<CellId>,
+}
+
+/// Why a cell stands on the stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The cell below it reads it.
+    Read,
+    /// It most likely will.
+    Ahead,
+    /// It may: the cell is ready if its memo holds, and does not run.
+    Look,
+}
+
+enum Step {
+    Look,
+    Check(Memo, usize),
+    Prepare(Memo, usize),
+    Run,
+}
+
+/// What a step on a cell comes to.
+enum Next {
+    /// It is ready.
+    Ready(Memo),
+    /// It goes on with another step.
+    Step(Step),
+    /// This cell first.
+    Needs(CellId, Why),
+    /// It would have to run, and is only looked at.
+    Leave,
+    /// The snapshot was given back.
+    Lost,
+}
+
+impl Derive for Deriver {
+    fn ready(&self, mut view: View, cells: Vec<CellId>) -> BoxFuture<'_, View> {
+        Box::pin(async move {
+            self.make_ready(&mut view, cells).await;
+            view
+        })
+    }
+}
+
+impl Deriver {
+    /// Returns one that has computed nothing.
+    pub fn new(guests: Arc<Guests>, charms: Arc<Charms>, committer: Arc<Committer>) -> Deriver {
+        let (stamp, runs, restarts, foreseen) = Default::default();
+        let memos = Memos::new(committer.limits().memo_bytes_max);
+        let outside = Semaphore::new(OUTSIDE_RUNS_MAX);
+        Deriver { guests, charms, committer, memos, stamp, runs, restarts, foreseen, outside }
+    }
+
+    /// Returns how often derivations ran.
+    pub fn figures(&self) -> Derivations {
+        let (runs, restarts) = (self.runs.load(Ordering::Relaxed), self.restarts.load(Ordering::Relaxed));
+        let (kept, bytes) = self.memos.figures();
+        Derivations { runs, restarts, kept, bytes }
+    }
+
+    /// Returns a derived cell as it is now, for someone outside, and the commit at which it is so.
+    pub async fn now(&self, cell: &CellId) -> Option<(Memo, u64)> {
+        let _place = self.outside.acquire().await.ok()?;
+        loop {
+            let mut view = View::new(self.committer.versions().snapshot(), self.committer.directory());
+            self.make_ready(&mut view, vec![cell.clone()]).await;
+            if !view.snapshot.is_lost() {
+                return Some((view.memos.remove(cell)?, view.snapshot.order()));
+            }
+            breathe().await;
+        }
+    }
+
+    /// Returns what a turn sees at first: what is committed now, with those derived cells ready that the last turn of its stream
+    /// has read, if it `begins`; and the fuel that those took. One that goes on sees what is committed when its replay is over.
+    pub async fn views(&self, event: &Event, directory: &Arc<Directory>, begins: bool) -> (Views, u64) {
+        let mut view = View::new(self.committer.versions().snapshot(), directory.clone());
+        let Some(foreseen) = self.foreseen(event).filter(|_| begins) else { return (Views::new(view), 0) };
+        let is_there = |cell: &&CellId| {
+            directory.derivation(&cell.owner, &cell.name).is_some()
+                && directory.may_read(&event.to, &cell.owner, &cell.name)
+        };
+        let cells = foreseen.iter().filter(is_there).cloned().collect();
+        let took = self.make_ready(&mut view, cells).await;
+        (Views::new(view), took)
+    }
+
+    fn foreseen(&self, event: &Event) -> Option<Arc<[CellId]>> {
+        let foreseen = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+        if foreseen.is_empty() {
+            return None;
+        }
+        foreseen.get(&(event.to, event.stream.clone())).cloned()
+    }
+
+    /// Notes which derived cells a turn of a stream has read.
+    pub fn note<'a>(&self, event: &Event, cells: impl Iterator<Item = &'a CellId>) {
+        let mut cells = cells.peekable();
+        let mut foreseen = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+        if foreseen.is_empty() && cells.peek().is_none() {
+            return;
+        }
+        let stream = (event.to, event.stream.clone());
+        if cells.peek().is_none() {
+            foreseen.remove(&stream);
+            return;
+        }
+        if foreseen.len() >= STREAMS_MAX {
+            foreseen.clear();
+        }
+        foreseen.insert(stream, cells.take(FORESEEN_MAX).cloned().collect());
+    }
+
+    /// Makes cells ready in a view; returns the fuel that it took. When the snapshot was given back, what is ready says
+    /// nothing.
+    pub async fn make_ready(&self, view: &mut View, cells: Vec<CellId>) -> u64 {
+        let mut work = Work { deriver: self, view, stack: Vec::new(), places: HashMap::new(), fuel: 0, looked: 0 };
+        for cell in cells {
+            if !work.make(cell).await {
+                break;
+            }
+        }
+        work.fuel
+    }
+
+    fn limits(&self) -> &Limits {
+        self.committer.limits()
+    }
+}
+
+/// The cells that are being made ready in one view.
+struct Work<'a> {
+    deriver: &'a Deriver,
+    view: &'a mut View,
+    stack: Vec<Frame>,
+    /// Where each cell of the stack stands.
+    places: HashMap<CellId, usize>,
+    /// What runs took so far.
+    fuel: u64,
+    /// Bytes looked at since others could run.
+    looked: usize,
+}
+
+impl Work<'_> {
+    /// Makes one cell ready; returns whether the snapshot is still there.
+    async fn make(&mut self, cell: CellId) -> bool {
+        self.push(cell, Why::Read);
+        while let Some(top) = self.stack.len().checked_sub(1) {
+            if self.view.memos.contains_key(&self.stack[top].cell) {
+                self.pop();
+                continue;
+            }
+            match self.step(top).await {
+                Next::Ready(memo) => self.put(top, memo),
+                Next::Step(step) => self.stack[top].step = step,
+                Next::Needs(cell, why) => self.need(top, cell, why),
+                Next::Leave => self.leave(),
+                Next::Lost => {
+                    self.stack.clear();
+                    self.places.clear();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn push(&mut self, cell: CellId, why: Why) {
+        self.places.insert(cell.clone(), self.stack.len());
+        let (reads, last, restarts, ahead) = Default::default();
+        self.stack.push(Frame { cell, step: Step::Look, why, reads, last, restarts, ahead });
+    }
+
+    /// Goes on without the cells at the top that are only looked at.
+    fn leave(&mut self) {
+        while self.stack.last().is_some_and(|frame| frame.why == Why::Look) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(frame) = self.stack.pop() {
+            self.places.remove(&frame.cell);
+        }
+    }
+
+    /// Keeps a memo of the cell at that place, which is ready then.
+    fn put(&mut self, place: usize, memo: Memo) {
+        let cell = self.stack[place].cell.clone();
+        // What hangs on the writes of one turn is for that one alone, and so is what was not computed.
+        let is_for_all = !self.view.overlays(&memo.leaves) && !memo.is_passing;
+        if is_for_all {
+            self.deriver.memos.put(&cell, &memo);
+        }
+        self.view.memos.insert(cell, memo);
+    }
+
+    /// Goes on with a cell that another one needs, or with what a cycle of them comes to.
+    fn need(&mut self, top: usize, cell: CellId, why: Why) {
+        let Some(place) = self.places.get(&cell).copied() else { return self.push(cell, why) };
+        match why {
+            Why::Read => {}
+            // It is being made ready below.
+            Why::Ahead => return,
+            Why::Look => return self.leave(),
+        }
+        if let Some(ahead) = (place + 1..=top).find(|at| self.stack[*at].why != Why::Read) {
+            // Nobody has read it yet: the cell below it runs without.
+            while self.stack.len() > ahead {
+                self.pop();
+            }
+            let below = &mut self.stack[ahead - 1];
+            (below.step, below.ahead) = (Step::Run, Vec::new());
+            return;
+        }
+        let mut members: Vec<CellId> = self.stack[place..].iter().map(|frame| frame.cell.clone()).collect();
+        members.sort_unstable();
+        let why = Underivable::Cycle(members.into());
+        let reads = self.stack[place..].iter_mut().flat_map(|frame| {
+            let checked = match std::mem::replace(&mut frame.step, Step::Run) {
+                Step::Check(memo, next) => Some((memo, next)),
+                _ => None,
+            };
+            let walked = checked.into_iter().flat_map(|(memo, next)| memo.run.reads[..next].to_vec());
+            std::mem::take(&mut frame.reads).into_iter().chain(walked)
+        });
+        let reads: Vec<Kept> = reads.collect();
+        let inside = |kept: &Kept| self.places.get(&kept.cell).is_some_and(|at| *at >= place);
+        let reads: Vec<Kept> = reads.into_iter().filter(|kept| !kept.is_derived || !inside(kept)).collect();
+        for at in place..=top {
+            let component = self.component(&self.stack[at].cell.owner);
+            let run = Run {
+                value: Err(why.clone()),
+                reads: reads.clone(),
+                component,
+                saw_directory: false,
+                is_passing: false,
+            };
+            let memo = self.memo(&self.stack[at].cell.clone(), run);
+            self.put(at, memo);
+        }
+        while self.stack.len() > place {
+            self.pop();
+        }
+    }
+
+    fn component(&self, charm: &Did) -> crate::record::Hash {
+        self.deriver.charms.get(charm).map_or([0; 32], |installed| installed.loaded.hash)
+    }
+
+    /// Returns the memo of a run at the view: with the stamp of what was known when that is the same.
+    fn memo(&self, cell: &CellId, run: Run) -> Memo {
+        let known = self.deriver.memos.get(cell).filter(|known| known.run.value == run.value);
+        let stamp = known.map_or_else(|| 1 + self.deriver.stamp.fetch_add(1, Ordering::Relaxed), |known| known.stamp);
+        let (from, until) = (0, 0);
+        let (is_passing, leaves) = (false, Leaves::of([], &[]));
+        let memo = Memo { run: Arc::new(run), stamp, from, until, directory: 0, leaves, is_passing };
+        memo.at(self.view)
+    }
+
+    async fn step(&mut self, top: usize) -> Next {
+        if self.looked > STEP_BYTES {
+            self.looked = 0;
+            breathe().await;
+        }
+        if self.view.snapshot.is_lost() {
+            return Next::Lost;
+        }
+        self.looked += 1_024;
+        let frame = &mut self.stack[top];
+        match std::mem::replace(&mut frame.step, Step::Run) {
+            Step::Look => match self.deriver.memos.get(&frame.cell) {
+                None => Next::Step(Step::Run),
+                Some(memo) if memo.holds(self.view) => Next::Ready(memo.still(self.view)),
+                // Its reads are those of all members: a walk along them says nothing of what it would read itself.
+                Some(memo) if matches!(memo.run.value, Err(Underivable::Cycle(_))) => Next::Step(Step::Run),
+                Some(memo) => {
+                    frame.last = Some(memo.run.clone());
+                    let cell = frame.cell.clone();
+                    let may_hold = self.may_hold(&cell, &memo);
+                    Next::Step(if may_hold { Step::Check(memo, 0) } else { Step::Prepare(memo, 0) })
+                }
+            },
+            Step::Check(memo, mut next) => loop {
+                let Some(kept) = memo.run.reads.get(next) else { return Next::Ready(memo.at(self.view)) };
+                match kept.is_same(self.view) {
+                    Some(true) => {
+                        next += 1;
+                        self.looked += kept.bytes();
+                        if self.looked > STEP_BYTES {
+                            return Next::Step(Step::Check(memo, next));
+                        }
+                    }
+                    Some(false) => return Next::Step(Step::Prepare(memo, next)),
+                    None => {
+                        let cell = kept.cell.clone();
+                        let frame = &mut self.stack[top];
+                        frame.step = Step::Check(memo, next);
+                        // What it looks at for sure is as sure as it is itself.
+                        return Next::Needs(cell, if frame.why == Why::Look { Why::Look } else { Why::Read });
+                    }
+                }
+            },
+            Step::Prepare(..) | Step::Run if self.stack[top].why == Why::Look => Next::Leave,
+            Step::Prepare(memo, mut next) => {
+                while let Some(kept) = memo.run.reads.get(next) {
+                    next += 1;
+                    if self.is_to_prepare(top, kept) {
+                        let cell = kept.cell.clone();
+                        self.stack[top].step = Step::Prepare(memo, next);
+                        return Next::Needs(cell, Why::Look);
+                    }
+                }
+                Next::Step(Step::Run)
+            }
+            Step::Run => {
+                while let Some(cell) = self.stack[top].ahead.pop() {
+                    if !self.view.memos.contains_key(&cell) && !self.places.contains_key(&cell) {
+                        return Next::Needs(cell, Why::Ahead);
+                    }
+                }
+                self.run(top).await
+            }
+        }
+    }
+
+    /// Returns whether the cell at that place may be what its memo says, as far as rights and components go.
+    fn may_hold(&self, cell: &CellId, memo: &Memo) -> bool {
+        let directory = &self.view.directory;
+        let may_read = |kept: &Kept| {
+            let is_derived = directory.derivation(&kept.cell.owner, &kept.cell.name).is_some();
+            is_derived == kept.is_derived && directory.may_read(&cell.owner, &kept.cell.owner, &kept.cell.name)
+        };
+        memo.directory == directory.number()
+            || (!memo.run.saw_directory
+                && memo.run.component == self.component(&cell.owner)
+                && memo.run.reads.iter().all(may_read))
+    }
+
+    /// Returns whether a cell that the last run has read is worth being made ready for the next.
+    fn is_to_prepare(&self, top: usize, kept: &Kept) -> bool {
+        let (cell, directory) = (&kept.cell, &self.view.directory);
+        kept.is_derived
+            && !self.view.memos.contains_key(cell)
+            && !self.places.contains_key(cell)
+            && directory.derivation(&cell.owner, &cell.name).is_some()
+            && directory.may_read(&self.stack[top].cell.owner, &cell.owner, &cell.name)
+    }
+
+    /// Runs the derivation of the cell at that place.
+    async fn run(&mut self, top: usize) -> Next {
+        let (cell, deriver) = (self.stack[top].cell.clone(), self.deriver);
+        let limits = deriver.limits();
+        if self.fuel >= limits.derive_fuel_max {
+            let over = Underivable::Over { name: "derive-fuel-max", max: limits.derive_fuel_max };
+            return Next::Ready(self.passing(&cell, over));
+        }
+        let failed = |why: &str| Underivable::Failed { cell: cell.clone(), message: why.into() };
+        let declared = self.view.directory.derived(&cell.owner, &cell.name).map(|(_, declared)| declared.shape.clone());
+        let (Some(shape), Some(installed)) = (declared, deriver.charms.get(&cell.owner)) else {
+            return Next::Ready(self.passing(&cell, failed("its charm does not derive it any more")));
+        };
+        if deriver.guests.is_held(&installed.loaded) {
+            let why = "processes have died under its component: charm resume lets it run again";
+            return Next::Ready(self.passing(&cell, failed(why)));
+        }
+        let view = View { memos: std::mem::take(&mut self.view.memos), ..self.view.again(self.view.overlay.clone()) };
+        let mint = deriver.committer.mint().clone();
+        let tx = Transaction::derive(cell.owner, view, deriver.committer.limits().clone(), mint);
+        let ended = deriver.guests.derive(&installed.loaded, Box::new(tx), &cell.name, &shape).await;
+        self.fuel += ended.fuel;
+        let Some(tx) = ended.tx else { return Next::Lost };
+        let (reads, view, needs, saw_directory) = tx.into_reads();
+        self.view.memos = view.memos;
+        let Some(value) = ended.value else {
+            deriver.restarts.fetch_add(1, Ordering::Relaxed);
+            self.stack[top].reads = reads;
+            // Of several that are asked for at once the first is read for sure.
+            let Some(first) = needs.first().cloned() else { return Next::Lost };
+            self.stack[top].ahead = needs;
+            self.foresee(top, &first);
+            return Next::Needs(first, Why::Read);
+        };
+        deriver.runs.fetch_add(1, Ordering::Relaxed);
+        let value = value.map_err(|message| failed(&message));
+        let run = Run { value, reads, component: installed.loaded.hash, saw_directory, is_passing: false };
+        Next::Ready(self.memo(&cell, run))
+    }
+
+    /// Adds what the last run read after this cell to what is made ready with it.
+    fn foresee(&mut self, top: usize, cell: &CellId) {
+        let Some(last) = self.stack[top].last.clone() else { return };
+        let Some(place) = last.reads.iter().position(|kept| kept.cell == *cell) else { return };
+        let count = (1 << self.stack[top].restarts.min(20)) - 1;
+        self.stack[top].restarts += 1;
+        let follow = last.reads[place + 1..].iter().filter(|kept| self.is_to_prepare(top, kept)).take(count);
+        let follow: Vec<CellId> = follow.map(|kept| kept.cell.clone()).collect();
+        self.stack[top].ahead.extend(follow);
+    }
+
+    /// Returns the memo of what holds for this reader alone: nothing was computed.
+    fn passing(&self, cell: &CellId, why: Underivable) -> Memo {
+        let (component, reads) = (self.component(&cell.owner), Vec::new());
+        self.memo(cell, Run { value: Err(why), reads, component, saw_directory: false, is_passing: true })
+    }
+}

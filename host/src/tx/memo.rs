@@ -1,0 +1,367 @@
+//! What a run of a derivation came to, and what it has read: kept until something of that has another value (D3, D4).
+//!
+//! A memo is valid at a commit when every read of its run, in order, gives there what it gave then (after salsa's red-green
+//! algorithm). Two proofs of that, the cheaper first: nothing was written to the cells below it since a commit at which it was
+//! valid, or a walk along its reads, which has the derived ones among them proved before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    refusal::Refusal,
+    versions::{Snapshot, Versions},
+};
+use crate::{
+    cell::CellId,
+    cost::STEP_BYTES,
+    did::Did,
+    directory::Directory,
+    limits::{LEAVES_MAX, MESSAGE_BYTES_MAX},
+    path::Path,
+    record::Hash,
+    value::{Mismatch, Tree},
+};
+
+/// Changed cells that are looked for among those below a memo, one by one.
+const CHANGED_MAX: usize = 256;
+/// What a memo takes beside what it has read and come to, in bytes, and each of its reads.
+const MEMO_BYTES: usize = 256;
+const READ_BYTES: usize = 192;
+
+/// Derived cells that are ready at one snapshot.
+pub type Memos = HashMap<CellId, Memo>;
+
+/// A derived cell, as it is at some commits.
+#[derive(Clone)]
+pub struct Memo {
+    /// The run that computed it.
+    pub run: Arc<Run>,
+    /// The same as long as the value is: another run may have come to it.
+    pub stamp: u64,
+    /// Valid at every commit from this one.
+    pub from: u64,
+    /// To this one.
+    pub until: u64,
+    /// With the rights and components of the directory with this number.
+    pub directory: u64,
+    /// The cells that are no derived ones, below it.
+    pub leaves: Leaves,
+    /// It holds for one reader alone: it, or one that it has read, was not computed.
+    pub is_passing: bool,
+}
+
+/// One run of a derivation.
+pub struct Run {
+    /// What it came to.
+    pub value: Result<Tree, Underivable>,
+    /// What it has read, in the order in which each cell was first read.
+    pub reads: Vec<Kept>,
+    /// The component that ran.
+    pub component: Hash,
+    /// Whether it was told who is there, or that it may not read a cell: with another directory that may be another answer.
+    pub saw_directory: bool,
+    /// It was no run: the host did not begin one.
+    pub is_passing: bool,
+}
+
+impl Run {
+    /// Returns what it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let seen =
+            |kept: &Kept| READ_BYTES + kept.seen.iter().map(|(path, seen)| path.bytes() + seen.bytes()).sum::<usize>();
+        let value = self.value.as_ref().map_or(MESSAGE_BYTES_MAX, Tree::len);
+        MEMO_BYTES + value + self.reads.iter().map(seen).sum::<usize>()
+    }
+}
+
+/// A cell that a run has read.
+#[derive(Clone)]
+pub struct Kept {
+    /// The cell.
+    pub cell: CellId,
+    /// Whether it is derived.
+    pub is_derived: bool,
+    /// The commit that wrote what was seen, or the stamp of a derived cell: what has the same is the same. 0 says nothing.
+    pub stamp: u64,
+    /// What was seen at each path.
+    pub seen: Vec<(Path, Seen)>,
+}
+
+/// What a read gave.
+#[derive(Clone, PartialEq)]
+pub enum Seen {
+    /// A value, or nothing.
+    Found(Option<Tree>),
+    /// The path leads through a value of another kind: the details are part of the answer.
+    Mismatch(Mismatch),
+    /// No value: the derived cell could not be computed.
+    Underivable(Underivable),
+}
+
+impl Seen {
+    /// Returns what a value gives at a path.
+    pub fn of(value: Option<&Tree>, path: &Path) -> Seen {
+        match value.map(|value| value.part(&path.0)).transpose() {
+            Ok(found) => Seen::Found(found.flatten()),
+            Err(mismatch) => Seen::Mismatch(mismatch),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Seen::Found(found) => found.as_ref().map_or(0, Tree::len),
+            Seen::Mismatch(_) | Seen::Underivable(_) => MESSAGE_BYTES_MAX,
+        }
+    }
+}
+
+/// Why a derived cell has no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Underivable {
+    /// Its derivation failed.
+    Failed {
+        /// The cell.
+        cell: CellId,
+        /// How, bounded.
+        message: Arc<str>,
+    },
+    /// It needs itself, through these, by DID and name.
+    Cycle(Arc<[CellId]>),
+    /// The host has computed so much for one reader, and did not go on.
+    Over {
+        /// The bound.
+        name: &'static str,
+        /// Its value.
+        max: u64,
+    },
+}
+
+impl Underivable {
+    /// Returns what a reader is told.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Underivable::Failed { cell, message } => {
+                Refusal::Failed { owner: cell.owner, name: cell.name.to_string(), message: message.to_string() }
+            }
+            Underivable::Cycle(cells) => {
+                let mut left = MESSAGE_BYTES_MAX;
+                let fits = |cell: &&CellId| {
+                    let bytes = cell.name.len() + 64;
+                    left.checked_sub(bytes).map(|rest| left = rest).is_some()
+                };
+                Refusal::Cycle(cells.iter().take_while(fits).map(|cell| (cell.owner, cell.name.to_string())).collect())
+            }
+            Underivable::Over { name, max } => Refusal::Limit { name: (*name).into(), max: *max },
+        }
+    }
+}
+
+/// The cells that are no derived ones, on which a derived cell hangs.
+#[derive(Clone)]
+pub enum Leaves {
+    /// These, sorted.
+    Few(Arc<[CellId]>),
+    /// Cells in these spaces, sorted.
+    Spaces(Arc<[Did]>),
+}
+
+impl Leaves {
+    /// Returns those of several cells and derived cells together.
+    pub fn of<'a>(cells: impl IntoIterator<Item = &'a CellId>, below: &[&'a Leaves]) -> Leaves {
+        let mut cells = cells.into_iter().peekable();
+        if let (None, [only]) = (cells.peek(), below) {
+            return Leaves::clone(only);
+        }
+        let (mut few, mut spaces) = (BTreeSet::new(), BTreeSet::new());
+        let mut add = |cell: &'a CellId| match spaces.is_empty() {
+            true => {
+                few.insert(cell);
+                if few.len() > LEAVES_MAX {
+                    spaces.extend(std::mem::take(&mut few).into_iter().map(|cell| cell.owner));
+                }
+            }
+            false => drop(spaces.insert(cell.owner)),
+        };
+        cells.for_each(&mut add);
+        below.iter().filter_map(|leaves| leaves.few()).flatten().for_each(&mut add);
+        spaces.extend(below.iter().filter_map(|leaves| leaves.spaces()).flatten());
+        if spaces.is_empty() {
+            return Leaves::Few(few.into_iter().cloned().collect());
+        }
+        spaces.extend(few.into_iter().map(|cell| cell.owner));
+        Leaves::Spaces(spaces.into_iter().collect())
+    }
+
+    /// Returns what they take in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.few().map_or(0, |cells| cells.len() * size_of::<CellId>())
+            + self.spaces().map_or(0, |dids| dids.len() * size_of::<Did>())
+    }
+
+    fn few(&self) -> Option<&[CellId]> {
+        if let Leaves::Few(cells) = self { Some(cells) } else { None }
+    }
+
+    fn spaces(&self) -> Option<&[Did]> {
+        if let Leaves::Spaces(dids) = self { Some(dids) } else { None }
+    }
+
+    /// Returns whether a cell is, or may be, one of them.
+    pub fn contain(&self, cell: &CellId) -> bool {
+        match self {
+            Leaves::Few(cells) => cells.binary_search(cell).is_ok(),
+            Leaves::Spaces(dids) => dids.binary_search(&cell.owner).is_ok(),
+        }
+    }
+
+    /// Returns whether one of them may be a cell of `owner` that `is` is true of.
+    pub fn touch(&self, owner: &Did, is: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Leaves::Few(cells) => cells.iter().any(|cell| cell.owner == *owner && is(&cell.name)),
+            Leaves::Spaces(dids) => dids.binary_search(owner).is_ok(),
+        }
+    }
+
+    /// Returns whether nothing was written to them after the commit `since`, as far as the snapshot shows: a no may be wrong.
+    pub fn are_same(&self, snapshot: &Snapshot, since: u64) -> bool {
+        if let Some(changed) = snapshot.versions().changed_since(since, CHANGED_MAX) {
+            return !changed.iter().any(|cell| self.contain(cell));
+        }
+        matches!(self, Leaves::Few(cells) if snapshot.is_same_since(since, cells))
+    }
+
+    /// Returns one of them that was written after the commit `since`; none when more was written than is looked at.
+    pub fn changed(&self, versions: &Versions, since: u64, max: usize) -> Option<Option<CellId>> {
+        let changed = versions.changed_since(since, max)?;
+        Some(changed.into_iter().find(|cell| self.contain(cell)))
+    }
+}
+
+impl Memo {
+    /// Returns what a read at a path gives.
+    pub fn seen(&self, path: &Path) -> Seen {
+        match &self.run.value {
+            Ok(value) => Seen::of(Some(value), path),
+            Err(why) => Seen::Underivable(why.clone()),
+        }
+    }
+
+    /// Returns whether it is valid at a view too, by what is known of it without a walk.
+    pub fn holds(&self, view: &View) -> bool {
+        let order = view.snapshot.order();
+        let is_known = (self.from..=self.until).contains(&order);
+        self.directory == view.directory.number()
+            && !view.overlays(&self.leaves)
+            && (is_known || (order > self.until && self.leaves.are_same(&view.snapshot, self.until)))
+    }
+
+    /// Returns the same memo, known to hold at that view, to which nothing below it was written.
+    pub fn still(self, view: &View) -> Memo {
+        Memo { until: self.until.max(view.snapshot.order()), ..self }
+    }
+
+    /// Returns the same memo, valid at a view too: every read of its run gives there what it gave then.
+    pub fn at(&self, view: &View) -> Memo {
+        let (derived, cells): (Vec<_>, Vec<_>) = self.run.reads.iter().partition(|read| read.is_derived);
+        let below: Vec<&Memo> = derived.iter().filter_map(|read| view.memos.get(&read.cell)).collect();
+        let is_passing = self.run.is_passing || below.iter().any(|memo| memo.is_passing);
+        let below: Vec<&Leaves> = below.iter().map(|memo| &memo.leaves).collect();
+        let leaves = Leaves::of(cells.iter().map(|read| &read.cell), &below);
+        let (order, directory) = (view.snapshot.order(), view.directory.number());
+        Memo { from: order, until: order, directory, leaves, is_passing, ..self.clone() }
+    }
+}
+
+impl Kept {
+    /// Returns whether the cell gives at a view what it gave then; none when it is derived and not ready there.
+    pub fn is_same(&self, view: &View) -> Option<bool> {
+        if self.is_derived {
+            let memo = view.memos.get(&self.cell)?;
+            let is_same = |(path, seen): &(Path, Seen)| memo.seen(path) == *seen;
+            return Some(memo.stamp == self.stamp || self.seen.iter().all(is_same));
+        }
+        let (stamp, value) = view.read(&self.cell);
+        let is_same = |(path, seen): &(Path, Seen)| Seen::of(value.as_ref(), path) == *seen;
+        Some((stamp != 0 && stamp == self.stamp) || self.seen.iter().all(is_same))
+    }
+
+    /// Returns how many bytes [`Kept::is_same`] looks at, at most.
+    pub fn bytes(&self) -> usize {
+        self.seen.iter().map(|(path, seen)| seen.bytes() + path.0.len() * STEP_BYTES).sum()
+    }
+}
+
+/// What a turn has written when it reads a derived cell: cells of its charm, as it leaves them (T3).
+pub struct Overlay {
+    pub owner: Did,
+    pub cells: BTreeMap<Arc<str>, Option<Tree>>,
+}
+
+impl Overlay {
+    /// Returns what was written in a cell.
+    pub fn get(&self, cell: &CellId) -> Option<&Option<Tree>> {
+        if cell.owner == self.owner { self.cells.get(&cell.name) } else { None }
+    }
+}
+
+/// What a reader sees: a snapshot and the rights that hold there, what its turn has written, and the derived cells that are
+/// ready so.
+pub struct View {
+    pub snapshot: Snapshot,
+    pub directory: Arc<Directory>,
+    pub overlay: Option<Arc<Overlay>>,
+    pub memos: Memos,
+}
+
+impl View {
+    /// Returns a view with nothing written and nothing ready.
+    pub fn new(snapshot: Snapshot, directory: Arc<Directory>) -> View {
+        View { snapshot, directory, overlay: None, memos: Memos::new() }
+    }
+
+    /// Returns the same view with nothing ready, and these writes.
+    pub fn again(&self, overlay: Option<Arc<Overlay>>) -> View {
+        View { snapshot: self.snapshot.again(), directory: self.directory.clone(), overlay, memos: Memos::new() }
+    }
+
+    /// Returns the value of a cell that is not derived, and the commit that wrote it: 0 for none, and for what the turn wrote.
+    pub fn read(&self, cell: &CellId) -> (u64, Option<Tree>) {
+        if let Some(written) = self.overlay.as_ref().and_then(|overlay| overlay.get(cell)) {
+            return (0, written.clone());
+        }
+        self.snapshot.read(cell).map_or((0, None), |version| (version.order, version.value))
+    }
+
+    /// Returns whether what the turn wrote may be among those cells.
+    pub fn overlays(&self, leaves: &Leaves) -> bool {
+        self.overlay
+            .as_ref()
+            .is_some_and(|overlay| leaves.touch(&overlay.owner, |name| overlay.cells.contains_key(name)))
+    }
+}
+
+/// What one attempt at a turn sees, and goes on to see when it is made again for derived cells that it needs.
+pub struct Views {
+    /// Without what the turn writes.
+    pub view: View,
+    /// With it, by the number of its writes.
+    pub staged: BTreeMap<usize, View>,
+    /// They are those of an attempt before.
+    pub keeps: bool,
+}
+
+impl Views {
+    /// Returns those of a first attempt.
+    pub fn new(view: View) -> Views {
+        Views { view, staged: BTreeMap::new(), keeps: false }
+    }
+}
+
+/// At which commit, with which rights, all derived reads of a turn were last found to hold, and on what they hang.
+pub struct Proved {
+    pub order: u64,
+    pub directory: u64,
+    pub leaves: Leaves,
+}

@@ -1,0 +1,140 @@
+//! Derived cells at the commit (T4): compared by value, without a run of the handler where that is the same.
+
+use charm_conformance::{Hold, cell, host, of, receipt};
+use charm_host::{Did, Host, Names, Outcome};
+use serde_json::{Value as Json, json};
+
+use super::{derive, derivers, get, grant, read, runs, send, set};
+
+/// A turn of `b` that reads the derived `d0` of `a` and stops before its commit: returns its event.
+async fn held(host: &Host, hold: &Hold, a: Did, b: Did, path: Json) -> charm_host::EventId {
+    let steps = json!([["try", ["get", of(a, "d0"), path]], hold.step(), ["set", "y", [], "done"]]);
+    let id = host
+        .send(charm_host::NewEvent::new(b, "run", charm_conformance::value(json!({ "steps": steps, "out": "out" }))))
+        .await
+        .unwrap();
+    hold.arrived(1).await;
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_equal_value_commits_without_another_run_of_the_handler() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", json!(["if", get("d1"), ["value", "some"], ["value", "none"]])), ("d1", get("x"))]).await;
+    set(&host, a, "x", json!(1)).await;
+    let id = held(&host, &hold, a, b, json!([])).await;
+    set(&host, a, "x", json!(2)).await;
+    let before = runs(&host);
+    hold.release(1);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), host.counters().conflicts), (1, 0));
+    assert_eq!(runs(&host), before + 2, "it was computed again outside of the turn");
+    assert_eq!(cell(&host, b, "out").await[0], json!({"ok": "some"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_value_is_a_conflict_and_the_handler_runs_again() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", json!(["sum", get("d1"), get("d1")])), ("d1", get("x"))]).await;
+    set(&host, a, "x", json!(1)).await;
+    let id = held(&host, &hold, a, b, json!([])).await;
+    set(&host, a, "x", json!(2)).await;
+    hold.release(2);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), host.counters().conflicts), (2, 1));
+    assert_eq!(cell(&host, b, "out").await[0], json!({"ok": 4}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_path_that_was_read_counts() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", get("x"))]).await;
+    set(&host, a, "x", json!({"read": 1, "other": 1})).await;
+    let id = held(&host, &hold, a, b, json!(["read"])).await;
+    set(&host, a, "x", json!({"read": 1, "other": 2})).await;
+    hold.release(1);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), host.counters().conflicts), (1, 0));
+}
+
+/// A failure and a cycle are answers too: they are compared as values are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_heals_is_a_conflict() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", json!(["if", get("x"), ["value", 1], get("d0")]))]).await;
+    let id = held(&host, &hold, a, b, json!([])).await;
+    set(&host, a, "x", json!(1)).await;
+    hold.release(2);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), cell(&host, b, "out").await[0].clone()), (2, json!({"ok": 1})));
+}
+
+/// A2: the right of the derivation's charm is a dependency, and so is the reader's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_was_taken_back_is_a_conflict() {
+    for holder in ["reader", "charm of the derivation"] {
+        let (host, hold) = (host().await, Hold::new());
+        let [a, b, c] = derivers(&host, ["a", "b", "c"]).await;
+        derive(&host, a, [("d0", json!(["try", get(of(c, "x"))]))]).await;
+        set(&host, c, "x", json!("of c")).await;
+        let id = held(&host, &hold, a, b, json!([])).await;
+        let loser = if holder == "reader" { b } else { a };
+        grant(&host, loser, [].into(), [].into()).await.unwrap();
+        hold.release(2);
+        assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+        assert_eq!(hold.count(), 2, "{holder}");
+        let told = &cell(&host, b, "out").await[0];
+        let error = if holder == "reader" { &told["error"] } else { &told["ok"]["error"] };
+        assert_eq!(error["kind"], "denied", "{holder}: {told}");
+    }
+}
+
+/// T4: what was read with the turn's own writes is checked with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn own_writes_are_part_of_what_is_checked() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, b, [("d0", json!(["sum", get("x"), get(of(a, "x"))]))]).await;
+    set(&host, a, "x", json!(100)).await;
+    let steps = json!([["set", "x", [], 1], get("d0"), ["set", "x", [], 2], get("d0"), hold.step()]);
+    let event = charm_conformance::value(json!({ "steps": steps, "out": "out" }));
+    let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+    hold.arrived(1).await;
+    set(&host, a, "z", json!("unrelated")).await;
+    set(&host, a, "x", json!(200)).await;
+    hold.release(2);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    let told = cell(&host, b, "out").await;
+    assert_eq!((hold.count(), &told[1], &told[3]), (2, &json!(201), &json!(202)));
+}
+
+/// D3, T3: `x + y` is 100 in every commit, so it is in every read of what is derived from both, while four turns change them.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_never_see_a_half_of_a_commit() {
+    let host = host().await;
+    let [a, b, c] = derivers(&host, ["a", "b", "c"]).await;
+    grant(&host, c, [(b, Names::only(["d0"])), (a, Names::only(["x", "y"]))].into(), [].into()).await.unwrap();
+    derive(&host, a, [("d0", get("x")), ("d1", get("y"))]).await;
+    derive(&host, b, [("d0", json!(["sum", get(of(a, "d0")), get(of(a, "d1"))]))]).await;
+    let check = json!(["if", ["sum", get(of(b, "d0")), ["value", -100]], ["panic", "half"], ["value", 1]]);
+    let mut events = Vec::new();
+    for round in 0..60 {
+        let (x, y) = (round, 100 - round);
+        events.push(send(&host, a, json!([["set", "x", [], x], ["set", "y", [], y]])).await);
+        if round > 0 {
+            events.push(send(&host, c, json!([check, ["set", "z", [], round]])).await);
+        }
+        if round % 7 == 1 {
+            assert_eq!(host.get::<i64>(&b, "d0", "").await.unwrap(), Some(100));
+        }
+    }
+    for id in events {
+        let receipt = receipt(&host, &id).await;
+        assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    }
+    assert_eq!(read(&host, c, &[of(b, "d0")]).await, [100]);
+}

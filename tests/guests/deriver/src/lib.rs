@@ -1,0 +1,60 @@
+//! A probe with derived cells: `d0` to `d199` of any shape, `whole` of shape `int` and the private `inner`. Each is computed by
+//! the step that stands in the own cell `of-d0` and so on, in the words of the probe (`../probe/src/steps.rs`); without one it is
+//! null. So what a cell is derived from is data, and a derivation can try whatever a handler can.
+
+#[path = "../../probe/src/misbehave.rs"]
+mod misbehave;
+#[path = "../../probe/src/refused.rs"]
+mod refused;
+#[path = "../../probe/src/steps.rs"]
+mod steps;
+#[path = "../../probe/src/words.rs"]
+mod words;
+
+use exports::charm::host::{derivations, guest};
+use ipld_core::ipld::Ipld;
+
+wit_bindgen::generate!({ path: "../../../wit", world: "deriving-charm" });
+
+struct Deriver;
+
+/// Cells that others may read.
+const SHARED: [&str; 6] = ["x", "y", "z", "pick", "out", "doc"];
+
+export!(Deriver);
+
+impl guest::Guest for Deriver {
+    fn describe() -> Vec<u8> {
+        let text = |text: &str| Ipld::String(text.into());
+        let map = |entries: Vec<(String, Ipld)>| Ipld::Map(entries.into_iter().collect());
+        let declare = |name: String, shape: &str, marks: &[&str]| {
+            let marks = marks.iter().map(|mark| ((*mark).to_owned(), Ipld::Bool(true)));
+            (name, Ipld::Map(marks.chain([("shape".to_owned(), text(shape))]).collect()))
+        };
+        let mut cells: Vec<_> = SHARED.map(|name| declare(name.to_owned(), "any", &[])).into();
+        cells.extend((0..200).map(|number| declare(format!("d{number}"), "any", &["derived"])));
+        cells.push(declare("whole".to_owned(), "int", &["derived"]));
+        cells.push(declare("inner".to_owned(), "any", &["derived", "private"]));
+        words::encode(&map(vec![
+            ("tags".to_owned(), Ipld::List(vec![text("#deriver")])),
+            ("cells".to_owned(), map(cells)),
+            ("streams".to_owned(), map(vec![declare("run".to_owned(), "any", &[])])),
+        ]))
+    }
+
+    fn handle(_: String, event: Vec<u8>) -> Result<(), String> {
+        std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
+        words::decode(&event).and_then(|script| steps::run(&script)).map_err(|failed| failed.to_string())
+    }
+}
+
+impl derivations::Guest for Deriver {
+    fn derive(name: String) -> Result<Vec<u8>, String> {
+        std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
+        let derived = || {
+            let step = charm::host::cells::open(None, &format!("of-{name}"))?.get(&[])?;
+            step.map_or(Ok(Ipld::Null), |step| steps::perform(&words::decode(&step)?))
+        };
+        derived().map(|value| words::encode(&value)).map_err(|failed: refused::Failed| failed.to_string())
+    }
+}
