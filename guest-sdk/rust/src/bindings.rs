@@ -25,7 +25,8 @@ impl<C: Handlers> exports::charm::host::guest::Guest for Component<C> {
     fn describe() -> Vec<u8> {
         report_panics();
         let tags = C::TAGS.iter().map(|&tag| Value::String(tag.into())).collect();
-        let told = [("tags", Value::List(tags)), ("cells", told(C::cells())), ("streams", told(C::streams()))];
+        let cells = C::cells().into_iter().chain(C::derived()).collect();
+        let told = [("tags", Value::List(tags)), ("cells", told(cells)), ("streams", told(C::streams()))];
         // Without the error's `Debug`, which no charm needs to carry.
         encode(&map(told)).unwrap_or_else(|_| unreachable!("texts and marks are in the data model"))
     }
@@ -36,10 +37,35 @@ impl<C: Handlers> exports::charm::host::guest::Guest for Component<C> {
     }
 }
 
+/// What a charm exports that computes cells too: beside `guest`, so that others do not.
+pub mod deriving {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package charm:sdk;
+            world deriving {
+                export charm:host/derivations@0.2.0;
+            }
+        ",
+        world: "charm:sdk/deriving",
+        pub_export_macro: true,
+        default_bindings_module: "charm_sdk::bindings::deriving",
+        with: { "charm:host/types@0.2.0": crate::bindings::charm::host::types },
+    });
+
+    impl<C: super::Handlers> exports::charm::host::derivations::Guest for super::Component<C> {
+        fn derive(name: String) -> Result<Vec<u8>, String> {
+            super::report_panics();
+            C::open().derive(&name).map_err(|error| super::cut(&error.to_string(), super::REJECTION_BYTES_MAX).into())
+        }
+    }
+}
+
 /// Declarations as the description tells them (`wit/README.md`).
 fn told(from: Vec<Declaration>) -> Value {
-    let told = |Declaration { name, shape, private, receipts }| {
-        let marks = [("private", private), ("receipts", receipts)].into_iter().filter(|(_, mark)| *mark);
+    let told = |Declaration { name, shape, private, receipts, derived }| {
+        let marks =
+            [("private", private), ("receipts", receipts), ("derived", derived)].into_iter().filter(|(_, mark)| *mark);
         let marks = marks.map(|(key, mark)| (key, Value::Bool(mark)));
         (name, map(marks.chain([("shape", Value::String(shape))])))
     };

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::sent::millis;
+use crate::value::encode;
 use crate::{Cell, Error, Result, Shape, host};
 
 /// A struct made by `#[charm]`: the charm's tags and cells.
@@ -29,6 +30,18 @@ pub trait Handlers: Charm {
 
     #[doc(hidden)]
     fn handle(&self, stream: &str, event: &[u8]) -> Result<()>;
+
+    /// Cells that are computed from others.
+    #[doc(hidden)]
+    fn derived() -> Vec<Declaration> {
+        Vec::new()
+    }
+
+    /// Computes one of them.
+    #[doc(hidden)]
+    fn derive(&self, name: &str) -> Result<Vec<u8>> {
+        Err(crate::__private::no_such_derivation(name))
+    }
 }
 
 /// A cell or stream by name, with the shape of its value.
@@ -42,12 +55,19 @@ pub struct Declaration {
     pub private: bool,
     /// Whether it is a stream that takes receipts: only the host sends there.
     pub receipts: bool,
+    /// Whether it is a cell that is computed from others: nobody writes it.
+    pub derived: bool,
 }
 
 impl Declaration {
     #[doc(hidden)]
     pub fn of<T: Shape>(name: &str) -> Self {
-        Self { name: name.into(), shape: T::shape(), private: false, receipts: T::RECEIPT }
+        Self { name: name.into(), shape: T::shape(), private: false, receipts: T::RECEIPT, derived: false }
+    }
+
+    #[doc(hidden)]
+    pub fn derived(self) -> Self {
+        Self { derived: true, ..self }
     }
 
     #[doc(hidden)]
@@ -92,6 +112,27 @@ pub trait Ended {
 impl Ended for Result<()> {
     fn ended(self) -> Result<()> {
         self
+    }
+}
+
+/// What a derivation returns.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a derivation ends with `Result<T>` of what the cell holds, not with `{Self}`",
+    label = "write `Result<T>`",
+    note = "the cell always holds something: for what may be missing, `T` is an `Option`"
+)]
+pub trait Derives {
+    type Value: Shape;
+
+    fn derived(self) -> Result<Vec<u8>>;
+}
+
+impl<T: Shape> Derives for Result<T> {
+    type Value = T;
+
+    fn derived(self) -> Result<Vec<u8>> {
+        encode(&self?)
     }
 }
 

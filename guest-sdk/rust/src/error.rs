@@ -80,6 +80,15 @@ pub enum Error {
     },
     /// Derived cells that need each other (D5): owner and name of each.
     Cycle(Vec<(Did, String)>),
+    /// A derived cell could not be computed: its derivation returned an error, or failed.
+    Underivable {
+        /// The charm that it belongs to.
+        owner: Did,
+        /// The cell.
+        name: String,
+        /// What its derivation returned or ran into.
+        message: String,
+    },
     /// A refusal of a kind that this SDK does not know.
     Other {
         /// Which kind, in kebab-case.
@@ -209,6 +218,9 @@ impl fmt::Display for Error {
             Self::Cycle(cells) => {
                 let cells: Vec<String> = cells.iter().map(|(owner, name)| format!("`{name}` of {owner}")).collect();
                 format!("derived cells need each other: {}", cells.join(", "))
+            }
+            Self::Underivable { owner, name, message } => {
+                format!("derived cell `{name}` of {owner} could not be computed: {message}")
             }
             Self::Other { code, message, at: None } => format!("{code}: {message}"),
             Self::Other { code, message, at: Some(at) } => format!("{code} at {at}: {message}"),

@@ -56,6 +56,7 @@ pub mod bindings;
 mod cell;
 mod charm;
 pub mod context;
+mod derived;
 mod error;
 mod host;
 pub mod http;
@@ -77,6 +78,7 @@ pub use serde;
 
 pub use cell::{At, Cell, Segment};
 pub use charm::{Charm, Declaration, Handlers};
+pub use derived::Derived;
 pub use error::{Error, HttpError, Result};
 #[doc(hidden)]
 pub use print::{Dbg, printed};
@@ -157,6 +159,10 @@ pub use charm_sdk_macros::charm;
 /// can be granted to send there. One that takes [`Settled`] gets events from the host only, and compiles only when it
 /// looks at what became of the send.
 ///
+/// `#[derived] pub fn name(&self) -> Result<T>` becomes the derived cell `name` and the constant `NAME`, a [`Derived`]: the host
+/// computes it when somebody reads it, and again only when something that it has read has another value (D1-D5). It reads
+/// cells, of other charms too, and derived ones; a write, a send or a request there is an error.
+///
 /// # Examples
 /// ```
 /// use charm_sdk::prelude::*;
@@ -202,9 +208,9 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled, Shape,
-        Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first, commit_and_sleep,
-        commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
+        Bytes, Cell, Charm, Derived, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled,
+        Shape, Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first,
+        commit_and_sleep, commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
     };
     pub use std::time::Duration;
     // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.

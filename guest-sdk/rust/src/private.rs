@@ -2,7 +2,7 @@
 
 pub use serde;
 
-pub use crate::charm::{CharmField, Ended};
+pub use crate::charm::{CharmField, Derives, Ended};
 pub use crate::wish::{Found, Wanted, WishField, ask};
 use crate::{Error, Result, Shape, context};
 
@@ -14,4 +14,9 @@ pub fn event<E: Shape>(stream: &str, bytes: &[u8]) -> Result<E> {
 /// The answer to a stream that the charm does not have. The host refuses such events before.
 pub fn no_such_stream(stream: &str) -> Error {
     Error::NoSuchStream { owner: context::me(), name: stream.into() }
+}
+
+/// The answer to a derived cell that the charm does not have. The host asks for those that are declared.
+pub fn no_such_derivation(name: &str) -> Error {
+    Error::Invalid(format!("this charm derives no cell {name}"))
 }

@@ -60,7 +60,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::calls::{Again, Fault, Turn};
+use self::calls::{Again, Fault, Turn, derive};
 use self::state::{Event, From, Installed, State};
 use crate::__private::event;
 use crate::charm::ended;
@@ -87,9 +87,10 @@ impl Host {
         let did = fake_did(name);
         let installed = Installed {
             tags: C::TAGS,
-            cells: C::cells(),
+            cells: C::cells().into_iter().chain(C::derived()).collect(),
             streams: C::streams(),
             handle: Rc::new(|stream, event| C::open().handle(stream, event)),
+            derive: Rc::new(|name| C::open().derive(name)),
         };
         self.state.borrow_mut().charms.insert(did.clone(), installed);
         did
@@ -305,14 +306,17 @@ impl Host {
         self.state.borrow().dead_letters.clone()
     }
 
-    /// Reads a cell as the operator: no grant needed.
+    /// Reads a cell as the operator: no grant needed. A derived cell is computed.
     ///
     /// # Panics
-    /// When the cell holds something that is not a `T`.
+    /// When the cell holds something that is not a `T`, and when a derived cell can not be computed.
     pub fn cell<T: Shape>(&self, owner: &Did, name: &str) -> Option<T> {
-        let state = self.state.borrow();
-        let value = state.spaces.get(owner)?.get(name)?;
-        let bytes = encode(value).expect("a stored value can be encoded");
+        let is_derived = self.state.borrow().derives(owner, name);
+        let value = match is_derived {
+            true => Some(derive(&self.state, owner, name).unwrap_or_else(|error| panic!("{error}"))),
+            false => self.state.borrow().spaces.get(owner).and_then(|cells| cells.get(name)).cloned(),
+        };
+        let bytes = encode(&value?).expect("a stored value can be encoded");
         Some(decode(&bytes, &format_args!("cell `{name}`")).unwrap_or_else(|error| panic!("{error}")))
     }
 

@@ -21,19 +21,23 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
         if let ImplItem::Fn(function) = member
             && matches!(function.vis, Visibility::Public(_))
         {
-            marks.push(names::private(&mut function.attrs)?);
+            marks.push((names::private(&mut function.attrs)?, names::take(&mut function.attrs, "derived")?));
             function.sig.inputs.iter_mut().try_for_each(used)?;
         }
     }
-    let mut handlers = Vec::new();
+    let (mut handlers, mut derivations) = (Vec::new(), Vec::new());
     let mut errors: Option<Error> = None;
     let public = item.items.iter().filter_map(|member| match member {
         ImplItem::Fn(function) if matches!(function.vis, Visibility::Public(_)) => Some(function),
         _ => None,
     });
-    for (function, mark) in public.zip(marks) {
-        match Handler::read(function, mark) {
-            Ok(handler) => handlers.push(handler),
+    for (function, (private, is_derived)) in public.zip(marks) {
+        let read = match is_derived {
+            true => Derivation::read(function, private).map(|derivation| derivations.push(derivation)),
+            false => Handler::read(function, private).map(|handler| handlers.push(handler)),
+        };
+        match read {
+            Ok(()) => {}
             Err(error) => match &mut errors {
                 Some(errors) => errors.combine(error),
                 None => errors = Some(error),
@@ -45,9 +49,28 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     }
 
     let charm = &item.self_ty;
-    let constants = handlers.iter().map(Handler::constant);
+    let constants = handlers.iter().map(Handler::constant).chain(derivations.iter().map(Derivation::constant));
     let declarations = handlers.iter().map(Handler::declaration);
     let arms = handlers.iter().map(Handler::arm);
+    let derives = (!derivations.is_empty()).then(|| {
+        let declarations = derivations.iter().map(Derivation::declaration);
+        let arms = derivations.iter().map(Derivation::arm);
+        quote! {
+            fn derived() -> ::std::vec::Vec<::charm_sdk::Declaration> {
+                ::std::vec![#(#declarations),*]
+            }
+
+            fn derive(&self, name: &str) -> ::charm_sdk::Result<::std::vec::Vec<u8>> {
+                match name {
+                    #(#arms)*
+                    other => ::core::result::Result::Err(::charm_sdk::__private::no_such_derivation(other)),
+                }
+            }
+        }
+    });
+    let exports_derivations = derives.as_ref().map(
+        |_| quote!(::charm_sdk::bindings::deriving::export!(Exported with_types_in ::charm_sdk::bindings::deriving);),
+    );
     Ok(quote! {
         #item
 
@@ -70,12 +93,15 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
                     other => ::core::result::Result::Err(::charm_sdk::__private::no_such_stream(other)),
                 }
             }
+
+            #derives
         }
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = ::charm_sdk::bindings::Component<#charm>;
             ::charm_sdk::bindings::export!(Exported with_types_in ::charm_sdk::bindings);
+            #exports_derivations
         };
     })
 }
@@ -173,5 +199,78 @@ impl<'a> Handler<'a> {
         let decoded = quote_spanned!(event.span()=> ::charm_sdk::__private::event::<#event>(stream, event)?);
         let ended = quote_spanned!(output.span()=> <#output as ::charm_sdk::__private::Ended>::ended);
         quote!(#stream => #ended(self.#name(#decoded)),)
+    }
+}
+
+/// A `#[derived] pub fn`.
+struct Derivation<'a> {
+    function: &'a ImplItemFn,
+    cell: String,
+    output: &'a Type,
+    docs: Vec<&'a Attribute>,
+    private: TokenStream,
+}
+
+impl<'a> Derivation<'a> {
+    fn read(function: &'a ImplItemFn, private: TokenStream) -> Result<Self> {
+        let signature = &function.sig;
+        let name = &signature.ident;
+        let wrong = |what: &dyn quote::ToTokens, why: &str| {
+            let words = format!("{why}: write `#[derived] pub fn {name}(&self) -> Result<T>`");
+            Err(Error::new_spanned(what, words))
+        };
+        if let Some(word) = &signature.asyncness {
+            return wrong(word, "a derivation is no `async fn`");
+        }
+        if !signature.generics.params.is_empty() {
+            return wrong(&signature.generics, "a derivation has no type parameters");
+        }
+        let mut inputs = signature.inputs.iter();
+        match inputs.next() {
+            Some(FnArg::Receiver(this)) if this.reference.is_some() && this.mutability.is_none() => {}
+            Some(this @ FnArg::Receiver(_)) => return wrong(this, "a derivation borrows the charm as `&self`"),
+            _ => return wrong(name, "a derivation starts with `&self`"),
+        }
+        if let Some(input) = inputs.next() {
+            return wrong(input, "a derivation takes nothing: it reads cells");
+        }
+        let ReturnType::Type(_, output) = &signature.output else {
+            return wrong(name, "a derivation returns what the cell holds");
+        };
+        let docs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
+        Ok(Self { function, cell: names::kebab(name), output, docs, private })
+    }
+
+    fn value(&self) -> TokenStream {
+        let output = self.output;
+        quote_spanned!(output.span()=> <#output as ::charm_sdk::__private::Derives>::Value)
+    }
+
+    /// `pub const TOTAL: Derived<i64>`
+    fn constant(&self) -> TokenStream {
+        let Self { function, cell, docs, .. } = self;
+        let name = function.sig.ident.to_string();
+        let name =
+            format_ident!("{}", name.trim_start_matches("r#").to_ascii_uppercase(), span = function.sig.ident.span());
+        let (about, value) = (format!("The derived cell `{cell}`."), self.value());
+        quote! {
+            #[doc = #about]
+            ///
+            #(#docs)*
+            pub const #name: ::charm_sdk::Derived<#value> = ::charm_sdk::Derived::new(#cell);
+        }
+    }
+
+    fn declaration(&self) -> TokenStream {
+        let Self { cell, private, .. } = self;
+        let value = self.value();
+        quote!(::charm_sdk::Declaration::of::<#value>(#cell).derived() #private)
+    }
+
+    fn arm(&self) -> TokenStream {
+        let Self { function, cell, output, .. } = self;
+        let name = &function.sig.ident;
+        let derived = quote_spanned!(output.span()=> <#output as ::charm_sdk::__private::Derives>::derived);
+        quote!(#cell => #derived(self.#name()),)
     }
 }

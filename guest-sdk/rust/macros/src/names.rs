@@ -10,14 +10,16 @@ pub fn kebab(name: &syn::Ident) -> String {
     name.trim_start_matches("r#").trim_matches('_').replace('_', "-")
 }
 
+/// Takes an attribute off that says nothing but its name; returns whether it was there.
+pub fn take(attributes: &mut Vec<Attribute>, name: &str) -> syn::Result<bool> {
+    let (taken, kept) = attributes.drain(..).partition::<Vec<_>, _>(|attribute| attribute.path().is_ident(name));
+    *attributes = kept;
+    taken.first().map(|taken| taken.meta.require_path_only()).transpose().map(|taken| taken.is_some())
+}
+
 /// Takes `#[private]` off, and returns what it adds to a declaration.
 pub fn private(attributes: &mut Vec<Attribute>) -> syn::Result<TokenStream> {
-    let (private, kept) = attributes.drain(..).partition::<Vec<_>, _>(|attribute| attribute.path().is_ident("private"));
-    *attributes = kept;
-    if let Some(private) = private.first() {
-        private.meta.require_path_only()?;
-    }
-    Ok(if private.is_empty() { quote!() } else { quote!(.private()) })
+    Ok(if take(attributes, "private")? { quote!(.private()) } else { quote!() })
 }
 
 /// Checks a tag.

@@ -174,6 +174,9 @@ impl From<types::Error> for Error {
             types::Error::ReadOnly(types::ReadOnly { cell: types::Address { owner, name }, derivation }) => {
                 Self::ReadOnly { owner: owner.into(), name, derivation }
             }
+            types::Error::Failed(types::Failed { cell: types::Address { owner, name }, message }) => {
+                Self::Underivable { owner: owner.into(), name, message }
+            }
             types::Error::Cycle(cells) => {
                 Self::Cycle(cells.into_iter().map(|types::Address { owner, name }| (owner.into(), name)).collect())
             }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::state::{Event, From, State, http_denied};
@@ -41,7 +41,12 @@ pub(crate) struct Turn {
     /// The number of the last commit, made at a wait.
     committed: Option<u64>,
     waits: bool,
+    /// The derived cell that is computed, and what the turn that reads it has written: no event is handled.
+    derives: Option<(String, Written)>,
 }
+
+/// What a turn has written: whose cells, and what is in them.
+type Written = (Did, BTreeMap<String, Option<Value>>);
 
 /// What a transaction staged. None removes the cell.
 #[derive(Default)]
@@ -61,13 +66,18 @@ pub(super) struct Fault(pub(super) String);
 pub(super) struct Again(pub(super) u64);
 
 impl Turn {
-    pub(super) fn begin(state: Rc<RefCell<State>>, event: &Event) -> Running {
+    fn new(state: Rc<RefCell<State>>, event: &Event) -> Self {
         let time = state.borrow().time;
         let seed = event.id.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
         let retries = event.retries;
         let (me, sender, event) = (event.to.clone(), event.sender.clone(), event.id.clone());
         let (ended, sent) = Default::default();
-        let turn = Self { state, me, sender, event, retries, time, seed, ended, sent, committed: None, waits: false };
+        let (committed, waits, derives) = (None, false, None);
+        Self { state, me, sender, event, retries, time, seed, ended, sent, committed, waits, derives }
+    }
+
+    pub(super) fn begin(state: Rc<RefCell<State>>, event: &Event) -> Running {
+        let turn = Self::new(state, event);
         TURNS.with_borrow_mut(|turns| {
             assert!(turns.last().is_none_or(|last| last.waits), "a handler can not run a host of its own");
             turns.push(turn);
@@ -82,8 +92,78 @@ impl Turn {
         {
             return written.clone();
         }
+        if let Some((_, (writer, written))) = &self.derives
+            && writer == owner
+            && let Some(written) = written.get(name)
+        {
+            return written.clone();
+        }
         self.state.borrow().spaces.get(owner)?.get(name).cloned()
     }
+}
+
+/// Computes a derived cell, with the rights of its charm. The turn that reads it sees what it has written itself.
+pub(super) fn derive(state: &Rc<RefCell<State>>, owner: &Did, name: &str) -> Result<Value> {
+    let needs_itself = TURNS.with_borrow(|turns| {
+        let mut names: Vec<_> =
+            turns.iter().rev().map_while(|turn| Some((turn.me.clone(), turn.derives.as_ref()?.0.clone()))).collect();
+        let place = names.iter().position(|(me, derived)| me == owner && derived == name)?;
+        names.truncate(place + 1);
+        names.sort_unstable();
+        Some(names)
+    });
+    if let Some(cells) = needs_itself {
+        return Err(Error::Cycle(cells));
+    }
+    let declared = state.borrow().charms.get(owner).map(|charm| {
+        let shape = charm.cells.iter().find(|cell| cell.name == name).map(|cell| cell.shape.clone());
+        (charm.derive.clone(), shape.unwrap_or_default())
+    });
+    let failed = |message: String| Error::Underivable { owner: owner.clone(), name: name.into(), message };
+    let Some((derive, shape)) = declared else { return Err(failed("its charm is not installed".into())) };
+    let written = TURNS.with_borrow(|turns| match turns.last() {
+        Some(Turn { derives: Some((_, written)), .. }) => written.clone(),
+        Some(turn) if !turn.waits => (turn.me.clone(), turn.ended.writes.clone()),
+        _ => (owner.clone(), BTreeMap::new()),
+    });
+    let nobody = Event::new(String::new(), From::Host, owner.clone(), owner.clone(), String::new(), Vec::new());
+    TURNS.with_borrow_mut(|turns| {
+        turns.push(Turn { derives: Some((name.into(), written)), ..Turn::new(state.clone(), &nobody) });
+    });
+    let derived = catch_unwind(AssertUnwindSafe(|| derive(name)));
+    TURNS.with_borrow_mut(Vec::pop);
+    let value = match derived {
+        Ok(Ok(bytes)) => canonical(&bytes)?,
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Err(panic) => {
+            let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+            let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+            return Err(failed(format!("panicked: {}", words.unwrap_or_default())));
+        }
+    };
+    shapes::check(&value, &shape).map_err(|error| failed(format!("returned what does not fit its shape: {error}")))?;
+    Ok(value)
+}
+
+/// Refuses a derivation what it may not do (D1).
+fn check_pure(turn: &Turn, call: &str) -> Result<()> {
+    match turn.derives {
+        None => Ok(()),
+        Some(_) => Err(Error::Other {
+            code: "pure".into(),
+            message: format!("a derivation only reads cells: no {call} there"),
+            at: Some(call.into()),
+        }),
+    }
+}
+
+/// The turn that runs, for what is another thing in each turn.
+fn facts<R>(act: impl FnOnce(&mut Turn) -> R) -> R {
+    turn(|turn| {
+        let words = "a derivation has no sender, event, time or randomness: it computes from cells alone";
+        assert!(turn.derives.is_none(), "{words}");
+        act(turn)
+    })
 }
 
 impl Running {
@@ -118,13 +198,18 @@ impl Cell {
     }
 
     pub(crate) fn get(&self, path: &[Segment]) -> Result<Option<Vec<u8>>> {
-        turn(|turn| {
-            if !turn.state.borrow().may_read(&turn.me, &self.owner, &self.name) {
+        let (state, is_derived) = turn(|turn| {
+            let state = turn.state.borrow();
+            if !state.may_read(&turn.me, &self.owner, &self.name) {
                 return Err(Error::Denied { owner: self.owner.clone(), name: self.name.clone() });
             }
-            let value = turn.cell(&self.owner, &self.name);
-            tree::get(value.as_ref(), path)?.map(encode).transpose()
-        })
+            Ok((turn.state.clone(), state.derives(&self.owner, &self.name)))
+        })?;
+        let value = match is_derived {
+            true => Some(derive(&state, &self.owner, &self.name)?),
+            false => turn(|turn| turn.cell(&self.owner, &self.name)),
+        };
+        tree::get(value.as_ref(), path)?.map(encode).transpose()
     }
 
     pub(crate) fn set(&self, path: &[Segment], value: Vec<u8>) -> Result<()> {
@@ -138,6 +223,11 @@ impl Cell {
 
     fn change(&self, change: impl FnOnce(&mut Option<Value>) -> Result<()>) -> Result<()> {
         turn(|turn| {
+            check_pure(turn, "cells.set")?;
+            if turn.state.borrow().derives(&self.owner, &self.name) {
+                let (owner, name) = (self.owner.clone(), self.name.clone());
+                return Err(Error::ReadOnly { owner, derivation: name.clone(), name });
+            }
             if self.owner != turn.me {
                 return Err(Error::WriteIsolation { requested: self.owner.clone(), open: turn.me.clone() });
             }
@@ -168,6 +258,7 @@ impl Stream {
         let value = canonical(&event)?;
         let then = then.map(|(stream, tag)| Ok::<_, Error>((stream.to_owned(), canonical(&tag)?))).transpose()?;
         turn(|turn| {
+            check_pure(turn, "streams.send")?;
             let state = &mut *turn.state.borrow_mut();
             if let Some((name, _)) = &then
                 && !state.charms[&turn.me].streams.iter().any(|stream| stream.name == *name && stream.receipts)
@@ -194,12 +285,16 @@ pub(crate) fn cancel(id: &str) -> Result<()> {
     if id.len() != 32 || !id.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)) {
         return Err(Error::Invalid("event: not an event id (expected 32 hexadecimal digits)".into()));
     }
-    turn(|turn| turn.ended.withdrawn.push(id.into()));
-    Ok(())
+    turn(|turn| {
+        check_pure(turn, "streams.send")?;
+        turn.ended.withdrawn.push(id.into());
+        Ok(())
+    })
 }
 
 pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<Option<Receipt>>> {
     let host = turn(|turn| {
+        check_pure(turn, "waits.commit-and-wait")?;
         if ids.is_empty() {
             return Err(Error::Invalid("no event to wait for".into()));
         } else if let Some(id) = ids.iter().find(|id| !turn.sent.contains(*id)) {
@@ -215,6 +310,7 @@ pub(crate) fn wait(ids: &[EventId], first: bool, timeout_ms: u64) -> Result<Vec<
 }
 
 pub(crate) fn sleep(ms: u64) -> Result<()> {
+    turn(|turn| check_pure(turn, "waits.commit-and-wait"))?;
     away(ms, || false);
     Ok(())
 }
@@ -229,6 +325,7 @@ fn away(ms: u64, is_over: impl Fn() -> bool) {
 
 /// Unwinds the handler; returns only when it was tried again too often.
 pub(crate) fn retry_after(ms: u64) -> Result<()> {
+    turn(|turn| check_pure(turn, "retries.retry-after"))?;
     let (retries, has_waited) = turn(|turn| (turn.retries, turn.committed.is_some()));
     if retries >= RETRIES_MAX {
         return Err(Error::Limit { name: "retries-max".into(), max: RETRIES_MAX.into() });
@@ -241,7 +338,7 @@ pub(crate) fn retry_after(ms: u64) -> Result<()> {
 }
 
 pub(crate) fn retries() -> u32 {
-    turn(|turn| turn.retries)
+    facts(|turn| turn.retries)
 }
 
 /// Commits what the turn did so far; it waits from now on.
@@ -299,6 +396,7 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
 
 /// Commits, handles other events, and goes on with the answer in a fresh transaction.
 pub(crate) fn fetch_as_wait(request: Request) -> Result<Response> {
+    turn(|turn| check_pure(turn, "waits.commit-and-fetch"))?;
     let host = turn(|turn| Host { state: Rc::clone(&turn.state) });
     if host.state.borrow().http.is_none() {
         return Err(http_denied(&request));
@@ -311,6 +409,7 @@ pub(crate) fn fetch_as_wait(request: Request) -> Result<Response> {
 }
 
 pub(crate) fn fetch(request: Request) -> Result<Response> {
+    turn(|turn| check_pure(turn, "http.fetch"))?;
     exchange(&turn(|turn| Rc::clone(&turn.state)), request)
 }
 
@@ -334,19 +433,19 @@ pub(crate) fn me() -> Did {
 }
 
 pub(crate) fn sender() -> Did {
-    turn(|turn| turn.sender.clone())
+    facts(|turn| turn.sender.clone())
 }
 
 pub(crate) fn event() -> EventId {
-    turn(|turn| turn.event.clone())
+    facts(|turn| turn.event.clone())
 }
 
 pub(crate) fn time() -> u64 {
-    turn(|turn| turn.time)
+    facts(|turn| turn.time)
 }
 
 pub(crate) fn random() -> u64 {
-    turn(|turn| {
+    facts(|turn| {
         turn.seed = turn.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(turn.seed)
     })

@@ -12,6 +12,9 @@ use crate::{Value, data};
 /// Runs one handler of a charm: the stream, and the event.
 pub type Handle = Rc<dyn Fn(&str, &[u8]) -> Result<()>>;
 
+/// Computes a derived cell of a charm.
+pub type Derive = Rc<dyn Fn(&str) -> Result<Vec<u8>>>;
+
 /// Answers HTTP requests.
 type Answer = Box<dyn FnMut(&Request) -> Result<Response>>;
 
@@ -66,6 +69,7 @@ pub struct Installed {
     pub cells: Vec<Declaration>,
     pub streams: Vec<Declaration>,
     pub handle: Handle,
+    pub derive: Derive,
 }
 
 pub struct Event {
@@ -180,6 +184,12 @@ impl State {
         reader == owner
             || self.reads.contains(&(reader.clone(), owner.clone(), cell.into()))
                 && declared().is_some_and(|declared| !declared.private)
+    }
+
+    /// Whether a cell is computed from others.
+    pub fn derives(&self, owner: &Did, cell: &str) -> bool {
+        let declared = self.charms.get(owner).into_iter().flat_map(|charm| &charm.cells);
+        declared.into_iter().any(|declared| declared.derived && declared.name == cell)
     }
 
     /// Whether anything of `owner` was granted: only then is it there for a wish (D7).
