@@ -10,7 +10,7 @@ use parts::Parts;
 pub use rights::{Kept, Names, Right, Rights, ungrantable};
 
 use crate::{
-    cell::CellId,
+    cell::{CellId, family_of},
     cost,
     descriptor::{Declaration, Descriptor},
     did::Did,
@@ -194,10 +194,19 @@ impl Directory {
 
     /// Returns whether `holder` may read that cell.
     pub fn may_read(&self, holder: &Did, owner: &Did, cell: &str) -> bool {
-        let declared = || self.get(owner)?.descriptor.cells.get(cell);
-        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(cell));
+        let declared = || self.get(owner)?.descriptor.cell(cell);
+        // A member is granted with its family.
+        let name = family_of(cell).unwrap_or(cell);
+        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(name));
         let granted = || declared().is_some_and(Declaration::is_grantable) && self.rights(holder).any(covers);
         holder == owner || self.is_operator(holder) || granted()
+    }
+
+    /// Returns whether `holder` may list the cells that begin with a prefix: of others the members of one family only.
+    pub fn may_list(&self, holder: &Did, owner: &Did, prefix: &str) -> bool {
+        holder == owner
+            || self.is_operator(holder)
+            || family_of(prefix).is_some() && self.may_read(holder, owner, prefix)
     }
 
     /// Returns whether `holder` may send to that stream.
@@ -323,7 +332,7 @@ impl Directory {
             let mut steps = WISH_STEPS_MAX;
             let lacking = |(name, asked): &(String, Shape), steps: &mut u32, kind| {
                 let offered = match kind {
-                    Kind::Cell => descriptor.cells.get(name),
+                    Kind::Cell => descriptor.cell(name),
                     Kind::Stream => descriptor.streams.get(name),
                 };
                 let fits = |offered: &Declaration, steps: &mut u32| match kind {

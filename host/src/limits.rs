@@ -99,6 +99,13 @@ pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
 pub const WISH_STEPS_MAX: u32 = 1 << 16;
 /// Most charms that one page of a `wish` holds: all of them stand in memory before the guest gets them.
 pub const WISH_PAGE_MAX: usize = 256;
+/// Most cells that one page of a listing holds, for whomever.
+pub const LIST_PAGE_MAX: usize = 1_000;
+/// Values of one page of a listing together, in bytes; a single one may have more.
+pub const LIST_BYTES_MAX: usize = 256 << 10;
+/// Names of cells that are not there, or not yet, after which a page of a listing ends: what others remove meanwhile stands
+/// in the way a moment longer.
+pub const LIST_PASSED_MAX: usize = 64;
 /// What a row of the store is taken to cost beside what it carries, in bytes: an index entry, two DIDs and an id. A commit
 /// is two rows (record and receipt), each write and each event sent is one more.
 pub const ROW_BYTES: usize = 256;

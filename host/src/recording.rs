@@ -33,6 +33,9 @@ pub enum Kind {
     Retry,
     Cancel,
     Exchange,
+    Names,
+    Entries,
+    RemoveAll,
 }
 
 impl Kind {
@@ -50,6 +53,9 @@ impl Kind {
             Kind::Retry => "retries.retry-after",
             Kind::Cancel => "streams.cancel",
             Kind::Exchange => "waits.commit-and-fetch",
+            Kind::Names => "cells.names",
+            Kind::Entries => "cells.entries",
+            Kind::RemoveAll => "cells.remove-all",
         }
     }
 }

@@ -6,6 +6,8 @@
 
 mod committer;
 mod conflict;
+mod listing;
+mod range;
 mod read_set;
 mod refusal;
 mod staged;
@@ -18,12 +20,14 @@ pub use committer::{Accepted, Begun, Committer, Failure, Gone, Installs, Keep, N
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
+pub use listing::Span;
+pub use range::Range;
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;
 pub use versions::{Version, Versions};
 
 use crate::{
-    cell::{CellId, check_name},
+    cell::{CellId, check_address},
     cost,
     descriptor::Descriptor,
     did::Did,
@@ -433,13 +437,13 @@ impl Transaction {
     /// Checks that what the turn leaves written in a cell fits its declared shape, where it was written: what is wrong, as the
     /// text of a fault, and what the check has cost.
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
-        let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
+        let declared = self.directory.get(&self.writer).and_then(|entry| entry.descriptor.cell(name));
         let shape = declared.map(|declared| &declared.shape);
         let Some(written) = self.written.get(name) else { return (Ok(()), 0) };
         let Some(after) = &written.after else { return (Ok(()), 0) };
         let Some(shape) = shape else {
             // What no component declares is the charm's own.
-            let is_gone = self.outlived.as_ref().is_some_and(|before| before.cells.contains_key(name));
+            let is_gone = self.outlived.as_ref().is_some_and(|before| before.cell(name).is_some());
             let why = || format!("cell {name} is not declared by the component that is installed now");
             return (if is_gone { Err(why()) } else { Ok(()) }, 0);
         };
@@ -551,6 +555,6 @@ fn check_path(path: &Path) -> Result<(), Refusal> {
 /// # Errors
 /// `Invalid`.
 pub fn guest_name(name: &str) -> Result<Arc<str>, Refusal> {
-    check_name(name).map_err(Refusal::Invalid)?;
+    check_address(name).map_err(Refusal::Invalid)?;
     Ok(name.into())
 }

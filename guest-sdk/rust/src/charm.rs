@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::sent::millis;
-use crate::{Cell, Error, Result, Shape, host};
+use crate::{Cell, Cells, Error, Key, Result, Shape, host};
 
 /// A struct made by `#[charm]`: the charm's tags and cells.
 pub trait Charm: Sized {
@@ -42,12 +42,14 @@ pub struct Declaration {
     pub private: bool,
     /// Whether it is a stream that takes receipts: only the host sends there.
     pub receipts: bool,
+    /// Whether it is a family of cells: what is declared holds for its members.
+    pub family: bool,
 }
 
 impl Declaration {
     #[doc(hidden)]
     pub fn of<T: Shape>(name: &str) -> Self {
-        Self { name: name.into(), shape: T::shape(), private: false, receipts: T::RECEIPT }
+        Self { name: name.into(), shape: T::shape(), private: false, receipts: T::RECEIPT, family: false }
     }
 
     #[doc(hidden)]
@@ -75,6 +77,16 @@ impl<T: Shape> CharmField for Cell<T> {
 
     fn declare(name: &'static str) -> Declaration {
         Declaration::of::<T>(name)
+    }
+}
+
+impl<K: Key, T: Shape> CharmField for Cells<K, T> {
+    fn open(name: &'static str) -> Self {
+        Self::own(name)
+    }
+
+    fn declare(name: &'static str) -> Declaration {
+        Declaration { family: true, ..Declaration::of::<T>(name) }
     }
 }
 
