@@ -110,7 +110,7 @@ pub use rows::{
     SpaceRow, TurnRow,
 };
 pub use shape::{Field, Shape, ShapeError};
-pub use store::{FolderStore, Lag, MemoryStore, Store, StoreError};
+pub use store::{CellRows, FolderStore, Lag, MemoryStore, Store, StoreError};
 pub use text::is_unprintable;
 pub use tx::Unavailable;
 pub use value::{Edit, IntoValue, Invalid, JsonError, Kind, Mismatch, Value};

@@ -199,7 +199,7 @@ pub struct Limits {
     pub inbox_events_max: usize,
     /// Payload bytes waiting for one charm, in the same three parts.
     pub inbox_bytes_max: usize,
-    /// Cells of one charm.
+    /// Cells of one charm. Each takes some 350 bytes of the host's memory beside its name and value.
     pub cells_max: usize,
     /// Bytes in the cells of one charm.
     pub space_bytes_max: usize,
@@ -310,7 +310,7 @@ impl Default for Limits {
             sends_max: 1_000,
             inbox_events_max: 10_000,
             inbox_bytes_max: 64 << 20,
-            cells_max: 100_000,
+            cells_max: 1 << 20,
             space_bytes_max: 256 << 20,
             dead_letters_max: 1_000,
             log_bytes_max: 16 << 10,

@@ -34,6 +34,11 @@ impl Range {
         &self.from
     }
 
+    /// Returns the first text behind it; none when it reaches to the last name.
+    pub fn until(&self) -> Option<&str> {
+        self.until.as_deref()
+    }
+
     /// Returns whether a name that is not before it is in it.
     pub fn reaches(&self, name: &str) -> bool {
         self.until.as_deref().is_none_or(|until| name < until)

@@ -234,12 +234,15 @@ impl Versions {
     /// Returns the state that a store holds.
     pub fn load(order: u64, rows: Vec<CellRow>, old_bytes_max: usize) -> Versions {
         let mut inner = Inner { last: order, recent_from: order, ..Inner::default() };
+        // Rows come nearly in order: so a tree of many names is made at once.
+        let mut names: HashMap<Did, Vec<Arc<str>>> = HashMap::new();
         for CellRow { space, name, order, seq, value } in rows {
             let version = Version { order, seq, value: value.map(Tree::new), alone: 0 };
+            names.entry(space).or_default().push(name.clone());
             inner.spaces.entry(space).or_default().cells.insert(name, vec![version]);
         }
-        for space in inner.spaces.values_mut() {
-            space.names = space.cells.keys().cloned().collect();
+        for (space, names) in names {
+            inner.spaces.entry(space).or_default().names = names.into_iter().collect();
         }
         Versions { inner: RwLock::new(inner), last: AtomicU64::new(order), old_bytes_max }
     }
