@@ -13,15 +13,15 @@ use crate::{
     did::Did,
     entry::LogEntry,
     event::EventId,
-    limits::{TURN_EVENTS_SHOWN, TURNS_PAGE_MAX},
-    listing::{CellInfo, SpaceInfo, Status, TurnInfo, TurnState},
+    limits::{LIST_PAGE_MAX, TURN_EVENTS_SHOWN, TURNS_PAGE_MAX},
+    listing::{CellInfo, CellPage, SpaceInfo, Status, TurnInfo, TurnState},
     path::{Path, PathError},
     record::{Until, WaitFor},
     rows::{CellRow, DeadLetter, Image, Queued, SpaceRow, TurnRow},
     store::{Store, StoreError},
     suspects::held,
     text::clip,
-    tx::Unavailable,
+    tx::{Range, Unavailable},
     value::{Found, Invalid, Mismatch, Tree, Value},
     verify::{self, Verified, VerifiedStore, VerifyError},
     why::{self, Why},
@@ -103,7 +103,7 @@ pub(crate) fn check_kept(space: &Did, seq: u64, oldest: u64) -> Result<(), ReadE
     if seq < oldest { Err(ReadError::Compacted { space: *space, seq, oldest }) } else { Ok(()) }
 }
 
-/// A picture of a store at the moment it was opened.
+/// A picture of a store at the moment it was opened, but for its cells, which are read when they are asked for.
 pub struct Archive {
     store: Arc<dyn Store>,
     image: Image,
@@ -117,7 +117,7 @@ impl Archive {
     /// # Errors
     /// When the store is damaged.
     pub fn open(store: impl Store) -> Result<Archive, StoreError> {
-        let image = store.load(None)?;
+        let image = store.outline()?;
         let held = held(&store)?;
         Ok(Archive { store: Arc::new(store), image, held })
     }
@@ -140,20 +140,34 @@ impl Archive {
         spaces.iter().map(info).collect()
     }
 
-    /// Returns the cells of a space that hold a value, by name.
+    /// Returns the cells of a space that hold a value, by name: all of them, however many. They are read when they are asked for:
+    /// beside a running host they may be of later commits than what was read when the store was opened.
     ///
     /// # Errors
-    /// `NoSuchSpace`.
+    /// `NoSuchSpace`, `Store`.
     pub fn cells(&self, space: &Did) -> Result<Vec<CellInfo>, ReadError> {
+        let (mut cells, mut start) = (Vec::new(), None);
+        loop {
+            let page = self.list(space, "", start.as_deref(), LIST_PAGE_MAX)?;
+            cells.extend(page.cells);
+            start = page.next;
+            if start.is_none() {
+                return Ok(cells);
+            }
+        }
+    }
+
+    /// Returns up to `max` cells of a space whose names begin with `prefix`, as [`Archive::cells`] does; from `start` on, which is
+    /// the `next` of the page before and need not be a name. A page is of one moment, and can be short with more to come.
+    ///
+    /// # Errors
+    /// `NoSuchSpace`, `Store`.
+    pub fn list(&self, space: &Did, prefix: &str, start: Option<&str>, max: usize) -> Result<CellPage, ReadError> {
         self.last_commit(space)?;
-        let cells = self.image.cells.iter().filter(|cell| cell.space == *space);
-        let mut listed: Vec<CellInfo> = cells
-            .filter_map(|cell| {
-                Some(CellInfo::new(cell.name.clone(), cell.seq, Found::Bytes(cell.value.as_ref()?.as_bytes())))
-            })
-            .collect();
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(listed)
+        let range = Range::of(prefix, start, None);
+        let (rows, next) = self.store.cells(space, range.from(), range.until(), max.min(LIST_PAGE_MAX))?;
+        let info = |row: CellRow| Some(CellInfo::new(row.name, row.seq, Found::Bytes(row.value.as_ref()?.as_bytes())));
+        Ok(CellPage { cells: rows.into_iter().filter_map(info).collect(), next })
     }
 
     fn last_commit(&self, space: &Did) -> Result<u64, ReadError> {
@@ -167,23 +181,24 @@ impl Archive {
     pub fn get(&self, space: &Did, cell: &str, path: &Path, at: Option<u64>) -> Result<Option<Value>, ReadError> {
         let last = self.last_commit(space)?;
         let check_kept = |image: &Image, seq| check_kept(space, seq, image.space(space).map_or(0, |row| row.floor.seq));
-        let row = self.image.cells.iter().find(|row| row.space == *space && &*row.name == cell);
+        let behind = format!("{cell}\0");
+        let row = || Ok::<_, StoreError>(self.store.cells(space, cell, Some(&behind), 1)?.0.pop());
         let value = match at {
             Some(seq) if seq > last => return Err(ReadError::NoSuchCommit { space: *space, seq, last }),
             Some(seq) => {
                 check_kept(&self.image, seq)?;
                 let id = CellId { owner: *space, name: cell.into() };
-                let present = row.and_then(|row: &CellRow| Some((row.seq, Tree::new(row.value.clone()?))));
+                let present = row()?.and_then(|row| Some((row.seq, Tree::new(row.value?))));
                 match verify::value_at(&*self.store, &id, present, seq) {
                     Ok(value) => value,
                     Err(error) => {
                         // It may have gone meanwhile.
-                        check_kept(&self.store.load(None)?, seq)?;
+                        check_kept(&self.store.outline()?, seq)?;
                         return Err(error.into());
                     }
                 }
             }
-            None => row.and_then(|row| row.value.clone()).map(Tree::new),
+            None => row()?.and_then(|row| row.value).map(Tree::new),
         };
         part(value.as_ref(), path)
     }

@@ -21,7 +21,21 @@ impl fmt::Display for CellId {
     }
 }
 
-/// Checks the name of a cell or stream: 1 to `name-bytes-max` bytes, no control characters.
+/// Checks the name of a cell, stream or family: as any name, and without `/`, which parts it from a path.
+pub(crate) fn check_address(name: &str) -> Result<(), String> {
+    check_name(name)?;
+    if name.contains('/') { Err("name holds /, which begins a path".to_owned()) } else { Ok(()) }
+}
+
+/// Returns the family that a cell of this name belongs to, as far as the name says: members are `FAMILY:KEY`.
+pub(crate) fn family_of(name: &str) -> Option<&str> {
+    name.split_once(FAMILY_END).map(|(family, _)| family)
+}
+
+/// What stands between the name of a family and the key of a member.
+pub(crate) const FAMILY_END: char = ':';
+
+/// Checks a name of any kind: 1 to `name-bytes-max` bytes, no control characters.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         Err("name is empty".to_owned())

@@ -20,6 +20,10 @@ pub const PATH_STEP: u64 = 100;
 pub const PATH_BYTE: u64 = 4;
 /// A read, a write or a removal, beside its bytes.
 pub const CELL: u64 = 300;
+/// A listing of cells, beside what it tells: what is not there any more may stand in the way.
+pub const LIST: u64 = 5_000;
+/// A cell that a listing tells, beside its bytes: it is looked for again at the commit.
+pub const LISTED: u64 = 500;
 /// A send, beside its bytes.
 pub const SEND: u64 = 3_000;
 /// A wait: a part of the turn is committed.

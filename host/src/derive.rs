@@ -39,7 +39,7 @@ use crate::{
     event::Event,
     guest::Guests,
     limits::{FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX},
-    tx::{Committer, Derive, Kept, Leaves, Memo, Run, Transaction, Underivable, View, Views},
+    tx::{Committer, Derive, Kept, Kind, Leaves, Memo, Run, Transaction, Underivable, View, Views},
 };
 use memos::Memos;
 
@@ -305,7 +305,7 @@ impl Work<'_> {
         });
         let reads: Vec<Kept> = reads.collect();
         let inside = |kept: &Kept| self.places.get(&kept.cell).is_some_and(|at| *at >= place);
-        let reads: Vec<Kept> = reads.into_iter().filter(|kept| !kept.is_derived || !inside(kept)).collect();
+        let reads: Vec<Kept> = reads.into_iter().filter(|kept| !kept.is_derived() || !inside(kept)).collect();
         for at in place..=top {
             let component = self.component(&self.stack[at].cell.owner);
             let run = Run {
@@ -332,7 +332,7 @@ impl Work<'_> {
         let known = self.deriver.memos.get(cell).filter(|known| known.run.value == run.value);
         let stamp = known.map_or_else(|| 1 + self.deriver.stamp.fetch_add(1, Ordering::Relaxed), |known| known.stamp);
         let (from, until) = (0, 0);
-        let (is_passing, leaves) = (false, Leaves::of([], &[]));
+        let (is_passing, leaves) = (false, Leaves::of([], &[], Default::default()));
         let memo = Memo { run: Arc::new(run), stamp, from, until, directory: 0, leaves, is_passing };
         memo.at(self.view)
     }
@@ -362,7 +362,7 @@ impl Work<'_> {
             },
             Step::Check(memo, mut next) => loop {
                 let Some(kept) = memo.run.reads.get(next) else { return Next::Ready(memo.at(self.view)) };
-                match kept.is_same(self.view) {
+                match kept.is_same(self.view).await {
                     Some(true) => {
                         next += 1;
                         self.looked += kept.bytes();
@@ -407,8 +407,12 @@ impl Work<'_> {
     fn may_hold(&self, cell: &CellId, memo: &Memo) -> bool {
         let directory = &self.view.directory;
         let may_read = |kept: &Kept| {
-            let is_derived = directory.derivation(&kept.cell.owner, &kept.cell.name).is_some();
-            is_derived == kept.is_derived && directory.may_read(&cell.owner, &kept.cell.owner, &kept.cell.name)
+            let (owner, name) = (&kept.cell.owner, &kept.cell.name);
+            if matches!(kept.kind, Kind::Names(..)) {
+                return directory.may_list(&cell.owner, owner, name);
+            }
+            let is_derived = directory.derivation(owner, name).is_some();
+            is_derived == kept.is_derived() && directory.may_read(&cell.owner, owner, name)
         };
         memo.directory == directory.number()
             || (!memo.run.saw_directory
@@ -419,7 +423,7 @@ impl Work<'_> {
     /// Returns whether a cell that the last run has read is worth being made ready for the next.
     fn is_to_prepare(&self, top: usize, kept: &Kept) -> bool {
         let (cell, directory) = (&kept.cell, &self.view.directory);
-        kept.is_derived
+        kept.is_derived()
             && !self.view.memos.contains_key(cell)
             && !self.places.contains_key(cell)
             && directory.derivation(&cell.owner, &cell.name).is_some()
@@ -449,8 +453,11 @@ impl Work<'_> {
         let ended = deriver.guests.derive(&installed.loaded, Box::new(tx), &cell.name, &shape).await;
         self.fuel += ended.fuel;
         let Some(tx) = ended.tx else { return Next::Lost };
-        let (reads, view, needs, saw_directory) = tx.into_reads();
+        let (mut reads, view, needs, saw_directory) = tx.into_reads();
         self.view.memos = view.memos;
+        for kept in &mut reads {
+            kept.look(self.view).await;
+        }
         let Some(value) = ended.value else {
             deriver.restarts.fetch_add(1, Ordering::Relaxed);
             self.stack[top].reads = reads;

@@ -5,19 +5,21 @@ use std::collections::BTreeMap;
 use ipld_core::ipld::Ipld;
 
 use crate::{
-    cell::check_name,
+    cell::{FAMILY_END, check_address, check_name, family_of},
     limits::{DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, VALUE_DEPTH_MAX},
     shape::{Shape, ShapeError},
     value::Value,
 };
 
-/// Tags, cells and streams of a charm.
+/// Tags, cells, families of cells and streams of a charm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Descriptor {
     /// Tags under which `wish` finds it, each starting with `#`.
     pub tags: Vec<String>,
     /// Cells with a shape; others may be granted to read those that are not private.
     pub cells: BTreeMap<String, Declaration>,
+    /// Families of cells: what is declared holds for each cell `FAMILY:KEY`.
+    pub families: BTreeMap<String, Declaration>,
     /// Streams that it handles.
     pub streams: BTreeMap<String, Declaration>,
     /// Whether any cell is derived.
@@ -26,7 +28,7 @@ pub struct Descriptor {
     pub more: BTreeMap<String, Value>,
 }
 
-/// A cell or stream that a charm declares.
+/// A cell, family of cells or stream that a charm declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
     /// What fits it.
@@ -49,10 +51,32 @@ impl Declaration {
 }
 
 impl Descriptor {
-    /// Returns the names of the cells that are derived.
+    /// Returns what is derived: cells, and families of them.
     pub(crate) fn derived(&self) -> impl Iterator<Item = &str> {
-        let cells = self.derives.then_some(&self.cells).into_iter().flatten();
-        cells.filter(|(_, declared)| declared.derived).map(|(name, _)| name.as_str())
+        let all = self.derives.then(|| self.all_grantable("cell"));
+        all.into_iter().flatten().filter(|(_, declared)| declared.derived).map(|(name, _)| name.as_str())
+    }
+
+    /// Returns what is declared of a cell: by itself, or by its family.
+    pub fn cell(&self, name: &str) -> Option<&Declaration> {
+        self.cells.get(name).or_else(|| self.families.get(family_of(name)?))
+    }
+
+    /// Returns what is declared of what a grant can name: a `cell` or a family of cells, or a stream.
+    pub(crate) fn grantable(&self, kind: &str, name: &str) -> Option<&Declaration> {
+        match kind {
+            "cell" => self.cells.get(name).or_else(|| self.families.get(name)),
+            _ => self.streams.get(name),
+        }
+    }
+
+    /// Returns all of that, by name.
+    pub(crate) fn all_grantable(&self, kind: &str) -> impl Iterator<Item = (&String, &Declaration)> + Clone {
+        let (first, second) = match kind {
+            "cell" => (&self.cells, Some(&self.families)),
+            _ => (&self.streams, None),
+        };
+        first.iter().chain(second.into_iter().flatten())
     }
 
     /// Reads what `describe` returned, as a value too; the error says what is wrong with it.
@@ -65,10 +89,14 @@ impl Descriptor {
         let told = value.decode().map_err(|error| format!("the description is no value: {error}"))?;
         let mut told = map("the description", told)?;
         let tags = told.remove("tags").map_or(Ok(Vec::new()), tags)?;
-        let mut declared = |key: &str, kind| told.remove(key).map_or(Ok(BTreeMap::new()), |of| declared(kind, of));
+        let mut declared = |key: &str, kind| told.remove(key).map_or(Ok(BTreeMap::new()), |of| declared(key, kind, of));
         let (cells, streams) = (declared("cells", "cell")?, declared("streams", "stream")?);
-        let derives = cells.values().any(|declared: &Declaration| declared.derived);
-        Ok((value, Descriptor { tags, cells, streams, derives, more: more(told)? }))
+        let families = declared("families", "family")?;
+        if let Some(name) = families.keys().find(|name| cells.contains_key(*name)) {
+            return Err(format!("family {name}: a cell has that name too, and a grant could not tell them apart"));
+        }
+        let derives = cells.values().chain(families.values()).any(|declared| declared.derived);
+        Ok((value, Descriptor { tags, cells, families, streams, derives, more: more(told)? }))
     }
 }
 
@@ -96,13 +124,16 @@ fn tags(value: Ipld) -> Result<Vec<String>, String> {
     list.into_iter().map(tag).collect()
 }
 
-fn declared(kind: &str, value: Ipld) -> Result<BTreeMap<String, Declaration>, String> {
-    let entries = map(&format!("{kind}s"), value)?;
+fn declared(key: &str, kind: &str, value: Ipld) -> Result<BTreeMap<String, Declaration>, String> {
+    let entries = map(key, value)?;
     if entries.len() > DECLARATIONS_MAX {
         return Err(format!("more than {DECLARATIONS_MAX} declarations"));
     }
     let read = |(name, value): (String, Ipld)| {
-        check_name(&name).map_err(|why| format!("{kind}: {why}"))?;
+        check_address(&name).map_err(|why| format!("{kind}: {why}"))?;
+        if kind != "stream" && name.contains(FAMILY_END) {
+            return Err(format!("{kind} {name}: its name holds {FAMILY_END}, which is for the members of families"));
+        }
         let declaration = declaration(kind == "stream", value).map_err(|why| format!("{kind} {name}: {why}"))?;
         Ok((name, declaration))
     };
@@ -130,7 +161,7 @@ pub(crate) fn wanted(
 ) -> Result<Vec<(String, Shape)>, String> {
     let mut wanted: Vec<(String, Shape)> = Vec::new();
     for (name, shape) in pairs {
-        check_name(&name).map_err(|why| format!("{kind}: {why}"))?;
+        check_address(&name).map_err(|why| format!("{kind}: {why}"))?;
         let shape: Shape = shape.parse().map_err(|error: ShapeError| format!("{kind} {name}: {error}"))?;
         if wanted.iter().any(|(before, _)| *before == name) {
             return Err(format!("{kind} {name} declared twice"));

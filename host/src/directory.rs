@@ -10,7 +10,7 @@ use parts::Parts;
 pub use rights::{Kept, Names, Right, Rights, ungrantable};
 
 use crate::{
-    cell::CellId,
+    cell::{CellId, family_of},
     cost,
     descriptor::{Declaration, Descriptor},
     did::Did,
@@ -194,8 +194,10 @@ impl Directory {
 
     /// Returns whether `holder` may read that cell.
     pub fn may_read(&self, holder: &Did, owner: &Did, cell: &str) -> bool {
-        let declared = || self.get(owner)?.descriptor.cells.get(cell);
-        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(cell));
+        let declared = || self.get(owner)?.descriptor.cell(cell);
+        // A member is granted with its family.
+        let name = family_of(cell).unwrap_or(cell);
+        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(name));
         let granted = || declared().is_some_and(Declaration::is_grantable) && self.rights(holder).any(covers);
         holder == owner || self.is_operator(holder) || granted()
     }
@@ -206,13 +208,21 @@ impl Directory {
         if !descriptor.derives {
             return None;
         }
-        let (name, declared) = descriptor.cells.get_key_value(cell)?;
+        let (name, declared) =
+            descriptor.cells.get_key_value(cell).or_else(|| descriptor.families.get_key_value(family_of(cell)?))?;
         declared.derived.then_some((name, declared))
     }
 
     /// Returns the name of the derivation that computes a cell; none for a cell that is written.
     pub fn derivation(&self, owner: &Did, cell: &str) -> Option<&str> {
         self.derived(owner, cell).map(|(name, _)| name)
+    }
+
+    /// Returns whether `holder` may list the cells that begin with a prefix: of others the members of one family only.
+    pub fn may_list(&self, holder: &Did, owner: &Did, prefix: &str) -> bool {
+        holder == owner
+            || self.is_operator(holder)
+            || family_of(prefix).is_some() && self.may_read(holder, owner, prefix)
     }
 
     /// Returns whether `holder` may send to that stream.
@@ -338,7 +348,7 @@ impl Directory {
             let mut steps = WISH_STEPS_MAX;
             let lacking = |(name, asked): &(String, Shape), steps: &mut u32, kind| {
                 let offered = match kind {
-                    Kind::Cell => descriptor.cells.get(name),
+                    Kind::Cell => descriptor.cell(name),
                     Kind::Stream => descriptor.streams.get(name),
                 };
                 let fits = |offered: &Declaration, steps: &mut u32| match kind {

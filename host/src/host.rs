@@ -42,8 +42,8 @@ use crate::{
     event::EventId,
     guest::LoadError,
     keyring::{KeyError, Keyring, MemoryKeyring},
-    limits::Limits,
-    listing::{CellInfo, SpaceInfo, Status},
+    limits::{LIST_PAGE_MAX, Limits},
+    listing::{CellInfo, CellPage, SpaceInfo, Status},
     path::{Path, PathError},
     receipt::Receipt,
     rows::Queued,
@@ -51,7 +51,7 @@ use crate::{
     store::{MemoryStore, Store, StoreError},
     text::clip,
     turn::Stage,
-    tx::{Refused, Unavailable},
+    tx::{Range, Refused, Unavailable},
     value::Value,
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
@@ -210,9 +210,8 @@ impl Host {
             let log = self.stage.committer.log_share(&did);
             let Checked { name, http, loaded, component, keep, .. } = charm;
             self.stage.committer.keep(&did, keep);
-            let holds =
-                |cell: &str| self.stage.committer.versions().latest(&did, cell).is_some_and(|at| at.value.is_some());
-            if let Some(cell) = loaded.descriptor.derived().find(|cell| holds(cell)) {
+            let holds = |name: &&str| self.stage.committer.versions().holds(&did, name);
+            if let Some(cell) = loaded.descriptor.derived().find(holds) {
                 return Err(InstallError::DerivesValue { charm: name.to_string(), cell: cell.to_owned() });
             }
             let (descriptor, rights, http) = (loaded.descriptor.clone(), Rights::default(), http.into());
@@ -480,19 +479,74 @@ impl Host {
         archive::part(value?.as_ref(), path)
     }
 
-    /// Returns the cells of a space that hold a value, by name. Completes when that is durable, removals too.
+    /// Returns the cells of a space that hold a value, by name: all of them, however many. Completes when that is durable,
+    /// removals too.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn cells(&self, owner: &Did) -> Result<Vec<CellInfo>, Unavailable> {
+        Ok(self.page(owner, &Range::all(), usize::MAX).await?.cells)
+    }
+
+    /// Returns up to `max` cells of a space whose names begin with `prefix` and that hold a value, by name (C8); from `start` on,
+    /// which is the `next` of the page before and need not be a name. A page is what one commit left, and `LIST_PAGE_MAX`
+    /// cells at most; between two pages others commit. Completes when that is durable, removals too.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn run(host: &charm_host::Host, shop: charm_host::Did) -> Result<(), charm_host::Unavailable> {
+    /// let (mut start, mut bytes) = (None, 0);
+    /// loop {
+    ///     let page = host.list(&shop, "order:", start.as_deref(), 1_000).await?;
+    ///     bytes += page.cells.iter().map(|cell| cell.bytes).sum::<usize>();
+    ///     let Some(next) = page.next else { break };
+    ///     start = Some(next);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list(
+        &self,
+        owner: &Did,
+        prefix: &str,
+        start: Option<&str>,
+        max: usize,
+    ) -> Result<CellPage, Unavailable> {
+        self.page(owner, &Range::of(prefix, start, None), max.min(LIST_PAGE_MAX)).await
+    }
+
+    /// As [`Host::list`], as far as `reader` has a grant (I4): of the charm's own cells all, else the members of one family, with
+    /// its name and `:` as the beginning of `prefix`.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`.
+    pub async fn list_as(
+        &self,
+        reader: &Did,
+        owner: &Did,
+        prefix: &str,
+        start: Option<&str>,
+        max: usize,
+    ) -> Result<CellPage, ReadError> {
+        if !self.directory().may_list(reader, owner, prefix) {
+            let cell = clip(prefix, 128).into_owned();
+            return Err(ReadError::Denied { reader: *reader, owner: *owner, cell });
+        }
+        Ok(self.list(owner, prefix, start, max).await?)
+    }
+
+    async fn page(&self, owner: &Did, range: &Range, max: usize) -> Result<CellPage, Unavailable> {
         self.check_readable()?;
         let committer = &self.stage.committer;
-        let cells = committer.versions().list(owner);
+        let (cells, next) = committer.versions().list(owner, range, max);
         committer.durable(committer.last_order(owner)).await?;
         let info = |(name, version): (_, crate::tx::Version)| {
             Some(CellInfo::new(name, version.seq, version.value.as_ref()?.whole()))
         };
-        Ok(cells.into_iter().filter_map(info).collect())
+        Ok(CellPage { cells: cells.into_iter().filter_map(info).collect(), next })
     }
 
     /// Returns up to `max` events that wait for a charm, at positions after `after`, in the order in which they were sent;

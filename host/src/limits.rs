@@ -99,6 +99,13 @@ pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
 pub const WISH_STEPS_MAX: u32 = 1 << 16;
 /// Most charms that one page of a `wish` holds: all of them stand in memory before the guest gets them.
 pub const WISH_PAGE_MAX: usize = 256;
+/// Most cells that one page of a listing holds, for whomever.
+pub const LIST_PAGE_MAX: usize = 1_000;
+/// Values of one page of a listing together, in bytes; a single one may have more.
+pub const LIST_BYTES_MAX: usize = 256 << 10;
+/// Names of cells that are not there, or not yet, after which a page of a listing ends: what others remove meanwhile stands
+/// in the way a moment longer.
+pub const LIST_PASSED_MAX: usize = 64;
 /// What a row of the store is taken to cost beside what it carries, in bytes: an index entry, two DIDs and an id. A commit
 /// is two rows (record and receipt), each write and each event sent is one more.
 pub const ROW_BYTES: usize = 256;
@@ -202,7 +209,7 @@ pub struct Limits {
     pub inbox_events_max: usize,
     /// Payload bytes waiting for one charm, in the same three parts.
     pub inbox_bytes_max: usize,
-    /// Cells of one charm.
+    /// Cells of one charm. Each takes some 350 bytes of the host's memory beside its name and value.
     pub cells_max: usize,
     /// Bytes in the cells of one charm.
     pub space_bytes_max: usize,
@@ -319,7 +326,7 @@ impl Default for Limits {
             sends_max: 1_000,
             inbox_events_max: 10_000,
             inbox_bytes_max: 64 << 20,
-            cells_max: 100_000,
+            cells_max: 1 << 20,
             space_bytes_max: 256 << 20,
             dead_letters_max: 1_000,
             log_bytes_max: 16 << 10,

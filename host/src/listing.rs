@@ -55,6 +55,15 @@ impl CellInfo {
     }
 }
 
+/// Cells of a space, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CellPage {
+    /// In the order of the bytes of their names.
+    pub cells: Vec<CellInfo>,
+    /// What to begin the next page with; none when there is nothing more.
+    pub next: Option<String>,
+}
+
 /// What became of an event, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {

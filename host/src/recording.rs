@@ -34,6 +34,9 @@ pub enum Kind {
     Cancel,
     Exchange,
     GetEach,
+    Names,
+    Entries,
+    RemoveAll,
 }
 
 impl Kind {
@@ -52,6 +55,9 @@ impl Kind {
             Kind::Cancel => "streams.cancel",
             Kind::Exchange => "waits.commit-and-fetch",
             Kind::GetEach => "cells.get-each",
+            Kind::Names => "cells.names",
+            Kind::Entries => "cells.entries",
+            Kind::RemoveAll => "cells.remove-all",
         }
     }
 }

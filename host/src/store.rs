@@ -25,6 +25,7 @@ use crate::{
     did::Did,
     entry::{ENTRIES_PAGE, LogEntry},
     event::EventId,
+    limits::LIST_BYTES_MAX,
     record::Hash,
     rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, Unfit},
     text::clip,
@@ -95,6 +96,26 @@ impl From<Unfit> for StoreError {
     }
 }
 
+/// Cells of a page, and where the next one begins.
+pub type CellRows = (Vec<CellRow>, Option<String>);
+
+/// Returns the first page of these cells.
+pub(crate) fn page_of(mut rows: Vec<CellRow>, max: usize) -> CellRows {
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    let (mut bytes, mut count) = (0, 0);
+    for row in rows.iter().take(max) {
+        bytes += row.value.as_ref().map_or(0, |value| value.as_bytes().len());
+        if count > 0 && bytes > LIST_BYTES_MAX {
+            break;
+        }
+        count += 1;
+    }
+    let is_all = count == rows.len();
+    rows.truncate(count);
+    let next = rows.last().filter(|_| !is_all).map(|last| format!("{}\0", last.name));
+    (rows, next)
+}
+
 /// A store of spaces. Calls may block; the host makes them from where that hurts nobody.
 pub trait Store: Send + Sync + 'static {
     /// Returns everything that lives, as of one batch. `fresh_secret` is kept when the store has none; without one
@@ -103,6 +124,25 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store is damaged.
     fn load(&self, fresh_secret: Option<[u8; 32]>) -> Result<Image, StoreError>;
+
+    /// Returns the same without the cells, which are as many as they are: see [`Store::cells`]. Writes nothing.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn outline(&self) -> Result<Image, StoreError> {
+        Ok(Image { cells: Vec::new(), ..self.load(None)? })
+    }
+
+    /// Returns up to `max` cells of a space as they are now, with names from `start` on and before `end` if there is one, in
+    /// order; and where the rest begins, if there may be more. A page has `LIST_BYTES_MAX` bytes of values at most, or a
+    /// single larger one, and is of one batch: the next may be of a later one.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    fn cells(&self, space: &Did, start: &str, end: Option<&str>, max: usize) -> Result<CellRows, StoreError> {
+        let rows = self.load(None)?.cells.into_iter().filter(|row| row.space == *space);
+        Ok(page_of(rows.filter(|row| *row.name >= *start && end.is_none_or(|end| *row.name < *end)).collect(), max))
+    }
 
     /// Makes a batch durable: all of it or nothing, with one sync of the disk.
     ///

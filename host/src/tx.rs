@@ -7,7 +7,9 @@
 mod committer;
 mod conflict;
 mod derived;
+mod listing;
 mod memo;
+mod range;
 mod read_set;
 mod refusal;
 mod sends;
@@ -21,14 +23,16 @@ pub use committer::{Accepted, Begun, Committer, Derive, Failure, Gone, Installs,
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
+pub use listing::Span;
 use memo::Proved;
-pub use memo::{Kept, Leaves, Memo, Run, Underivable, View, Views};
+pub use memo::{Kept, Kind, Leaves, Memo, Run, Underivable, View, Views};
+pub use range::Range;
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;
 pub use versions::{Version, Versions};
 
 use crate::{
-    cell::{CellId, check_name},
+    cell::{CellId, check_address},
     cost,
     descriptor::Descriptor,
     did::Did,
@@ -399,13 +403,13 @@ impl Transaction {
     /// Checks that what the turn leaves written in a cell fits its declared shape, where it was written: what is wrong, as the
     /// text of a fault, and what the check has cost.
     pub fn check_written(&self, name: &str) -> (Result<(), String>, u64) {
-        let declared = self.view.directory.get(&self.writer).and_then(|entry| entry.descriptor.cells.get(name));
+        let declared = self.view.directory.get(&self.writer).and_then(|entry| entry.descriptor.cell(name));
         let shape = declared.map(|declared| &declared.shape);
         let Some(written) = self.written.get(name) else { return (Ok(()), 0) };
         let Some(after) = &written.after else { return (Ok(()), 0) };
         let Some(shape) = shape else {
             // What no component declares is the charm's own.
-            let is_gone = self.outlived.as_ref().is_some_and(|before| before.cells.contains_key(name));
+            let is_gone = self.outlived.as_ref().is_some_and(|before| before.cell(name).is_some());
             let why = || format!("cell {name} is not declared by the component that is installed now");
             return (if is_gone { Err(why()) } else { Ok(()) }, 0);
         };
@@ -502,6 +506,6 @@ fn check_path(path: &Path) -> Result<(), Refusal> {
 /// # Errors
 /// `Invalid`.
 pub fn guest_name(name: &str) -> Result<Arc<str>, Refusal> {
-    check_name(name).map_err(Refusal::Invalid)?;
+    check_address(name).map_err(Refusal::Invalid)?;
     Ok(name.into())
 }

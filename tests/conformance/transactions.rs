@@ -76,7 +76,7 @@ async fn a_did_in_another_spelling_is_refused() {
             assert_eq!(seen[0]["error"]["kind"], "invalid", "{forged:.80}");
         }
     }
-    let looks_foreign = format!("{}/x", key);
+    let looks_foreign = format!("{text}:x");
     assert_eq!(run(&host, a, json!([["set", looks_foreign, [], 1]])).await.outcome, Outcome::Committed);
     assert_eq!(commits(&host, b), before, "a name is only a name");
 }

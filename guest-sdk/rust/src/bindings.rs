@@ -25,8 +25,11 @@ impl<C: Handlers> exports::charm::host::guest::Guest for Component<C> {
     fn describe() -> Vec<u8> {
         report_panics();
         let tags = C::TAGS.iter().map(|&tag| Value::String(tag.into())).collect();
-        let cells = C::cells().into_iter().chain(C::derived()).collect();
+        let all = C::cells().into_iter().chain(C::derived());
+        let (families, cells): (Vec<_>, Vec<_>) = all.partition(|cell| cell.family);
+        let families = if families.is_empty() { None } else { Some(("families", told(families))) };
         let told = [("tags", Value::List(tags)), ("cells", told(cells)), ("streams", told(C::streams()))];
+        let told = told.into_iter().chain(families);
         // Without the error's `Debug`, which no charm needs to carry.
         encode(&map(told)).unwrap_or_else(|_| unreachable!("texts and marks are in the data model"))
     }
@@ -63,7 +66,7 @@ pub mod deriving {
 
 /// Declarations as the description tells them (`wit/README.md`).
 fn told(from: Vec<Declaration>) -> Value {
-    let told = |Declaration { name, shape, private, receipts, derived }| {
+    let told = |Declaration { name, shape, private, receipts, derived, .. }| {
         let marks =
             [("private", private), ("receipts", receipts), ("derived", derived)].into_iter().filter(|(_, mark)| *mark);
         let marks = marks.map(|(key, mark)| (key, Value::Bool(mark)));

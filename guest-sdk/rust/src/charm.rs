@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::sent::millis;
 use crate::value::encode;
-use crate::{Cell, Error, Result, Shape, host};
+use crate::{Cell, Cells, Error, Key, Result, Shape, host};
 
 /// A struct made by `#[charm]`: the charm's tags and cells.
 pub trait Charm: Sized {
@@ -57,12 +57,15 @@ pub struct Declaration {
     pub receipts: bool,
     /// Whether it is a cell that is computed from others: nobody writes it.
     pub derived: bool,
+    /// Whether it is a family of cells: what is declared holds for its members.
+    pub family: bool,
 }
 
 impl Declaration {
     #[doc(hidden)]
     pub fn of<T: Shape>(name: &str) -> Self {
-        Self { name: name.into(), shape: T::shape(), private: false, receipts: T::RECEIPT, derived: false }
+        let (private, derived, family) = (false, false, false);
+        Self { name: name.into(), shape: T::shape(), private, receipts: T::RECEIPT, derived, family }
     }
 
     #[doc(hidden)]
@@ -95,6 +98,16 @@ impl<T: Shape> CharmField for Cell<T> {
 
     fn declare(name: &'static str) -> Declaration {
         Declaration::of::<T>(name)
+    }
+}
+
+impl<K: Key, T: Shape> CharmField for Cells<K, T> {
+    fn open(name: &'static str) -> Self {
+        Self::own(name)
+    }
+
+    fn declare(name: &'static str) -> Declaration {
+        Declaration { family: true, ..Declaration::of::<T>(name) }
     }
 }
 

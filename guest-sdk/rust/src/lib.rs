@@ -40,7 +40,7 @@
 //! Build charms with overflow checks (`overflow-checks = true` in `[profile.release]`): without, `let n = 8u32 - 9` wraps
 //! around and commits; with them it is a fault, of which nothing remains.
 //!
-//! Where to look: [`Cell`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
+//! Where to look: [`Cell`] and [`Cells`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
 //! [`Sent`] and [`Settled`] for what became of a send, [`When`], [`commit_and_sleep`] and [`retry!`] for later, [`http`] for
 //! requests, [`context`] for time and identity, `testing` for unit tests.
 
@@ -54,12 +54,14 @@ pub mod __private;
 #[doc(hidden)]
 pub mod bindings;
 mod cell;
+mod cells;
 mod charm;
 pub mod context;
 mod derived;
 mod error;
 mod host;
 pub mod http;
+mod key;
 pub mod log;
 mod print;
 mod receipt;
@@ -77,9 +79,11 @@ mod wish;
 pub use serde;
 
 pub use cell::{At, Cell, Segment};
+pub use cells::{Cells, Cleared, Members};
 pub use charm::{Charm, Declaration, Handlers};
 pub use derived::Derived;
 pub use error::{Error, HttpError, Result};
+pub use key::Key;
 #[doc(hidden)]
 pub use print::{Dbg, printed};
 pub use receipt::{Failed, Outcome, Receipt, Settled};
@@ -134,8 +138,8 @@ pub use charm_sdk_macros::Shape;
 
 /// Makes a struct of cells a charm.
 ///
-/// Each field is a [`Cell`] of the charm itself, named like the field in kebab-case, and published with the shape
-/// of its type. `#[private]` on a field: nobody can be granted to read it.
+/// Each field is a [`Cell`] or a family of [`Cells`] of the charm itself, named like the field in kebab-case, and published with
+/// the shape of its type. `#[private]` on a field: nobody can be granted to read it.
 ///
 /// # Examples
 /// ```
@@ -208,8 +212,8 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Charm, Derived, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled,
-        Shape, Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first,
+        Bytes, Cell, Cells, Charm, Derived, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent,
+        Settled, Shape, Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first,
         commit_and_sleep, commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
     };
     pub use std::time::Duration;

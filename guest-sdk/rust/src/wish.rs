@@ -1,7 +1,7 @@
 //! Finding other charms by tag (D7).
 
 use crate::charm::Declaration;
-use crate::{Cell, Did, Error, Result, Shape, Stream, host};
+use crate::{Cell, Cells, Did, Error, Key, Result, Shape, Stream, host};
 
 /// A struct made by `#[wish("#tag")]`.
 pub trait Wished: Sized {
@@ -127,7 +127,7 @@ pub struct Found {
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a wish asks for cells and streams, not for `{Self}`",
-    label = "write `Cell<..>` or `Stream<..>`"
+    label = "write `Cell<..>`, `Cells<..>` or `Stream<..>`"
 )]
 pub trait WishField: Sized {
     fn want(name: &'static str, to: &mut Wanted);
@@ -144,6 +144,19 @@ impl<T: Shape> WishField for Cell<T> {
             Some(handle) => Self::found(from.owner.clone(), name, handle),
             None => Self::open(&from.owner, name),
         }
+    }
+}
+
+/// A name that ends so asks for a family.
+impl<K: Key, T: Shape> WishField for Cells<K, T> {
+    fn want(name: &'static str, to: &mut Wanted) {
+        to.cells.push(Declaration::of::<T>(&format!("{name}:")));
+    }
+
+    fn bind(name: &'static str, from: &mut Found) -> Self {
+        // The handle of no member that anybody asked for.
+        drop(from.cells.next());
+        Self::open(&from.owner, name)
     }
 }
 

@@ -75,6 +75,14 @@ fn lists_name_every_did() {
     assert_eq!(alone[0].get("keeps"), None, "a store alone does not know");
     let cells = folder.json(0, &["ls", &did]);
     assert_eq!(cells, json!([{"name": "count", "did": did, "revision": FIRST, "kind": "integer", "bytes": 1}]));
+    let alike =
+        [vec!["ls", "counter/co"], vec!["ls", "counter", "--after", "coun"], vec!["ls", "counter/", "--max", "1"]];
+    alike.iter().for_each(|arguments| assert_eq!(folder.json(0, arguments), cells, "{arguments:?}"));
+    for arguments in
+        [vec!["ls", "counter/d"], vec!["ls", "counter", "--after", "count"], vec!["ls", "counter", "--max", "0"]]
+    {
+        assert_eq!(folder.json(0, &arguments), json!([]), "{arguments:?}");
+    }
     for arguments in [vec!["ls"], vec!["ls", "counter"], vec!["did"], vec!["verify"]] {
         assert!(folder.text(0, &arguments).0.contains(&did), "{arguments:?}");
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, granted::Granted};
 use crate::{
+    cell::family_of,
     descriptor::Descriptor,
     did::Did,
     http::HttpGrant,
@@ -80,13 +81,18 @@ impl Rights {
 
 /// Says why nobody can be granted a `cell` or `stream` of this name; none when it can be.
 pub fn ungrantable(descriptor: &Descriptor, kind: &str, name: &str) -> Option<String> {
-    let declared = if kind == "cell" { &descriptor.cells } else { &descriptor.streams };
-    match declared.get(name) {
+    match descriptor.grantable(kind, name) {
         Some(declared) if declared.is_grantable() => None,
         Some(declared) if declared.receipts => Some("takes receipts from the host only".to_owned()),
         Some(_) => Some("is private: nobody can be granted it".to_owned()),
         None => {
-            let can = || declared.iter().filter(|(_, can)| can.is_grantable()).map(|(name, _)| name.as_str());
+            if let Some(family) =
+                family_of(name).filter(|family| kind == "cell" && descriptor.families.contains_key(*family))
+            {
+                return Some(format!("is a member of a family, which is granted as a whole: {}", clip(family, 128)));
+            }
+            let declared = descriptor.all_grantable(kind);
+            let can = || declared.clone().filter(|(_, can)| can.is_grantable()).map(|(name, _)| name.as_str());
             let meant = nearest(name, can()).map(|meant| format!("; did you mean {}?", clip(meant, 128)));
             let (can, meant) = (can().collect::<Vec<_>>().join(", "), meant.unwrap_or_default());
             Some(format!("is not declared; what can be granted: {}{meant}", clip(&can, 256)))

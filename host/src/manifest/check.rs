@@ -162,8 +162,7 @@ impl Look<'_> {
                 }
                 let Some(descriptor) = &description else { continue };
                 let all = names.iter().any(|name| name == "*");
-                let declared = if kind == "cell" { &descriptor.cells } else { &descriptor.streams };
-                if all && !declared.values().any(|declared| declared.is_grantable()) {
+                if all && !descriptor.all_grantable(kind).any(|(_, declared)| declared.is_grantable()) {
                     self.odd(about(holder, &format!("{owner} has no {kind} that can be granted")));
                 }
                 for name in names.iter().filter(|_| !all) {

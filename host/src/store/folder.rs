@@ -17,11 +17,12 @@ use std::{
 };
 
 use super::{
-    Lag, Store, StoreError,
+    CellRows, Lag, Store, StoreError,
     group::{self, Group, Mark},
     index::{Index, Moved},
     lock::Lock,
-    tail::{Numbered, Tail, overlay},
+    page_of,
+    tail::{Numbered, Tail, overlay, overlay_cells},
 };
 use crate::{
     component::Component,
@@ -232,6 +233,26 @@ impl Store for FolderStore {
         }
     }
 
+    fn outline(&self) -> Result<Image, StoreError> {
+        if self.journal.is_none() {
+            self.refresh()?;
+        }
+        self.image_with(false)
+    }
+
+    fn cells(&self, space: &Did, start: &str, end: Option<&str>, max: usize) -> Result<CellRows, StoreError> {
+        // The tail first: what it does not have any more the index has.
+        let groups = self.tail().groups();
+        let (rows, next, mark) = self.index.cells(space, start, end, max)?;
+        // What comes behind the page is for the next.
+        let end = next.as_deref().or(end);
+        let is_inside = |name: &str| name >= start && end.is_none_or(|end| name < end);
+        let after = groups.iter().filter(|numbered| numbered.number > mark.number);
+        let rows = overlay_cells(rows, space, is_inside, after.map(|numbered| &*numbered.group))?;
+        let (rows, more) = page_of(rows, max);
+        Ok((rows, more.or(next)))
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.write(None, batch)
     }
@@ -396,11 +417,15 @@ fn merged<T, K: Ord>(mut older: Vec<T>, newer: Vec<T>, max: usize, key: impl Fn(
 impl FolderStore {
     /// Returns everything that lives, as of one group.
     fn image(&self) -> Result<Image, StoreError> {
+        self.image_with(true)
+    }
+
+    fn image_with(&self, cells: bool) -> Result<Image, StoreError> {
         // The tail first: what it does not have any more the index has.
         let groups = self.tail().groups();
-        let (mut image, mark) = self.index.image()?;
+        let (mut image, mark) = self.index.image(cells)?;
         let after = groups.iter().filter(|numbered| numbered.number > mark.number);
-        overlay(&mut image, after.map(|numbered| &*numbered.group))?;
+        overlay(&mut image, after.map(|numbered| &*numbered.group), cells)?;
         Ok(image)
     }
 }

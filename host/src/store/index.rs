@@ -151,16 +151,28 @@ impl Index {
         Index { path: path.to_owned(), file, writer, reader, scanner }
     }
 
-    /// Returns everything that lives, and the last group that it comes from.
-    pub fn image(&self) -> Result<(Image, Mark), StoreError> {
+    /// Returns up to `max` cells of a space from `start` on, in order; where the rest begins, if there may be more; and the last
+    /// group that they come from.
+    pub fn cells(
+        &self,
+        space: &Did,
+        start: &str,
+        end: Option<&str>,
+        max: usize,
+    ) -> Result<(Vec<CellRow>, Option<String>, Mark), StoreError> {
+        self.scan(|connection| {
+            let _picture = connection.unchecked_transaction()?;
+            let (rows, next) = cells::page(connection, space, (start, end), max)?;
+            Ok((rows, next, marked(connection)?))
+        })
+    }
+
+    /// Returns everything that lives, and the last group that it comes from; cells only where they are asked for.
+    pub fn image(&self, with_cells: bool) -> Result<(Image, Mark), StoreError> {
         self.scan(|connection| {
             // One picture, also beside a host that commits meanwhile.
             let _picture = connection.unchecked_transaction()?;
-            let meta = |name: &str| {
-                connection
-                    .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, Vec<u8>>(0))
-                    .optional()
-            };
+            let meta = |name: &str| meta(connection, name);
             let secret = meta("secret")?.unwrap_or_else(|| vec![0; 32]);
             let position = meta("position")?.unwrap_or_else(|| vec![0; 8]);
             let end = meta("end")?.unwrap_or_else(|| vec![0; 32]);
@@ -176,7 +188,7 @@ impl Index {
                     [],
                     space_row,
                 )?,
-                cells: cells::load(connection)?,
+                cells: if with_cells { cells::load(connection)? } else { Vec::new() },
                 queued: rows(
                     connection,
                     "SELECT position, did, event FROM queue JOIN space USING (cid) ORDER BY position",
@@ -195,8 +207,7 @@ impl Index {
                 pruned: past::pruned(connection)?,
                 cuts: Vec::new(),
             };
-            let mark = meta("mark")?.map(|bytes| Mark::from_bytes(&bytes).ok_or_else(|| bad(0))).transpose()?;
-            Ok((image, mark.unwrap_or_default()))
+            Ok((image, marked(connection)?))
         })
     }
 }
@@ -229,6 +240,16 @@ fn rows<T>(
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
     connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+/// Returns the last group that is in it.
+fn marked(connection: &Connection) -> rusqlite::Result<Mark> {
+    let mark = meta(connection, "mark")?.map(|bytes| Mark::from_bytes(&bytes).ok_or_else(|| bad(0))).transpose()?;
+    Ok(mark.unwrap_or_default())
 }
 
 /// A column that does not hold what this store writes.

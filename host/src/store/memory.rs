@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Store, StoreError,
+    CellRows, Store, StoreError, page_of,
     past::{Held, Past},
 };
 use crate::{
@@ -140,6 +140,15 @@ impl Store for MemoryStore {
             pruned: tables.pruned,
             cuts: Vec::new(),
         })
+    }
+
+    fn cells(&self, space: &Did, start: &str, end: Option<&str>, max: usize) -> Result<CellRows, StoreError> {
+        let tables = self.tables();
+        let cells = tables.cells.range((*space, Arc::from(start))..);
+        let inside = |((did, name), _): &(&(Did, Arc<str>), _)| did == space && end.is_none_or(|end| **name < *end);
+        // One more says whether there is more.
+        let rows = cells.take_while(inside).take(max.saturating_add(1)).map(row).collect();
+        Ok(page_of(rows, max))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {

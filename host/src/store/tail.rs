@@ -257,11 +257,39 @@ impl Tail {
     }
 }
 
-/// Lays groups over what the index holds, in their order.
+/// Lays groups over cells of a space that the index holds, those with names that are `inside`.
+///
+/// # Errors
+/// As `overlay`.
+pub fn overlay_cells<'a>(
+    rows: Vec<CellRow>,
+    space: &Did,
+    inside: impl Fn(&str) -> bool,
+    groups: impl Iterator<Item = &'a Group>,
+) -> Result<Vec<CellRow>, StoreError> {
+    let mut cells: BTreeMap<Arc<str>, Vec<&CellWrite>> = BTreeMap::new();
+    for write in
+        groups.flat_map(|group| &group.batch.cells).filter(|write| write.space == *space && inside(&write.name))
+    {
+        cells.entry(write.name.clone()).or_default().push(write);
+    }
+    let mut rows: BTreeMap<Arc<str>, CellRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+    for (name, writes) in cells {
+        let fresh = CellRow { space: *space, name: name.clone(), order: 0, seq: 0, value: None };
+        rows.entry(name).or_insert(fresh).write(&writes)?;
+    }
+    Ok(rows.into_values().filter(|row| row.value.is_some()).collect())
+}
+
+/// Lays groups over what the index holds, in their order; over its cells where the image has them.
 ///
 /// # Errors
 /// `Failed` for a write of another value than the index has.
-pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -> Result<(), StoreError> {
+pub fn overlay<'a>(
+    image: &mut Image,
+    groups: impl Iterator<Item = &'a Group>,
+    with_cells: bool,
+) -> Result<(), StoreError> {
     let groups: Vec<&Group> = groups.collect();
     if groups.is_empty() {
         return Ok(());
@@ -297,7 +325,7 @@ pub fn overlay<'a>(image: &mut Image, groups: impl Iterator<Item = &'a Group>) -
                 change(row);
             }
         });
-        for write in &batch.cells {
+        for write in batch.cells.iter().filter(|_| with_cells) {
             cells.entry(write.space).or_default().entry(write.name.clone()).or_default().push(write);
         }
         queued.extend(batch.queued.iter().map(|queued| (queued.position, queued)));

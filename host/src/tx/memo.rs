@@ -6,10 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound::{Included, Unbounded},
     sync::Arc,
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{
+    range::{Range, after},
     refusal::Refusal,
     versions::{Snapshot, Versions},
 };
@@ -18,6 +22,7 @@ use crate::{
     cost::STEP_BYTES,
     did::Did,
     directory::Directory,
+    env::breathe,
     limits::{LEAVES_MAX, MESSAGE_BYTES_MAX},
     path::Path,
     record::Hash,
@@ -26,6 +31,8 @@ use crate::{
 
 /// Changed cells that are looked for among those below a memo, one by one.
 const CHANGED_MAX: usize = 256;
+/// Names that are looked at between two moments at which others may run.
+const NAMES_STEP: usize = 1_024;
 /// What a memo takes beside what it has read and come to, in bytes, and each of its reads.
 const MEMO_BYTES: usize = 256;
 const READ_BYTES: usize = 192;
@@ -76,17 +83,28 @@ impl Run {
     }
 }
 
-/// A cell that a run has read.
+/// A cell that a run has read, or names that it has listed.
 #[derive(Clone)]
 pub struct Kept {
-    /// The cell.
+    /// The cell; of names the first that there could be.
     pub cell: CellId,
-    /// Whether it is derived.
-    pub is_derived: bool,
+    /// What it is.
+    pub kind: Kind,
     /// The commit that wrote what was seen, or the stamp of a derived cell: what has the same is the same. 0 says nothing.
     pub stamp: u64,
     /// What was seen at each path.
     pub seen: Vec<(Path, Seen)>,
+}
+
+/// What a run has read.
+#[derive(Clone)]
+pub enum Kind {
+    /// A cell that is written.
+    Cell,
+    /// A derived cell.
+    Derived,
+    /// Names that were listed, and the hash of those.
+    Names(Range, Hash),
 }
 
 /// What a read gave.
@@ -168,13 +186,17 @@ pub enum Leaves {
 }
 
 impl Leaves {
-    /// Returns those of several cells and derived cells together.
-    pub fn of<'a>(cells: impl IntoIterator<Item = &'a CellId>, below: &[&'a Leaves]) -> Leaves {
+    /// Returns those of several cells and derived cells together, and of spaces in which any cell may be one.
+    pub fn of<'a>(
+        cells: impl IntoIterator<Item = &'a CellId>,
+        below: &[&'a Leaves],
+        mut spaces: BTreeSet<Did>,
+    ) -> Leaves {
         let mut cells = cells.into_iter().peekable();
-        if let (None, [only]) = (cells.peek(), below) {
+        if let (None, [only], true) = (cells.peek(), below, spaces.is_empty()) {
             return Leaves::clone(only);
         }
-        let (mut few, mut spaces) = (BTreeSet::new(), BTreeSet::new());
+        let mut few = BTreeSet::new();
         let mut add = |cell: &'a CellId| match spaces.is_empty() {
             true => {
                 few.insert(cell);
@@ -264,30 +286,55 @@ impl Memo {
 
     /// Returns the same memo, valid at a view too: every read of its run gives there what it gave then.
     pub fn at(&self, view: &View) -> Memo {
-        let (derived, cells): (Vec<_>, Vec<_>) = self.run.reads.iter().partition(|read| read.is_derived);
+        let (derived, others): (Vec<_>, Vec<_>) = self.run.reads.iter().partition(|read| read.is_derived());
+        let (cells, names): (Vec<_>, Vec<_>) = others.into_iter().partition(|read| matches!(read.kind, Kind::Cell));
         let below: Vec<&Memo> = derived.iter().filter_map(|read| view.memos.get(&read.cell)).collect();
         let is_passing = self.run.is_passing || below.iter().any(|memo| memo.is_passing);
         let below: Vec<&Leaves> = below.iter().map(|memo| &memo.leaves).collect();
-        let leaves = Leaves::of(cells.iter().map(|read| &read.cell), &below);
+        let listed = names.iter().map(|read| read.cell.owner).collect();
+        let leaves = Leaves::of(cells.iter().map(|read| &read.cell), &below, listed);
         let (order, directory) = (view.snapshot.order(), view.directory.number());
         Memo { from: order, until: order, directory, leaves, is_passing, ..self.clone() }
     }
 }
 
 impl Kept {
-    /// Returns whether the cell gives at a view what it gave then; none when it is derived and not ready there.
-    pub fn is_same(&self, view: &View) -> Option<bool> {
-        if self.is_derived {
-            let memo = view.memos.get(&self.cell)?;
-            let is_same = |(path, seen): &(Path, Seen)| memo.seen(path) == *seen;
-            return Some(memo.stamp == self.stamp || self.seen.iter().all(is_same));
-        }
-        let (stamp, value) = view.read(&self.cell);
-        let is_same = |(path, seen): &(Path, Seen)| Seen::of(value.as_ref(), path) == *seen;
-        Some((stamp != 0 && stamp == self.stamp) || self.seen.iter().all(is_same))
+    /// Returns names of a space that were listed: not yet which.
+    pub fn names(owner: Did, range: Range) -> Kept {
+        let cell = CellId { owner, name: range.from().into() };
+        Kept { cell, kind: Kind::Names(range, [0; 32]), stamp: 0, seen: Vec::new() }
     }
 
-    /// Returns how many bytes [`Kept::is_same`] looks at, at most.
+    /// Returns whether it is a derived cell.
+    pub fn is_derived(&self) -> bool {
+        matches!(self.kind, Kind::Derived)
+    }
+
+    /// Looks which names were listed.
+    pub async fn look(&mut self, view: &View) {
+        if let Kind::Names(range, names) = &mut self.kind {
+            *names = view.names(&self.cell.owner, range).await;
+        }
+    }
+
+    /// Returns whether it gives at a view what it gave then; none when it is a derived cell that is not ready there.
+    pub async fn is_same(&self, view: &View) -> Option<bool> {
+        match &self.kind {
+            Kind::Derived => {
+                let memo = view.memos.get(&self.cell)?;
+                let is_same = |(path, seen): &(Path, Seen)| memo.seen(path) == *seen;
+                Some(memo.stamp == self.stamp || self.seen.iter().all(is_same))
+            }
+            Kind::Cell => {
+                let (stamp, value) = view.read(&self.cell);
+                let is_same = |(path, seen): &(Path, Seen)| Seen::of(value.as_ref(), path) == *seen;
+                Some((stamp != 0 && stamp == self.stamp) || self.seen.iter().all(is_same))
+            }
+            Kind::Names(range, names) => Some(view.names(&self.cell.owner, range).await == *names),
+        }
+    }
+
+    /// Returns how many bytes [`Kept::is_same`] looks at without letting others run, at most.
     pub fn bytes(&self) -> usize {
         self.seen.iter().map(|(path, seen)| seen.bytes() + path.0.len() * STEP_BYTES).sum()
     }
@@ -332,6 +379,38 @@ impl View {
             return (0, written.clone());
         }
         self.snapshot.read(cell).map_or((0, None), |version| (version.order, version.value))
+    }
+
+    /// Returns a hash of the names in a range of cells that hold something. Lets others run between its steps.
+    async fn names(&self, owner: &Did, range: &Range) -> Hash {
+        let (mut hash, mut rest) = (Sha256::new(), Some(range.clone()));
+        while let Some(range) = rest {
+            let (shown, last) = self.snapshot.list(owner, &range, NAMES_STEP, NAMES_STEP);
+            let next = last.as_deref().map(after);
+            let looked = next.as_deref().map_or_else(|| range.clone(), |next| range.before(next));
+            let mut names: BTreeSet<Arc<str>> = shown.into_iter().map(|(name, _)| name).collect();
+            for (name, value) in self.written(owner, &looked) {
+                match value {
+                    Some(_) => drop(names.insert(name)),
+                    None => drop(names.remove(&name)),
+                }
+            }
+            for name in names {
+                hash.update([name.len() as u8]);
+                hash.update(name.as_bytes());
+            }
+            rest = next.map(|next| range.rest(&next));
+            breathe().await;
+        }
+        hash.finalize().into()
+    }
+
+    /// Returns what the turn wrote in the cells of a range, in order.
+    pub fn written<'a>(&'a self, owner: &Did, range: &'a Range) -> impl Iterator<Item = (Arc<str>, Option<Tree>)> + 'a {
+        let overlay = self.overlay.as_deref().filter(|overlay| overlay.owner == *owner);
+        let cells =
+            overlay.into_iter().flat_map(|overlay| overlay.cells.range::<str, _>((Included(range.from()), Unbounded)));
+        cells.take_while(|(name, _)| range.reaches(name)).map(|(name, value)| (name.clone(), value.clone()))
     }
 
     /// Returns whether what the turn wrote may be among those cells.

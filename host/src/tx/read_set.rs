@@ -1,4 +1,5 @@
-//! What a transaction has read: by path and by value, so that only a changed answer is a conflict (T4).
+//! What a transaction has read: by path and by value, so that only a changed answer is a conflict (T4). What it has listed is a
+//! range of names: a name that comes or goes in it is a changed answer, and nothing else is (C8).
 //!
 //! Only names are kept: what was seen is what the transaction's snapshot shows, as long as that is open. At a commit the
 //! reads are checked outside the lock that orders commits, in steps, and under it only against what was committed since.
@@ -7,12 +8,14 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     conflict::Conflict,
-    memo::{Kept, Seen, View},
-    versions::{Snapshot, Version},
+    memo::{Kept, Kind, Seen, View},
+    range::{Range, Ranges, after},
+    versions::{Moved, RECENT_ROWS_MAX, Snapshot, Version},
 };
 use crate::{
     cell::CellId,
     cost::STEP_BYTES as PATH_STEP_BYTES,
+    did::Did,
     env::breathe,
     limits::{PATHS_PER_CELL_MAX, RECHECK_BYTES_MAX},
     path::Path,
@@ -33,8 +36,10 @@ pub struct ReadSet {
     cells: BTreeMap<CellId, Vec<Path>>,
     /// The same of derived cells, by the writes that the turn had made then: it sees those (T3).
     derived: BTreeMap<(usize, CellId), Vec<Path>>,
-    /// All of them in the order in which they were first read, where that is asked for.
-    order: Option<Vec<CellId>>,
+    /// What was listed, by owner.
+    ranges: BTreeMap<Did, Ranges>,
+    /// All of that in the order in which it was first read, where that is asked for.
+    order: Option<Vec<First>>,
 }
 
 /// How far a check of reads has come.
@@ -69,15 +74,27 @@ impl ReadSet {
     /// Adds (cell, path) to the set.
     pub fn note(&mut self, cell: &CellId, path: &Path) {
         if note(&mut self.cells, cell.clone(), path) {
-            self.order.iter_mut().for_each(|order| order.push(cell.clone()));
+            self.order.iter_mut().for_each(|order| order.push(First::Cell(cell.clone())));
         }
     }
 
     /// Adds (cell, path) of a derived cell to the set, which a turn reads when it has made so many writes.
     pub fn read_derived(&mut self, writes: usize, cell: &CellId, path: &Path) {
         if note(&mut self.derived, (writes, cell.clone()), path) {
-            self.order.iter_mut().for_each(|order| order.push(cell.clone()));
+            self.order.iter_mut().for_each(|order| order.push(First::Cell(cell.clone())));
         }
+    }
+
+    /// Adds names of a space that were listed.
+    pub fn list(&mut self, owner: Did, range: Range) {
+        self.order.iter_mut().for_each(|order| order.push(First::Names(owner, range.clone())));
+        self.ranges.entry(owner).or_default().add(range);
+    }
+
+    /// Returns the ranges that were listed, each as the first text that it may hold: what may be read of that may be listed.
+    pub fn listed(&self) -> impl Iterator<Item = CellId> {
+        let ranges = self.ranges.iter().flat_map(|(owner, ranges)| ranges.iter().map(|range| (*owner, range)));
+        ranges.map(|(owner, range)| CellId { owner, name: range.from().into() })
     }
 
     /// Returns the cells that were read, derived ones too.
@@ -90,26 +107,31 @@ impl ReadSet {
         &self.derived
     }
 
-    /// Returns the reads in the order in which each cell was first read, with what the view shows there.
+    /// Returns the reads in the order in which each was first made, with what the view shows there; of names that were listed that
+    /// is left to whoever has time for it.
     pub fn keep(self, view: &View) -> Vec<Kept> {
-        let ReadSet { cells, mut derived, order } = self;
-        let keep = |cell: CellId| {
+        let ReadSet { cells, mut derived, order, .. } = self;
+        let keep = |first: First| {
+            let cell = match first {
+                First::Names(owner, range) => return Kept::names(owner, range),
+                First::Cell(cell) => cell,
+            };
             let key = (0, cell);
             let paths = derived.remove(&key);
             let cell = key.1;
-            let (is_derived, stamp, seen) = match paths {
+            let (kind, stamp, seen) = match paths {
                 Some(paths) => {
                     let memo = view.memos.get(&cell);
                     let seen = |path: &Path| (path.clone(), memo.map_or(Seen::Found(None), |memo| memo.seen(path)));
-                    (true, memo.map_or(0, |memo| memo.stamp), paths.iter().map(seen).collect())
+                    (Kind::Derived, memo.map_or(0, |memo| memo.stamp), paths.iter().map(seen).collect())
                 }
                 None => {
                     let (stamp, value) = view.read(&cell);
                     let seen = |path: &Path| (path.clone(), Seen::of(value.as_ref(), path));
-                    (false, stamp, cells.get(&cell).into_iter().flatten().map(seen).collect())
+                    (Kind::Cell, stamp, cells.get(&cell).into_iter().flatten().map(seen).collect())
                 }
             };
-            Kept { cell, is_derived, stamp, seen }
+            Kept { cell, kind, stamp, seen }
         };
         order.into_iter().flatten().map(keep).collect()
     }
@@ -142,8 +164,56 @@ impl ReadSet {
                 compared.check(path, &mut checked.left)?;
             }
         }
+        self.check_ranges(snapshot, checked.at).await?;
         checked.at = at;
         Ok(())
+    }
+
+    /// Checks outside the lock what was listed, against what was committed after `since`: that one by one where it is remembered,
+    /// else by a look at all names, in steps.
+    async fn check_ranges(&self, snapshot: &Snapshot, since: u64) -> Result<(), Conflict> {
+        if self.ranges.is_empty() {
+            return Ok(());
+        }
+        let versions = snapshot.versions();
+        if let Some(mut changed) = versions.changed_since(since, RECENT_ROWS_MAX) {
+            changed.sort_unstable();
+            return self.check_listed(snapshot, &changed);
+        }
+        for (owner, ranges) in &self.ranges {
+            for range in ranges.iter() {
+                let mut rest = Some(range.clone());
+                while let Some(range) = rest {
+                    let (moved, last) = versions.moved(owner, &range, (snapshot.order(), since), STEP_CELLS);
+                    if let Some((name, moved)) = moved {
+                        return Err(came_or_went(CellId { owner: *owner, name }, moved));
+                    }
+                    rest = last.map(|last| range.rest(&after(&last)));
+                    breathe().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what was listed against cells that were written.
+    fn check_listed(&self, snapshot: &Snapshot, changed: &[CellId]) -> Result<(), Conflict> {
+        let listed = |cell: &&CellId| self.ranges.get(&cell.owner).is_some_and(|ranges| ranges.contain(&cell.name));
+        let moved = |cell: &CellId| Some((cell.clone(), snapshot.versions().has_moved(cell, snapshot.order())?));
+        match changed.iter().filter(listed).find_map(moved) {
+            None => Ok(()),
+            Some((cell, moved)) => Err(came_or_went(cell, moved)),
+        }
+    }
+
+    /// In the last round, under the lock: when more was committed than is remembered, what was listed does not hold.
+    fn check_ranges_last(&self, snapshot: &Snapshot, since: u64) -> Result<Last, Conflict> {
+        let Some(cell) = self.listed().next() else { return Ok(Last::Holds) };
+        let Some(mut changed) = snapshot.versions().changed_since(since, RECENT_ROWS_MAX) else {
+            return Err(came_or_went(cell, Moved { seen: 0, found: 0 }));
+        };
+        changed.sort_unstable();
+        self.check_listed(snapshot, &changed).map(|()| Last::Holds)
     }
 
     /// Checks, under the lock that orders commits, against what was committed since [`ReadSet::check`]. In the last
@@ -156,7 +226,7 @@ impl ReadSet {
         if last {
             let changed = |cell| Some((cell, versions.changed(cell, checked.at)?));
             return match self.cells.keys().find_map(changed) {
-                None => Ok(Last::Holds),
+                None => self.check_ranges_last(snapshot, checked.at),
                 Some((cell, latest)) => {
                     Err(Compared { cell, seen: snapshot.read(cell), latest }.conflict(&Path::root()))
                 }
@@ -164,6 +234,7 @@ impl ReadSet {
         }
         let Some(mut changed) = versions.changed_since(checked.at, LOCKED_CELLS_MAX) else { return Ok(Last::Again) };
         changed.sort_unstable();
+        self.check_listed(snapshot, &changed)?;
         let mut left = LOCKED_BYTES_MAX;
         for cell in &changed {
             let Some(paths) = self.cells.get(cell) else { continue };
@@ -180,6 +251,12 @@ impl ReadSet {
     }
 }
 
+/// What was read for the first time.
+enum First {
+    Cell(CellId),
+    Names(Did, Range),
+}
+
 /// Adds a path to those of a cell; returns whether it is the first. The whole cell covers every path in it; many paths are as good
 /// as the whole.
 fn note<K: Ord>(cells: &mut BTreeMap<K, Vec<Path>>, cell: K, path: &Path) -> bool {
@@ -193,6 +270,11 @@ fn note<K: Ord>(cells: &mut BTreeMap<K, Vec<Path>>, cell: K, path: &Path) -> boo
         paths.push(path.clone());
     }
     is_first
+}
+
+/// Returns the conflict of a name that is not where it was listed, or is where it was not.
+fn came_or_went(cell: CellId, Moved { seen, found }: Moved) -> Conflict {
+    Conflict { cell, path: Path::root(), seen, found }
 }
 
 /// A cell that was read and written since.

@@ -6,23 +6,36 @@
 //!
 //! Each old version stands in the list of the newest snapshot that sees it. When that closes, the version goes to the
 //! list of the next older one that sees it, or away.
+//!
+//! Cells are found by a hash of their names, and beside that the names of a space stand in order, for listings (C8): a tree alone
+//! would take four times as long for a cell among a million. Whoever goes through names does so in steps: between two of them others
+//! write.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    ops::Bound,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crate::{cell::CellId, did::Did, rows::CellRow, value::Tree};
+use super::range::{Range, after};
+use crate::{
+    cell::{CellId, FAMILY_END},
+    did::Did,
+    rows::CellRow,
+    value::Tree,
+};
 
 /// Cells written by the latest commits that are remembered one by one; older changes are found by looking at each cell.
-const RECENT_ROWS_MAX: usize = 4_096;
+pub const RECENT_ROWS_MAX: usize = 4_096;
 /// Old versions given back under one hold of the lock.
 const RELEASE_STEP: usize = 256;
 /// What an old version costs beyond its value, in bytes.
 const OLD_VERSION_COST: usize = 128;
+/// Names that are gone through under one hold of the lock.
+const NAMES_STEP: usize = 256;
 
 /// One version of a cell.
 #[derive(Clone)]
@@ -73,8 +86,7 @@ pub struct Versions {
 struct Inner {
     /// The last commit.
     last: u64,
-    /// Oldest version first; never empty.
-    spaces: HashMap<Did, HashMap<Arc<str>, Vec<Version>>>,
+    spaces: HashMap<Did, Space>,
     /// Open snapshots by their commit.
     open: BTreeMap<u64, Open>,
     /// What old versions cost, in bytes.
@@ -83,6 +95,59 @@ struct Inner {
     recent: VecDeque<(u64, Did, Vec<Arc<str>>)>,
     recent_rows: usize,
     recent_from: u64,
+}
+
+/// The cells of a space.
+#[derive(Default)]
+struct Space {
+    /// Oldest version first; never empty.
+    cells: HashMap<Arc<str>, Vec<Version>>,
+    /// Their names in order.
+    names: BTreeSet<Arc<str>>,
+}
+
+impl Space {
+    /// Returns the versions of a cell, to be changed; of a new name none.
+    fn versions(&mut self, name: &Arc<str>) -> &mut Vec<Version> {
+        match self.cells.entry(name.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.names.insert(name.clone());
+                entry.insert(Vec::new())
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if self.cells.remove(name).is_some() {
+            self.names.remove(name);
+        }
+    }
+}
+
+/// A cell that has come or gone: it is there in one of two versions and not in the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The revision that was shown, 0 for none.
+    pub seen: u64,
+    /// The newest.
+    pub found: u64,
+}
+
+impl Moved {
+    /// Compares what commit `shown` left with the newest version, if a commit after `since` wrote that.
+    fn of(versions: &[Version], shown: u64, since: u64) -> Option<Moved> {
+        let newest = versions.last().filter(|newest| newest.order > since)?;
+        let seen = visible(versions, shown);
+        let is_there = |version: &Version| version.value.is_some();
+        let moved = Moved { seen: seen.map_or(0, |seen| seen.seq), found: newest.seq };
+        (seen.is_some_and(is_there) != is_there(newest)).then_some(moved)
+    }
+}
+
+/// Returns the version that commit `order` left.
+fn visible(versions: &[Version], order: u64) -> Option<&Version> {
+    versions.iter().rev().find(|version| version.order <= order)
 }
 
 /// The snapshots of one commit.
@@ -104,7 +169,7 @@ pub struct Released(Vec<(CellId, u64)>);
 
 impl Inner {
     fn find(&self, owner: &Did, name: &str) -> &[Version] {
-        self.spaces.get(owner).and_then(|cells| cells.get(name)).map_or(&[], Vec::as_slice)
+        self.spaces.get(owner).and_then(|space| space.cells.get(name)).map_or(&[], Vec::as_slice)
     }
 
     /// Closes one snapshot of commit `order`.
@@ -127,7 +192,7 @@ impl Inner {
     /// Hands an old version to the next older snapshot that sees it, or takes it out.
     fn release(&mut self, cell: CellId, from: u64) -> Option<Version> {
         let Inner { spaces, open, old_bytes, .. } = self;
-        let versions = spaces.get_mut(&cell.owner)?.get_mut(&cell.name)?;
+        let versions = spaces.get_mut(&cell.owner)?.cells.get_mut(&cell.name)?;
         let index = versions.iter().position(|version| version.order == from)?;
         let end = versions.get(index + 1)?.order;
         let cost = versions[index].cost();
@@ -141,9 +206,9 @@ impl Inner {
         hand_down(versions[..index].last_mut(), &gone, open, old_bytes);
         if let [last] = &versions[..]
             && last.value.is_none()
-            && let Some(cells) = spaces.get_mut(&cell.owner)
+            && let Some(space) = spaces.get_mut(&cell.owner)
         {
-            cells.remove(&cell.name);
+            space.remove(&cell.name);
         }
         Some(gone)
     }
@@ -174,9 +239,15 @@ impl Versions {
     /// Returns the state that a store holds.
     pub fn load(order: u64, rows: Vec<CellRow>, old_bytes_max: usize) -> Versions {
         let mut inner = Inner { last: order, recent_from: order, ..Inner::default() };
+        // Rows come nearly in order: so a tree of many names is made at once.
+        let mut names: HashMap<Did, Vec<Arc<str>>> = HashMap::new();
         for CellRow { space, name, order, seq, value } in rows {
             let version = Version { order, seq, value: value.map(Tree::new), alone: 0 };
-            inner.spaces.entry(space).or_default().insert(name, vec![version]);
+            names.entry(space).or_default().push(name.clone());
+            inner.spaces.entry(space).or_default().cells.insert(name, vec![version]);
+        }
+        for (space, names) in names {
+            inner.spaces.entry(space).or_default().names = names.into_iter().collect();
         }
         Versions { inner: RwLock::new(inner), last: AtomicU64::new(order), old_bytes_max }
     }
@@ -238,22 +309,84 @@ impl Versions {
         Some(cells)
     }
 
-    /// Returns the names of a space's cells that hold a value, sorted, with their newest version.
-    pub fn list(&self, owner: &Did) -> Vec<(Arc<str>, Version)> {
-        let inner = self.read();
-        let cells = inner.spaces.get(owner).into_iter().flatten();
-        let mut listed: Vec<_> = cells
-            .filter_map(|(name, versions)| Some((name.clone(), versions.last()?.clone())))
-            .filter(|(_, version)| version.value.is_some())
-            .collect();
-        drop(inner);
-        listed.sort_by(|a, b| a.0.cmp(&b.0));
-        listed
+    /// Goes through the names of a space's range in order, in steps: returns up to `max` of which `look` picks something, with
+    /// that; and, unless it came to the end, the last name that was looked at. It ends early after `passed` names of which
+    /// nothing is picked.
+    fn pick<T>(
+        &self,
+        owner: &Did,
+        range: &Range,
+        (max, mut passed): (usize, usize),
+        look: impl Fn(&[Version]) -> Option<T>,
+    ) -> (Vec<(Arc<str>, T)>, Option<Arc<str>>) {
+        let (mut picked, mut last) = (Vec::new(), None::<Arc<str>>);
+        loop {
+            let inner = self.read();
+            let Some(space) = inner.spaces.get(owner) else { return (picked, None) };
+            let after = last.clone();
+            let start = after.as_deref().map_or(Bound::Included(range.from()), Bound::Excluded);
+            let mut names = space.names.range::<str, _>((start, Bound::Unbounded));
+            for _ in 0..NAMES_STEP {
+                let Some(name) = names.next().filter(|name| range.reaches(name)) else { return (picked, None) };
+                if picked.len() >= max || passed == 0 {
+                    return (picked, last);
+                }
+                match look(space.cells.get(name).map_or(&[], Vec::as_slice)) {
+                    Some(found) => picked.push((name.clone(), found)),
+                    None => passed -= 1,
+                }
+                last = Some(name.clone());
+            }
+        }
     }
 
-    /// Returns the names of a space's cells.
+    /// Returns the first cell of a range that is there now and not in what commit `shown` left, or the other way round, if a
+    /// commit after `since` wrote it; looks at up to `max` names. And unless it came to the end of the range, the last of them.
+    pub fn moved(
+        &self,
+        owner: &Did,
+        range: &Range,
+        (shown, since): (u64, u64),
+        max: usize,
+    ) -> (Option<(Arc<str>, Moved)>, Option<Arc<str>>) {
+        let (mut moved, last) = self.pick(owner, range, (1, max), |versions| Moved::of(versions, shown, since));
+        (moved.pop(), last)
+    }
+
+    /// Returns whether a cell is there now and not in what commit `shown` left, or the other way round.
+    pub fn has_moved(&self, cell: &CellId, shown: u64) -> Option<Moved> {
+        Moved::of(self.read().find(&cell.owner, &cell.name), shown, shown)
+    }
+
+    /// Returns up to `max` cells of a range that hold a value, in order, as one commit left them; and where the rest begins, if
+    /// there may be more.
+    pub fn list(
+        self: &Arc<Versions>,
+        owner: &Did,
+        range: &Range,
+        max: usize,
+    ) -> (Vec<(Arc<str>, Version)>, Option<String>) {
+        loop {
+            let snapshot = self.snapshot();
+            let (cells, last) = snapshot.list(owner, range, max, usize::MAX);
+            if !snapshot.is_lost() {
+                return (cells, last.map(|last| after(&last)));
+            }
+        }
+    }
+
+    /// Returns whether a cell of that name holds a value, or any member of a family of that name.
+    pub fn holds(&self, owner: &Did, name: &str) -> bool {
+        let is_there = |versions: &[Version]| versions.last().filter(|last| last.value.is_some()).map(drop);
+        let members = Range::of(&format!("{name}{FAMILY_END}"), None, None);
+        let is_cell = is_there(self.read().find(owner, name)).is_some();
+        is_cell || !self.pick(owner, &members, (1, usize::MAX), is_there).0.is_empty()
+    }
+
+    /// Returns the names of a space's cells, in order.
     pub fn names(&self, owner: &Did) -> Vec<Arc<str>> {
-        self.read().spaces.get(owner).map(|cells| cells.keys().cloned().collect()).unwrap_or_default()
+        let (names, _) = self.pick(owner, &Range::all(), (usize::MAX, usize::MAX), |_| Some(()));
+        names.into_iter().map(|(name, ())| name).collect()
     }
 
     /// Notes a commit without writes: a snapshot opened from now on depends on it too (T8).
@@ -278,7 +411,7 @@ impl Versions {
         for Change { name, value, replaced } in writes {
             names.push(name.clone());
             let written = name.clone();
-            let versions: &mut Vec<Version> = cells.entry(name.clone()).or_default();
+            let versions = cells.versions(&name);
             if let Some(previous) = versions.last_mut() {
                 previous.part(replaced);
                 match newest {
@@ -383,7 +516,21 @@ impl Snapshot {
         if self.is_lost() {
             return None;
         }
-        inner.find(&cell.owner, &cell.name).iter().rev().find(|version| version.order <= self.order).cloned()
+        visible(inner.find(&cell.owner, &cell.name), self.order).cloned()
+    }
+
+    /// Returns the next cells of a range that it shows, in order, up to `max`; and, unless that was the end of the range, the last
+    /// name that was looked at: after `passed` names that it does not show it ends too. What it shows when it is lost means
+    /// nothing.
+    pub fn list(
+        &self,
+        owner: &Did,
+        range: &Range,
+        max: usize,
+        passed: usize,
+    ) -> (Vec<(Arc<str>, Version)>, Option<Arc<str>>) {
+        let shown = |versions: &[Version]| visible(versions, self.order).filter(|seen| seen.value.is_some()).cloned();
+        self.versions.pick(owner, range, (max, passed), shown)
     }
 
     fn closed_by(mut self, inner: &mut Inner, released: &mut Released) {

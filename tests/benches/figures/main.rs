@@ -18,6 +18,7 @@ mod density;
 mod disk;
 mod durable;
 mod edit;
+mod family;
 mod growth;
 mod peers;
 mod receipt;
@@ -37,7 +38,7 @@ use crate::{report::Report, scale::Scale};
 type Run = for<'a> fn(Scale, &'a mut Report) -> BoxFuture<'a, ()>;
 
 /// Every bench: its name, with which those of its figures begin, and what it does. The last runs only when it is asked for.
-const BENCHES: [(&str, Run); 10] = [
+const BENCHES: [(&str, Run); 11] = [
     ("turn", |scale, report| turn::run(scale, report).boxed()),
     ("durable/journal", |scale, report| durable::run(scale, report).boxed()),
     ("receipt", |scale, report| receipt::run(scale, report).boxed()),
@@ -47,6 +48,7 @@ const BENCHES: [(&str, Run); 10] = [
     ("density", |scale, report| density::run(scale, report).boxed()),
     ("wait", |scale, report| waits::run(scale, report).boxed()),
     ("growth", |scale, report| growth::run(scale, report).boxed()),
+    ("family", |scale, report| family::run(scale, report).boxed()),
     ("peers", |scale, report| peers::run(scale, report).boxed()),
 ];
 

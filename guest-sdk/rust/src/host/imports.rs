@@ -6,6 +6,7 @@ use serde::de::value::Error as Unread;
 
 use super::Level;
 use crate::bindings::charm::host::{cells, context, discovery, http, log as logging, retries, streams, types, waits};
+use crate::cells::Span;
 use crate::wish::{Found, Offers, Wanted};
 use crate::{Did, Error, EventId, HttpError, Outcome, Receipt, Result, Segment, When};
 
@@ -27,6 +28,34 @@ impl Cell {
     pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
         Ok(self.0.remove(&wire(path))?)
     }
+}
+
+/// Asks for a page of names, and where the next begins.
+pub(crate) fn names(owner: Option<&Did>, span: &Span, limit: u32) -> Result<(Vec<String>, Option<String>)> {
+    let cells::NamesPage { names, next } = cells::names(owner.map(Did::as_str), &spanned(span), limit)?;
+    Ok((names, next))
+}
+
+/// Asks for a page of names and values, and where the next begins.
+#[expect(clippy::type_complexity, reason = "a page of pairs")]
+pub(crate) fn entries(
+    owner: Option<&Did>,
+    span: &Span,
+    limit: u32,
+) -> Result<(Vec<(String, Vec<u8>)>, Option<String>)> {
+    let cells::EntriesPage { entries, next } = cells::entries(owner.map(Did::as_str), &spanned(span), limit)?;
+    Ok((entries.into_iter().map(|cells::Entry { name, value }| (name, value)).collect(), next))
+}
+
+/// Removes up to `limit` cells; how many, and where the rest begins.
+pub(crate) fn remove_all(owner: Option<&Did>, span: &Span, limit: u32) -> Result<(u32, Option<String>)> {
+    let cells::Removed { count, next } = cells::remove_all(owner.map(Did::as_str), &spanned(span), limit)?;
+    Ok((count, next))
+}
+
+fn spanned(span: &Span) -> cells::Span {
+    let Span { prefix, start, end } = span.clone();
+    cells::Span { prefix, start, end }
 }
 
 pub(crate) struct Stream(streams::Stream);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::state::{Event, From, State, http_denied};
 use super::{Host, shapes, tree};
+use crate::cells::Span;
 use crate::host::Level;
 use crate::http::{Request, Response};
 use crate::value::{cut, encode};
@@ -99,6 +100,38 @@ impl Turn {
             return written.clone();
         }
         self.state.borrow().spaces.get(owner)?.get(name).cloned()
+    }
+
+    /// The next cells of a listing, and where the rest begins.
+    fn page(&self, owner: Option<&Did>, span: &Span, limit: u32) -> Result<Page<(String, Value)>> {
+        let owner = owner.unwrap_or(&self.me);
+        let Span { prefix, start, end } = span;
+        if limit == 0 {
+            return Err(Error::Invalid("limit: it is 0".into()));
+        }
+        for (what, text) in [("prefix", Some(prefix)), ("start", start.as_ref()), ("end", end.as_ref())] {
+            if text.is_some_and(|text| text.len() > NAME_BYTES_MAX + 1) {
+                return Err(Error::Invalid(format!("{what}: longer than {NAME_BYTES_MAX} bytes")));
+            }
+        }
+        let state = self.state.borrow();
+        if *owner != self.me && !(prefix.contains(':') && state.may_read(&self.me, owner, prefix)) {
+            return Err(Error::Denied { owner: owner.clone(), name: prefix.clone() });
+        }
+        let mut cells = state.spaces.get(owner).cloned().unwrap_or_default();
+        for (name, value) in self.ended.writes.iter().filter(|_| *owner == self.me) {
+            match value {
+                Some(value) => cells.insert(name.clone(), value.clone()),
+                None => cells.remove(name),
+            };
+        }
+        let start = start.as_ref().unwrap_or(prefix).max(prefix);
+        let listed = cells.range(start.clone()..).take_while(|(name, _)| end.as_ref().is_none_or(|end| *name < end));
+        let mut listed = listed.take_while(|(name, _)| name.starts_with(&**prefix));
+        let max = LIST_PAGE_MAX.min(limit as usize);
+        let page: Vec<_> = listed.by_ref().take(max).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let next = listed.next().and(page.last()).map(|(last, _)| format!("{last}\0"));
+        Ok((page, next))
     }
 }
 
@@ -239,6 +272,47 @@ impl Cell {
     }
 }
 
+/// The most cells of a page, and the bytes of its values.
+const LIST_PAGE_MAX: usize = 1_000;
+const LIST_BYTES_MAX: usize = 256 << 10;
+
+/// Cells of a page, and where the next begins.
+type Page<T> = (Vec<T>, Option<String>);
+
+pub(crate) fn names(owner: Option<&Did>, span: &Span, limit: u32) -> Result<Page<String>> {
+    let (page, next) = turn(|turn| turn.page(owner, span, limit))?;
+    Ok((page.into_iter().map(|(name, _)| name).collect(), next))
+}
+
+pub(crate) fn entries(owner: Option<&Did>, span: &Span, limit: u32) -> Result<Page<(String, Vec<u8>)>> {
+    let (page, mut next) = turn(|turn| turn.page(owner, span, limit))?;
+    let (mut entries, mut bytes): (Vec<(String, Vec<u8>)>, usize) = Default::default();
+    for (name, value) in page {
+        let value = encode(&value)?;
+        bytes += value.len();
+        if let Some((last, _)) = entries.last()
+            && bytes > LIST_BYTES_MAX
+        {
+            next = Some(format!("{last}\0"));
+            break;
+        }
+        entries.push((name, value));
+    }
+    Ok((entries, next))
+}
+
+pub(crate) fn remove_all(owner: Option<&Did>, span: &Span, limit: u32) -> Result<(u32, Option<String>)> {
+    turn(|turn| {
+        if let Some(owner) = owner.filter(|owner| **owner != turn.me) {
+            return Err(Error::WriteIsolation { requested: owner.clone(), open: turn.me.clone() });
+        }
+        let (page, next) = turn.page(None, span, limit)?;
+        let count = page.len() as u32;
+        turn.ended.writes.extend(page.into_iter().map(|(name, _)| (name, None)));
+        Ok((count, next))
+    })
+}
+
 pub(crate) struct Stream {
     owner: Did,
     name: String,
@@ -373,7 +447,7 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
                 return Ok(Offers { found: all, next });
             }
             let cells_fit = wanted.cells.iter().all(|wanted| {
-                let offered = charm.cells.iter().find(|offered| offered.name == wanted.name);
+                let offered = charm.cell(&wanted.name);
                 offered.is_some_and(|offered| shapes::fits(&offered.shape, &wanted.shape))
                     && state.may_read(&turn.me, owner, &wanted.name)
             });
@@ -470,6 +544,8 @@ fn address(owner: Option<&Did>, name: &str) -> Result<(Did, String)> {
         return invalid("name longer than 128 bytes");
     } else if name.contains(char::is_control) {
         return invalid("name holds control characters");
+    } else if name.contains('/') {
+        return invalid("name holds /, which begins a path");
     }
     let owner = owner.cloned().unwrap_or_else(me);
     let key = owner.as_str().strip_prefix("did:key:z").and_then(|key| bs58::decode(key).into_vec().ok());

@@ -72,6 +72,14 @@ pub struct Installed {
     pub derive: Derive,
 }
 
+impl Installed {
+    /// What is declared of a cell: by itself, or by its family.
+    pub fn cell(&self, name: &str) -> Option<&Declaration> {
+        let named = |name: &str, family| self.cells.iter().find(|cell| cell.name == name && cell.family == family);
+        named(name, false).or_else(|| named(name.split_once(':')?.0, true))
+    }
+}
+
 pub struct Event {
     pub id: EventId,
     pub sender: Did,
@@ -180,9 +188,11 @@ impl State {
     }
 
     pub fn may_read(&self, reader: &Did, owner: &Did, cell: &str) -> bool {
-        let declared = || self.charms.get(owner)?.cells.iter().find(|declared| declared.name == cell);
+        let declared = || self.charms.get(owner)?.cell(cell);
+        // A member is granted with its family.
+        let granted = cell.split_once(':').map_or(cell, |(family, _)| family);
         reader == owner
-            || self.reads.contains(&(reader.clone(), owner.clone(), cell.into()))
+            || self.reads.contains(&(reader.clone(), owner.clone(), granted.into()))
                 && declared().is_some_and(|declared| !declared.private)
     }
 
@@ -200,9 +210,9 @@ impl State {
 
     /// Checks that what a transaction leaves written fits the declared shapes; what is wrong is the text of a fault.
     fn check_written(&self, charm: &Did, turn: &Ended) -> Result<(), String> {
-        let declared = self.charms.get(charm).map_or(&[][..], |charm| &charm.cells);
+        let declared = self.charms.get(charm);
         for (name, value) in &turn.writes {
-            let shape = declared.iter().find(|declared| declared.name == *name).map(|declared| &declared.shape);
+            let shape = declared.and_then(|charm| charm.cell(name)).map(|declared| &declared.shape);
             if let (Some(shape), Some(value)) = (shape, value)
                 && let Err(Error::TypeMismatch { at, expected, actual }) = shapes::check(value, shape)
             {

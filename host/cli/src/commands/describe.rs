@@ -14,7 +14,7 @@ use crate::{
     place,
 };
 
-/// Describes a component, or a charm of the manifest with its rights and those of others over it: tags, cells and streams
+/// Describes a component, or a charm of the manifest with its rights and those of others over it: tags, cells, families and streams
 /// with their shapes, and the interfaces that it imports, which is what it asks for.
 #[derive(Args)]
 pub struct Describe {
@@ -31,6 +31,8 @@ struct Described {
     tags: Vec<String>,
     imports: Vec<String>,
     cells: Vec<Offer>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    families: Vec<Offer>,
     streams: Vec<Offer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rights: Option<Rights>,
@@ -82,6 +84,7 @@ impl Describe {
             tags: descriptor.tags.clone(),
             imports: description.imports,
             cells: descriptor.cells.iter().map(Offer::new).collect(),
+            families: descriptor.families.iter().map(Offer::new).collect(),
             streams: descriptor.streams.iter().map(Offer::new).collect(),
             rights,
         };
@@ -161,7 +164,7 @@ impl Described {
             lines.extend(rights.grants.iter().map(|grant| format!("may with {}: {}", grant.charm, grant.says())));
             lines.extend(rights.granted.iter().map(|grant| format!("lets {}: {}", grant.charm, grant.says())));
         }
-        for (head, offers) in [("CELL", &self.cells), ("STREAM", &self.streams)] {
+        for (head, offers) in [("CELL", &self.cells), ("FAMILY", &self.families), ("STREAM", &self.streams)] {
             if !offers.is_empty() {
                 let row = |offer: &Offer| [offer.name.clone(), offer.whose().to_owned(), offer.shape.clone()];
                 lines.extend(table([head, "ACCESS", "SHAPE"], offers.iter().map(row).collect()));

@@ -1,6 +1,6 @@
 //! `charm ls`: charms, or the cells of one.
 
-use charm_host::{CharmSpec, Keep, Limits};
+use charm_host::{CellInfo, CharmSpec, Keep, Limits};
 use clap::Args;
 use serde::Serialize;
 
@@ -14,8 +14,15 @@ use crate::{
 /// Reads the store, also beside a running host.
 #[derive(Args)]
 pub struct Ls {
-    /// List the cells of this charm: name, the commit that wrote it, kind, size
+    /// List the cells of this charm whose names begin so, all without a prefix: name, the commit that wrote it, kind, size
+    #[arg(value_name = "CHARM[/PREFIX]")]
     charm: Option<String>,
+    /// List those with names after this one: the last of the page before
+    #[arg(long, value_name = "CELL", requires = "charm")]
+    after: Option<String>,
+    /// List no more cells than so many
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, requires = "charm")]
+    max: usize,
 }
 
 #[derive(Serialize)]
@@ -130,18 +137,25 @@ impl Ls {
             })?;
             return Ok(Exit::Done);
         };
+        let (charm, prefix) = charm.split_once('/').unwrap_or((charm, ""));
         let space = place::space(&spaces, charm)?;
-        let cells: Vec<Cell> = archive
-            .cells(&space.did)?
-            .into_iter()
-            .map(|cell| Cell {
-                name: cell.name.to_string(),
-                did: space.did.to_string(),
-                revision: cell.revision,
-                kind: cell.kind.to_string(),
-                bytes: cell.bytes,
-            })
-            .collect();
+        let cell = |cell: CellInfo| Cell {
+            name: cell.name.to_string(),
+            did: space.did.to_string(),
+            revision: cell.revision,
+            kind: cell.kind.to_string(),
+            bytes: cell.bytes,
+        };
+        let mut start = self.after.as_ref().map(|after| format!("{after}\0"));
+        let mut cells: Vec<Cell> = Vec::new();
+        loop {
+            let page = archive.list(&space.did, prefix, start.as_deref(), self.max - cells.len())?;
+            cells.extend(page.cells.into_iter().map(cell));
+            start = page.next;
+            if start.is_none() || cells.len() >= self.max {
+                break;
+            }
+        }
         output.print(&cells, || {
             let row = |cell: &Cell| {
                 let Cell { name, did, revision, kind, bytes } = cell;
@@ -149,6 +163,9 @@ impl Ls {
             };
             table(["CELL", "DID", "REVISION", "KIND", "BYTES"], cells.iter().map(row).collect())
         })?;
+        if let (Some(last), Some(_)) = (cells.last(), start) {
+            output.note(&format!("there may be more: --after {}", last.name));
+        }
         Ok(Exit::Done)
     }
 }

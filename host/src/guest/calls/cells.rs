@@ -6,14 +6,22 @@ use super::{CallError, bytes_of, called, owner, path};
 use crate::{
     cell::CellId,
     cost,
+    did::Did,
     guest::{
-        bindings::charm::host::{cells, types},
+        bindings::charm::host::{
+            cells::{self, EntriesPage, Entry, NamesPage, Removed},
+            types,
+        },
         ctx::{CellHandle, Ctx},
     },
     path::Path,
     recording::{Kind, asked},
-    tx::{Refusal, guest_name},
+    tx::{Refusal, Span, guest_name},
 };
+
+fn span(owner: Did, of: &cells::Span) -> Span<'_> {
+    Span { owner, prefix: &of.prefix, start: of.start.as_deref(), end: of.end.as_deref() }
+}
 
 impl Ctx {
     fn cell(&self, handle: &Resource<CellHandle>) -> wasmtime::Result<CellId> {
@@ -31,6 +39,12 @@ impl Ctx {
 /// Returns the end of an attempt that needs derived cells.
 fn needs() -> CallError {
     CallError::Trap(wasmtime::Error::msg("needs derived cells"))
+}
+
+/// What is asked to be listed, as it is recorded.
+fn listing(kind: Kind, span: &Span<'_>, limit: u32) -> u64 {
+    let texts = postcard::to_stdvec(&(span.prefix, span.start, span.end)).unwrap_or_default();
+    asked(kind, &[span.owner.public_key(), &texts, &limit.to_be_bytes()])
 }
 
 impl cells::Host for Ctx {
@@ -65,6 +79,34 @@ impl cells::Host for Ctx {
             }
             if tx.needs_more() { Err(needs()) } else { Ok(read) }
         })
+    }
+
+    fn names(&mut self, named: Option<String>, of: cells::Span, limit: u32) -> Result<NamesPage, CallError> {
+        called("cells.names");
+        self.charge(cost::CALL);
+        let span = span(owner(self, named)?, &of);
+        let list = |ctx: &mut Ctx| Ok(ctx.tx()?.names(&span, limit as usize)?);
+        let (names, next) = self.recorded(Kind::Names, || listing(Kind::Names, &span, limit), list)?;
+        Ok(NamesPage { names, next })
+    }
+
+    fn entries(&mut self, named: Option<String>, of: cells::Span, limit: u32) -> Result<EntriesPage, CallError> {
+        called("cells.entries");
+        self.charge(cost::CALL);
+        let span = span(owner(self, named)?, &of);
+        let list = |ctx: &mut Ctx| Ok(ctx.tx()?.entries(&span, limit as usize)?);
+        let (entries, next) = self.recorded(Kind::Entries, || listing(Kind::Entries, &span, limit), list)?;
+        let entries: Vec<(String, Vec<u8>)> = entries;
+        Ok(EntriesPage { entries: entries.into_iter().map(|(name, value)| Entry { name, value }).collect(), next })
+    }
+
+    fn remove_all(&mut self, named: Option<String>, of: cells::Span, limit: u32) -> Result<Removed, CallError> {
+        called("cells.remove-all");
+        self.charge(cost::CALL);
+        let span = span(owner(self, named)?, &of);
+        let remove = |ctx: &mut Ctx| Ok(ctx.tx()?.remove_all(&span, limit as usize)?);
+        let (count, next) = self.recorded(Kind::RemoveAll, || listing(Kind::RemoveAll, &span, limit), remove)?;
+        Ok(Removed { count, next })
     }
 
     fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<CellHandle>, CallError> {

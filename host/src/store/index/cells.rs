@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params, types::ValueR
 use super::{bad, blob, did, frame, past, rows};
 use crate::{
     did::Did,
-    limits::{EDIT_ROW_BYTES, EDITS_BYTES_MIN, VALUE_DEPTH_MAX},
+    limits::{EDIT_ROW_BYTES, EDITS_BYTES_MIN, LIST_BYTES_MAX, VALUE_DEPTH_MAX},
     rows::{CellRow, CellWrite},
     store::past::Held,
     value::{self, Edit, Tree, Value},
@@ -73,6 +73,35 @@ pub fn load(connection: &Connection) -> rusqlite::Result<Vec<CellRow>> {
     }
     // Edits of no cell.
     if next.is_some() { Err(bad(1)) } else { Ok(found) }
+}
+
+/// Returns up to `max` cells of a space as they are now, from a name on and before another, in order, `LIST_BYTES_MAX` bytes of
+/// values or one; and where the rest begins, if there may be more.
+pub fn page(
+    connection: &Connection,
+    space: &Did,
+    (start, end): (&str, Option<&str>),
+    max: usize,
+) -> rusqlite::Result<(Vec<CellRow>, Option<String>)> {
+    let sql = "SELECT cid FROM space WHERE did = ?1";
+    let cid = connection.prepare_cached(sql)?.query_row([space.public_key()], |row| row.get(0)).optional()?;
+    let Some(cid) = cid else { return Ok((Vec::new(), None)) };
+    // Every text is before every blob.
+    let end = end.map_or(rusqlite::types::Value::Blob(Vec::new()), |end| end.to_owned().into());
+    let sql = "SELECT name FROM cell WHERE cid = ?1 AND name >= ?2 AND name < ?3 ORDER BY name";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut names = statement.query(params![cid, start, end])?;
+    let (mut found, mut bytes): (Vec<CellRow>, usize) = (Vec::new(), 0);
+    while let Some(row) = names.next()? {
+        let name: String = row.get(0)?;
+        if found.len() == max || bytes >= LIST_BYTES_MAX {
+            return Ok((found, Some(name)));
+        }
+        let Some(Held { order, seq, value }) = present(connection, cid, &name)? else { continue };
+        bytes += value.as_ref().map_or(0, Tree::len);
+        found.push(CellRow { space: *space, name: name.into(), order, seq, value: value.as_ref().map(Tree::to_value) });
+    }
+    Ok((found, None))
 }
 
 /// Returns a cell as it is now.

@@ -6,6 +6,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Committer, Derive, Failure, Locked, Notice, group::Haste, item::Item};
 use crate::{
+    cell::CellId,
     core::{Act, Commit, Decided, Draft, Effects, Ending, Growth, Live, Part, Refused},
     did::Did,
     directory::Directory,
@@ -155,7 +156,8 @@ impl Committer {
     /// read whose right is gone is a conflict (A2).
     fn check_rights(&self, tx: &mut Transaction, ending: &mut Ending) -> Result<(), Failure> {
         let directory = self.directory();
-        if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells()) {
+        let listed: Vec<CellId> = tx.reads.listed().collect();
+        if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells().chain(&listed)) {
             let cause = Cause::Right { cell: cell.clone() };
             self.locked().conflicts += 1;
             return Err(Failure::Conflict(cause));

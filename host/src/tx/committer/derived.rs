@@ -101,5 +101,5 @@ fn leaves(
         view.and_then(|view| view.memos.get(cell))
     };
     let below: Vec<&Leaves> = reads.derived().keys().filter_map(memo).map(|memo| &memo.leaves).collect();
-    Leaves::of([], &below)
+    Leaves::of([], &below, Default::default())
 }

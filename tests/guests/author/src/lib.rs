@@ -1,6 +1,8 @@
 //! What an author of charms meets, written with the SDK: `try-out` does steps and tells how they went. Runs on the real
 //! host and, as it is, on the one of `charm_sdk::testing`.
 
+use std::ops::Bound;
+
 use charm_sdk::prelude::*;
 
 #[data]
@@ -29,6 +31,17 @@ pub enum Step {
     GetFloat(Place),
     Set(Place, Value),
     Remove(Place),
+    /// Writes a member of the family `shelf`, or removes it.
+    Put(i32, u16),
+    Take(i32),
+    /// Goes through the family, of this charm or of another.
+    Shelf(Option<Did>),
+    /// Goes through its keys from the one and below the other.
+    ShelfKeys(Option<Did>, Option<i32>, Option<i32>),
+    /// Removes up to so many members.
+    ClearShelf(Option<Did>, u32),
+    /// Wishes for it, and goes through the first that is found with others.
+    WishShelf,
     /// Sends to a stream, of this charm or of another.
     Send {
         stream: String,
@@ -98,6 +111,11 @@ struct NarrowAuthor {
     shaped: Cell<Narrow>,
 }
 
+#[wish("#author")]
+struct ShelfAuthor {
+    shelf: Cells<i32, u16>,
+}
+
 #[charm(tags("#author"))]
 pub struct Writer {
     told: Cell<Vec<String>>,
@@ -106,6 +124,7 @@ pub struct Writer {
     #[private]
     secret: Cell<String>,
     done: Cell<String>,
+    shelf: Cells<i32, u16>,
     /// The event that was sent for later.
     later: Cell<EventId>,
 }
@@ -158,6 +177,31 @@ impl Writer {
             Step::Remove(place) => {
                 at(&place, Cell::remove, |at| at.remove())?;
                 "removed".into()
+            }
+            Step::Put(key, value) => {
+                self.shelf.set(&key, &value)?;
+                "put".into()
+            }
+            Step::Take(key) => {
+                self.shelf.remove(&key)?;
+                "taken".into()
+            }
+            Step::Shelf(owner) => {
+                told(shelf(owner).iter().map(|entry| entry.map(|(key, value)| format!("{key}={value}"))))
+            }
+            Step::ShelfKeys(owner, from, below) => {
+                let range =
+                    (from.map_or(Bound::Unbounded, Bound::Included), below.map_or(Bound::Unbounded, Bound::Excluded));
+                told(shelf(owner).range(range).keys())
+            }
+            Step::ClearShelf(owner, max) => {
+                let cleared = shelf(owner).all().clear_some(max)?;
+                format!("{} cleared, more: {}", cleared.count, cleared.more)
+            }
+            Step::WishShelf => {
+                let found = ShelfAuthor::wish()?.all()?;
+                let of: Vec<String> = found.iter().map(|author| told(author.shelf.keys())).collect();
+                format!("{} found: {}", found.len(), of.concat())
             }
             Step::Send { stream, owner, event } => {
                 Stream::<Value>::open(&owner.unwrap_or_else(context::me), stream).send(&event)?;
@@ -230,6 +274,16 @@ impl Writer {
             }
         })
     }
+}
+
+fn shelf(owner: Option<Did>) -> Cells<i32, u16> {
+    owner.map_or_else(|| Cells::own("shelf"), |owner| Cells::open(&owner, "shelf"))
+}
+
+/// What an iterator gives, one after another, also what is wrong with one of them.
+fn told<T: std::fmt::Display>(items: impl Iterator<Item = Result<T>>) -> String {
+    let words = |item: Result<T>| item.map_or_else(|error| error.to_string(), |item| item.to_string());
+    items.map(words).collect::<Vec<_>>().join(", ")
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

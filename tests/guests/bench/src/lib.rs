@@ -25,6 +25,8 @@ impl Guest for Bench {
             ("turn", "int"),
             ("order", "[int, int, int]"),
             ("orders", "int"),
+            ("member", "[int, int, int]"),
+            ("members", "int"),
         ];
         let mut bytes = [&b"\xa1\x67streams"[..], &[0xa0 | shapes.len() as u8]].concat();
         for (name, shape) in shapes {
@@ -41,6 +43,8 @@ impl Guest for Bench {
             "link" => open("input")?.set(&[], &event).map_err(told),
             "fill" => fill(&event),
             "order" => order(&event),
+            "member" => member(&event),
+            "members" => members(&event),
             _ => orders(&event),
         }
     }
@@ -69,6 +73,43 @@ fn fill(event: &[u8]) -> Result<(), String> {
         open(&format!("c{}", thousand * CELLS + number))?.set(&[], event).map_err(told)?;
     }
     Ok(())
+}
+
+/// Writes the event's thousand of members of a family.
+fn members(event: &[u8]) -> Result<(), String> {
+    let [thousand] = numbers(event)?;
+    for number in 0..CELLS {
+        open(&named(thousand * CELLS + number))?.set(&[], event).map_err(told)?;
+    }
+    Ok(())
+}
+
+/// `[left, what, many]`: reads one of `many` members (0), writes it (1), or lists a hundred from it on (2), and sends the same with one
+/// left less.
+fn member(event: &[u8]) -> Result<(), String> {
+    let [left, what, many] = numbers(event)?;
+    let random = context::random();
+    let name = named((random % u64::from(many)) as u32);
+    match what {
+        0 => drop(open(&name)?.get(&[]).map_err(told)?),
+        1 => open(&name)?.set(&[], &an_order(random)).map_err(told)?,
+        _ => {
+            let span = cells::Span { prefix: "m:".into(), start: Some(name), end: None };
+            cells::names(None, &span, 100).map(drop).map_err(told)?;
+        }
+    }
+    if left == 0 {
+        return Ok(());
+    }
+    let mut next = vec![0x83];
+    for number in [left - 1, what, many] {
+        head(&mut next, 0, number);
+    }
+    send(None, "member", &next)
+}
+
+fn named(number: u32) -> String {
+    format!("m:{number:010}")
 }
 
 /// Writes the cell `orders` whole: a map of as many orders as the event says.

@@ -4,7 +4,7 @@
 //! `out` the list of all results is written to that own cell at the end. A refused host call rejects the event,
 //! unless the step stands inside `["try", step]`. `note` and `on-receipt` append their event to the own cells
 //! `notes` and `receipts`; when the tag of a receipt is a script too, `on-receipt` runs it. `describe` declares
-//! more: a cell and a stream with a shape, a private one of each, and a tag.
+//! more: a cell, a family and a stream with a shape, a private one of each, and a tag.
 
 mod misbehave;
 mod refused;
@@ -61,6 +61,11 @@ impl Guest for Probe {
         // The longest names there are, of what takes most room in JSON and of what is escaped.
         let escaped: String = format!("{}é", "\"'\\<".repeat(32)).chars().skip(2).collect();
         cells.extend(["\"\\".repeat(64), "n".repeat(128), escaped].map(|name| declare(&name, "any", None)));
+        let families = vec![
+            declare("items", "any", None),
+            declare("sized", "{n: int}", None),
+            declare("drawer", "any", Some("private")),
+        ];
         let streams = vec![
             declare("run", "any", None),
             declare("note", "any", None),
@@ -71,6 +76,7 @@ impl Guest for Probe {
         words::encode(&map(vec![
             ("tags".to_owned(), Ipld::List(vec![text("#probe")])),
             ("cells".to_owned(), map(cells)),
+            ("families".to_owned(), map(families)),
             ("streams".to_owned(), map(streams)),
         ]))
     }

@@ -6,6 +6,10 @@
 //! ["get-each", cells, path]                  list of values or null
 //! ["sum", step..]  of integers, null is 0    ["if", step, step, step]  null, false and 0 are no
 //! ["value", value]
+//! ["names", owner or null, prefix, limit, start?, end?]                            {names, next: start or null}
+//! ["entries", owner or null, prefix, limit, start?, end?]                          {entries: [name, value].., next}
+//! ["remove-all", owner or null, prefix, limit, start?, end?]                       {count, next}
+//! ["all-names", owner or null, prefix, limit]                                      names of all pages
 //! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
 //! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
@@ -86,6 +90,39 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
         "remove" => {
             open_cell(arg(1)?)?.remove(&words::path(arg(2)?)?)?;
             Ok(Ipld::Null)
+        }
+        "names" => {
+            let (owner, span, limit) = listing(parts)?;
+            let page = cells::names(owner, &span, limit)?;
+            let names = page.names.into_iter().map(Ipld::String).collect();
+            Ok(map([("names", Ipld::List(names)), ("next", page.next.map_or(Ipld::Null, Ipld::String))]))
+        }
+        "entries" => {
+            let (owner, span, limit) = listing(parts)?;
+            let page = cells::entries(owner, &span, limit)?;
+            let mut entries = Vec::new();
+            for cells::Entry { name, value } in page.entries {
+                entries.push(Ipld::List(vec![Ipld::String(name), words::decode(&value)?]));
+            }
+            Ok(map([("entries", Ipld::List(entries)), ("next", page.next.map_or(Ipld::Null, Ipld::String))]))
+        }
+        "remove-all" => {
+            let (owner, span, limit) = listing(parts)?;
+            let removed = cells::remove_all(owner, &span, limit)?;
+            let count = Ipld::Integer(removed.count.into());
+            Ok(map([("count", count), ("next", removed.next.map_or(Ipld::Null, Ipld::String))]))
+        }
+        "all-names" => {
+            let (owner, mut span, limit) = listing(parts)?;
+            let mut all = Vec::new();
+            loop {
+                let page = cells::names(owner, &span, limit)?;
+                all.extend(page.names.into_iter().map(Ipld::String));
+                span.start = page.next;
+                if span.start.is_none() {
+                    return Ok(Ipld::List(all));
+                }
+            }
         }
         "send" => send(arg(1)?, &words::encode(arg(2)?), parts.get(3).map(on_commit).transpose()?),
         "send-bytes" => send(arg(1)?, &words::bytes(arg(2)?)?, None),
@@ -220,6 +257,16 @@ fn integer(value: &Ipld) -> i128 {
 fn open_cell(value: &Ipld) -> Result<cells::Cell, Failed> {
     let (owner, name) = words::address(value)?;
     Ok(cells::open(owner, name)?)
+}
+
+/// Returns whose cells a step lists, which, and how many at most.
+fn listing(parts: &[Ipld]) -> Result<(Option<&str>, cells::Span, u32), Failed> {
+    let text = |index: usize| parts.get(index).filter(|part| **part != Ipld::Null).map(words::text).transpose();
+    let limit = parts.get(3).ok_or_else(|| Failed::script("how many?"))?;
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    let span =
+        cells::Span { prefix: text(2)?.unwrap_or_default().into(), start: owned(text(4)?), end: owned(text(5)?) };
+    Ok((text(1)?, span, words::large(limit)?.min(u32::MAX.into()) as u32))
 }
 
 fn found(bytes: Option<Vec<u8>>) -> Result<Ipld, Failed> {
