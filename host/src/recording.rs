@@ -33,6 +33,10 @@ pub enum Kind {
     Retry,
     Cancel,
     Exchange,
+    Append,
+    AddUnique,
+    RemoveByValue,
+    Increment,
 }
 
 impl Kind {
@@ -50,6 +54,10 @@ impl Kind {
             Kind::Retry => "retries.retry-after",
             Kind::Cancel => "streams.cancel",
             Kind::Exchange => "waits.commit-and-fetch",
+            Kind::Append => "cells.append",
+            Kind::AddUnique => "cells.add-unique",
+            Kind::RemoveByValue => "cells.remove-by-value",
+            Kind::Increment => "cells.increment",
         }
     }
 }

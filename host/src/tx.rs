@@ -36,7 +36,7 @@ use crate::{
     record::{Progress, Until, WaitFor},
     rows::Queued,
     shape::Shape,
-    value::{Found, Tree, Value},
+    value::{Found, Number, Tree, Value},
 };
 use read_set::ReadSet;
 use staged::{Next, Staged, Written};
@@ -292,16 +292,8 @@ impl Transaction {
     /// # Errors
     /// `WriteIsolation` for a cell of another DID (T2), `TypeMismatch`, `Invalid`, `Limit`.
     pub fn set(&mut self, cell: &CellId, path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
-        self.cost += cost::CELL + cost::copied(bytes.len());
-        self.check_writer(cell)?;
-        check_path(path)?;
-        let max = self.limits.value_bytes_max;
-        self.cost += cost::scanned(bytes.len().min(max));
-        // Whatever is beside it was checked: the whole is no deeper than it may be.
-        let depth = VALUE_DEPTH_MAX - path.0.len();
-        let value =
-            Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
-        self.change(cell, path, |staged| Ok(staged.put(&path.0, &value)?))
+        let value = self.given(cell, path, 0, bytes)?;
+        self.change(cell, path, !path.is_root(), |staged, _| Ok(staged.put(&path.0, &value)?))
     }
 
     /// Stages a removal at a path; of the whole cell when it is empty.
@@ -312,7 +304,73 @@ impl Transaction {
         self.cost += cost::CELL;
         self.check_writer(cell)?;
         check_path(path)?;
-        self.change(cell, path, |staged| Ok(staged.remove(&path.0)?))
+        self.change(cell, path, !path.is_root(), |staged, _| Ok(staged.remove(&path.0)?))
+    }
+
+    /// Stages that an item comes behind the last of the list at a path, which is made when it is missing.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub fn append(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
+        let item = self.given(cell, path, 1, item)?;
+        self.change(cell, path, true, |staged, _| Ok(staged.append(&path.0, &item)?))
+    }
+
+    /// As `append`, unless the list has such an item.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub fn add_unique(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
+        let item = self.given(cell, path, 1, item)?;
+        self.change(cell, path, true, |staged, cost| {
+            *cost += cost::scanned(staged.list(&path.0)?.map_or(0, Found::len));
+            Ok(staged.add_unique(&path.0, &item)?)
+        })
+    }
+
+    /// Stages that every item that equals `item` is taken out of the list at a path: all of them, or none.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub fn remove_by_value(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
+        let item = self.given(cell, path, 1, item)?;
+        let fresh = self.begun(cell, path, true)?;
+        let Some(staged) = fresh.as_ref().or_else(|| self.writes.get(&cell.name)) else { return Ok(()) };
+        let step = cost::CELL + 3 * cost::searched(staged.value().map_or(0, Tree::len), path.0.len() + 1);
+        self.cost += step;
+        let Some(list) = staged.list(&path.0)? else { return Ok(()) };
+        self.cost += cost::scanned(list.len());
+        let left = self.limits.writes_max - self.writes_count;
+        let items = list.positions(item.as_bytes(), left + 1);
+        if items.is_empty() {
+            return Ok(());
+        }
+        if items.len() > left {
+            return Err(Refusal::limit("writes-max", self.limits.writes_max));
+        }
+        if self.write_bytes + items.len() * staged.bytes_to_take(&path.0) > self.limits.write_bytes_max {
+            return Err(Refusal::limit("write-bytes-max", self.limits.write_bytes_max));
+        }
+        self.cost += items.len() as u64 * step;
+        self.writes.extend(fresh.map(|fresh| (cell.name.clone(), fresh)));
+        if let Some(staged) = self.writes.get_mut(&cell.name) {
+            let before = staged.bytes();
+            staged.take(&path.0, &items)?;
+            self.write_bytes = self.write_bytes - before + staged.bytes();
+            self.writes_count += items.len();
+        }
+        Ok(())
+    }
+
+    /// Stages that the number at a path becomes larger by another; a missing one counts from 0.
+    ///
+    /// # Errors
+    /// As `set`; `Invalid` when `by` is no number, `TypeMismatch` for a sum that the data model does not hold.
+    pub fn increment(&mut self, cell: &CellId, path: &Path, by: &[u8]) -> Result<(), Refusal> {
+        let by = self.given(cell, path, 0, by)?;
+        let by = Number::of(by.as_bytes())
+            .ok_or_else(|| Refusal::Invalid(format!("by: expected an integer or a float, found {}", by.kind())))?;
+        self.change(cell, path, true, |staged, _| Ok(staged.increment(&path.0, by)?))
     }
 
     /// Stages an event; returns its id.
@@ -450,6 +508,18 @@ impl Transaction {
         (checked, u64::from(SHAPE_STEPS_MAX - steps) * cost::SHAPE_STEP)
     }
 
+    /// Checks what a guest gives to be written at a path of the writer's cell, `below` steps further.
+    fn given(&mut self, cell: &CellId, path: &Path, below: usize, bytes: &[u8]) -> Result<Value, Refusal> {
+        self.cost += cost::CELL + cost::copied(bytes.len());
+        self.check_writer(cell)?;
+        check_path_below(path, below)?;
+        let max = self.limits.value_bytes_max;
+        self.cost += cost::scanned(bytes.len().min(max));
+        // Whatever is beside it was checked: the whole is no deeper than it may be.
+        let depth = VALUE_DEPTH_MAX - path.0.len() - below;
+        Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))
+    }
+
     fn check_writer(&self, cell: &CellId) -> Result<(), Refusal> {
         if cell.owner == self.writer {
             Ok(())
@@ -467,22 +537,28 @@ impl Transaction {
         Ok(self.reads.read(&self.snapshot, cell, path))
     }
 
-    /// Stages what `decide` makes of the writer's cell, if it changes anything. What a write at a path finds there is a read.
+    /// Begins to write the writer's cell; none when the turn has written it before. What the write finds there `is_read`.
+    fn begun(&mut self, cell: &CellId, path: &Path, is_read: bool) -> Result<Option<Staged>, Refusal> {
+        let before = match self.writes.get(&cell.name) {
+            Some(_) => return Ok(None),
+            None if is_read => self.observe(cell, path)?,
+            None => self.snapshot.read(cell).and_then(|version| version.value),
+        };
+        Ok(Some(Staged::new(before)))
+    }
+
+    /// Stages what `decide` makes of the writer's cell, if it changes anything; it adds what it looks at to the cost.
     fn change(
         &mut self,
         cell: &CellId,
         path: &Path,
-        decide: impl FnOnce(&Staged) -> Result<Option<Next>, Refusal>,
+        is_read: bool,
+        decide: impl FnOnce(&Staged, &mut u64) -> Result<Option<Next>, Refusal>,
     ) -> Result<(), Refusal> {
-        let fresh = match self.writes.get(&cell.name) {
-            Some(_) => None,
-            None if path.is_root() => Some(self.snapshot.read(cell).and_then(|version| version.value)),
-            None => Some(self.observe(cell, path)?),
-        };
-        let fresh = fresh.map(Staged::new);
+        let fresh = self.begun(cell, path, is_read)?;
         let Some(staged) = fresh.as_ref().or_else(|| self.writes.get(&cell.name)) else { return Ok(()) };
         self.cost += 3 * cost::searched(staged.value().map_or(0, Tree::len), path.0.len());
-        let Some(next) = decide(staged)? else { return Ok(()) };
+        let Some(next) = decide(staged, &mut self.cost)? else { return Ok(()) };
         let max = self.limits.value_bytes_max;
         if next.len() > max {
             return Err(Refusal::limit("value-bytes-max", max));
@@ -537,7 +613,12 @@ impl Transaction {
 }
 
 fn check_path(path: &Path) -> Result<(), Refusal> {
-    if path.0.len() >= PATH_SEGMENTS_MAX {
+    check_path_below(path, 0)
+}
+
+/// Checks a path that a call goes further by so many steps.
+fn check_path_below(path: &Path, below: usize) -> Result<(), Refusal> {
+    if path.0.len() + below >= PATH_SEGMENTS_MAX {
         return Err(Refusal::limit("path-segments-max", PATH_SEGMENTS_MAX));
     }
     if path.bytes() > PATH_BYTES_MAX {

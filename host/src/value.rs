@@ -11,6 +11,7 @@ use ipld_core::ipld::Ipld;
 mod edit;
 mod edits;
 mod json;
+mod number;
 mod scan;
 mod serde;
 mod tree;
@@ -19,6 +20,7 @@ pub use edit::Mismatch;
 pub use edits::Edit;
 pub(crate) use edits::apply;
 pub use json::JsonError;
+pub(crate) use number::{Number, OutOfRange};
 #[cfg(test)]
 pub(crate) use scan::HEADS;
 pub use scan::{Invalid, Kind};

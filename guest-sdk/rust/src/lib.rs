@@ -75,7 +75,7 @@ mod wish;
 /// `#[derive(charm_sdk::serde::Deserialize)] #[serde(crate = "charm_sdk::serde")]`.
 pub use serde;
 
-pub use cell::{At, Cell, Segment};
+pub use cell::{At, Cell, Floats, Integers, Number, Segment};
 pub use charm::{Charm, Declaration, Handlers};
 pub use error::{Error, HttpError, Result};
 #[doc(hidden)]

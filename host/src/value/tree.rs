@@ -8,12 +8,13 @@
 
 mod build;
 mod change;
+mod items;
 mod stream;
 
 use std::{cmp::Ordering, sync::Arc};
 
 use super::{
-    Value,
+    Number, Value,
     edit::{self, Container, Mismatch},
     scan::{Kind, head, head_bytes},
 };
@@ -218,6 +219,14 @@ impl<'a> Found<'a> {
             Found::Bytes(bytes) => Kind::at(bytes, 0),
             Found::Large(large) if large.major == 5 => Kind::Map,
             Found::Large(_) => Kind::List,
+        }
+    }
+
+    /// Returns the number that it is, none for another kind.
+    pub fn number(self) -> Option<Number> {
+        match self {
+            Found::Bytes(bytes) => Number::of(bytes),
+            Found::Large(_) => None,
         }
     }
 

@@ -136,6 +136,36 @@ impl Cell {
         self.change(|cell| tree::remove(cell, path))
     }
 
+    pub(crate) fn append(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        let item = canonical(item)?;
+        self.change(|cell| tree::append(cell, path, item))
+    }
+
+    pub(crate) fn add_unique(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        let item = canonical(item)?;
+        self.change(|cell| match tree::list(cell.as_ref(), path)? {
+            Some(list) if list.contains(&item) => Ok(()),
+            _ => tree::append(cell, path, item),
+        })
+    }
+
+    pub(crate) fn remove_by_value(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        let item = canonical(item)?;
+        self.change(|cell| {
+            let Some(list) = tree::list(cell.as_ref(), path)? else { return Ok(()) };
+            if !list.contains(&item) {
+                return Ok(());
+            }
+            let kept = list.iter().filter(|other| **other != item).cloned().collect();
+            tree::set(cell, path, Value::List(kept))
+        })
+    }
+
+    pub(crate) fn increment(&self, path: &[Segment], by: &[u8]) -> Result<()> {
+        let by = canonical(by)?;
+        self.change(|cell| tree::increment(cell, path, &by))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Option<Value>) -> Result<()>) -> Result<()> {
         turn(|turn| {
             if self.owner != turn.me {

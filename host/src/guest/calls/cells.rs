@@ -10,13 +10,31 @@ use crate::{
         bindings::charm::host::{cells, types},
         ctx::{CellHandle, Ctx},
     },
+    path::Path,
     recording::{Kind, asked},
-    tx::guest_name,
+    tx::{Refusal, Transaction, guest_name},
 };
 
 impl Ctx {
     fn cell(&self, handle: &Resource<CellHandle>) -> wasmtime::Result<CellId> {
         Ok(self.table.get(handle)?.0.clone())
+    }
+
+    /// Makes a call that writes what it is given at a path.
+    fn write(
+        &mut self,
+        kind: Kind,
+        handle: &Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        given: &[u8],
+        write: fn(&mut Transaction, &CellId, &Path, &[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), CallError> {
+        called(kind.name());
+        self.charge(cost::CALL);
+        let cell = self.cell(handle)?;
+        let path = path(self, segments);
+        let asked = || asked(kind, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path), given]);
+        self.recorded(kind, asked, |ctx| Ok(write(ctx.tx()?, &cell, &path, given)?))
     }
 }
 
@@ -62,12 +80,7 @@ impl cells::HostCell for Ctx {
         segments: Vec<types::Segment>,
         value: Vec<u8>,
     ) -> Result<(), CallError> {
-        called("cells.set");
-        self.charge(cost::CALL);
-        let cell = self.cell(&handle)?;
-        let path = path(self, segments);
-        let asked = || asked(Kind::Set, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path), &value]);
-        self.recorded(Kind::Set, asked, |ctx| Ok(ctx.tx()?.set(&cell, &path, &value)?))
+        self.write(Kind::Set, &handle, segments, &value, Transaction::set)
     }
 
     fn remove(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<(), CallError> {
@@ -77,6 +90,42 @@ impl cells::HostCell for Ctx {
         let path = path(self, segments);
         let asked = || asked(Kind::Remove, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
         self.recorded(Kind::Remove, asked, |ctx| Ok(ctx.tx()?.remove(&cell, &path)?))
+    }
+
+    fn append(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        item: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::Append, &handle, segments, &item, Transaction::append)
+    }
+
+    fn add_unique(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        item: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::AddUnique, &handle, segments, &item, Transaction::add_unique)
+    }
+
+    fn remove_by_value(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        item: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::RemoveByValue, &handle, segments, &item, Transaction::remove_by_value)
+    }
+
+    fn increment(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        by: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::Increment, &handle, segments, &by, Transaction::increment)
     }
 
     fn drop(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<()> {

@@ -3,6 +3,8 @@
 //! ```text
 //! ["get", cell, path]                        value or null        ["remove", cell, path]
 //! ["set", cell, path, value]                                      ["set-bytes", cell, path, bytes]
+//! ["append" | "add-unique" | "remove-by-value" | "increment", cell, path, value]
+//! ["merge-bytes", one of these, cell, path, bytes]
 //! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
 //! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
@@ -51,6 +53,10 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             open_cell(arg(1)?)?.remove(&words::path(arg(2)?)?)?;
             Ok(Ipld::Null)
         }
+        op @ ("append" | "add-unique" | "remove-by-value" | "increment") => {
+            merge(op, arg(1)?, arg(2)?, &words::encode(arg(3)?))
+        }
+        "merge-bytes" => merge(words::text(arg(1)?)?, arg(2)?, arg(3)?, &words::bytes(arg(4)?)?),
         "send" => send(arg(1)?, &words::encode(arg(2)?), parts.get(3).map(on_commit).transpose()?),
         "send-bytes" => send(arg(1)?, &words::bytes(arg(2)?)?, None),
         "send-tag" => {
@@ -180,6 +186,17 @@ pub fn append(cell: &str, event: &[u8]) -> Result<(), Failed> {
 fn open_cell(value: &Ipld) -> Result<cells::Cell, Failed> {
     let (owner, name) = words::address(value)?;
     Ok(cells::open(owner, name)?)
+}
+
+fn merge(op: &str, cell: &Ipld, path: &Ipld, value: &[u8]) -> Result<Ipld, Failed> {
+    let (cell, path) = (open_cell(cell)?, words::path(path)?);
+    match op {
+        "append" => cell.append(&path, value)?,
+        "add-unique" => cell.add_unique(&path, value)?,
+        "remove-by-value" => cell.remove_by_value(&path, value)?,
+        _ => cell.increment(&path, value)?,
+    }
+    Ok(Ipld::Null)
 }
 
 fn found(bytes: Option<Vec<u8>>) -> Result<Ipld, Failed> {
