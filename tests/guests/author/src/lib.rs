@@ -29,6 +29,13 @@ pub enum Step {
     GetFloat(Place),
     Set(Place, Value),
     Remove(Place),
+    Push(Place, Value),
+    AddUnique(Place, Value),
+    RemoveValue(Place, Value),
+    /// Adds an integer or a float.
+    Increment(Place, Value),
+    /// Turns a list around.
+    Update(Place),
     /// Sends to a stream, of this charm or of another.
     Send {
         stream: String,
@@ -158,6 +165,39 @@ impl Writer {
             Step::Remove(place) => {
                 at(&place, Cell::remove, |at| at.remove())?;
                 "removed".into()
+            }
+            Step::Push(place, item) => {
+                at(&place, |_| open::<Vec<Value>>(&place).push(&item), |at| at.push(&item))?;
+                "pushed".into()
+            }
+            Step::AddUnique(place, item) => {
+                at(&place, |_| open::<Vec<Value>>(&place).add_unique(&item), |at| at.add_unique(&item))?;
+                "added".into()
+            }
+            Step::RemoveValue(place, item) => {
+                at(&place, |_| open::<Vec<Value>>(&place).remove_value(&item), |at| at.remove_value(&item))?;
+                "taken out".into()
+            }
+            Step::Increment(place, by) => {
+                match by {
+                    Value::Float(by) => at(&place, |_| open::<f64>(&place).increment(by), |at| at.increment(by))?,
+                    Value::Integer(by) if by < 0 => {
+                        at(&place, |_| open::<u32>(&place).increment(by as i64), |at| at.increment(by as i64))?;
+                    }
+                    Value::Integer(by) => {
+                        at(&place, |_| open::<i8>(&place).increment(by as u64), |at| at.increment(by as u64))?;
+                    }
+                    _ => reject!("a number"),
+                }
+                "counted".into()
+            }
+            Step::Update(place) => {
+                let turn = |list: &mut Vec<Value>| {
+                    list.reverse();
+                    list.len()
+                };
+                let length = at(&place, |_| open(&place).update(turn), |at| at.update(turn))?;
+                format!("{length} turned around")
             }
             Step::Send { stream, owner, event } => {
                 Stream::<Value>::open(&owner.unwrap_or_else(context::me), stream).send(&event)?;
