@@ -20,6 +20,8 @@ pub const PATH_STEP: u64 = 100;
 pub const PATH_BYTE: u64 = 4;
 /// A read, a write or a removal, beside its bytes.
 pub const CELL: u64 = 300;
+/// A link that a path leads through, beside its bytes and the way to it: its DID is read.
+pub const LINK: u64 = CELL + DID_READ;
 /// A send, beside its bytes.
 pub const SEND: u64 = 3_000;
 /// A wait: a part of the turn is committed.

@@ -6,6 +6,7 @@
 
 mod committer;
 mod conflict;
+mod follow;
 mod read_set;
 mod refusal;
 mod staged;
@@ -265,21 +266,18 @@ impl Transaction {
         std::mem::take(&mut self.cost)
     }
 
-    /// Reads at a path: own writes first, else the snapshot, adding to the read set.
+    /// Reads at a path, also through links: own writes first, else the snapshot, adding to the read set.
     ///
     /// # Errors
-    /// `Denied`, `TypeMismatch`, `Limit`.
+    /// `Denied`, `TypeMismatch`, `Limit`, `Cycle`.
     pub fn get(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.get_here(cell, path))
+    }
+
+    fn get_here(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
         self.cost += cost::CELL;
         check_path(path)?;
-        if !self.directory.may_read(&self.writer, &cell.owner, &cell.name) {
-            return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
-        }
-        let value = match self.writes.get(&cell.name) {
-            Some(staged) if cell.owner == self.writer => staged.value().cloned(),
-            _ => self.observe(cell, path)?,
-        };
-        let Some(value) = value else { return Ok(None) };
+        let Some(value) = self.seen(cell, path)? else { return Ok(None) };
         // The commit may have to look for it again.
         self.cost += 2 * cost::searched(value.len(), path.0.len());
         let found = value.find(&path.0)?.map(Found::to_vec);
@@ -292,6 +290,10 @@ impl Transaction {
     /// # Errors
     /// `WriteIsolation` for a cell of another DID (T2), `TypeMismatch`, `Invalid`, `Limit`.
     pub fn set(&mut self, cell: &CellId, path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.set_here(cell, path, bytes))
+    }
+
+    fn set_here(&mut self, cell: &CellId, path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
         let value = self.given(cell, path, 0, bytes)?;
         self.change(cell, path, !path.is_root(), |staged, _| Ok(staged.put(&path.0, &value)?))
     }
@@ -301,6 +303,10 @@ impl Transaction {
     /// # Errors
     /// As `set`.
     pub fn remove(&mut self, cell: &CellId, path: &Path) -> Result<(), Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.remove_here(cell, path))
+    }
+
+    fn remove_here(&mut self, cell: &CellId, path: &Path) -> Result<(), Refusal> {
         self.cost += cost::CELL;
         self.check_writer(cell)?;
         check_path(path)?;
@@ -312,6 +318,10 @@ impl Transaction {
     /// # Errors
     /// As `set`.
     pub fn append(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.append_here(cell, path, item))
+    }
+
+    fn append_here(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
         let item = self.given(cell, path, 1, item)?;
         self.change(cell, path, true, |staged, _| Ok(staged.append(&path.0, &item)?))
     }
@@ -321,6 +331,10 @@ impl Transaction {
     /// # Errors
     /// As `set`.
     pub fn add_unique(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.add_unique_here(cell, path, item))
+    }
+
+    fn add_unique_here(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
         let item = self.given(cell, path, 1, item)?;
         self.change(cell, path, true, |staged, cost| {
             *cost += cost::scanned(staged.list(&path.0)?.map_or(0, Found::len));
@@ -333,6 +347,10 @@ impl Transaction {
     /// # Errors
     /// As `set`.
     pub fn remove_by_value(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.remove_by_value_here(cell, path, item))
+    }
+
+    fn remove_by_value_here(&mut self, cell: &CellId, path: &Path, item: &[u8]) -> Result<(), Refusal> {
         let item = self.given(cell, path, 1, item)?;
         let fresh = self.begun(cell, path, true)?;
         let Some(staged) = fresh.as_ref().or_else(|| self.writes.get(&cell.name)) else { return Ok(()) };
@@ -367,6 +385,10 @@ impl Transaction {
     /// # Errors
     /// As `set`; `Invalid` when `by` is no number, `TypeMismatch` for a sum that the data model does not hold.
     pub fn increment(&mut self, cell: &CellId, path: &Path, by: &[u8]) -> Result<(), Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.increment_here(cell, path, by))
+    }
+
+    fn increment_here(&mut self, cell: &CellId, path: &Path, by: &[u8]) -> Result<(), Refusal> {
         let by = self.given(cell, path, 0, by)?;
         let by = Number::of(by.as_bytes())
             .ok_or_else(|| Refusal::Invalid(format!("by: expected an integer or a float, found {}", by.kind())))?;
@@ -528,6 +550,17 @@ impl Transaction {
         }
     }
 
+    /// Returns the value of a cell that is read at a path: as the turn has left it, or from the snapshot.
+    fn seen(&mut self, cell: &CellId, path: &Path) -> Result<Option<Tree>, Refusal> {
+        if !self.directory.may_read(&self.writer, &cell.owner, &cell.name) {
+            return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
+        }
+        match self.writes.get(&cell.name) {
+            Some(staged) if cell.owner == self.writer => Ok(staged.value().cloned()),
+            _ => self.observe(cell, path),
+        }
+    }
+
     /// Reads from the snapshot, adding to the read set.
     fn observe(&mut self, cell: &CellId, path: &Path) -> Result<Option<Tree>, Refusal> {
         if self.reads_count >= self.limits.reads_max {
@@ -612,7 +645,11 @@ impl Transaction {
     }
 }
 
-fn check_path(path: &Path) -> Result<(), Refusal> {
+/// Checks a path against its bounds.
+///
+/// # Errors
+/// `Limit`.
+pub fn check_path(path: &Path) -> Result<(), Refusal> {
     check_path_below(path, 0)
 }
 

@@ -39,8 +39,27 @@ pub struct Cell<T> {
     /// None is this charm.
     owner: Option<Did>,
     name: Cow<'static, str>,
+    /// Where in the cell it begins.
+    base: Vec<Segment>,
     handle: OnceCell<host::Cell>,
     value: PhantomData<fn() -> T>,
+}
+
+impl<T> Cell<T> {
+    /// What a link names.
+    pub(crate) fn at_place(owner: Did, name: String, base: Vec<Segment>) -> Self {
+        Self { base, ..Self::new(Some(owner), Cow::Owned(name), OnceCell::new()) }
+    }
+
+    /// Its owner and its name, and where in the cell it begins.
+    pub(crate) fn place(&self) -> (Did, String, Vec<Segment>) {
+        let owner = self.owner.clone().unwrap_or_else(context::me);
+        (owner, self.name.clone().into_owned(), self.base.clone())
+    }
+
+    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Cell>) -> Self {
+        Self { owner, name, base: Vec::new(), handle, value: PhantomData }
+    }
 }
 
 impl<T: Shape> Cell<T> {
@@ -77,10 +96,6 @@ impl<T: Shape> Cell<T> {
         Self::new(Some(owner), Cow::Borrowed(name), handle.into())
     }
 
-    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Cell>) -> Self {
-        Self { owner, name, handle, value: PhantomData }
-    }
-
     /// Returns the DID of the charm that it belongs to.
     pub fn owner(&self) -> Did {
         self.owner.clone().unwrap_or_else(context::me)
@@ -96,7 +111,7 @@ impl<T: Shape> Cell<T> {
     /// # Errors
     /// [`Error::Denied`], and [`Error::Decode`] when the value is not a `T`.
     pub fn get(&self) -> Result<Option<T>> {
-        self.read(&[])
+        self.read(&self.base)
     }
 
     /// Reads a value that has to be there.
@@ -112,7 +127,7 @@ impl<T: Shape> Cell<T> {
     /// # Errors
     /// [`Error::WriteIsolation`] for a cell of another charm, [`Error::Limit`].
     pub fn set(&self, value: &T) -> Result<()> {
-        self.write(&[], value)
+        self.write(&self.base, value)
     }
 
     /// Stages the removal of the cell. Removing what is not there is no write.
@@ -120,7 +135,7 @@ impl<T: Shape> Cell<T> {
     /// # Errors
     /// As [`set`](Self::set).
     pub fn remove(&self) -> Result<()> {
-        self.handle()?.remove(&[])
+        self.handle()?.remove(&self.base)
     }
 
     /// Reads the value, changes it and writes it; a cell that holds nothing begins with the default. Returns what `change` does.
@@ -143,14 +158,18 @@ impl<T: Shape> Cell<T> {
     where
         T: Default,
     {
-        self.change(&[], change)
+        self.change(&self.base, change)
     }
 
     /// Goes one step into the value: a `&str` is a map key, a `u32` a list index.
     ///
     /// A read there depends on that path only, so it conflicts with fewer others (T4).
     pub fn at(&self, step: impl Into<Segment>) -> At<'_, T> {
-        At { cell: self, path: vec![step.into()] }
+        At { cell: self, path: self.base.iter().cloned().chain([step.into()]).collect() }
+    }
+
+    pub(crate) fn base(&self) -> &[Segment] {
+        &self.base
     }
 
     fn handle(&self) -> Result<&host::Cell> {
@@ -185,7 +204,7 @@ impl<T: Shape> Cell<Vec<T>> {
     /// # Errors
     /// As [`set`](Self::set), and [`Error::TypeMismatch`] when the cell holds something else.
     pub fn push(&self, item: &T) -> Result<()> {
-        self.handle()?.append(&[], &encode(item)?)
+        self.handle()?.append(&self.base, &encode(item)?)
     }
 
     /// As [`push`](Self::push), unless an equal item is there: then it is no write. The host looks at the whole list, and
@@ -215,7 +234,7 @@ impl<T: Shape> Cell<Vec<T>> {
     /// }
     /// ```
     pub fn add_unique(&self, item: &T) -> Result<()> {
-        self.handle()?.add_unique(&[], &encode(item)?)
+        self.handle()?.add_unique(&self.base, &encode(item)?)
     }
 
     /// Stages the removal of every equal item. Removing what is not there is no write. The host looks at the whole list, and
@@ -224,7 +243,7 @@ impl<T: Shape> Cell<Vec<T>> {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn remove_value(&self, item: &T) -> Result<()> {
-        self.handle()?.remove_by_value(&[], &encode(item)?)
+        self.handle()?.remove_by_value(&self.base, &encode(item)?)
     }
 }
 
@@ -235,7 +254,7 @@ impl<T: Number> Cell<T> {
     /// As [`set`](Self::set), and [`Error::TypeMismatch`] when the cell holds something else, or the sum is beyond what a value
     /// can be. A sum beyond `T` is a fault at the end of the turn: it does not fit the cell's shape.
     pub fn increment<N: Number<Kind = T::Kind>>(&self, by: N) -> Result<()> {
-        self.handle()?.increment(&[], &encode(&by)?)
+        self.handle()?.increment(&self.base, &encode(&by)?)
     }
 }
 
@@ -317,6 +336,14 @@ pub struct At<'cell, T> {
 }
 
 impl<T: Shape> At<'_, T> {
+    pub(crate) fn cell(&self) -> &Cell<T> {
+        self.cell
+    }
+
+    pub(crate) fn path(&self) -> &[Segment] {
+        &self.path
+    }
+
     /// Goes one step further.
     pub fn at(mut self, step: impl Into<Segment>) -> Self {
         self.path.push(step.into());

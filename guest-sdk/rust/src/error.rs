@@ -78,7 +78,7 @@ pub enum Error {
         /// What computes it.
         derivation: String,
     },
-    /// Derived cells that need each other (D5): owner and name of each.
+    /// Cells that lead back to the first, derived ones that need each other (D5) or links (C5): owner and name of each.
     Cycle(Vec<(Did, String)>),
     /// A refusal of a kind that this SDK does not know.
     Other {
@@ -208,7 +208,7 @@ impl fmt::Display for Error {
             }
             Self::Cycle(cells) => {
                 let cells: Vec<String> = cells.iter().map(|(owner, name)| format!("`{name}` of {owner}")).collect();
-                format!("derived cells need each other: {}", cells.join(", "))
+                format!("cells lead back to the first: {}", cells.join(", "))
             }
             Self::Other { code, message, at: None } => format!("{code}: {message}"),
             Self::Other { code, message, at: Some(at) } => format!("{code} at {at}: {message}"),

@@ -40,7 +40,7 @@
 //! Build charms with overflow checks (`overflow-checks = true` in `[profile.release]`): without, `let n = 8u32 - 9` wraps
 //! around and commits; with them it is a fault, of which nothing remains.
 //!
-//! Where to look: [`Cell`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
+//! Where to look: [`Cell`] for state, [`Stream`] for sending, [`Link`] for cells and streams in values, [`wish`](macro@wish) for finding other charms,
 //! [`Sent`] and [`Settled`] for what became of a send, [`When`], [`commit_and_sleep`] and [`retry!`] for later, [`http`] for
 //! requests, [`context`] for time and identity, `testing` for unit tests.
 
@@ -59,6 +59,7 @@ pub mod context;
 mod error;
 mod host;
 pub mod http;
+mod link;
 pub mod log;
 mod print;
 mod receipt;
@@ -78,13 +79,14 @@ pub use serde;
 pub use cell::{At, Cell, Floats, Integers, Number, Segment};
 pub use charm::{Charm, Declaration, Handlers};
 pub use error::{Error, HttpError, Result};
+pub use link::{Link, StreamLink};
 #[doc(hidden)]
 pub use print::{Dbg, printed};
 pub use receipt::{Failed, Outcome, Receipt, Settled};
 pub use sent::{Sent, cancel, commit_and_settle_all, commit_and_settle_first, commit_and_sleep, commit_and_wait_all};
 pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
-pub use value::{Bytes, Did, Value};
+pub use value::{Bytes, Cid, Did, Value};
 pub use when::When;
 pub use wish::{Wish, Wished};
 
@@ -202,9 +204,9 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Charm, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent, Settled, Shape,
-        Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first, commit_and_sleep,
-        commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
+        Bytes, Cell, Charm, Did, Error, EventId, Handlers, Link, Outcome, OwnStream, Receipt, Result, Sent, Settled,
+        Shape, Stream, StreamLink, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first,
+        commit_and_sleep, commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
     };
     pub use std::time::Duration;
     // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.

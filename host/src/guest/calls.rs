@@ -17,12 +17,16 @@ use super::{
     ctx::Ctx,
 };
 use crate::{
+    cell::CellId,
     cost,
+    limits::{LINK_BYTES_MAX, VALUE_DEPTH_MAX},
+    link::Link,
     log::say,
     path::{Path, Segment},
     recording::{Kind, Met, Told},
     text::clip,
     tx::Refusal,
+    value::Value,
 };
 
 /// How a host call fails: a refusal that the guest sees and may handle, or a trap that ends its turn.
@@ -160,6 +164,10 @@ impl types::Host for Ctx {
                 Refusal::NoSuchStream { owner, name } => {
                     Error::NoSuchStream(Address { owner: owner.to_string(), name: short(&name) })
                 }
+                Refusal::Cycle(cells) => {
+                    let address = |cell: &CellId| Address { owner: cell.owner.to_string(), name: short(&cell.name) };
+                    Error::Cycle(cells.iter().map(address).collect())
+                }
             },
         })
     }
@@ -170,19 +178,31 @@ fn called(name: &'static str) {
     say(|| tracing::trace!(target: "charm::call", "{name}"));
 }
 
-fn path(ctx: &mut Ctx, segments: Vec<types::Segment>) -> Path {
-    let bytes = |segment: &types::Segment| match segment {
-        types::Segment::Key(key) => key.len(),
-        types::Segment::Index(_) => 0,
-    };
-    ctx.charge(
-        segments.len() as u64 * cost::PATH_STEP + segments.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE,
-    );
+/// Returns a path that a guest gives, behind the one that its handle has.
+fn path(ctx: &mut Ctx, base: Path, segments: Vec<types::Segment>) -> Path {
     let segment = |segment| match segment {
         types::Segment::Key(key) => Segment::Key(key),
         types::Segment::Index(index) => Segment::Index(index),
     };
-    Path(segments.into_iter().map(segment).collect())
+    let mut path = base;
+    path.0.extend(segments.into_iter().map(segment));
+    let bytes = |segment: &Segment| match segment {
+        Segment::Key(key) => key.len(),
+        Segment::Index(_) => 0,
+    };
+    ctx.charge(
+        path.0.len() as u64 * cost::PATH_STEP + path.0.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE,
+    );
+    path
+}
+
+/// Reads a link value that a guest gives.
+fn link(ctx: &mut Ctx, bytes: &[u8], kind: &str) -> Result<Link, CallError> {
+    ctx.charge(cost::DID_READ + cost::copied(bytes.len()) + cost::scanned(bytes.len().min(LINK_BYTES_MAX)));
+    ctx.tx()?;
+    let value = Value::from_bytes(bytes, LINK_BYTES_MAX, VALUE_DEPTH_MAX)
+        .map_err(|error| Refusal::value(error, "link-bytes-max", LINK_BYTES_MAX))?;
+    Link::from_value(&value).ok_or_else(|| Refusal::Invalid(format!("link: not a link to a {kind}")).into())
 }
 
 /// Returns whose: this charm when the guest names nobody.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cell::CellId,
     did::Did,
     value::{Invalid, Mismatch},
 };
@@ -53,6 +54,9 @@ pub enum Refusal {
         /// The stream.
         name: String,
     },
+    /// Links that lead back to where they come from (C5): these cells, in order.
+    #[error("links lead in a circle")]
+    Cycle(Vec<CellId>),
 }
 
 impl Refusal {

@@ -154,6 +154,22 @@ impl Tree {
         Ok(Ok(found))
     }
 
+    /// Returns the first link that a path leads through, none when there is none: after how many steps, and its bytes.
+    pub fn link_on(&self, path: &[Segment]) -> Option<(usize, &[u8])> {
+        let mut found = self.whole();
+        for depth in 0..path.len() {
+            found = match found {
+                Found::Bytes(bytes) if Kind::at(bytes, 0) == Kind::Link => return Some((depth, bytes)),
+                Found::Bytes(bytes) => {
+                    let range = edit::find(bytes, &path[..=depth], depth).ok()?.ok()?;
+                    Found::Bytes(&bytes[range])
+                }
+                Found::Large(large) => large.child(&large.spot(path, depth).ok()?)?,
+            };
+        }
+        None
+    }
+
     /// Returns where a write of `value` at `path` takes place in `current`: missing parents are made (C3), an equal value is
     /// no write (C4).
     ///

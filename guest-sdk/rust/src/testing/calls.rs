@@ -10,6 +10,7 @@ use super::state::{Event, From, State, http_denied};
 use super::{Host, shapes, tree};
 use crate::host::Level;
 use crate::http::{Request, Response};
+use crate::link::named;
 use crate::value::{cut, encode};
 use crate::wish::{Found, Offers, Wanted};
 use crate::{Did, Error, EventId, Receipt, Result, Segment, Value, When};
@@ -24,6 +25,9 @@ const WAITING_MAX: usize = 64;
 
 /// How often a turn is tried again, as on a host whose operator says nothing else.
 const RETRIES_MAX: u32 = 16;
+
+/// The most links that one path leads through, as on a real host.
+const LINKS_MAX: usize = 16;
 
 /// One event being handled.
 pub(crate) struct Turn {
@@ -106,6 +110,7 @@ pub(crate) fn in_turn() -> bool {
     TURNS.with_borrow(|turns| !turns.is_empty())
 }
 
+#[derive(Clone, PartialEq)]
 pub(crate) struct Cell {
     owner: Did,
     name: String,
@@ -118,40 +123,42 @@ impl Cell {
     }
 
     pub(crate) fn get(&self, path: &[Segment]) -> Result<Option<Vec<u8>>> {
-        turn(|turn| {
-            if !turn.state.borrow().may_read(&turn.me, &self.owner, &self.name) {
-                return Err(Error::Denied { owner: self.owner.clone(), name: self.name.clone() });
-            }
-            let value = turn.cell(&self.owner, &self.name);
-            tree::get(value.as_ref(), path)?.map(encode).transpose()
+        self.follow(path, |cell, path| {
+            turn(|turn| {
+                if !turn.state.borrow().may_read(&turn.me, &cell.owner, &cell.name) {
+                    return Err(Error::Denied { owner: cell.owner.clone(), name: cell.name.clone() });
+                }
+                let value = turn.cell(&cell.owner, &cell.name);
+                tree::get(value.as_ref(), path)?.map(encode).transpose()
+            })
         })
     }
 
     pub(crate) fn set(&self, path: &[Segment], value: Vec<u8>) -> Result<()> {
         let value = canonical(&value)?;
-        self.change(|cell| tree::set(cell, path, value))
+        self.change(path, |cell, path| tree::set(cell, path, value.clone()))
     }
 
     pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
-        self.change(|cell| tree::remove(cell, path))
+        self.change(path, tree::remove)
     }
 
     pub(crate) fn append(&self, path: &[Segment], item: &[u8]) -> Result<()> {
         let item = canonical(item)?;
-        self.change(|cell| tree::append(cell, path, item))
+        self.change(path, |cell, path| tree::append(cell, path, item.clone()))
     }
 
     pub(crate) fn add_unique(&self, path: &[Segment], item: &[u8]) -> Result<()> {
         let item = canonical(item)?;
-        self.change(|cell| match tree::list(cell.as_ref(), path)? {
+        self.change(path, |cell, path| match tree::list(cell.as_ref(), path)? {
             Some(list) if list.contains(&item) => Ok(()),
-            _ => tree::append(cell, path, item),
+            _ => tree::append(cell, path, item.clone()),
         })
     }
 
     pub(crate) fn remove_by_value(&self, path: &[Segment], item: &[u8]) -> Result<()> {
         let item = canonical(item)?;
-        self.change(|cell| {
+        self.change(path, |cell, path| {
             let Some(list) = tree::list(cell.as_ref(), path)? else { return Ok(()) };
             if !list.contains(&item) {
                 return Ok(());
@@ -163,18 +170,56 @@ impl Cell {
 
     pub(crate) fn increment(&self, path: &[Segment], by: &[u8]) -> Result<()> {
         let by = canonical(by)?;
-        self.change(|cell| tree::increment(cell, path, &by))
+        self.change(path, |cell, path| tree::increment(cell, path, &by))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Option<Value>) -> Result<()>) -> Result<()> {
-        turn(|turn| {
-            if self.owner != turn.me {
-                return Err(Error::WriteIsolation { requested: self.owner.clone(), open: turn.me.clone() });
+    fn change(&self, path: &[Segment], change: impl Fn(&mut Option<Value>, &[Segment]) -> Result<()>) -> Result<()> {
+        self.follow(path, |cell, path| {
+            turn(|turn| {
+                if cell.owner != turn.me {
+                    return Err(Error::WriteIsolation { requested: cell.owner.clone(), open: turn.me.clone() });
+                }
+                let mut value = turn.cell(&cell.owner, &cell.name);
+                change(&mut value, path)?;
+                turn.ended.writes.insert(cell.name.clone(), value);
+                Ok(())
+            })
+        })
+    }
+
+    /// Makes a call at a path, or where the links on it lead (C5).
+    fn follow<R>(&self, path: &[Segment], call: impl Fn(&Self, &[Segment]) -> Result<R>) -> Result<R> {
+        let mut way = vec![(self.clone(), path.to_vec())];
+        loop {
+            let (cell, path) = &way[way.len() - 1];
+            let refusal = match call(cell, path) {
+                Err(refusal @ Error::WriteIsolation { .. }) => refusal,
+                Err(Error::TypeMismatch { at, expected, actual }) if actual == "link" => {
+                    Error::TypeMismatch { at, expected, actual }
+                }
+                done => return done,
+            };
+            let Some(next) = cell.hop(path) else { return Err(refusal) };
+            if let Some(start) = way.iter().position(|been| *been == next) {
+                return Err(Error::Cycle(way.drain(start..).map(|(cell, _)| (cell.owner, cell.name)).collect()));
             }
-            let mut value = turn.cell(&self.owner, &self.name);
-            change(&mut value)?;
-            turn.ended.writes.insert(self.name.clone(), value);
-            Ok(())
+            if way.len() > LINKS_MAX {
+                return Err(Error::Limit { name: "links-max".into(), max: LINKS_MAX as u64 });
+            }
+            way.push(next);
+        }
+    }
+
+    /// Where the first link on a path leads, if it may be read.
+    fn hop(&self, path: &[Segment]) -> Option<(Self, Vec<Segment>)> {
+        turn(|turn| {
+            if !turn.state.borrow().may_read(&turn.me, &self.owner, &self.name) {
+                return None;
+            }
+            let value = turn.cell(&self.owner, &self.name)?;
+            let (steps, link) = tree::link_on(&value, path)?;
+            let (owner, name, base) = named(link)?;
+            Some((Self { owner, name }, [&base?[..], &path[steps..]].concat()))
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cell::Path;
-use crate::{Error, Result, Segment, Value};
+use crate::{Cid, Error, Result, Segment, Value};
 
 /// The value at `path`, none where a key or index is missing.
 pub fn get<'value>(mut value: Option<&'value Value>, path: &[Segment]) -> Result<Option<&'value Value>> {
@@ -16,6 +16,19 @@ pub fn get<'value>(mut value: Option<&'value Value>, path: &[Segment]) -> Result
         };
     }
     Ok(value)
+}
+
+/// The first link that `path` leads through, and the number of steps to it.
+pub fn link_on<'value>(mut value: &'value Value, path: &[Segment]) -> Option<(usize, &'value Cid)> {
+    for (depth, segment) in path.iter().enumerate() {
+        value = match (value, segment) {
+            (Value::Link(link), _) => return Some((depth, link)),
+            (Value::Map(map), Segment::Key(key)) => map.get(key)?,
+            (Value::List(list), Segment::Index(index)) => list.get(*index as usize)?,
+            _ => return None,
+        };
+    }
+    None
 }
 
 /// Puts `new` at `path`, making missing parents.

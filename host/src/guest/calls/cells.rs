@@ -1,8 +1,8 @@
-//! `wit/cells.wit` (C1-C4, T1-T4).
+//! `wit/cells.wit` (C1-C5, T1-T4).
 
 use wasmtime::component::Resource;
 
-use super::{CallError, bytes_of, called, owner, path};
+use super::{CallError, bytes_of, called, link, owner, path};
 use crate::{
     cell::CellId,
     cost,
@@ -10,14 +10,25 @@ use crate::{
         bindings::charm::host::{cells, types},
         ctx::{CellHandle, Ctx},
     },
+    link::Link,
     path::Path,
     recording::{Kind, asked},
-    tx::{Refusal, Transaction, guest_name},
+    tx::{Refusal, Transaction, check_path, guest_name},
 };
 
 impl Ctx {
     fn cell(&self, handle: &Resource<CellHandle>) -> wasmtime::Result<CellId> {
-        Ok(self.table.get(handle)?.0.clone())
+        Ok(self.table.get(handle)?.cell.clone())
+    }
+
+    /// Returns the cell of a handle and the path that a call at these steps means.
+    fn place(
+        &mut self,
+        handle: &Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+    ) -> wasmtime::Result<(CellId, Path)> {
+        let CellHandle { cell, base } = self.table.get(handle)?.clone();
+        Ok((cell, path(self, base, segments)))
     }
 
     /// Makes a call that writes what it is given at a path.
@@ -31,8 +42,7 @@ impl Ctx {
     ) -> Result<(), CallError> {
         called(kind.name());
         self.charge(cost::CALL);
-        let cell = self.cell(handle)?;
-        let path = path(self, segments);
+        let (cell, path) = self.place(handle, segments)?;
         let asked = || asked(kind, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path), given]);
         self.recorded(kind, asked, |ctx| Ok(write(ctx.tx()?, &cell, &path, given)?))
     }
@@ -44,7 +54,16 @@ impl cells::Host for Ctx {
         self.charge(cost::CALL + cost::HANDLE);
         let owner = owner(self, named)?;
         let cell = CellId { owner, name: guest_name(&name)? };
-        Ok(self.table.push(CellHandle(cell))?)
+        Ok(self.table.push(CellHandle { cell, base: Path::root() })?)
+    }
+
+    fn open_link(&mut self, value: Vec<u8>) -> Result<Resource<CellHandle>, CallError> {
+        called("cells.open-link");
+        self.charge(cost::CALL + cost::HANDLE);
+        let Link::Cell { owner, name, path: base } = link(self, &value, "cell")? else {
+            return Err(Refusal::Invalid("link: to a stream, not to a cell".to_owned()).into());
+        };
+        Ok(self.table.push(CellHandle { cell: CellId { owner, name }, base })?)
     }
 }
 
@@ -61,6 +80,16 @@ impl cells::HostCell for Ctx {
         Ok(self.cell(&handle)?.name.to_string())
     }
 
+    fn link(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<Vec<u8>, CallError> {
+        called("cells.link");
+        self.charge(cost::CALL + cost::DID_SHOWN);
+        let (cell, path) = self.place(&handle, segments)?;
+        check_path(&path)?;
+        let value = Link::to_cell(&cell, path).to_value();
+        self.charge(cost::copied(value.as_bytes().len()));
+        Ok(value.as_bytes().to_vec())
+    }
+
     fn get(
         &mut self,
         handle: Resource<CellHandle>,
@@ -68,8 +97,7 @@ impl cells::HostCell for Ctx {
     ) -> Result<Option<Vec<u8>>, CallError> {
         called("cells.get");
         self.charge(cost::CALL);
-        let cell = self.cell(&handle)?;
-        let path = path(self, segments);
+        let (cell, path) = self.place(&handle, segments)?;
         let asked = || asked(Kind::Get, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
         self.recorded(Kind::Get, asked, |ctx| Ok(ctx.tx()?.get(&cell, &path)?))
     }
@@ -86,8 +114,7 @@ impl cells::HostCell for Ctx {
     fn remove(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<(), CallError> {
         called("cells.remove");
         self.charge(cost::CALL);
-        let cell = self.cell(&handle)?;
-        let path = path(self, segments);
+        let (cell, path) = self.place(&handle, segments)?;
         let asked = || asked(Kind::Remove, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
         self.recorded(Kind::Remove, asked, |ctx| Ok(ctx.tx()?.remove(&cell, &path)?))
     }

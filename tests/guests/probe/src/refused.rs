@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipld_core::ipld::Ipld;
 
-use crate::charm::host::types::{Error, HttpError};
+use crate::charm::host::types::{Address, Error, HttpError};
 
 /// Why a step failed.
 pub enum Failed {
@@ -78,7 +78,10 @@ fn parts(error: &Error) -> (&'static str, Vec<(&'static str, Ipld)>) {
         Error::ReadOnly(cell) => {
             ("read-only", vec![("owner", text(&cell.cell.owner)), ("name", text(&cell.cell.name))])
         }
-        Error::Cycle(_) => ("cycle", vec![]),
+        Error::Cycle(cells) => {
+            let address = |at: &Address| Ipld::List(vec![text(&at.owner), text(&at.name)]);
+            ("cycle", vec![("cells", Ipld::List(cells.iter().map(address).collect()))])
+        }
         Error::Other(other) => {
             let at = other.at.as_ref().map_or(Ipld::Null, text);
             ("other", vec![("code", text(&other.code)), ("message", text(&other.message)), ("at", at)])
