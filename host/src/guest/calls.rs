@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cell::CellId,
     cost,
-    limits::{LINK_BYTES_MAX, VALUE_DEPTH_MAX},
+    limits::{LINK_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_DEPTH_MAX},
     link::Link,
     log::say,
     path::{Path, Segment},
@@ -166,7 +166,14 @@ impl types::Host for Ctx {
                 }
                 Refusal::Cycle(cells) => {
                     let address = |cell: &CellId| Address { owner: cell.owner.to_string(), name: short(&cell.name) };
-                    Error::Cycle(cells.iter().map(address).collect())
+                    let mut left = MESSAGE_BYTES_MAX;
+                    let fits = |address: &Address| {
+                        let bytes = address.owner.len() + address.name.len();
+                        let fits = bytes <= left;
+                        left = left.saturating_sub(bytes);
+                        fits
+                    };
+                    Error::Cycle(cells.iter().map(address).take_while(fits).collect())
                 }
             },
         })

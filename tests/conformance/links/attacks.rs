@@ -121,6 +121,23 @@ async fn links_in_a_circle_end_in_a_typed_error_with_their_cells() {
     }
 }
 
+/// T7: as much of a large circle as fits.
+#[tokio::test]
+async fn a_circle_of_long_names_is_told_in_a_kibibyte() {
+    let host = host().await;
+    let charm = probe(&host, "round").await;
+    let max = charm_host::LINKS_MAX;
+    let name = |n: usize| format!("{:0>128}", n % max);
+    let links: Vec<Json> = (0..max).map(|n| json!(["set-link", name(n), [], [name(n + 1), []]])).collect();
+    run(&host, charm, json!(links)).await;
+    let told = one(&host, charm, json!(["get", name(3), ["n"]])).await;
+    let wanted: Vec<Json> = (3..8).map(|n| json!([charm.to_string(), name(n)])).collect();
+    assert_eq!(told, json!({ "kind": "cycle", "cells": wanted }));
+    let bytes: usize =
+        wanted.iter().flat_map(|pair| pair.as_array().unwrap()).map(|text| text.as_str().unwrap().len()).sum();
+    assert!(bytes <= charm_host::MESSAGE_BYTES_MAX, "{bytes}");
+}
+
 /// A5: at the bound, and one over it.
 #[tokio::test]
 async fn a_chain_of_links_is_followed_to_its_bound() {

@@ -36,6 +36,14 @@ pub enum Step {
     Increment(Place, Value),
     /// Turns a list around.
     Update(Place),
+    /// Writes a link to the second place at the first.
+    SetLink(Place, Place),
+    /// Follows the link there: reads, or pushes an item.
+    GetLinked(Place),
+    PushLinked(Place, Value),
+    /// Writes a link to a stream, and sends to the one there.
+    SetStreamLink(Place, String),
+    SendLinked(Place, Value),
     /// Sends to a stream, of this charm or of another.
     Send {
         stream: String,
@@ -198,6 +206,34 @@ impl Writer {
                 };
                 let length = at(&place, |_| open(&place).update(turn), |at| at.update(turn))?;
                 format!("{length} turned around")
+            }
+            Step::SetLink(place, to) => {
+                let link: Link<Value> = at(&to, |cell| Ok(cell.link()), |at| Ok(at.link()))?;
+                at(&place, |_| open(&place).set(&link), |at| at.set(&link))?;
+                format!("a link to {}", link.name())
+            }
+            Step::GetLinked(place) => {
+                let link: Option<Link<Value>> = at(&place, |_| open(&place).get(), |at| at.get())?;
+                format!("{:?}", link.ok_or_else(|| Error::reject("no link"))?.get()?)
+            }
+            Step::PushLinked(place, item) => {
+                let link: Option<Link<Vec<Value>>> = at(&place, |_| open(&place).get(), |at| at.get())?;
+                link.ok_or_else(|| Error::reject("no link"))?.push(&item)?;
+                "pushed".into()
+            }
+            Step::SetStreamLink(place, name) => {
+                let link = Stream::<Value>::open(&place.owner.clone().unwrap_or_else(context::me), name).link();
+                at(
+                    &Place { owner: None, ..place.clone() },
+                    |_| Cell::own(place.cell.clone()).set(&link),
+                    |at| at.set(&link),
+                )?;
+                format!("a link to {}", link.name())
+            }
+            Step::SendLinked(place, event) => {
+                let link: Option<StreamLink<Value>> = at(&place, |_| open(&place).get(), |at| at.get())?;
+                link.ok_or_else(|| Error::reject("no link"))?.send(&event)?;
+                "sent".into()
             }
             Step::Send { stream, owner, event } => {
                 Stream::<Value>::open(&owner.unwrap_or_else(context::me), stream).send(&event)?;
