@@ -24,6 +24,8 @@ pub const CELL: u64 = 300;
 pub const LIST: u64 = 5_000;
 /// A cell that a listing tells, beside its bytes: it is looked for again at the commit.
 pub const LISTED: u64 = 500;
+/// A link that a path leads through, beside its bytes and the way to it: its DID is read.
+pub const LINK: u64 = CELL + DID_READ;
 /// A send, beside its bytes.
 pub const SEND: u64 = 3_000;
 /// A wait: a part of the turn is committed.

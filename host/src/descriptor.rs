@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ipld_core::ipld::Ipld;
-
 use crate::{
     cell::{FAMILY_END, check_address, check_name, family_of},
     limits::{DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, VALUE_DEPTH_MAX},
     shape::{Shape, ShapeError},
-    value::Value,
+    value::{Data, Value},
 };
 
 /// Tags, cells, families of cells and streams of a charm.
@@ -100,36 +98,36 @@ impl Descriptor {
     }
 }
 
-fn map(what: &str, value: Ipld) -> Result<BTreeMap<String, Ipld>, String> {
+fn map(what: &str, value: Data) -> Result<BTreeMap<String, Data>, String> {
     match value {
-        Ipld::Map(entries) => Ok(entries),
+        Data::Map(entries) => Ok(entries),
         _ => Err(format!("{what} is no map")),
     }
 }
 
-fn more(rest: BTreeMap<String, Ipld>) -> Result<BTreeMap<String, Value>, String> {
-    let keep = |(key, value): (String, Ipld)| Ok((key, Value::encode(&value).map_err(|error| error.to_string())?));
+fn more(rest: BTreeMap<String, Data>) -> Result<BTreeMap<String, Value>, String> {
+    let keep = |(key, value): (String, Data)| Ok((key, Value::encode(&value).map_err(|error| error.to_string())?));
     rest.into_iter().map(keep).collect()
 }
 
-fn tags(value: Ipld) -> Result<Vec<String>, String> {
-    let Ipld::List(list) = value else { return Err("tags: no list".to_owned()) };
+fn tags(value: Data) -> Result<Vec<String>, String> {
+    let Data::List(list) = value else { return Err("tags: no list".to_owned()) };
     if list.len() > DECLARATIONS_MAX {
         return Err(format!("more than {DECLARATIONS_MAX} tags"));
     }
     let tag = |tag| match tag {
-        Ipld::String(tag) => check_tag(&tag).map(|()| tag),
+        Data::String(tag) => check_tag(&tag).map(|()| tag),
         _ => Err("tag: no text".to_owned()),
     };
     list.into_iter().map(tag).collect()
 }
 
-fn declared(key: &str, kind: &str, value: Ipld) -> Result<BTreeMap<String, Declaration>, String> {
+fn declared(key: &str, kind: &str, value: Data) -> Result<BTreeMap<String, Declaration>, String> {
     let entries = map(key, value)?;
     if entries.len() > DECLARATIONS_MAX {
         return Err(format!("more than {DECLARATIONS_MAX} declarations"));
     }
-    let read = |(name, value): (String, Ipld)| {
+    let read = |(name, value): (String, Data)| {
         check_address(&name).map_err(|why| format!("{kind}: {why}"))?;
         if kind != "stream" && name.contains(FAMILY_END) {
             return Err(format!("{kind} {name}: its name holds {FAMILY_END}, which is for the members of families"));
@@ -140,13 +138,13 @@ fn declared(key: &str, kind: &str, value: Ipld) -> Result<BTreeMap<String, Decla
     entries.into_iter().map(read).collect()
 }
 
-fn declaration(is_stream: bool, value: Ipld) -> Result<Declaration, String> {
+fn declaration(is_stream: bool, value: Data) -> Result<Declaration, String> {
     let mut told = map("what is told of it", value)?;
-    let Some(Ipld::String(shape)) = told.remove("shape") else { return Err("shape: no text".to_owned()) };
+    let Some(Data::String(shape)) = told.remove("shape") else { return Err("shape: no text".to_owned()) };
     let shape = shape.parse().map_err(|error: ShapeError| error.to_string())?;
     let mut mark = |key: &str| match told.remove(key) {
         None => Ok(false),
-        Some(Ipld::Bool(mark)) => Ok(mark),
+        Some(Data::Bool(mark)) => Ok(mark),
         Some(_) => Err(format!("{key}: neither true nor false")),
     };
     let (private, receipts) = (mark("private")?, is_stream && mark("receipts")?);

@@ -16,6 +16,10 @@ pub const PATH_SEGMENTS_MAX: usize = VALUE_DEPTH_MAX;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Paths that the read set keeps of one cell; a turn that reads more of it depends on the whole cell.
 pub const PATHS_PER_CELL_MAX: usize = 64;
+/// Longest link to a cell or stream, in bytes: names, and a path of the longest keys.
+pub const LINK_BYTES_MAX: usize = PATH_BYTES_MAX + (1 << 10);
+/// Links that one path leads through.
+pub const LINKS_MAX: usize = 16;
 /// Fuel that a charm has at least to describe itself, however little `fuel-max` gives its turns.
 pub const DESCRIBE_FUEL_MIN: u64 = 1_000_000;
 /// Fuel beyond which a turn is a long one: some 10 ms. Charms of long turns share a quarter of `turns-max`.

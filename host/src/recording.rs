@@ -37,6 +37,10 @@ pub enum Kind {
     Names,
     Entries,
     RemoveAll,
+    Append,
+    AddUnique,
+    RemoveByValue,
+    Increment,
 }
 
 impl Kind {
@@ -58,6 +62,10 @@ impl Kind {
             Kind::Names => "cells.names",
             Kind::Entries => "cells.entries",
             Kind::RemoveAll => "cells.remove-all",
+            Kind::Append => "cells.append",
+            Kind::AddUnique => "cells.add-unique",
+            Kind::RemoveByValue => "cells.remove-by-value",
+            Kind::Increment => "cells.increment",
         }
     }
 }

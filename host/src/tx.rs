@@ -7,6 +7,7 @@
 mod committer;
 mod conflict;
 mod derived;
+mod follow;
 mod listing;
 mod memo;
 mod range;
@@ -16,6 +17,7 @@ mod sends;
 mod staged;
 mod unavailable;
 mod versions;
+mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,17 +40,17 @@ use crate::{
     did::Did,
     directory::Offers,
     event::{Event, EventId, Mint},
-    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX},
+    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, WAIT_EVENTS_MAX},
     log_share::LogShare,
     meter::{Amount, Room},
     path::Path,
     record::{Progress, Until, WaitFor},
     rows::Queued,
     shape::Shape,
-    value::{Found, Tree, Value},
+    value::{Found, Tree},
 };
 use read_set::ReadSet;
-use staged::{Next, Staged, Written};
+use staged::{Staged, Written};
 
 /// When an event may begin, in milliseconds since 1970 (S10).
 #[derive(Clone, Copy, Debug, Default)]
@@ -317,61 +319,24 @@ impl Transaction {
         std::mem::take(&mut self.cost)
     }
 
-    /// Reads at a path: own writes first, else the snapshot, adding to the read set. A derived cell that is not ready ends
-    /// the attempt: see [`Transaction::needs_more`].
+    /// Reads at a path, also through links: own writes first, else the snapshot, adding to the read set. A derived cell that is
+    /// not ready ends the attempt: see [`Transaction::needs_more`].
     ///
     /// # Errors
-    /// `Denied`, `TypeMismatch`, `Limit`; of a derived cell `Failed`, `Cycle`.
+    /// `Denied`, `TypeMismatch`, `Limit`, `Cycle`; of a derived cell `Failed`.
     pub fn get(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
+        self.follow(cell, path, |tx, cell, path| tx.get_here(cell, path))
+    }
+
+    fn get_here(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, Refusal> {
         self.cost += cost::CELL;
         check_path(path)?;
-        if !self.view.directory.may_read(&self.writer, &cell.owner, &cell.name) {
-            self.saw_directory = true;
-            return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
-        }
-        let value = match self.writes.get(&cell.name) {
-            _ if self.is_derived(cell) => match self.observe_derived(cell, path)? {
-                Some(Ok(value)) => Some(value),
-                Some(Err(why)) => return Err(why.refusal()),
-                None => return Ok(None),
-            },
-            Some(staged) if cell.owner == self.writer => staged.value().cloned(),
-            _ => self.observe(cell, path)?,
-        };
-        let Some(value) = value else { return Ok(None) };
+        let Some(value) = self.seen(cell, path)? else { return Ok(None) };
         // The commit may have to look for it again.
         self.cost += 2 * cost::searched(value.len(), path.0.len());
         let found = value.find(&path.0)?.map(Found::to_vec);
         self.cost += cost::copied(found.as_ref().map_or(0, Vec::len));
         Ok(found)
-    }
-
-    /// Stages a write at a path.
-    ///
-    /// # Errors
-    /// `WriteIsolation` for a cell of another DID (T2), `TypeMismatch`, `Invalid`, `Limit`.
-    pub fn set(&mut self, cell: &CellId, path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
-        self.cost += cost::CELL + cost::copied(bytes.len());
-        self.check_writer(cell)?;
-        check_path(path)?;
-        let max = self.limits.value_bytes_max;
-        self.cost += cost::scanned(bytes.len().min(max));
-        // Whatever is beside it was checked: the whole is no deeper than it may be.
-        let depth = VALUE_DEPTH_MAX - path.0.len();
-        let value =
-            Value::from_bytes(bytes, max, depth).map_err(|error| Refusal::value(error, "value-bytes-max", max))?;
-        self.change(cell, path, |staged| Ok(staged.put(&path.0, &value)?))
-    }
-
-    /// Stages a removal at a path; of the whole cell when it is empty.
-    ///
-    /// # Errors
-    /// As `set`.
-    pub fn remove(&mut self, cell: &CellId, path: &Path) -> Result<(), Refusal> {
-        self.cost += cost::CELL;
-        self.check_writer(cell)?;
-        check_path(path)?;
-        self.change(cell, path, |staged| Ok(staged.remove(&path.0)?))
     }
 
     /// Finds charms by tag and shape (D7): at most `max` after `after`.
@@ -455,44 +420,34 @@ impl Transaction {
         Ok(())
     }
 
-    /// Stages what `decide` makes of the writer's cell, if it changes anything. What a write at a path finds there is a read.
-    fn change(
-        &mut self,
-        cell: &CellId,
-        path: &Path,
-        decide: impl FnOnce(&Staged) -> Result<Option<Next>, Refusal>,
-    ) -> Result<(), Refusal> {
-        let fresh = match self.writes.get(&cell.name) {
-            Some(_) => None,
-            None if path.is_root() => Some(self.view.snapshot.read(cell).and_then(|version| version.value)),
-            None => Some(self.observe(cell, path)?),
-        };
-        let fresh = fresh.map(Staged::new);
-        let Some(staged) = fresh.as_ref().or_else(|| self.writes.get(&cell.name)) else { return Ok(()) };
-        self.cost += 3 * cost::searched(staged.value().map_or(0, Tree::len), path.0.len());
-        let Some(next) = decide(staged)? else { return Ok(()) };
-        let max = self.limits.value_bytes_max;
-        if next.len() > max {
-            return Err(Refusal::limit("value-bytes-max", max));
+    /// Returns the value of a cell that is read at a path: derived, as the turn has left it, or from the snapshot.
+    fn seen(&mut self, cell: &CellId, path: &Path) -> Result<Option<Tree>, Refusal> {
+        if !self.view.directory.may_read(&self.writer, &cell.owner, &cell.name) {
+            self.saw_directory = true;
+            return Err(Refusal::Denied { owner: cell.owner, name: cell.name.to_string() });
         }
-        if self.writes_count >= self.limits.writes_max {
-            return Err(Refusal::limit("writes-max", self.limits.writes_max));
+        match self.writes.get(&cell.name) {
+            _ if self.is_derived(cell) => {
+                let computed = self.observe_derived(cell, path)?;
+                computed.transpose().map_err(|why| why.refusal())
+            }
+            Some(staged) if cell.owner == self.writer => Ok(staged.value().cloned()),
+            _ => self.observe(cell, path),
         }
-        let bytes = self.write_bytes - staged.bytes() + next.bytes;
-        if bytes > self.limits.write_bytes_max {
-            return Err(Refusal::limit("write-bytes-max", self.limits.write_bytes_max));
-        }
-        (self.writes_count, self.write_bytes) = (self.writes_count + 1, bytes);
-        self.writes.extend(fresh.map(|fresh| (cell.name.clone(), fresh)));
-        if let Some(staged) = self.writes.get_mut(&cell.name) {
-            staged.stage(next);
-        }
-        Ok(())
     }
 }
 
-fn check_path(path: &Path) -> Result<(), Refusal> {
-    if path.0.len() >= PATH_SEGMENTS_MAX {
+/// Checks a path against its bounds.
+///
+/// # Errors
+/// `Limit`.
+pub fn check_path(path: &Path) -> Result<(), Refusal> {
+    check_path_below(path, 0)
+}
+
+/// Checks a path that a call goes further by so many steps.
+fn check_path_below(path: &Path, below: usize) -> Result<(), Refusal> {
+    if path.0.len() + below >= PATH_SEGMENTS_MAX {
         return Err(Refusal::limit("path-segments-max", PATH_SEGMENTS_MAX));
     }
     if path.bytes() > PATH_BYTES_MAX {

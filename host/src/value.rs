@@ -6,19 +6,23 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use ::serde::{Serialize, de::DeserializeOwned};
-use ipld_core::ipld::Ipld;
 
+pub(crate) mod cid;
+mod data;
 mod edit;
 mod edits;
 mod json;
+mod number;
 mod scan;
 mod serde;
 mod tree;
 
+pub(crate) use data::Data;
 pub use edit::Mismatch;
 pub use edits::Edit;
 pub(crate) use edits::apply;
 pub use json::JsonError;
+pub(crate) use number::{Number, OutOfRange};
 #[cfg(test)]
 pub(crate) use scan::HEADS;
 pub use scan::{Invalid, Kind};
@@ -111,7 +115,7 @@ impl Value {
     }
 
     /// Decodes what was checked before.
-    fn tree(&self) -> Ipld {
+    fn tree(&self) -> Data {
         self.decode().expect("a value is in the data model")
     }
 

@@ -11,8 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use author::{Step, Writer};
 use charm_conformance::*;
 use charm_host::{Charm, Did, Host, Names, NewEvent, Outcome, Shape, Value};
-use charm_sdk::testing;
-use ipld_core::ipld::Ipld;
+use charm_sdk::{Value as Data, testing};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -294,23 +293,23 @@ fn shape(random: &mut Random, depth: u32) -> String {
     }
 }
 
-fn tree(random: &mut Random, depth: u32) -> Ipld {
+fn tree(random: &mut Random, depth: u32) -> Data {
     match random.below(if depth == 0 { 7 } else { 10 }) {
-        0 => Ipld::Null,
-        1 => Ipld::Bool(true),
+        0 => Data::Null,
+        1 => Data::Bool(true),
         2 | 3 => {
             let ends =
                 [-(1i128 << 64), -129, -128, -9, -1, 0, 1, 9, 127, 128, 255, 256, 1 << 31, 1 << 63, (1 << 64) - 1];
-            Ipld::Integer(*random.pick(&ends))
+            Data::Integer(*random.pick(&ends))
         }
-        4 => Ipld::Float(0.5),
-        5 => Ipld::String((*random.pick(&["a", "b\"", ""])).to_owned()),
-        6 => Ipld::Bytes(vec![1]),
-        7 => Ipld::List((0..random.below(4)).map(|_| tree(random, depth - 1)).collect()),
+        4 => Data::Float(0.5),
+        5 => Data::String((*random.pick(&["a", "b\"", ""])).to_owned()),
+        6 => Data::Bytes(vec![1]),
+        7 => Data::List((0..random.below(4)).map(|_| tree(random, depth - 1)).collect()),
         _ => {
             let keys = ["a", "b", "b c", "more"];
             let some = keys.into_iter().filter(|_| random.below(2) == 0).collect::<Vec<_>>();
-            Ipld::Map(some.into_iter().map(|key| (key.to_owned(), tree(random, depth - 1))).collect())
+            Data::Map(some.into_iter().map(|key| (key.to_owned(), tree(random, depth - 1))).collect())
         }
     }
 }

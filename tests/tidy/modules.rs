@@ -18,6 +18,7 @@ const USES: &[(&str, &str)] = &[
     ("value", "limits path readable text"),
     ("shape", "limits path text value"),
     ("cell", "did limits"),
+    ("link", "cell did limits path value"),
     ("component", ""),
     ("cost", ""),
     ("descriptor", "cell limits shape value"),
@@ -50,14 +51,14 @@ const USES: &[(&str, &str)] = &[
     ("core", "component did entry event limits meter rate receipt record rows value"),
     (
         "tx",
-        "cell component core cost counters descriptor did directory entry env event keyring limits listing log log_share meter path rate \
+        "cell component core cost counters descriptor did directory entry env event keyring limits link listing log log_share meter path rate \
          receipt record rows shape store text value",
     ),
     ("live", "cell did event limits listing rows text tx value"),
     ("recording", "event http receipt record text tx"),
     (
         "guest",
-        "cell component cost counters descriptor did env event http limits log log_share meter path receipt record recording rows shape \
+        "cell component cost counters descriptor did env event http limits link log log_share meter path receipt record recording rows shape \
          store suspects text tx value",
     ),
     ("charms", "component did directory guest http record tx"),

@@ -27,9 +27,7 @@ use crate::{Did, Error, Result, Shape, context, host};
 /// #[handlers]
 /// impl Todo {
 ///     pub fn add(&self, name: String) -> Result<()> {
-///         let mut items = self.items.get()?.unwrap_or_default();
-///         items.push(Item { name, done: false });
-///         self.items.set(&items)
+///         self.items.push(&Item { name, done: false }) // moves and writes that item only
 ///     }
 ///
 ///     pub fn tick(&self, index: u32) -> Result<()> {
@@ -41,8 +39,27 @@ pub struct Cell<T> {
     /// None is this charm.
     owner: Option<Did>,
     name: Cow<'static, str>,
+    /// Where in the cell it begins.
+    base: Vec<Segment>,
     handle: OnceCell<host::Cell>,
     value: PhantomData<fn() -> T>,
+}
+
+impl<T> Cell<T> {
+    /// What a link names.
+    pub(crate) fn at_place(owner: Did, name: String, base: Vec<Segment>) -> Self {
+        Self { base, ..Self::new(Some(owner), Cow::Owned(name), OnceCell::new()) }
+    }
+
+    /// Its owner and its name, and where in the cell it begins.
+    pub(crate) fn place(&self) -> (Did, String, Vec<Segment>) {
+        let owner = self.owner.clone().unwrap_or_else(context::me);
+        (owner, self.name.clone().into_owned(), self.base.clone())
+    }
+
+    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Cell>) -> Self {
+        Self { owner, name, base: Vec::new(), handle, value: PhantomData }
+    }
 }
 
 impl<T: Shape> Cell<T> {
@@ -66,8 +83,7 @@ impl<T: Shape> Cell<T> {
     /// ```
     /// use charm_sdk::prelude::*;
     /// fn count(day: &str) -> Result<()> {
-    ///     let count = Cell::own(format!("count-{day}"));
-    ///     count.set(&(count.get()?.unwrap_or(0u64) + 1))
+    ///     Cell::<u64>::own(format!("count-{day}")).increment(1)
     /// }
     /// # let _ = count;
     /// ```
@@ -78,10 +94,6 @@ impl<T: Shape> Cell<T> {
     /// A cell that the host has opened already.
     pub(crate) fn found(owner: Did, name: &'static str, handle: host::Cell) -> Self {
         Self::new(Some(owner), Cow::Borrowed(name), handle.into())
-    }
-
-    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Cell>) -> Self {
-        Self { owner, name, handle, value: PhantomData }
     }
 
     /// Returns the DID of the charm that it belongs to.
@@ -99,7 +111,7 @@ impl<T: Shape> Cell<T> {
     /// # Errors
     /// [`Error::Denied`], and [`Error::Decode`] when the value is not a `T`.
     pub fn get(&self) -> Result<Option<T>> {
-        self.read(&[])
+        self.read(&self.base)
     }
 
     /// Reads a value that has to be there.
@@ -115,7 +127,7 @@ impl<T: Shape> Cell<T> {
     /// # Errors
     /// [`Error::WriteIsolation`] for a cell of another charm, [`Error::Limit`].
     pub fn set(&self, value: &T) -> Result<()> {
-        self.write(&[], value)
+        self.write(&self.base, value)
     }
 
     /// Stages the removal of the cell. Removing what is not there is no write.
@@ -123,14 +135,41 @@ impl<T: Shape> Cell<T> {
     /// # Errors
     /// As [`set`](Self::set).
     pub fn remove(&self) -> Result<()> {
-        self.handle()?.remove(&[])
+        self.handle()?.remove(&self.base)
+    }
+
+    /// Reads the value, changes it and writes it; a cell that holds nothing begins with the default. Returns what `change` does.
+    ///
+    /// All of the value is read and written. What [`push`](Cell::push), [`increment`](Cell::increment) and their like can do,
+    /// or [`at`](Self::at), costs less.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get) and [`set`](Self::set).
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    /// fn sort(names: &Cell<Vec<String>>) -> Result<()> {
+    ///     names.update(|names| names.sort())
+    /// }
+    /// # let _ = sort;
+    /// ```
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R>
+    where
+        T: Default,
+    {
+        self.change(&self.base, change)
     }
 
     /// Goes one step into the value: a `&str` is a map key, a `u32` a list index.
     ///
     /// A read there depends on that path only, so it conflicts with fewer others (T4).
     pub fn at(&self, step: impl Into<Segment>) -> At<'_, T> {
-        At { cell: self, path: vec![step.into()] }
+        At { cell: self, path: self.base.iter().cloned().chain([step.into()]).collect() }
+    }
+
+    pub(crate) fn base(&self) -> &[Segment] {
+        &self.base
     }
 
     fn handle(&self) -> Result<&host::Cell> {
@@ -149,6 +188,101 @@ impl<T: Shape> Cell<T> {
     fn write<U: Shape>(&self, path: &[Segment], value: &U) -> Result<()> {
         self.handle()?.set(path, encode(value)?)
     }
+
+    fn change<U: Shape + Default, R>(&self, path: &[Segment], change: impl FnOnce(&mut U) -> R) -> Result<R> {
+        let mut value = self.read(path)?.unwrap_or_default();
+        let result = change(&mut value);
+        self.write(path, &value)?;
+        Ok(result)
+    }
+}
+
+/// A list that is written item by item: what the handler does not name does not move, whatever the list holds.
+impl<T: Shape> Cell<Vec<T>> {
+    /// Stages that an item comes behind the last. A cell that holds nothing becomes a list.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set), and [`Error::TypeMismatch`] when the cell holds something else.
+    pub fn push(&self, item: &T) -> Result<()> {
+        self.handle()?.append(&self.base, &encode(item)?)
+    }
+
+    /// As [`push`](Self::push), unless an equal item is there: then it is no write. The host looks at the whole list, and
+    /// charges for that.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Examples
+    /// ```
+    /// use charm_sdk::prelude::*;
+    ///
+    /// #[charm]
+    /// pub struct Post { liked_by: Cell<Vec<Did>>, likes: Cell<u64> }
+    ///
+    /// #[handlers]
+    /// impl Post {
+    ///     pub fn like(&self, _: ()) -> Result<()> {
+    ///         self.likes.increment(1)?;
+    ///         self.liked_by.add_unique(&context::sender())
+    ///     }
+    ///
+    ///     pub fn unlike(&self, _: ()) -> Result<()> {
+    ///         self.likes.increment(-1)?;
+    ///         self.liked_by.remove_value(&context::sender())
+    ///     }
+    /// }
+    /// ```
+    pub fn add_unique(&self, item: &T) -> Result<()> {
+        self.handle()?.add_unique(&self.base, &encode(item)?)
+    }
+
+    /// Stages the removal of every equal item. Removing what is not there is no write. The host looks at the whole list, and
+    /// charges for that.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn remove_value(&self, item: &T) -> Result<()> {
+        self.handle()?.remove_by_value(&self.base, &encode(item)?)
+    }
+}
+
+impl<T: Number> Cell<T> {
+    /// Stages that the number becomes larger by `by`. A cell that holds nothing counts from 0; by 0 is no write.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set), and [`Error::TypeMismatch`] when the cell holds something else, or the sum is beyond what a value
+    /// can be. A sum beyond `T` is a fault at the end of the turn: it does not fit the cell's shape.
+    pub fn increment<N: Number<Kind = T::Kind>>(&self, by: N) -> Result<()> {
+        self.handle()?.increment(&self.base, &encode(&by)?)
+    }
+}
+
+/// What a cell can count in: [`Cell::increment`].
+pub trait Number: Shape {
+    /// [`Integers`] or [`Floats`]: they do not mix.
+    type Kind;
+}
+
+/// The kind of integers.
+#[derive(Debug)]
+pub enum Integers {}
+
+/// The kind of floats.
+#[derive(Debug)]
+pub enum Floats {}
+
+macro_rules! numbers {
+    ($($kind:ident: $($type:ident)+;)+) => {$($(
+        impl Number for $type {
+            type Kind = $kind;
+        }
+    )+)+};
+}
+
+numbers! {
+    Integers: u8 u16 u32 u64 usize i8 i16 i32 i64 isize;
+    Floats: f32 f64;
 }
 
 impl<T> fmt::Debug for Cell<T> {
@@ -202,6 +336,14 @@ pub struct At<'cell, T> {
 }
 
 impl<T: Shape> At<'_, T> {
+    pub(crate) fn cell(&self) -> &Cell<T> {
+        self.cell
+    }
+
+    pub(crate) fn path(&self) -> &[Segment] {
+        &self.path
+    }
+
     /// Goes one step further.
     pub fn at(mut self, step: impl Into<Segment>) -> Self {
         self.path.push(step.into());
@@ -230,6 +372,46 @@ impl<T: Shape> At<'_, T> {
     /// As [`set`](Self::set).
     pub fn remove(&self) -> Result<()> {
         self.cell.handle()?.remove(&self.path)
+    }
+
+    /// Reads what is there, changes it and writes it: see [`Cell::update`].
+    ///
+    /// # Errors
+    /// As [`get`](Self::get) and [`set`](Self::set).
+    pub fn update<U: Shape + Default, R>(&self, change: impl FnOnce(&mut U) -> R) -> Result<R> {
+        self.cell.change(&self.path, change)
+    }
+
+    /// Stages that an item comes behind the last of the list there: see [`Cell::push`].
+    ///
+    /// # Errors
+    /// As [`set`](Self::set), and [`Error::TypeMismatch`] when something else is there.
+    pub fn push<U: Shape>(&self, item: &U) -> Result<()> {
+        self.cell.handle()?.append(&self.path, &encode(item)?)
+    }
+
+    /// As [`push`](Self::push), unless an equal item is there: see [`Cell::add_unique`].
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn add_unique<U: Shape>(&self, item: &U) -> Result<()> {
+        self.cell.handle()?.add_unique(&self.path, &encode(item)?)
+    }
+
+    /// Stages the removal of every equal item of the list there: see [`Cell::remove_value`].
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn remove_value<U: Shape>(&self, item: &U) -> Result<()> {
+        self.cell.handle()?.remove_by_value(&self.path, &encode(item)?)
+    }
+
+    /// Stages that the number there becomes larger by `by`: see [`Cell::increment`].
+    ///
+    /// # Errors
+    /// As [`push`](Self::push), also for a sum that is beyond what a value can be.
+    pub fn increment<N: Number>(&self, by: N) -> Result<()> {
+        self.cell.handle()?.increment(&self.path, &encode(&by)?)
     }
 }
 

@@ -78,7 +78,7 @@ pub enum Error {
         /// What computes it.
         derivation: String,
     },
-    /// Derived cells that need each other (D5): owner and name of each.
+    /// Cells that lead back to the first, derived ones that need each other (D5) or links (C5): owner and name of each.
     Cycle(Vec<(Did, String)>),
     /// A derived cell could not be computed: its derivation returned an error, or failed.
     Underivable {
@@ -217,7 +217,7 @@ impl fmt::Display for Error {
             }
             Self::Cycle(cells) => {
                 let cells: Vec<String> = cells.iter().map(|(owner, name)| format!("`{name}` of {owner}")).collect();
-                format!("derived cells need each other: {}", cells.join(", "))
+                format!("cells lead back to the first: {}", cells.join(", "))
             }
             Self::Underivable { owner, name, message } => {
                 format!("derived cell `{name}` of {owner} could not be computed: {message}")

@@ -40,7 +40,8 @@
 //! Build charms with overflow checks (`overflow-checks = true` in `[profile.release]`): without, `let n = 8u32 - 9` wraps
 //! around and commits; with them it is a fault, of which nothing remains.
 //!
-//! Where to look: [`Cell`] and [`Cells`] for state, [`Stream`] for sending, [`wish`](macro@wish) for finding other charms,
+//! Where to look: [`Cell`] and [`Cells`] for state, [`Stream`] for sending, [`Link`] for cells and streams in values,
+//! [`wish`](macro@wish) for finding other charms,
 //! [`Sent`] and [`Settled`] for what became of a send, [`When`], [`commit_and_sleep`] and [`retry!`] for later, [`http`] for
 //! requests, [`context`] for time and identity, `testing` for unit tests.
 
@@ -62,6 +63,7 @@ mod error;
 mod host;
 pub mod http;
 mod key;
+mod link;
 pub mod log;
 mod print;
 mod receipt;
@@ -78,19 +80,20 @@ mod wish;
 /// `#[derive(charm_sdk::serde::Deserialize)] #[serde(crate = "charm_sdk::serde")]`.
 pub use serde;
 
-pub use cell::{At, Cell, Segment};
+pub use cell::{At, Cell, Floats, Integers, Number, Segment};
 pub use cells::{Cells, Cleared, Members};
 pub use charm::{Charm, Declaration, Handlers};
 pub use derived::Derived;
 pub use error::{Error, HttpError, Result};
 pub use key::Key;
+pub use link::{Link, StreamLink};
 #[doc(hidden)]
 pub use print::{Dbg, printed};
 pub use receipt::{Failed, Outcome, Receipt, Settled};
 pub use sent::{Sent, cancel, commit_and_settle_all, commit_and_settle_first, commit_and_sleep, commit_and_wait_all};
 pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
-pub use value::{Bytes, Did, Value};
+pub use value::{Bytes, Cid, Did, Value};
 pub use when::When;
 pub use wish::{Wish, Wished};
 
@@ -212,9 +215,10 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Cells, Charm, Derived, Did, Error, EventId, Handlers, Outcome, OwnStream, Receipt, Result, Sent,
-        Settled, Shape, Stream, Value, When, Wish, cancel, charm, commit_and_settle_all, commit_and_settle_first,
-        commit_and_sleep, commit_and_wait_all, context, data, handlers, http, log, reject, retry, wish,
+        Bytes, Cell, Cells, Charm, Derived, Did, Error, EventId, Handlers, Link, Outcome, OwnStream, Receipt, Result,
+        Sent, Settled, Shape, Stream, StreamLink, Value, When, Wish, cancel, charm, commit_and_settle_all,
+        commit_and_settle_first, commit_and_sleep, commit_and_wait_all, context, data, handlers, http, log, reject,
+        retry, wish,
     };
     pub use std::time::Duration;
     // Against those of `std`, whose words nobody would ever see: outside of `#[handlers]` the compiler asks which one.

@@ -45,6 +45,22 @@ pub struct Stream<E> {
     event: PhantomData<fn(E)>,
 }
 
+impl<E> Stream<E> {
+    /// What a link names.
+    pub(crate) fn of(owner: Did, name: String) -> Self {
+        Self::new(Some(owner), Cow::Owned(name), OnceCell::new())
+    }
+
+    /// Its owner and its name.
+    pub(crate) fn place(&self) -> (Did, String) {
+        (self.owner.clone().unwrap_or_else(context::me), self.name.clone().into_owned())
+    }
+
+    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Stream>) -> Self {
+        Self { owner, name, handle, event: PhantomData }
+    }
+}
+
 impl<E: Shape> Stream<E> {
     /// Names a stream of the charm `owner`, for a name that is known only when the charm runs.
     ///
@@ -63,10 +79,6 @@ impl<E: Shape> Stream<E> {
     /// A stream that the host has opened already.
     pub(crate) fn found(owner: Did, name: &'static str, handle: host::Stream) -> Self {
         Self::new(Some(owner), Cow::Borrowed(name), handle.into())
-    }
-
-    fn new(owner: Option<Did>, name: Cow<'static, str>, handle: OnceCell<host::Stream>) -> Self {
-        Self { owner, name, handle, event: PhantomData }
     }
 
     /// Returns the DID of the charm that handles it.

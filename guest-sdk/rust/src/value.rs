@@ -1,5 +1,6 @@
 //! Values between Rust and the host: canonical DAG-CBOR (C1, C2).
 
+mod data;
 mod decode;
 mod json;
 mod misfit;
@@ -14,14 +15,7 @@ use self::decode::Reader;
 use self::misfit::Misfit;
 use crate::{Error, Result, Shape, ShapeText};
 
-/// Any value of the IPLD data model, for data whose type is not known beforehand.
-///
-/// # Examples
-/// ```
-/// use charm_sdk::prelude::*;
-/// assert_eq!(Value::shape(), "any");
-/// ```
-pub use ipld_core::ipld::Ipld as Value;
+pub use data::{Cid, Value};
 
 /// A byte string. `Vec<u8>` would be a list of numbers.
 ///
@@ -85,6 +79,12 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 /// Decodes. The error names the place and the reason, never the value (T7).
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], place: &dyn fmt::Display) -> Result<T> {
     read(bytes, false).map_err(|misfit| Error::Decode(format!("{place} does not fit{misfit}")))
+}
+
+/// Decodes a value that stands there in its one form; none for anything else.
+pub(crate) fn read_exactly(bytes: &[u8]) -> Option<Value> {
+    let value: Value = read(bytes, false).ok()?;
+    encode(&value).is_ok_and(|again| again == bytes).then_some(value)
 }
 
 /// Reads JSON; `place` says whose it is.

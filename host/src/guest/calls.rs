@@ -19,13 +19,17 @@ use super::{
     ctx::Ctx,
 };
 use crate::{
+    cell::CellId,
     cost,
     did::Did,
+    limits::{LINK_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_DEPTH_MAX},
+    link::Link,
     log::say,
     path::{Path, Segment},
     recording::{Kind, Met, Told},
     text::clip,
     tx::Refusal,
+    value::Value,
 };
 
 /// How a host call fails: a refusal that the guest sees and may handle, or a trap that ends its turn.
@@ -172,7 +176,15 @@ impl types::Host for Ctx {
                     Error::Failed(Failed { cell: address(owner, &name), message: short(&message) })
                 }
                 Refusal::Cycle(cells) => {
-                    Error::Cycle(cells.iter().map(|(owner, name)| address(*owner, name)).collect())
+                    let address = |cell: &CellId| address(cell.owner, &cell.name);
+                    let mut left = MESSAGE_BYTES_MAX;
+                    let fits = |address: &Address| {
+                        let bytes = address.owner.len() + address.name.len();
+                        let fits = bytes <= left;
+                        left = left.saturating_sub(bytes);
+                        fits
+                    };
+                    Error::Cycle(cells.iter().map(address).take_while(fits).collect())
                 }
                 Refusal::Pure(call) => Error::Other(Other {
                     code: "pure".to_owned(),
@@ -191,19 +203,31 @@ fn called(name: &'static str) {
     say(|| tracing::trace!(target: "charm::call", "{name}"));
 }
 
-fn path(ctx: &mut Ctx, segments: Vec<types::Segment>) -> Path {
-    let bytes = |segment: &types::Segment| match segment {
-        types::Segment::Key(key) => key.len(),
-        types::Segment::Index(_) => 0,
-    };
-    ctx.charge(
-        segments.len() as u64 * cost::PATH_STEP + segments.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE,
-    );
+/// Returns a path that a guest gives, behind the one that its handle has.
+fn path(ctx: &mut Ctx, base: Path, segments: Vec<types::Segment>) -> Path {
     let segment = |segment| match segment {
         types::Segment::Key(key) => Segment::Key(key),
         types::Segment::Index(index) => Segment::Index(index),
     };
-    Path(segments.into_iter().map(segment).collect())
+    let mut path = base;
+    path.0.extend(segments.into_iter().map(segment));
+    let bytes = |segment: &Segment| match segment {
+        Segment::Key(key) => key.len(),
+        Segment::Index(_) => 0,
+    };
+    ctx.charge(
+        path.0.len() as u64 * cost::PATH_STEP + path.0.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE,
+    );
+    path
+}
+
+/// Reads a link value that a guest gives.
+fn link(ctx: &mut Ctx, bytes: &[u8], kind: &str) -> Result<Link, CallError> {
+    ctx.charge(cost::DID_READ + cost::copied(bytes.len()) + cost::scanned(bytes.len().min(LINK_BYTES_MAX)));
+    ctx.tx()?;
+    let value = Value::from_bytes(bytes, LINK_BYTES_MAX, VALUE_DEPTH_MAX)
+        .map_err(|error| Refusal::value(error, "link-bytes-max", LINK_BYTES_MAX))?;
+    Link::from_value(&value).ok_or_else(|| Refusal::Invalid(format!("link: not a link to a {kind}")).into())
 }
 
 /// Returns whose: this charm when the guest names nobody.

@@ -19,6 +19,7 @@ use crate::{
     event::EventId,
     http::Outbound,
     limits::{Limits, PANIC_BYTES_MAX},
+    path::Path,
     recording::{Recording, Sees},
     text::clip,
     tx::Transaction,
@@ -37,8 +38,14 @@ pub struct Facts {
     pub sees: Sees,
 }
 
-/// A guest's handle to a cell. Gives no right by itself.
-pub struct CellHandle(pub CellId);
+/// A guest's handle to a cell, or to a place in one. Gives no right by itself.
+#[derive(Clone)]
+pub struct CellHandle {
+    /// The cell.
+    pub cell: CellId,
+    /// Where its paths begin.
+    pub base: Path,
+}
 
 /// A guest's handle to a stream. Gives no right by itself.
 pub struct StreamHandle {

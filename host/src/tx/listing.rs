@@ -107,7 +107,7 @@ impl Transaction {
         for (name, _) in cells {
             self.cost += cost::CELL + cost::LISTED;
             let cell = CellId { owner: span.owner, name };
-            match self.change(&cell, &Path::root(), |staged| Ok(staged.remove(&[])?)) {
+            match self.change(&cell, &Path::root(), false, |staged, _| Ok(staged.remove(&[])?)) {
                 Ok(()) => count += 1,
                 Err(Refusal::Limit { .. }) if count > 0 => {
                     next = Some(cell.name.to_string());

@@ -169,7 +169,7 @@ impl Underivable {
                     let bytes = cell.name.len() + 64;
                     left.checked_sub(bytes).map(|rest| left = rest).is_some()
                 };
-                Refusal::Cycle(cells.iter().take_while(fits).map(|cell| (cell.owner, cell.name.to_string())).collect())
+                Refusal::Cycle(cells.iter().take_while(fits).cloned().collect())
             }
             Underivable::Over { name, max } => Refusal::Limit { name: (*name).into(), max: *max },
         }

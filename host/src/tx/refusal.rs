@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cell::CellId,
     did::Did,
     value::{Invalid, Mismatch},
 };
@@ -62,9 +63,6 @@ pub enum Refusal {
         /// Why.
         message: String,
     },
-    /// Derived cells that need each other (D5).
-    #[error("{} derived cells need each other", .0.len())]
-    Cycle(Vec<(Did, String)>),
     /// What a derivation may not do (D1).
     #[error("a derivation only reads cells: no {0} there")]
     Pure(String),
@@ -79,6 +77,9 @@ pub enum Refusal {
         /// The stream.
         name: String,
     },
+    /// Derived cells that need each other (D5), by name, or links that lead back to where they come from (C5), in order.
+    #[error("{} cells lead in a circle", .0.len())]
+    Cycle(Vec<CellId>),
 }
 
 impl Refusal {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     path::{self, Path, Segment},
-    value::{Edit, Found, Mismatch, Place, Tree, Value},
+    value::{self, Edit, Found, Kind, Mismatch, Number, OutOfRange, Place, Tree, Value},
 };
 
 /// What an edit makes anew beside what it changes, in bytes: about the nodes of one container. What it replaces of those is
@@ -119,6 +119,73 @@ impl Staged {
         Ok(after.map(|after| self.next(path, Some(after), Put::Removed)))
     }
 
+    /// Decides what an item behind the last of the list at `path` does. A missing list is made.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where there is no list.
+    pub fn append(&self, path: &[Segment], item: &Value) -> Result<Option<Next>, Mismatch> {
+        let items = self.list(path)?.map_or(0, Found::entries);
+        // A list of more has no room in a value.
+        let index = u32::try_from(items).unwrap_or(u32::MAX);
+        self.put(&inside(path, index), item)
+    }
+
+    /// As `append`, unless the list has such an item.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub fn add_unique(&self, path: &[Segment], item: &Value) -> Result<Option<Next>, Mismatch> {
+        let is_there = self.list(path)?.is_some_and(|list| !list.positions(item.as_bytes(), 1).is_empty());
+        if is_there { Ok(None) } else { self.append(path, item) }
+    }
+
+    /// Returns the list at `path`, none where nothing is.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where something else is.
+    pub fn list(&self, path: &[Segment]) -> Result<Option<Found<'_>>, Mismatch> {
+        match find(self.value(), path)? {
+            Some(found) if found.kind() != Kind::List => Err(mismatch(path, "list", found.kind().to_string())),
+            found => Ok(found),
+        }
+    }
+
+    /// Decides what adding to the number at `path` does; a missing one counts from 0.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where there is no number, and for a sum that the data model does not hold.
+    pub fn increment(&self, path: &[Segment], by: Number) -> Result<Option<Next>, Mismatch> {
+        let number = match find(self.value(), path)? {
+            None => Number::Integer(0),
+            Some(found) => {
+                found.number().ok_or_else(|| mismatch(path, "integer or float", found.kind().to_string()))?
+            }
+        };
+        let out_of_range = |OutOfRange { expected, kind }| mismatch(path, expected, format!("{kind} out of range"));
+        let sum = number.plus(by).map_err(out_of_range)?;
+        if by.is_zero() { Ok(None) } else { self.put(path, &sum.to_value()) }
+    }
+
+    /// Returns what the edits carry more at most when an item is taken out of the list at `path`, in bytes.
+    pub fn bytes_to_take(&self, path: &[Segment]) -> usize {
+        let is_inside = |steps| self.open.get(&path[..steps]).is_some_and(|number| self.is_put(*number));
+        if (0..=path.len()).any(is_inside) { 0 } else { path::bytes(&inside(path, 0)) }
+    }
+
+    /// Takes these items out of the list at `path`; their positions rise.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where there is no list.
+    pub fn take(&mut self, path: &[Segment], items: &[u32]) -> Result<(), Mismatch> {
+        // The last first, so that those before it stay where they are.
+        for index in items.iter().rev() {
+            if let Some(next) = self.remove(&inside(path, *index))? {
+                self.stage(next);
+            }
+        }
+        Ok(())
+    }
+
     fn next(&self, path: &[Segment], after: Option<Tree>, put: Put) -> Next {
         let put_at = |steps| self.open.get(&path[..steps]).filter(|number| self.is_put(**number)).copied();
         if let Some((steps, number)) = (0..path.len()).find_map(|steps| Some((steps, put_at(steps)?))) {
@@ -188,11 +255,12 @@ impl Staged {
 
     /// Lets what is staged so far stand as it is: paths may mean other places from now on.
     fn hold_still(&mut self) {
-        let after = self.after.as_ref();
-        for step in self.edits.iter_mut().flatten() {
-            settle(step, after);
+        // All others stand as they are already.
+        for number in std::mem::take(&mut self.open).into_values() {
+            if let Some(step) = &mut self.edits[number] {
+                settle(step, self.after.as_ref());
+            }
         }
-        self.open.clear();
         self.is_moved = true;
     }
 
@@ -261,6 +329,15 @@ fn same(before: Option<&Tree>, after: Option<&Tree>, path: &[Segment]) -> bool {
         (Ok(before), Ok(after)) => before == after,
         _ => false,
     }
+}
+
+/// Returns the place of an item in the list at `path`.
+fn inside(path: &[Segment], index: u32) -> Vec<Segment> {
+    [path, &[Segment::Index(index)]].concat()
+}
+
+fn mismatch(path: &[Segment], expected: &str, actual: String) -> Mismatch {
+    Mismatch { at: value::at(path), expected: expected.to_owned(), actual }
 }
 
 fn find<'a>(tree: Option<&'a Tree>, path: &[Segment]) -> Result<Option<Found<'a>>, Mismatch> {

@@ -5,14 +5,13 @@
 use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
-use ipld_core::{cid::Cid, ipld::Ipld};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::at;
+use super::{Data, at, cid};
 use crate::{limits::VALUE_DEPTH_MAX, path::Segment};
 
 /// A text that is no value, or a value that has no text. It names places and rules, never what stands there.
@@ -44,27 +43,27 @@ const CID: &str = "{\"/\": …} holds no CID, or not in its usual form";
 const BYTES: &str = "{\"/\": {\"bytes\": …}} holds no base64 without padding";
 
 /// Reads a text.
-pub fn read(text: &str) -> Result<Ipld, JsonError> {
+pub fn read(text: &str) -> Result<Data, JsonError> {
     let whole: &RawValue = serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
     Reader { path: Vec::new() }.item(whole.get())
 }
 
 /// Checks that a value has a text of its own.
-pub fn check(value: &Ipld) -> Result<(), JsonError> {
-    fn check(value: &Ipld, path: &mut Vec<Segment>) -> Result<(), JsonError> {
-        let mut inside = |step: Segment, item: &Ipld| {
+pub fn check(value: &Data) -> Result<(), JsonError> {
+    fn check(value: &Data, path: &mut Vec<Segment>) -> Result<(), JsonError> {
+        let mut inside = |step: Segment, item: &Data| {
             path.push(step);
             check(item, path)?;
             path.pop();
             Ok(())
         };
         match value {
-            Ipld::List(items) => (0..).zip(items).try_for_each(|(index, item)| inside(Segment::Index(index), item)),
-            Ipld::Map(entries) if entries.len() == 1 && entries.contains_key("/") => {
+            Data::List(items) => (0..).zip(items).try_for_each(|(index, item)| inside(Segment::Index(index), item)),
+            Data::Map(entries) if entries.len() == 1 && entries.contains_key("/") => {
                 Err(JsonError::NotInModel { at: at(path), why: RESERVED })
             }
-            Ipld::Integer(integer) if !has_text(*integer) => Err(JsonError::NotInModel { at: at(path), why: INTEGER }),
-            Ipld::Map(entries) => entries.iter().try_for_each(|(key, item)| inside(Segment::Key(key.clone()), item)),
+            Data::Integer(integer) if !has_text(*integer) => Err(JsonError::NotInModel { at: at(path), why: INTEGER }),
+            Data::Map(entries) => entries.iter().try_for_each(|(key, item)| inside(Segment::Key(key.clone()), item)),
             _ => Ok(()),
         }
     }
@@ -86,7 +85,7 @@ impl Reader {
         Err(JsonError::NotInModel { at: at(&self.path), why })
     }
 
-    fn item(&mut self, text: &str) -> Result<Ipld, JsonError> {
+    fn item(&mut self, text: &str) -> Result<Data, JsonError> {
         if self.path.len() >= VALUE_DEPTH_MAX {
             return self.refuse(TOO_DEEP);
         }
@@ -95,17 +94,17 @@ impl Reader {
             Some(b'[') => {
                 let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) else { return self.refuse(STRING) };
                 let item = |(index, item): (u32, &RawValue)| self.inside(Segment::Index(index), item);
-                Ok(Ipld::List((0..).zip(items).map(item).collect::<Result<_, _>>()?))
+                Ok(Data::List((0..).zip(items).map(item).collect::<Result<_, _>>()?))
             }
-            Some(b'"') => self.string(text).map(Ipld::String),
-            Some(b't') => Ok(Ipld::Bool(true)),
-            Some(b'f') => Ok(Ipld::Bool(false)),
-            Some(b'n') => Ok(Ipld::Null),
+            Some(b'"') => self.string(text).map(Data::String),
+            Some(b't') => Ok(Data::Bool(true)),
+            Some(b'f') => Ok(Data::Bool(false)),
+            Some(b'n') => Ok(Data::Null),
             _ => self.number(text),
         }
     }
 
-    fn inside(&mut self, step: Segment, item: &RawValue) -> Result<Ipld, JsonError> {
+    fn inside(&mut self, step: Segment, item: &RawValue) -> Result<Data, JsonError> {
         self.path.push(step);
         let item = self.item(item.get())?;
         self.path.pop();
@@ -116,7 +115,7 @@ impl Reader {
         serde_json::from_str(text).or_else(|_| self.refuse(STRING))
     }
 
-    fn map(&mut self, text: &str) -> Result<Ipld, JsonError> {
+    fn map(&mut self, text: &str) -> Result<Data, JsonError> {
         let Ok(Entries(entries)) = serde_json::from_str(text) else { return self.refuse(STRING) };
         if let [(key, only)] = &entries[..]
             && key == "/"
@@ -130,29 +129,29 @@ impl Reader {
                 return self.refuse(TWICE);
             }
         }
-        Ok(Ipld::Map(map))
+        Ok(Data::Map(map))
     }
 
     /// Reads what the one key `/` holds.
-    fn reserved(&self, text: &str) -> Result<Ipld, JsonError> {
-        let mut only = Ipld::Null;
+    fn reserved(&self, text: &str) -> Result<Data, JsonError> {
+        let mut only = Data::Null;
         if text.starts_with('"') {
-            only = Ipld::String(self.string(text)?);
+            only = Data::String(self.string(text)?);
         } else if text.starts_with('{')
             && let Ok(Entries(entries)) = serde_json::from_str(text)
             && let [(key, bytes)] = &entries[..]
             && bytes.get().starts_with('"')
         {
-            only = Ipld::Map([(key.clone(), Ipld::String(self.string(bytes.get())?))].into());
+            only = Data::Map([(key.clone(), Data::String(self.string(bytes.get())?))].into());
         }
         special(&only).or_else(|why| self.refuse(why))
     }
 
-    fn number(&self, text: &str) -> Result<Ipld, JsonError> {
+    fn number(&self, text: &str) -> Result<Data, JsonError> {
         if !text.contains(['.', 'e', 'E']) {
             return match text.parse() {
                 Ok(0) if text.starts_with('-') => self.refuse(NEGATIVE_ZERO),
-                Ok(integer) if has_text(integer) => Ok(Ipld::Integer(integer)),
+                Ok(integer) if has_text(integer) => Ok(Data::Integer(integer)),
                 _ => self.refuse(INTEGER),
             };
         }
@@ -161,7 +160,7 @@ impl Reader {
         match text.parse::<f64>() {
             Ok(float) if float.is_infinite() || (float == 0.0 && !is_zero) => self.refuse(FLOAT),
             Ok(float) if float == 0.0 && float.is_sign_negative() => self.refuse(NEGATIVE_ZERO),
-            Ok(float) => Ok(Ipld::Float(float)),
+            Ok(float) => Ok(Data::Float(float)),
             Err(_) => self.refuse(FLOAT),
         }
     }
@@ -193,14 +192,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 }
 
 /// Returns what a map stands for whose only key is `/`, by what it holds.
-fn special(only: &Ipld) -> Result<Ipld, &'static str> {
+fn special(only: &Data) -> Result<Data, &'static str> {
     match only {
-        Ipld::String(text) => match Cid::try_from(text.as_str()) {
-            Ok(cid) if cid.to_string() == *text => Ok(Ipld::Link(cid)),
-            _ => Err(CID),
-        },
-        Ipld::Map(inner) if inner.len() == 1 => match inner.get("bytes") {
-            Some(Ipld::String(text)) => BASE64.decode(text).map(Ipld::Bytes).map_err(|_| BYTES),
+        Data::String(text) => cid::from_text(text).map(Data::Link).ok_or(CID),
+        Data::Map(inner) if inner.len() == 1 => match inner.get("bytes") {
+            Some(Data::String(text)) => BASE64.decode(text).map(Data::Bytes).map_err(|_| BYTES),
             _ => Err(RESERVED),
         },
         _ => Err(RESERVED),
@@ -210,22 +206,22 @@ fn special(only: &Ipld) -> Result<Ipld, &'static str> {
 /// A value that was checked to have a text, on its way to a format that people read; or one on its way from there.
 pub struct Json<T>(pub T);
 
-impl Serialize for Json<&Ipld> {
+impl Serialize for Json<&Data> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Ipld::Null => serializer.serialize_unit(),
-            Ipld::Bool(value) => serializer.serialize_bool(*value),
-            Ipld::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+            Data::Null => serializer.serialize_unit(),
+            Data::Bool(value) => serializer.serialize_bool(*value),
+            Data::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
                 (Ok(value), _) => serializer.serialize_i64(value),
                 (_, Ok(value)) => serializer.serialize_u64(value),
                 _ => serializer.serialize_i128(*value),
             },
-            Ipld::Float(value) => serializer.serialize_f64(*value),
-            Ipld::String(text) => serializer.serialize_str(text),
-            Ipld::Bytes(bytes) => serializer.collect_map([("/", BTreeMap::from([("bytes", BASE64.encode(bytes))]))]),
-            Ipld::List(items) => serializer.collect_seq(items.iter().map(Json)),
-            Ipld::Map(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, Json(value)))),
-            Ipld::Link(cid) => serializer.collect_map([("/", cid.to_string())]),
+            Data::Float(value) => serializer.serialize_f64(*value),
+            Data::String(text) => serializer.serialize_str(text),
+            Data::Bytes(bytes) => serializer.collect_map([("/", BTreeMap::from([("bytes", BASE64.encode(bytes))]))]),
+            Data::List(items) => serializer.collect_seq(items.iter().map(Json)),
+            Data::Map(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, Json(value)))),
+            Data::Link(cid) => serializer.collect_map([("/", cid::to_text(cid))]),
         }
     }
 }
@@ -234,8 +230,8 @@ impl Serialize for Json<&Ipld> {
 /// then integers over 64 bits may come as floats.
 const AS_IT_STANDS: &str = "$serde_json::private::RawValue";
 
-impl<'de> Deserialize<'de> for Json<Ipld> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json<Ipld>, D::Error> {
+impl<'de> Deserialize<'de> for Json<Data> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json<Data>, D::Error> {
         deserializer.deserialize_newtype_struct(AS_IT_STANDS, Any).map(Json)
     }
 }
@@ -243,7 +239,7 @@ impl<'de> Deserialize<'de> for Json<Ipld> {
 struct Any;
 
 /// A part of what another format than JSON text gives.
-struct Part(Ipld);
+struct Part(Data);
 
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Part, D::Error> {
@@ -252,61 +248,61 @@ impl<'de> Deserialize<'de> for Part {
 }
 
 impl<'de> Visitor<'de> for Any {
-    type Value = Ipld;
+    type Value = Data;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Ipld, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_unit<E>(self) -> Result<Ipld, E> {
-        Ok(Ipld::Null)
+    fn visit_unit<E>(self) -> Result<Data, E> {
+        Ok(Data::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Ipld, E> {
-        Ok(Ipld::Null)
+    fn visit_none<E>(self) -> Result<Data, E> {
+        Ok(Data::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Ipld, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Ipld, E> {
-        Ok(Ipld::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Data, E> {
+        Ok(Data::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Ipld, E> {
-        Ok(Ipld::Integer(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<Data, E> {
+        Ok(Data::Integer(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Ipld, E> {
-        Ok(Ipld::Integer(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<Data, E> {
+        Ok(Data::Integer(value.into()))
     }
 
-    fn visit_i128<E: Error>(self, value: i128) -> Result<Ipld, E> {
-        if has_text(value) { Ok(Ipld::Integer(value)) } else { Err(E::custom(INTEGER)) }
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Data, E> {
+        if has_text(value) { Ok(Data::Integer(value)) } else { Err(E::custom(INTEGER)) }
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Ipld, E> {
-        Ok(Ipld::Float(value))
+    fn visit_f64<E>(self, value: f64) -> Result<Data, E> {
+        Ok(Data::Float(value))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Ipld, E> {
-        Ok(Ipld::String(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<Data, E> {
+        Ok(Data::String(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Ipld, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Data, A::Error> {
         let mut list = Vec::new();
         while let Some(Part(item)) = items.next_element()? {
             list.push(item);
         }
-        Ok(Ipld::List(list))
+        Ok(Data::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Ipld, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Data, A::Error> {
         let mut map = BTreeMap::new();
         while let Some(key) = entries.next_key::<String>()? {
             if key == AS_IT_STANDS && map.is_empty() {
@@ -319,7 +315,7 @@ impl<'de> Visitor<'de> for Any {
         }
         match map.get("/") {
             Some(only) if map.len() == 1 => special(only).map_err(A::Error::custom),
-            _ => Ok(Ipld::Map(map)),
+            _ => Ok(Data::Map(map)),
         }
     }
 }

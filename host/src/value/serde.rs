@@ -3,14 +3,13 @@
 
 use std::fmt;
 
-use ipld_core::ipld::Ipld;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, Visitor},
     ser::Error as _,
 };
 
-use super::{Value, json};
+use super::{Data, Value, json};
 use crate::{limits::VALUE_DEPTH_MAX, readable};
 
 impl Serialize for Value {
@@ -42,10 +41,10 @@ impl<'de> Deserialize<'de> for Value {
                 Value::from_bytes(bytes, usize::MAX, VALUE_DEPTH_MAX).map_err(E::custom)
             }
         }
-        let tree: Ipld = if deserializer.is_human_readable() {
+        let tree: Data = if deserializer.is_human_readable() {
             json::Json::deserialize(deserializer)?.0
         } else if readable::is_in_value() {
-            Ipld::deserialize(deserializer)?
+            Data::deserialize(deserializer)?
         } else {
             return deserializer.deserialize_bytes(Bytes);
         };

@@ -8,12 +8,13 @@
 
 mod build;
 mod change;
+mod items;
 mod stream;
 
 use std::{cmp::Ordering, sync::Arc};
 
 use super::{
-    Value,
+    Number, Value,
     edit::{self, Container, Mismatch},
     scan::{Kind, head, head_bytes},
 };
@@ -167,6 +168,22 @@ impl Tree {
         Ok(Ok(found))
     }
 
+    /// Returns the first link that a path leads through, none when there is none: after how many steps, and its bytes.
+    pub fn link_on(&self, path: &[Segment]) -> Option<(usize, &[u8])> {
+        let mut found = self.whole();
+        for depth in 0..path.len() {
+            found = match found {
+                Found::Bytes(bytes) if Kind::at(bytes, 0) == Kind::Link => return Some((depth, bytes)),
+                Found::Bytes(bytes) => {
+                    let range = edit::find(bytes, &path[..=depth], depth).ok()?.ok()?;
+                    Found::Bytes(&bytes[range])
+                }
+                Found::Large(large) => large.child(&large.spot(path, depth).ok()?)?,
+            };
+        }
+        None
+    }
+
     /// Returns where a write of `value` at `path` takes place in `current`: missing parents are made (C3), an equal value is
     /// no write (C4).
     ///
@@ -232,6 +249,14 @@ impl<'a> Found<'a> {
             Found::Bytes(bytes) => Kind::at(bytes, 0),
             Found::Large(large) if large.major == 5 => Kind::Map,
             Found::Large(_) => Kind::List,
+        }
+    }
+
+    /// Returns the number that it is, none for another kind.
+    pub fn number(self) -> Option<Number> {
+        match self {
+            Found::Bytes(bytes) => Number::of(bytes),
+            Found::Large(_) => None,
         }
     }
 

@@ -5,15 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use ipld_core::ipld::Ipld;
-
 use super::{Law, VerifyError, replay::Cell};
 use crate::{
     did::Did,
     record::{Body, CellsRoot, Checkpoint, Hash, Record},
     rows::{CellRow, Image, Point, SpaceRow},
     store::Store,
-    value::Value,
+    value::{Data, Value},
 };
 
 /// Where the proof of a space begins.
@@ -98,7 +96,7 @@ pub(super) fn root(cells: &HashMap<Arc<str>, Cell>) -> Option<Hash> {
     let mut root = CellsRoot::default();
     for (name, Cell { seq, value, .. }) in names {
         if let Some(value) = value {
-            root.add(name, *seq, Value::encode::<Ipld>(value).ok()?.as_bytes());
+            root.add(name, *seq, Value::encode::<Data>(value).ok()?.as_bytes());
         }
     }
     Some(root.end())

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -21,6 +20,7 @@ use crate::{
     receipt::Outcome,
     record::{Body, Checkpoint, Cut, Hash, Record, TurnMark, Write},
     rows::{InstallRow, Queued, ReceiptRow},
+    value::Data,
 };
 
 /// A law that a record breaks.
@@ -56,7 +56,7 @@ pub(super) struct Cell {
     pub order: u64,
     pub seq: u64,
     /// Decoded: edits apply to it one by one.
-    pub value: Option<Ipld>,
+    pub value: Option<Data>,
 }
 
 /// An event that went out.

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use ipld_core::ipld::Ipld;
-
 use super::{
     Chain, Law, RECEIPTS_PAGE, Seals, VerifiedStore, VerifyError, last_commit,
     replay::{Cell, Letter, Replay, Settled, fingerprint},
@@ -18,7 +16,7 @@ use crate::{
     rows::{CellRow, Image, Queued, ReceiptRow, SpaceRow},
     store::Store,
     text::clip,
-    value::Value,
+    value::{Data, Value},
 };
 
 /// What the store did after the picture, by its log: receipts that came, dead letters that went.
@@ -182,7 +180,7 @@ pub(super) fn cells<'a>(
 }
 
 /// Returns whether a decoded value is what stands in the store.
-fn is_same(made: Option<&Ipld>, found: Option<&Value>) -> bool {
+fn is_same(made: Option<&Data>, found: Option<&Value>) -> bool {
     match (made, found) {
         (Some(made), Some(found)) => Value::encode(made).is_ok_and(|made| made == *found),
         (made, found) => made.is_none() && found.is_none(),

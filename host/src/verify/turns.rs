@@ -2,8 +2,6 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use ipld_core::ipld::Ipld;
-
 use super::{
     Law, effect_of_failure,
     replay::{Letter, Replay, Verdict, fingerprint, must, nameless, wrong},
@@ -16,7 +14,7 @@ use crate::{
     receipt::{self, Outcome, Receipt},
     record::{Exchanged, Hash, Progress, Ran, Record, Retried, Segment, Sent, Turn, TurnMark, Until, WaitFor},
     rows::{DeadLetter, Queued, ReceiptRow, TurnRow},
-    value::Value,
+    value::{Data, Value},
 };
 
 /// A receipt event that a commit has to send.
@@ -361,12 +359,12 @@ impl Replay {
 /// Returns `{receipt: {id, outcome, commit, message}, tag}`, made here a second time: a proof does not take the
 /// host's word.
 fn carried(receipt: &Receipt, tag: &Value) -> Option<Value> {
-    let map = |entries: [(&str, Ipld); 2]| entries.map(|(key, value)| (key.to_owned(), value)).into_iter();
+    let map = |entries: [(&str, Data); 2]| entries.map(|(key, value)| (key.to_owned(), value)).into_iter();
     let (id, outcome) = (receipt.id.to_string(), receipt.outcome.name().to_owned());
-    let commit = receipt.commit.map_or(Ipld::Null, |seq| Ipld::Integer(seq.into()));
-    let message = receipt.message.clone().map_or(Ipld::Null, Ipld::String);
-    let status = map([("id", Ipld::String(id)), ("outcome", Ipld::String(outcome))])
+    let commit = receipt.commit.map_or(Data::Null, |seq| Data::Integer(seq.into()));
+    let message = receipt.message.clone().map_or(Data::Null, Data::String);
+    let status = map([("id", Data::String(id)), ("outcome", Data::String(outcome))])
         .chain(map([("commit", commit), ("message", message)]));
-    let whole = map([("receipt", Ipld::Map(status.collect())), ("tag", tag.decode().ok()?)]);
-    Value::encode(&Ipld::Map(whole.collect())).ok()
+    let whole = map([("receipt", Data::Map(status.collect())), ("tag", tag.decode().ok()?)]);
+    Value::encode(&Data::Map(whole.collect())).ok()
 }

@@ -12,6 +12,8 @@ use crate::world::{INPUT, turns_left, variant};
 
 wasmtime::component::bindgen!({ path: "../wit", world: "charm" });
 
+type Told<T> = std::result::Result<T, types::Error>;
+
 /// Answers every host call with as little as the types allow.
 struct Stub;
 
@@ -21,6 +23,10 @@ impl types::Host for Stub {}
 
 impl cells::Host for Stub {
     fn open(&mut self, _: Option<String>, _: String) -> std::result::Result<Resource<cells::Cell>, types::Error> {
+        Ok(Resource::new_own(0))
+    }
+
+    fn open_link(&mut self, _: Vec<u8>) -> Told<Resource<cells::Cell>> {
         Ok(Resource::new_own(0))
     }
 }
@@ -56,6 +62,26 @@ impl cells::HostCell for Stub {
         Ok(())
     }
 
+    fn append(&mut self, _: Resource<cells::Cell>, _: Vec<types::Segment>, _: Vec<u8>) -> Told<()> {
+        Ok(())
+    }
+
+    fn add_unique(&mut self, _: Resource<cells::Cell>, _: Vec<types::Segment>, _: Vec<u8>) -> Told<()> {
+        Ok(())
+    }
+
+    fn remove_by_value(&mut self, _: Resource<cells::Cell>, _: Vec<types::Segment>, _: Vec<u8>) -> Told<()> {
+        Ok(())
+    }
+
+    fn increment(&mut self, _: Resource<cells::Cell>, _: Vec<types::Segment>, _: Vec<u8>) -> Told<()> {
+        Ok(())
+    }
+
+    fn link(&mut self, _: Resource<cells::Cell>, _: Vec<types::Segment>) -> Told<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
     fn drop(&mut self, _: Resource<cells::Cell>) -> Result<()> {
         Ok(())
     }
@@ -75,6 +101,10 @@ impl streams::Host for Stub {
         Ok("0".repeat(32))
     }
 
+    fn open_link(&mut self, _: Vec<u8>) -> Told<Resource<streams::Stream>> {
+        Ok(Resource::new_own(0))
+    }
+
     fn cancel(&mut self, _: String) -> std::result::Result<(), types::Error> {
         Ok(())
     }
@@ -87,6 +117,10 @@ impl streams::HostStream for Stub {
 
     fn name(&mut self, _: Resource<streams::Stream>) -> String {
         String::new()
+    }
+
+    fn link(&mut self, _: Resource<streams::Stream>) -> Vec<u8> {
+        Vec::new()
     }
 
     fn drop(&mut self, _: Resource<streams::Stream>) -> Result<()> {

@@ -15,6 +15,7 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
     let hidden = &secret.text;
     fill(&host, b, "big", &secret).await;
     run(&host, b, json!([["set", "text", [], hidden], ["set", "map", ["k"], hidden]])).await;
+    run(&host, b, json!([["set-link", "round", [], ["round", []]], ["set-link", "to", [], [of(c, "x"), []]]])).await;
     let (long, key) = (ugly(100_000), ugly(3_000));
     let not_canonical = [&[0x78, hidden.len() as u8][..], hidden.as_bytes(), hidden.as_bytes()].concat();
     let post = |url: String, name: &str, value: &str| json!(["fetch", { "method": "POST", "url": url, "headers": [[name, value]], "body": hidden }]);
@@ -23,7 +24,13 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         // write-isolation
         json!(["set", of(a, "x"), [], hidden]),
         json!(["remove", of(a, "x"), []]),
+        json!(["append", of(a, "x"), [], hidden]),
+        json!(["set", "to", [key], hidden]),
+        // cycle
+        json!(["get", "round", [hidden]]),
+        json!(["append", "round", [long], hidden]),
         // denied
+        json!(["get", "to", [hidden]]),
         json!(["get", of(c, "x"), [long]]),
         json!(["get", of(c, &"n".repeat(128)), []]),
         // type-mismatch
@@ -33,6 +40,8 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         json!(["set", "big", [99], hidden]),
         json!(["set", "map", ["k", "deeper"], hidden]),
         json!(["remove", "map", ["k", 0]]),
+        json!(["append", "map", [], hidden]),
+        json!(["increment", "text", [], 1]),
         json!(["send", of(a, "shaped"), { "n": hidden }]),
         json!(["send", of(a, "shaped"), secret.much(3 << 20)]),
         // invalid
@@ -40,6 +49,8 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         json!(["send-bytes", of(a, "note"), not_canonical]),
         json!(["send-tag", of(a, "note"), "on-receipt", not_canonical]),
         json!(["get", long, []]),
+        json!(["increment", "text", [], hidden]),
+        json!(["open-bytes", "cell", not_canonical]),
         json!(["get", [format!("did:key:z{hidden}"), "x"], []]),
         json!(["get", [long, "x"], []]),
         json!(["wish", long, {}]),
@@ -90,7 +101,7 @@ async fn no_refusal_of_a_host_call_is_long_or_tells_a_secret() {
         fails!(secret, receipt.committed().unwrap_err(), NotCommitted { .. });
     }
     // The rest of HTTP needs a real network: see `http.rs`.
-    let all = ["denied", "http-denied", "invalid", "limit", "no-such-stream", "queue-full", "type-mismatch"];
+    let all = ["cycle", "denied", "http-denied", "invalid", "limit", "no-such-stream", "queue-full", "type-mismatch"];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [&all[..], &["write-isolation"]].concat());
     secret.letters(&host, b);
 }

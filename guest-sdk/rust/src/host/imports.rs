@@ -28,6 +28,22 @@ impl Cell {
     pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
         Ok(self.0.remove(&wire(path))?)
     }
+
+    pub(crate) fn append(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        Ok(self.0.append(&wire(path), item)?)
+    }
+
+    pub(crate) fn add_unique(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        Ok(self.0.add_unique(&wire(path), item)?)
+    }
+
+    pub(crate) fn remove_by_value(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        Ok(self.0.remove_by_value(&wire(path), item)?)
+    }
+
+    pub(crate) fn increment(&self, path: &[Segment], by: &[u8]) -> Result<()> {
+        Ok(self.0.increment(&wire(path), by)?)
+    }
 }
 
 /// Asks for a page of names, and where the next begins.

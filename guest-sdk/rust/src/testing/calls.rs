@@ -11,6 +11,7 @@ use super::{Host, shapes, tree};
 use crate::cells::Span;
 use crate::host::Level;
 use crate::http::{Request, Response};
+use crate::link::named;
 use crate::value::{cut, encode};
 use crate::wish::{Found, Offers, Wanted};
 use crate::{Did, Error, EventId, Receipt, Result, Segment, Value, When};
@@ -25,6 +26,9 @@ const WAITING_MAX: usize = 64;
 
 /// How often a turn is tried again, as on a host whose operator says nothing else.
 const RETRIES_MAX: u32 = 16;
+
+/// The most links that one path leads through, as on a real host.
+const LINKS_MAX: usize = 16;
 
 /// One event being handled.
 pub(crate) struct Turn {
@@ -119,7 +123,8 @@ impl Turn {
             return Err(Error::Denied { owner: owner.clone(), name: prefix.clone() });
         }
         let mut cells = state.spaces.get(owner).cloned().unwrap_or_default();
-        for (name, value) in self.ended.writes.iter().filter(|_| *owner == self.me) {
+        let read = self.derives.as_ref().filter(|(_, (writer, _))| writer == owner).map(|(_, (_, written))| written);
+        for (name, value) in self.ended.writes.iter().filter(|_| *owner == self.me).chain(read.into_iter().flatten()) {
             match value {
                 Some(value) => cells.insert(name.clone(), value.clone()),
                 None => cells.remove(name),
@@ -149,7 +154,7 @@ pub(super) fn derive(state: &Rc<RefCell<State>>, owner: &Did, name: &str) -> Res
         return Err(Error::Cycle(cells));
     }
     let declared = state.borrow().charms.get(owner).map(|charm| {
-        let shape = charm.cells.iter().find(|cell| cell.name == name).map(|cell| cell.shape.clone());
+        let shape = charm.cell(name).map(|cell| cell.shape.clone());
         (charm.derive.clone(), shape.unwrap_or_default())
     });
     let failed = |message: String| Error::Underivable { owner: owner.clone(), name: name.into(), message };
@@ -219,6 +224,7 @@ pub(crate) fn in_turn() -> bool {
     TURNS.with_borrow(|turns| !turns.is_empty())
 }
 
+#[derive(Clone, PartialEq)]
 pub(crate) struct Cell {
     owner: Did,
     name: String,
@@ -231,6 +237,96 @@ impl Cell {
     }
 
     pub(crate) fn get(&self, path: &[Segment]) -> Result<Option<Vec<u8>>> {
+        self.follow(path, |cell, path| {
+            let value = cell.value()?;
+            tree::get(value.as_ref(), path)?.map(encode).transpose()
+        })
+    }
+
+    pub(crate) fn set(&self, path: &[Segment], value: Vec<u8>) -> Result<()> {
+        let value = canonical(&value)?;
+        self.change(path, |cell, path| tree::set(cell, path, value.clone()))
+    }
+
+    pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
+        self.change(path, tree::remove)
+    }
+
+    pub(crate) fn append(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        let item = canonical(item)?;
+        self.change(path, |cell, path| tree::append(cell, path, item.clone()))
+    }
+
+    pub(crate) fn add_unique(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        let item = canonical(item)?;
+        self.change(path, |cell, path| match tree::list(cell.as_ref(), path)? {
+            Some(list) if list.contains(&item) => Ok(()),
+            _ => tree::append(cell, path, item.clone()),
+        })
+    }
+
+    pub(crate) fn remove_by_value(&self, path: &[Segment], item: &[u8]) -> Result<()> {
+        let item = canonical(item)?;
+        self.change(path, |cell, path| {
+            let Some(list) = tree::list(cell.as_ref(), path)? else { return Ok(()) };
+            if !list.contains(&item) {
+                return Ok(());
+            }
+            let kept = list.iter().filter(|other| **other != item).cloned().collect();
+            tree::set(cell, path, Value::List(kept))
+        })
+    }
+
+    pub(crate) fn increment(&self, path: &[Segment], by: &[u8]) -> Result<()> {
+        let by = canonical(by)?;
+        self.change(path, |cell, path| tree::increment(cell, path, &by))
+    }
+
+    fn change(&self, path: &[Segment], change: impl Fn(&mut Option<Value>, &[Segment]) -> Result<()>) -> Result<()> {
+        self.follow(path, |cell, path| {
+            turn(|turn| {
+                check_pure(turn, "cells.set")?;
+                if turn.state.borrow().derives(&cell.owner, &cell.name) {
+                    let (owner, name) = (cell.owner.clone(), cell.name.clone());
+                    let derivation = name.split_once(':').map_or(&*name, |(family, _)| family).to_owned();
+                    return Err(Error::ReadOnly { owner, name, derivation });
+                }
+                if cell.owner != turn.me {
+                    return Err(Error::WriteIsolation { requested: cell.owner.clone(), open: turn.me.clone() });
+                }
+                let mut value = turn.cell(&cell.owner, &cell.name);
+                change(&mut value, path)?;
+                turn.ended.writes.insert(cell.name.clone(), value);
+                Ok(())
+            })
+        })
+    }
+
+    /// Makes a call at a path, or where the links on it lead (C5).
+    fn follow<R>(&self, path: &[Segment], call: impl Fn(&Self, &[Segment]) -> Result<R>) -> Result<R> {
+        let mut way = vec![(self.clone(), path.to_vec())];
+        loop {
+            let (cell, path) = &way[way.len() - 1];
+            let refusal = match call(cell, path) {
+                Err(refusal @ (Error::WriteIsolation { .. } | Error::ReadOnly { .. })) => refusal,
+                Err(Error::TypeMismatch { at, expected, actual }) if actual == "link" => {
+                    Error::TypeMismatch { at, expected, actual }
+                }
+                done => return done,
+            };
+            let Some(next) = cell.hop(path) else { return Err(refusal) };
+            if let Some(start) = way.iter().position(|been| *been == next) {
+                return Err(Error::Cycle(way.drain(start..).map(|(cell, _)| (cell.owner, cell.name)).collect()));
+            }
+            if way.len() > LINKS_MAX {
+                return Err(Error::Limit { name: "links-max".into(), max: LINKS_MAX as u64 });
+            }
+            way.push(next);
+        }
+    }
+
+    /// What it holds, computed or written.
+    fn value(&self) -> Result<Option<Value>> {
         let (state, is_derived) = turn(|turn| {
             let state = turn.state.borrow();
             if !state.may_read(&turn.me, &self.owner, &self.name) {
@@ -238,37 +334,18 @@ impl Cell {
             }
             Ok((turn.state.clone(), state.derives(&self.owner, &self.name)))
         })?;
-        let value = match is_derived {
-            true => Some(derive(&state, &self.owner, &self.name)?),
-            false => turn(|turn| turn.cell(&self.owner, &self.name)),
-        };
-        tree::get(value.as_ref(), path)?.map(encode).transpose()
+        match is_derived {
+            true => derive(&state, &self.owner, &self.name).map(Some),
+            false => Ok(turn(|turn| turn.cell(&self.owner, &self.name))),
+        }
     }
 
-    pub(crate) fn set(&self, path: &[Segment], value: Vec<u8>) -> Result<()> {
-        let value = canonical(&value)?;
-        self.change(|cell| tree::set(cell, path, value))
-    }
-
-    pub(crate) fn remove(&self, path: &[Segment]) -> Result<()> {
-        self.change(|cell| tree::remove(cell, path))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Option<Value>) -> Result<()>) -> Result<()> {
-        turn(|turn| {
-            check_pure(turn, "cells.set")?;
-            if turn.state.borrow().derives(&self.owner, &self.name) {
-                let (owner, name) = (self.owner.clone(), self.name.clone());
-                return Err(Error::ReadOnly { owner, derivation: name.clone(), name });
-            }
-            if self.owner != turn.me {
-                return Err(Error::WriteIsolation { requested: self.owner.clone(), open: turn.me.clone() });
-            }
-            let mut value = turn.cell(&self.owner, &self.name);
-            change(&mut value)?;
-            turn.ended.writes.insert(self.name.clone(), value);
-            Ok(())
-        })
+    /// Where the first link on a path leads, if it may be read.
+    fn hop(&self, path: &[Segment]) -> Option<(Self, Vec<Segment>)> {
+        let value = self.value().ok()??;
+        let (steps, link) = tree::link_on(&value, path)?;
+        let (owner, name, base) = named(link)?;
+        Some((Self { owner, name }, [&base?[..], &path[steps..]].concat()))
     }
 }
 

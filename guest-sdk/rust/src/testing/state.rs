@@ -198,8 +198,7 @@ impl State {
 
     /// Whether a cell is computed from others.
     pub fn derives(&self, owner: &Did, cell: &str) -> bool {
-        let declared = self.charms.get(owner).into_iter().flat_map(|charm| &charm.cells);
-        declared.into_iter().any(|declared| declared.derived && declared.name == cell)
+        self.charms.get(owner).and_then(|charm| charm.cell(cell)).is_some_and(|declared| declared.derived)
     }
 
     /// Whether anything of `owner` was granted: only then is it there for a wish (D7).

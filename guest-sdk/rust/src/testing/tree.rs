@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cell::Path;
-use crate::{Error, Result, Segment, Value};
+use crate::{Cid, Error, Result, Segment, Value};
 
 /// The value at `path`, none where a key or index is missing.
 pub fn get<'value>(mut value: Option<&'value Value>, path: &[Segment]) -> Result<Option<&'value Value>> {
@@ -16,6 +16,19 @@ pub fn get<'value>(mut value: Option<&'value Value>, path: &[Segment]) -> Result
         };
     }
     Ok(value)
+}
+
+/// The first link that `path` leads through, and the number of steps to it.
+pub fn link_on<'value>(mut value: &'value Value, path: &[Segment]) -> Option<(usize, &'value Cid)> {
+    for (depth, segment) in path.iter().enumerate() {
+        value = match (value, segment) {
+            (Value::Link(link), _) => return Some((depth, link)),
+            (Value::Map(map), Segment::Key(key)) => map.get(key)?,
+            (Value::List(list), Segment::Index(index)) => list.get(*index as usize)?,
+            _ => return None,
+        };
+    }
+    None
 }
 
 /// Puts `new` at `path`, making missing parents.
@@ -77,6 +90,52 @@ pub fn remove(root: &mut Option<Value>, path: &[Segment]) -> Result<()> {
     Ok(())
 }
 
+/// The list at `path`, none where nothing is.
+pub fn list<'value>(root: Option<&'value Value>, path: &[Segment]) -> Result<Option<&'value [Value]>> {
+    match get(root, path)? {
+        None => Ok(None),
+        Some(Value::List(list)) => Ok(Some(list)),
+        Some(other) => Err(refused(path, "list", kind(other))),
+    }
+}
+
+/// Puts an item behind the last of the list at `path`, making a missing one.
+pub fn append(root: &mut Option<Value>, path: &[Segment], item: Value) -> Result<()> {
+    let length = list(root.as_ref(), path)?.map_or(0, <[Value]>::len);
+    set(root, &[path, &[Segment::Index(length as u32)]].concat(), item)
+}
+
+/// Adds to the number at `path`; a missing one counts from 0.
+pub fn increment(root: &mut Option<Value>, path: &[Segment], by: &Value) -> Result<()> {
+    if !matches!(by, Value::Integer(_) | Value::Float(_)) {
+        return Err(Error::Invalid(format!("by: expected an integer or a float, found {}", kind(by))));
+    }
+    let number = get(root.as_ref(), path)?.unwrap_or(&Value::Integer(0));
+    let sum = sum(number, by).map_err(|(expected, actual)| refused(path, expected, actual))?;
+    match by {
+        Value::Integer(0) | Value::Float(0.0) => Ok(()),
+        _ => set(root, path, sum),
+    }
+}
+
+/// The sum of two numbers, or what was needed and what there is.
+fn sum(number: &Value, by: &Value) -> Result<Value, (&'static str, &'static str)> {
+    const INTEGER: &str = "integer out of range";
+    let float = |value: &Value| match value {
+        Value::Float(float) => Ok(*float),
+        Value::Integer(integer) if integer.unsigned_abs() <= 1 << 53 => Ok(*integer as f64),
+        Value::Integer(_) => Err(("an integer from -2^53 to 2^53 beside a float", INTEGER)),
+        other => Err(("integer or float", kind(other))),
+    };
+    if let (Value::Integer(a), Value::Integer(b)) = (number, by) {
+        let sum = a + b;
+        let is_in_range = (-(1 << 64)..1 << 64).contains(&sum);
+        return if is_in_range { Ok(Value::Integer(sum)) } else { Err(("an integer from -2^64 to 2^64-1", INTEGER)) };
+    }
+    let sum = float(number)? + float(by)?;
+    if sum.is_finite() { Ok(Value::Float(sum)) } else { Err(("a finite float", "float out of range")) }
+}
+
 /// The name of a value's kind.
 pub fn kind(value: &Value) -> &'static str {
     match value {
@@ -101,9 +160,13 @@ fn parent(segment: &Segment) -> Value {
 }
 
 fn mismatch(found: &Value, path: &[Segment], depth: usize) -> Error {
+    refused(&path[..depth], kind(&parent(&path[depth])), kind(found))
+}
+
+fn refused(path: &[Segment], expected: &str, actual: &str) -> Error {
     Error::TypeMismatch {
-        at: if depth == 0 { "/".into() } else { Path(&path[..depth]).to_string() },
-        expected: kind(&parent(&path[depth])).into(),
-        actual: kind(found).into(),
+        at: if path.is_empty() { "/".into() } else { Path(path).to_string() },
+        expected: expected.into(),
+        actual: actual.into(),
     }
 }

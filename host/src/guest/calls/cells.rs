@@ -1,8 +1,8 @@
-//! `wit/cells.wit` (C1-C4, T1-T4).
+//! `wit/cells.wit` (C1-C5, T1-T4).
 
 use wasmtime::component::Resource;
 
-use super::{CallError, bytes_of, called, owner, path};
+use super::{CallError, bytes_of, called, link, owner, path};
 use crate::{
     cell::CellId,
     cost,
@@ -14,9 +14,10 @@ use crate::{
         },
         ctx::{CellHandle, Ctx},
     },
+    link::Link,
     path::Path,
     recording::{Kind, asked},
-    tx::{Refusal, Span, guest_name},
+    tx::{Refusal, Span, Transaction, check_path, guest_name},
 };
 
 fn span(owner: Did, of: &cells::Span) -> Span<'_> {
@@ -25,14 +26,40 @@ fn span(owner: Did, of: &cells::Span) -> Span<'_> {
 
 impl Ctx {
     fn cell(&self, handle: &Resource<CellHandle>) -> wasmtime::Result<CellId> {
-        Ok(self.table.get(handle)?.0.clone())
+        Ok(self.table.get(handle)?.cell.clone())
     }
 
-    /// Reads a cell. A derived one that is not ready ends the attempt.
-    fn read(&mut self, cell: &CellId, path: &Path) -> Result<Option<Vec<u8>>, CallError> {
+    /// Returns the cell of a handle and the path that a call at these steps means.
+    fn place(
+        &mut self,
+        handle: &Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+    ) -> wasmtime::Result<(CellId, Path)> {
+        let CellHandle { cell, base } = self.table.get(handle)?.clone();
+        Ok((cell, path(self, base, segments)))
+    }
+
+    /// Makes a call that writes what it is given at a path.
+    fn write(
+        &mut self,
+        kind: Kind,
+        handle: &Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        given: &[u8],
+        write: fn(&mut Transaction, &CellId, &Path, &[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), CallError> {
+        called(kind.name());
+        self.charge(cost::CALL);
+        let (cell, path) = self.place(handle, segments)?;
+        let asked = || asked(kind, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path), given]);
+        self.recorded(kind, asked, |ctx| ctx.make(|tx| write(tx, &cell, &path, given)))
+    }
+
+    /// Makes a call that may read derived cells, also on its way through a link. One that is not ready ends the attempt.
+    fn make<T>(&mut self, call: impl FnOnce(&mut Transaction) -> Result<T, Refusal>) -> Result<T, CallError> {
         let tx = self.tx()?;
-        let read = tx.get(cell, path);
-        if tx.needs_more() { Err(needs()) } else { Ok(read?) }
+        let made = call(tx);
+        if tx.needs_more() { Err(needs()) } else { Ok(made?) }
     }
 }
 
@@ -55,19 +82,19 @@ impl cells::Host for Ctx {
     ) -> Result<Vec<Option<Vec<u8>>>, CallError> {
         called("cells.get-each");
         self.charge(cost::CALL + handles.len() as u64 * cost::CALL);
-        let cells = handles.iter().map(|handle| self.cell(handle)).collect::<Result<Vec<_>, _>>()?;
-        let path = path(self, segments);
+        let cells = handles.iter().map(|handle| self.place(handle, segments.clone())).collect::<Result<Vec<_>, _>>()?;
         let asked = || {
-            let bytes = bytes_of(&path);
-            let names = cells.iter().flat_map(|cell| [&cell.owner.public_key()[..], cell.name.as_bytes()]);
-            asked(Kind::GetEach, &names.chain([&bytes[..]]).collect::<Vec<_>>())
+            let paths: Vec<Vec<u8>> = cells.iter().map(|(_, path)| bytes_of(path)).collect();
+            let places = cells.iter().zip(&paths);
+            let parts = places.flat_map(|((cell, _), path)| [&cell.owner.public_key()[..], cell.name.as_bytes(), path]);
+            asked(Kind::GetEach, &parts.collect::<Vec<_>>())
         };
         self.recorded(Kind::GetEach, asked, |ctx| {
             let bytes_max = ctx.limits().hostcall_bytes_max;
             let tx = ctx.tx()?;
             let (mut read, mut bytes) = (Vec::with_capacity(cells.len()), 0);
-            for cell in &cells {
-                let value = match tx.get(cell, &path) {
+            for (cell, path) in &cells {
+                let value = match tx.get(cell, path) {
                     Err(_) if tx.needs_more() => return Err(needs()),
                     value => value?,
                 };
@@ -114,7 +141,16 @@ impl cells::Host for Ctx {
         self.charge(cost::CALL + cost::HANDLE);
         let owner = owner(self, named)?;
         let cell = CellId { owner, name: guest_name(&name)? };
-        Ok(self.table.push(CellHandle(cell))?)
+        Ok(self.table.push(CellHandle { cell, base: Path::root() })?)
+    }
+
+    fn open_link(&mut self, value: Vec<u8>) -> Result<Resource<CellHandle>, CallError> {
+        called("cells.open-link");
+        self.charge(cost::CALL + cost::HANDLE);
+        let Link::Cell { owner, name, path: base } = link(self, &value, "cell")? else {
+            return Err(Refusal::Invalid("link: to a stream, not to a cell".to_owned()).into());
+        };
+        Ok(self.table.push(CellHandle { cell: CellId { owner, name }, base })?)
     }
 }
 
@@ -131,6 +167,16 @@ impl cells::HostCell for Ctx {
         Ok(self.cell(&handle)?.name.to_string())
     }
 
+    fn link(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<Vec<u8>, CallError> {
+        called("cells.link");
+        self.charge(cost::CALL + cost::DID_SHOWN);
+        let (cell, path) = self.place(&handle, segments)?;
+        check_path(&path)?;
+        let value = Link::to_cell(&cell, path).to_value();
+        self.charge(cost::copied(value.as_bytes().len()));
+        Ok(value.as_bytes().to_vec())
+    }
+
     fn get(
         &mut self,
         handle: Resource<CellHandle>,
@@ -138,10 +184,9 @@ impl cells::HostCell for Ctx {
     ) -> Result<Option<Vec<u8>>, CallError> {
         called("cells.get");
         self.charge(cost::CALL);
-        let cell = self.cell(&handle)?;
-        let path = path(self, segments);
+        let (cell, path) = self.place(&handle, segments)?;
         let asked = || asked(Kind::Get, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
-        self.recorded(Kind::Get, asked, |ctx| ctx.read(&cell, &path))
+        self.recorded(Kind::Get, asked, |ctx| ctx.make(|tx| tx.get(&cell, &path)))
     }
 
     fn set(
@@ -150,21 +195,51 @@ impl cells::HostCell for Ctx {
         segments: Vec<types::Segment>,
         value: Vec<u8>,
     ) -> Result<(), CallError> {
-        called("cells.set");
-        self.charge(cost::CALL);
-        let cell = self.cell(&handle)?;
-        let path = path(self, segments);
-        let asked = || asked(Kind::Set, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path), &value]);
-        self.recorded(Kind::Set, asked, |ctx| Ok(ctx.tx()?.set(&cell, &path, &value)?))
+        self.write(Kind::Set, &handle, segments, &value, Transaction::set)
     }
 
     fn remove(&mut self, handle: Resource<CellHandle>, segments: Vec<types::Segment>) -> Result<(), CallError> {
         called("cells.remove");
         self.charge(cost::CALL);
-        let cell = self.cell(&handle)?;
-        let path = path(self, segments);
+        let (cell, path) = self.place(&handle, segments)?;
         let asked = || asked(Kind::Remove, &[cell.owner.public_key(), cell.name.as_bytes(), &bytes_of(&path)]);
-        self.recorded(Kind::Remove, asked, |ctx| Ok(ctx.tx()?.remove(&cell, &path)?))
+        self.recorded(Kind::Remove, asked, |ctx| ctx.make(|tx| tx.remove(&cell, &path)))
+    }
+
+    fn append(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        item: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::Append, &handle, segments, &item, Transaction::append)
+    }
+
+    fn add_unique(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        item: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::AddUnique, &handle, segments, &item, Transaction::add_unique)
+    }
+
+    fn remove_by_value(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        item: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::RemoveByValue, &handle, segments, &item, Transaction::remove_by_value)
+    }
+
+    fn increment(
+        &mut self,
+        handle: Resource<CellHandle>,
+        segments: Vec<types::Segment>,
+        by: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.write(Kind::Increment, &handle, segments, &by, Transaction::increment)
     }
 
     fn drop(&mut self, handle: Resource<CellHandle>) -> wasmtime::Result<()> {

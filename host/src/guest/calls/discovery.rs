@@ -14,6 +14,7 @@ use crate::{
         ctx::{CellHandle, Ctx, StreamHandle},
     },
     limits::{WISH_BYTES_MAX, WISH_PAGE_MAX},
+    path::Path,
     recording::{Kind, asked as asked_for},
     shape::Shape,
     tx::Refusal,
@@ -44,7 +45,7 @@ impl Ctx {
         let opened = (|| {
             for (name, _) in cells {
                 let cell = CellId { owner, name: name.as_str().into() };
-                found.cells.push(self.table.push(CellHandle(cell))?);
+                found.cells.push(self.table.push(CellHandle { cell, base: Path::root() })?);
             }
             for (name, _) in streams {
                 found.streams.push(self.table.push(StreamHandle { owner, name: name.as_str().into() })?);

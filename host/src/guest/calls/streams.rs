@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{CallError, called, owner};
+use super::{CallError, called, link, owner};
 use crate::{
     cost,
     event::EventId,
@@ -10,6 +10,7 @@ use crate::{
         bindings::charm::host::streams,
         ctx::{Ctx, StreamHandle},
     },
+    link::Link,
     recording::{Kind, asked},
     tx::{Refusal, Times, guest_name},
 };
@@ -20,6 +21,15 @@ impl streams::Host for Ctx {
         self.charge(cost::CALL + cost::HANDLE);
         let owner = owner(self, named)?;
         let name = guest_name(&name)?;
+        Ok(self.table.push(StreamHandle { owner, name })?)
+    }
+
+    fn open_link(&mut self, value: Vec<u8>) -> Result<Resource<StreamHandle>, CallError> {
+        called("streams.open-link");
+        self.charge(cost::CALL + cost::HANDLE);
+        let Link::Stream { owner, name } = link(self, &value, "stream")? else {
+            return Err(Refusal::Invalid("link: to a cell, not to a stream".to_owned()).into());
+        };
         Ok(self.table.push(StreamHandle { owner, name })?)
     }
 
@@ -69,6 +79,15 @@ impl streams::HostStream for Ctx {
         called("streams.name");
         self.charge(cost::CALL);
         Ok(self.table.get(&handle)?.name.to_string())
+    }
+
+    fn link(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<Vec<u8>> {
+        called("streams.link");
+        self.charge(cost::CALL + cost::DID_SHOWN);
+        let StreamHandle { owner, name } = self.table.get(&handle)?;
+        let value = Link::Stream { owner: *owner, name: name.clone() }.to_value();
+        self.charge(cost::copied(value.as_bytes().len()));
+        Ok(value.as_bytes().to_vec())
     }
 
     fn drop(&mut self, handle: Resource<StreamHandle>) -> wasmtime::Result<()> {

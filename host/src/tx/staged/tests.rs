@@ -3,6 +3,8 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 
+mod merges;
+
 fn value(json: &Json) -> Value {
     Value::encode(json).expect("in the data model")
 }
@@ -46,7 +48,7 @@ fn check(before: Option<&Tree>, staged: Staged) -> Vec<Edit> {
     assert!(written == after);
     let mut current = before.cloned();
     for edit in &edits {
-        let next = crate::value::apply(current.clone(), std::slice::from_ref(edit)).expect("its parent is there");
+        let next = value::apply(current.clone(), std::slice::from_ref(edit)).expect("its parent is there");
         assert!(next != current, "an edit changes nothing: {edit:?}");
         if let (Some(put), Some(current)) = (&edit.put, &current) {
             let place = Tree::place(Some(current), &edit.path.0, put).expect("its parent is there");

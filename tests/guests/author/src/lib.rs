@@ -42,6 +42,21 @@ pub enum Step {
     ClearShelf(Option<Did>, u32),
     /// Wishes for it, and goes through the first that is found with others.
     WishShelf,
+    Push(Place, Value),
+    AddUnique(Place, Value),
+    RemoveValue(Place, Value),
+    /// Adds an integer or a float.
+    Increment(Place, Value),
+    /// Turns a list around.
+    Update(Place),
+    /// Writes a link to the second place at the first.
+    SetLink(Place, Place),
+    /// Follows the link there: reads, or pushes an item.
+    GetLinked(Place),
+    PushLinked(Place, Value),
+    /// Writes a link to a stream, and sends to the one there.
+    SetStreamLink(Place, String),
+    SendLinked(Place, Value),
     /// Sends to a stream, of this charm or of another.
     Send {
         stream: String,
@@ -202,6 +217,67 @@ impl Writer {
                 let found = ShelfAuthor::wish()?.all()?;
                 let of: Vec<String> = found.iter().map(|author| told(author.shelf.keys())).collect();
                 format!("{} found: {}", found.len(), of.concat())
+            }
+            Step::Push(place, item) => {
+                at(&place, |_| open::<Vec<Value>>(&place).push(&item), |at| at.push(&item))?;
+                "pushed".into()
+            }
+            Step::AddUnique(place, item) => {
+                at(&place, |_| open::<Vec<Value>>(&place).add_unique(&item), |at| at.add_unique(&item))?;
+                "added".into()
+            }
+            Step::RemoveValue(place, item) => {
+                at(&place, |_| open::<Vec<Value>>(&place).remove_value(&item), |at| at.remove_value(&item))?;
+                "taken out".into()
+            }
+            Step::Increment(place, by) => {
+                match by {
+                    Value::Float(by) => at(&place, |_| open::<f64>(&place).increment(by), |at| at.increment(by))?,
+                    Value::Integer(by) if by < 0 => {
+                        at(&place, |_| open::<u32>(&place).increment(by as i64), |at| at.increment(by as i64))?;
+                    }
+                    Value::Integer(by) => {
+                        at(&place, |_| open::<i8>(&place).increment(by as u64), |at| at.increment(by as u64))?;
+                    }
+                    _ => reject!("a number"),
+                }
+                "counted".into()
+            }
+            Step::Update(place) => {
+                let turn = |list: &mut Vec<Value>| {
+                    list.reverse();
+                    list.len()
+                };
+                let length = at(&place, |_| open(&place).update(turn), |at| at.update(turn))?;
+                format!("{length} turned around")
+            }
+            Step::SetLink(place, to) => {
+                let link: Link<Value> = at(&to, |cell| Ok(cell.link()), |at| Ok(at.link()))?;
+                at(&place, |_| open(&place).set(&link), |at| at.set(&link))?;
+                format!("a link to {}", link.name())
+            }
+            Step::GetLinked(place) => {
+                let link: Option<Link<Value>> = at(&place, |_| open(&place).get(), |at| at.get())?;
+                format!("{:?}", link.ok_or_else(|| Error::reject("no link"))?.get()?)
+            }
+            Step::PushLinked(place, item) => {
+                let link: Option<Link<Vec<Value>>> = at(&place, |_| open(&place).get(), |at| at.get())?;
+                link.ok_or_else(|| Error::reject("no link"))?.push(&item)?;
+                "pushed".into()
+            }
+            Step::SetStreamLink(place, name) => {
+                let link = Stream::<Value>::open(&place.owner.clone().unwrap_or_else(context::me), name).link();
+                at(
+                    &Place { owner: None, ..place.clone() },
+                    |_| Cell::own(place.cell.clone()).set(&link),
+                    |at| at.set(&link),
+                )?;
+                format!("a link to {}", link.name())
+            }
+            Step::SendLinked(place, event) => {
+                let link: Option<StreamLink<Value>> = at(&place, |_| open(&place).get(), |at| at.get())?;
+                link.ok_or_else(|| Error::reject("no link"))?.send(&event)?;
+                "sent".into()
             }
             Step::Send { stream, owner, event } => {
                 Stream::<Value>::open(&owner.unwrap_or_else(context::me), stream).send(&event)?;

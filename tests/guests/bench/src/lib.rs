@@ -27,6 +27,8 @@ impl Guest for Bench {
             ("orders", "int"),
             ("member", "[int, int, int]"),
             ("members", "int"),
+            ("item", "[int, int]"),
+            ("items", "[int, int]"),
         ];
         let mut bytes = [&b"\xa1\x67streams"[..], &[0xa0 | shapes.len() as u8]].concat();
         for (name, shape) in shapes {
@@ -45,6 +47,8 @@ impl Guest for Bench {
             "order" => order(&event),
             "member" => member(&event),
             "members" => members(&event),
+            "item" => item(&event),
+            "items" => items(&event),
             _ => orders(&event),
         }
     }
@@ -136,6 +140,32 @@ fn order(event: &[u8]) -> Result<(), String> {
         head(&mut next, 0, number);
     }
     send(None, "order", &next)
+}
+
+/// `[list, many]`: writes that list whole, of so many items.
+fn items(event: &[u8]) -> Result<(), String> {
+    let [list, many] = numbers(event)?;
+    let mut bytes = Vec::with_capacity(5 + 9 * many as usize);
+    head(&mut bytes, 0x80, many);
+    (0..many).for_each(|number| bytes.extend(an_item(number.into())));
+    open(&format!("list-{list}"))?.set(&[], &bytes).map_err(told)
+}
+
+/// `[left, list]`: appends an item to that list, and sends the same with one left less.
+fn item(event: &[u8]) -> Result<(), String> {
+    let [left, list] = numbers(event)?;
+    open(&format!("list-{list}"))?.append(&[], &an_item(context::random())).map_err(told)?;
+    if left == 0 {
+        return Ok(());
+    }
+    let mut next = vec![0x82];
+    head(&mut next, 0, left - 1);
+    head(&mut next, 0, list);
+    send(None, "item", &next)
+}
+
+fn an_item(number: u64) -> Vec<u8> {
+    [&[0x48], &number.to_be_bytes()[..]].concat()
 }
 
 fn key(number: u32) -> String {

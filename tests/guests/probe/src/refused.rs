@@ -83,10 +83,6 @@ fn parts(error: &Error) -> (&'static str, Vec<(&'static str, Ipld)>) {
             ];
             ("read-only", fields)
         }
-        Error::Cycle(cells) => {
-            let list = |part: fn(&Address) -> &String| Ipld::List(cells.iter().map(|at| text(part(at))).collect());
-            ("cycle", vec![("cells", list(|at| &at.name)), ("owners", list(|at| &at.owner))])
-        }
         Error::Failed(failed) => {
             let fields = vec![
                 ("owner", text(&failed.cell.owner)),
@@ -94,6 +90,10 @@ fn parts(error: &Error) -> (&'static str, Vec<(&'static str, Ipld)>) {
                 ("message", text(&failed.message)),
             ];
             ("failed", fields)
+        }
+        Error::Cycle(cells) => {
+            let address = |at: &Address| Ipld::List(vec![text(&at.owner), text(&at.name)]);
+            ("cycle", vec![("cells", Ipld::List(cells.iter().map(address).collect()))])
         }
         Error::Other(other) => {
             let at = other.at.as_ref().map_or(Ipld::Null, text);

@@ -10,6 +10,11 @@
 //! ["entries", owner or null, prefix, limit, start?, end?]                          {entries: [name, value].., next}
 //! ["remove-all", owner or null, prefix, limit, start?, end?]                       {count, next}
 //! ["all-names", owner or null, prefix, limit]                                      names of all pages
+//! ["append" | "add-unique" | "remove-by-value" | "increment", cell, path, value]
+//! ["merge-bytes", one of these, cell, path, bytes]
+//! ["set-link", cell, path, link]  ["append-link", cell, path, link]    a link is [cell, path], or [stream]
+//! ["follow", cell, path, step]     opens the link there; the step's cell is "here", its stream too
+//! ["open-bytes", "cell" | "stream", bytes]  opens what is no link
 //! ["send", stream, event, {stream, tag}?]    event id             ["send-bytes", stream, bytes]
 //! ["send-tag", stream, own stream, bytes]    event id; the tag is raw bytes
 //! ["send-later", stream, event, {deliver-after?, expires-at?}]                     event id
@@ -123,6 +128,33 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
                     return Ok(Ipld::List(all));
                 }
             }
+        }
+        op @ ("append" | "add-unique" | "remove-by-value" | "increment") => {
+            merge(op, arg(1)?, arg(2)?, &words::encode(arg(3)?))
+        }
+        "merge-bytes" => merge(words::text(arg(1)?)?, arg(2)?, arg(3)?, &words::bytes(arg(4)?)?),
+        "set-link" => {
+            open_cell(arg(1)?)?.set(&words::path(arg(2)?)?, &link(arg(3)?)?)?;
+            Ok(Ipld::Null)
+        }
+        "append-link" => {
+            open_cell(arg(1)?)?.append(&words::path(arg(2)?)?, &link(arg(3)?)?)?;
+            Ok(Ipld::Null)
+        }
+        "follow" => {
+            let found = open_cell(arg(1)?)?.get(&words::path(arg(2)?)?)?;
+            HERE.set(Some(found.ok_or_else(|| Failed::script("no link is there"))?));
+            let done = perform(arg(3)?);
+            HERE.set(None);
+            done
+        }
+        "open-bytes" => {
+            let bytes = words::bytes(arg(2)?)?;
+            match words::text(arg(1)?)? {
+                "cell" => drop(cells::open_link(&bytes)?),
+                _ => drop(streams::open_link(&bytes)?),
+            }
+            Ok(Ipld::Null)
         }
         "send" => send(arg(1)?, &words::encode(arg(2)?), parts.get(3).map(on_commit).transpose()?),
         "send-bytes" => send(arg(1)?, &words::bytes(arg(2)?)?, None),
@@ -243,11 +275,38 @@ pub fn write(cell: &str, value: &Ipld) -> Result<(), Failed> {
 /// Appends an event to a list in an own cell.
 pub fn append(cell: &str, event: &[u8]) -> Result<(), Failed> {
     let cell = cells::open(None, cell)?;
-    let length = match cell.get(&[])? {
-        Some(bytes) => words::list(&words::decode(&bytes)?)?.len(),
-        None => 0,
+    // The head of the list: what is in it need not be known.
+    let length = match cell.get(&[])?.as_deref() {
+        Some([0x98, length, ..]) => (*length).into(),
+        Some([0x99, high, low, ..]) => u16::from_be_bytes([*high, *low]).into(),
+        Some([0x9a, a, b, c, d, ..]) => u32::from_be_bytes([*a, *b, *c, *d]),
+        Some([head, ..]) => u32::from(*head & 0x1f),
+        _ => 0,
     };
-    Ok(cell.set(&[crate::charm::host::types::Segment::Index(length as u32)], event)?)
+    Ok(cell.set(&[crate::charm::host::types::Segment::Index(length)], event)?)
+}
+
+thread_local! {
+    /// The link that steps follow.
+    static HERE: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Makes the link to a place in a cell, or to a stream.
+fn link(value: &Ipld) -> Result<Vec<u8>, Failed> {
+    match words::list(value)? {
+        [cell, path] => Ok(open_cell(cell)?.link(&words::path(path)?)?),
+        [stream] => {
+            let (owner, name) = words::address(stream)?;
+            Ok(streams::open(owner, name)?.link())
+        }
+        _ => Err(Failed::script("a link is a cell with a path, or a stream")),
+    }
+}
+
+/// What is followed, when a step names it.
+fn here(value: &Ipld) -> Option<Vec<u8>> {
+    let is_here = matches!(value, Ipld::String(name) if name == "here");
+    HERE.with_borrow(|link| link.clone()).filter(|_| is_here)
 }
 
 fn integer(value: &Ipld) -> i128 {
@@ -255,6 +314,9 @@ fn integer(value: &Ipld) -> i128 {
 }
 
 fn open_cell(value: &Ipld) -> Result<cells::Cell, Failed> {
+    if let Some(link) = here(value) {
+        return Ok(cells::open_link(&link)?);
+    }
     let (owner, name) = words::address(value)?;
     Ok(cells::open(owner, name)?)
 }
@@ -269,7 +331,29 @@ fn listing(parts: &[Ipld]) -> Result<(Option<&str>, cells::Span, u32), Failed> {
     Ok((text(1)?, span, words::large(limit)?.min(u32::MAX.into()) as u32))
 }
 
+fn merge(op: &str, cell: &Ipld, path: &Ipld, value: &[u8]) -> Result<Ipld, Failed> {
+    let (cell, path) = (open_cell(cell)?, words::path(path)?);
+    match op {
+        "append" => cell.append(&path, value)?,
+        "add-unique" => cell.add_unique(&path, value)?,
+        "remove-by-value" => cell.remove_by_value(&path, value)?,
+        _ => cell.increment(&path, value)?,
+    }
+    Ok(Ipld::Null)
+}
+
+/// What was read. A link, which is longer than this decoder knows, is told as what it carries.
 fn found(bytes: Option<Vec<u8>>) -> Result<Ipld, Failed> {
+    if let Some([0xd8, 0x2a, head, rest @ ..]) = bytes.as_deref() {
+        // Length of the bytes, four bytes in front, length of what is carried.
+        let rest = &rest[match head {
+            0x59 => 2,
+            0x58 => 1,
+            _ => 0,
+        } + 4..];
+        let start = rest.iter().position(|byte| byte & 0x80 == 0).unwrap_or_default() + 1;
+        return Ok(map([("link", words::decode(&rest[start..])?)]));
+    }
     bytes.map_or(Ok(Ipld::Null), |bytes| words::decode(&bytes))
 }
 
@@ -287,8 +371,13 @@ fn send(to: &Ipld, event: &[u8], on_commit: Option<OnCommit>) -> Result<Ipld, Fa
 }
 
 fn send_with(to: &Ipld, event: &[u8], options: &SendOptions) -> Result<Ipld, Failed> {
-    let (owner, name) = words::address(to)?;
-    let stream = streams::open(owner, name)?;
+    let stream = match here(to) {
+        Some(link) => streams::open_link(&link)?,
+        None => {
+            let (owner, name) = words::address(to)?;
+            streams::open(owner, name)?
+        }
+    };
     let id = streams::send(&stream, event, options)?;
     SENT.with_borrow_mut(|sent| sent.push(id.clone()));
     Ok(Ipld::String(id))
