@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
-    cell::{CellId, check_name},
+    cell::{CellId, check_address},
     did::Did,
     limits::{LINK_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, VALUE_DEPTH_MAX},
     path::{Path, Segment},
@@ -81,7 +81,7 @@ impl Link {
         let mut parts = parts.into_iter();
         let (Some(Data::String(did)), Some(Data::String(name))) = (parts.next(), parts.next()) else { return None };
         let owner: Did = did.parse().ok()?;
-        check_name(&name).ok()?;
+        check_address(&name).ok()?;
         let name = name.into();
         match (parts.next(), parts.next()) {
             (None, _) => Some(Link::Stream { owner, name }),
