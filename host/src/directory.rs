@@ -200,6 +200,13 @@ impl Directory {
         holder == owner || self.is_operator(holder) || granted()
     }
 
+    /// Returns whether `holder` may read any cell of `owner` whose name begins so.
+    pub fn may_read_some(&self, holder: &Did, owner: &Did, prefix: &str) -> bool {
+        let cells = self.get(owner).map(|entry| &entry.descriptor.cells);
+        let mut declared = cells.into_iter().flat_map(|cells| cells.keys()).filter(|name| name.starts_with(prefix));
+        holder == owner || self.is_operator(holder) || declared.any(|name| self.may_read(holder, owner, name))
+    }
+
     /// Returns whether `holder` may send to that stream.
     pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
         // What a charm that is not installed declares is looked at when it is: see `admits`.

@@ -9,8 +9,10 @@ mod error;
 mod held;
 mod history;
 mod letters;
+mod present;
 mod request;
 mod rights;
+mod watch;
 
 pub use builder::HostBuilder;
 pub use charm::{Charm, CharmInfo, NewEvent, Owner};
@@ -19,6 +21,7 @@ pub(crate) use describe::Checked;
 pub use describe::Description;
 use end::End;
 pub use error::{InstallError, OpenError, SendError};
+pub use watch::{Change, Update, Watch, WatchError, Watcher};
 
 pub use crate::tx::{Gone, Keep};
 
@@ -393,12 +396,8 @@ impl Host {
 
     async fn value(&self, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
         self.check_readable()?;
-        let committer = &self.stage.committer;
-        committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
-        let version = committer.versions().latest(owner, cell);
-        let order = version.as_ref().map_or(0, |version| version.order);
-        committer.durable(order).await?;
-        archive::part(version.and_then(|version| version.value).as_ref(), path)
+        self.stage.committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
+        archive::part(self.present(owner, cell).await?.value.as_ref(), path)
     }
 
     /// As [`Host::get`], as far as `reader` has a grant to read the cell (I4).

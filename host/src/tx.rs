@@ -14,7 +14,10 @@ mod versions;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use committer::{Accepted, Begun, Committer, Failure, Gone, Installs, Keep, Noted, Notice, Refused, Seen};
+pub use committer::{
+    Accepted, Begun, Committer, Failure, Gone, Installs, Keep, Mark, NoPlace, Noted, Notice, Part, Place, Present,
+    Refused, Seen, Told, Topic, Unanswered, Watched,
+};
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
