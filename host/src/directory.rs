@@ -225,6 +225,21 @@ impl Directory {
             || family_of(prefix).is_some() && self.may_read(holder, owner, prefix)
     }
 
+    /// Returns whether `holder` may read any cell of `owner` whose name begins so.
+    pub fn may_read_some(&self, holder: &Did, owner: &Did, prefix: &str) -> bool {
+        let declared = |key: &str| {
+            let descriptor = self.get(owner).map(|entry| &entry.descriptor);
+            let all = descriptor.into_iter().flat_map(|descriptor| descriptor.all_grantable("cell"));
+            all.map(|(name, _)| format!("{name}{key}")).collect::<Vec<_>>()
+        };
+        let begins = |name: &String| name.starts_with(prefix) && self.may_read(holder, owner, name);
+        holder == owner
+            || self.is_operator(holder)
+            || self.may_list(holder, owner, prefix)
+            || declared("").iter().any(begins)
+            || declared(":").iter().any(begins)
+    }
+
     /// Returns whether `holder` may send to that stream.
     pub fn may_send(&self, holder: &Did, owner: &Did, stream: &str) -> bool {
         // What a charm that is not installed declares is looked at when it is: see `admits`.

@@ -9,8 +9,10 @@ mod error;
 mod held;
 mod history;
 mod letters;
+mod present;
 mod request;
 mod rights;
+mod watch;
 
 pub use builder::HostBuilder;
 pub use charm::{Charm, CharmInfo, NewEvent, Owner};
@@ -19,6 +21,7 @@ pub(crate) use describe::Checked;
 pub use describe::Description;
 use end::End;
 pub use error::{InstallError, OpenError, SendError};
+pub use watch::{Change, Update, Watch, WatchError, Watcher};
 
 pub use crate::tx::{Gone, Keep};
 
@@ -397,26 +400,8 @@ impl Host {
 
     async fn value(&self, owner: &Did, cell: &str, path: &Path) -> Result<Option<Value>, ReadError> {
         self.check_readable()?;
-        let committer = &self.stage.committer;
-        committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
-        if self.directory().derivation(owner, cell).is_some() {
-            return self.derived_value(CellId { owner: *owner, name: cell.into() }, path).await;
-        }
-        let version = committer.versions().latest(owner, cell);
-        let order = version.as_ref().map_or(0, |version| version.order);
-        committer.durable(order).await?;
-        archive::part(version.and_then(|version| version.value).as_ref(), path)
-    }
-
-    /// Computes a derived cell as it is now, and returns it when what it hangs on is durable.
-    async fn derived_value(&self, cell: CellId, path: &Path) -> Result<Option<Value>, ReadError> {
-        let now = self.stage.deriver.now(&cell).await;
-        let (memo, order) = now.ok_or_else(|| Unavailable::RuntimeEnded)?;
-        self.stage.committer.durable(order).await?;
-        match &memo.run.value {
-            Ok(value) => archive::part(Some(value), path),
-            Err(why) => Err(ReadError::Underivable(why.refusal().to_string())),
-        }
+        self.stage.committer.last_commit(owner).ok_or(ReadError::NoSuchSpace(*owner))?;
+        archive::part(self.present(owner, cell).await?.value.as_ref(), path)
     }
 
     /// Returns how often derivations ran, and what is kept of them.

@@ -77,7 +77,8 @@ pub use env::{BoxFuture, Env, SystemEnv};
 pub use event::{Event, EventId, EventIdError, OnCommit};
 pub use guest::{Compiler, compile_helper};
 pub use host::{
-    Charm, CharmInfo, Description, Gone, Host, HostBuilder, InstallError, Keep, NewEvent, OpenError, Owner, SendError,
+    Change, Charm, CharmInfo, Description, Gone, Host, HostBuilder, InstallError, Keep, NewEvent, OpenError, Owner,
+    SendError, Update, Watch, WatchError, Watcher,
 };
 pub use http::{HttpClient, HttpError, HttpGrant, Request, Response, Transport, TransportError};
 pub use journal::{
@@ -94,8 +95,10 @@ pub use limits::{
     LimitError, Limits, MANIFEST_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NOTICE_MS, OUTSIDE_RUNS_MAX,
     PANIC_BYTES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, PATHS_PER_CELL_MAX, RECEIPTS_PAUSE_MS, RECHECK_BYTES_MAX,
     ROW_BYTES, SHAPE_BYTES_MAX, SHAPE_STEPS_MAX, SHUTDOWN_MS, STAGED_VIEWS_MAX, STORE_LOCKED_MS, SUPPLIED_ID_BYTES_MAX,
-    TURN_EVENTS_SHOWN, TURNS_PAGE_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX, WAITING_STEP, WHY_BYTES_MAX, WHY_CAUSES_MAX,
-    WHY_COMMITS_MAX, WHY_EVENTS_MAX, WISH_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX,
+    TURN_EVENTS_SHOWN, TURNS_PAGE_MAX, VALUE_DEPTH_MAX, WAIT_EVENTS_MAX, WAITING_STEP, WATCH_AHEAD_MAX,
+    WATCH_EVENTS_PAGE, WATCH_NUMBERS_MAX, WATCH_PREFIXES_MAX, WATCH_RECEIPTS_PAGE, WATCH_REMOVED_MAX, WATCHERS_MAX,
+    WATCHERS_PER_READER_MAX, WHY_BYTES_MAX, WHY_CAUSES_MAX, WHY_COMMITS_MAX, WHY_EVENTS_MAX, WISH_BYTES_MAX,
+    WISH_PAGE_MAX, WISH_STEPS_MAX,
 };
 pub use link::Link;
 pub use listing::{CellInfo, CellPage, SpaceInfo, Status, TurnInfo, TurnState};

@@ -147,6 +147,22 @@ pub const WHY_BYTES_MAX: usize = 64 << 20;
 pub const WHY_COMMITS_MAX: usize = 4_000;
 /// Conflicts that a host remembers, the last ones: each takes less than a kilobyte.
 pub const CONFLICTS_KEPT: usize = 4_096;
+/// Those who watch something at the same time, over all: each takes a few hundred bytes, and what it was told last.
+pub const WATCHERS_MAX: usize = 10_000;
+/// Those of them that watch for one reader outside, with the rights of that one.
+pub const WATCHERS_PER_READER_MAX: usize = 1_250;
+/// Prefixes of one charm's cells that are watched at the same time: a list of the cells is kept for each.
+pub const WATCH_PREFIXES_MAX: usize = 16;
+/// Removed cells that such a list remembers: who is further behind is told anew what there is.
+pub const WATCH_REMOVED_MAX: usize = 4_096;
+/// Last writes of a watched cell that are remembered one by one, to tell how many were skipped.
+pub const WATCH_NUMBERS_MAX: usize = 256;
+/// Receipts that are read at once for those who watch them.
+pub const WATCH_RECEIPTS_PAGE: usize = 64;
+/// Events that are read at once for those who watch what waits for a charm.
+pub const WATCH_EVENTS_PAGE: usize = 8;
+/// Cells that were told in a newer state than the list of a prefix had, remembered for each who watches: they are not told twice.
+pub const WATCH_AHEAD_MAX: usize = 4_096;
 /// Events that are cancelled with one look at an inbox.
 pub const WAITING_STEP: usize = 1_000;
 /// Time between a commit and the look whether some charm's past is to go, in milliseconds.

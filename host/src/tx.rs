@@ -21,7 +21,10 @@ mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use committer::{Accepted, Begun, Committer, Derive, Failure, Gone, Installs, Keep, Noted, Notice, Refused, Seen};
+pub use committer::{
+    Accepted, Begun, Committer, Derive, Failure, Gone, Installs, Keep, Mark, NoPlace, Noted, Notice, Part, Place,
+    Present, Refused, Seen, Told, Topic, Unanswered, Watched,
+};
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};

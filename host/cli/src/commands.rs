@@ -17,6 +17,7 @@ mod run;
 mod send;
 mod turns;
 mod verify;
+mod watch;
 mod why;
 
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub enum Command {
     Receipt(receipt::Receipt),
     /// List the events that wait for a charm, or those that failed
     Events(events::Events),
+    /// Print what there is, and then what changes: cells, events, receipts, dead letters
+    Watch(watch::Watch),
     /// List the turns that have begun and not ended, and what they wait for
     Turns(turns::Turns),
     /// Tell what led to an event, and what followed from it
@@ -93,6 +96,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Ls(command) => command.run(globals, output),
         Command::Receipt(command) => command.run(globals, output),
         Command::Events(command) => command.run(context).await,
+        Command::Watch(command) => command.run(context).await,
         Command::Turns(command) => command.run(context).await,
         Command::Why(command) => command.run(context).await,
         Command::Cancel(command) => command.run(context).await,

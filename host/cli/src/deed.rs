@@ -11,6 +11,7 @@ use crate::{
     failure::{Exit, Failure},
     place,
     told::{Names, Told, TurnLine, WhyTold},
+    watched::Asked,
 };
 
 /// How long a command that opened the host itself waits for the consequences of its event, in seconds:
@@ -98,6 +99,8 @@ pub enum Deed {
         /// The event.
         id: String,
     },
+    /// Tell what there is and then what changes, until one of both ends.
+    Watch(Asked),
     /// Nothing: say that a host is there.
     Ping,
 }
@@ -270,6 +273,7 @@ impl Deed {
                 Ok(Done::Told(Told::Why(Box::new(WhyTold::of(&why, &Names::of(host.spaces()), true)))))
             }
             Deed::Ping => Ok(Done::Nothing),
+            Deed::Watch(_) => Err(Failure::usage("a host that runs is watched")),
             Deed::DiscardDead { charm } => {
                 host.discard_all(&place::space(&host.spaces(), charm)?.did).await?;
                 Ok(Done::Nothing)

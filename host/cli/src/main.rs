@@ -13,6 +13,7 @@ mod signals;
 mod socket;
 mod stderr;
 mod told;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -38,13 +38,15 @@ impl Output {
                 text.push('\n');
             }
         }
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::output(format!("standard output does not take it: {error}")))
-            }
-            _ => Ok(()),
-        }
+        write(&text).map(drop)
+    }
+
+    /// Prints one of many lines, which is JSON where that was asked for; false when nobody reads any more.
+    ///
+    /// # Errors
+    /// When standard output fails.
+    pub fn line(&self, text: &str) -> Result<bool, Failure> {
+        write(&(clean(text) + "\n"))
     }
 
     /// Prints a failure on standard error.
@@ -69,6 +71,16 @@ impl Output {
         if !self.json {
             self.stderr.line(&format!("note: {}", clean(text)));
         }
+    }
+}
+
+/// Writes to standard output; false when its reader went away.
+fn write(text: &str) -> Result<bool, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::output(format!("standard output does not take it: {error}"))),
     }
 }
 

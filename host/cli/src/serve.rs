@@ -9,12 +9,12 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use charm_host::{Host, Value};
+use charm_host::{Host, Unavailable, Value, WatchError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
@@ -31,6 +31,7 @@ use crate::{
     deed::{self, Deed, Done},
     failure::Failure,
     socket::{self, Address, Answer, LINE_BYTES_MAX, Question},
+    watched::Asked,
 };
 
 /// Clients at the same time, each with a file descriptor, of which a process often has 1,024.
@@ -42,6 +43,10 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 const QUESTION_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take to read an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Clients that watch something at the same time: they stay, and others need places too.
+const WATCHING_MAX: usize = 256;
+/// How long clients that watch may take to be told the last of it when the host has ended.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// How often a client that waits hears that the host is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -61,6 +66,7 @@ pub struct Door {
     listener: Listener,
     clients: JoinSet<()>,
     idle: Arc<Idle>,
+    watching: Arc<AtomicUsize>,
     phase: watch::Sender<Phase>,
 }
 
@@ -71,7 +77,13 @@ impl Door {
     /// When the socket cannot be made.
     pub fn open(store: &Path) -> Result<Door, Failure> {
         let (phase, _) = watch::channel(Phase::Starts);
-        Ok(Door { listener: Listener::bind(store)?, clients: JoinSet::new(), idle: Arc::default(), phase })
+        Ok(Door {
+            listener: Listener::bind(store)?,
+            clients: JoinSet::new(),
+            idle: Arc::default(),
+            watching: Arc::default(),
+            phase,
+        })
     }
 
     /// Returns where clients come in, seen from the working folder.
@@ -89,6 +101,13 @@ impl Door {
         self.phase.send_replace(Phase::Drains);
     }
 
+    /// Lets clients that watch hear the last of it, when the host has ended; none keeps it long.
+    pub async fn last_words(&mut self) {
+        let watching = self.watching.clone();
+        let all = async { while watching.load(Ordering::Relaxed) > 0 && self.clients.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, all).await;
+    }
+
     /// Takes clients while `work` goes on.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
@@ -100,7 +119,7 @@ impl Door {
                 client = self.listener.accept() => match client {
                     // One that asks nothing makes room; where all of them have asked, the newcomer is told so.
                     Ok(client) if self.clients.len() < CLIENTS_MAX || self.idle.turn_away() => {
-                        self.clients.spawn(attend(self.phase.subscribe(), client, self.idle.clone()));
+                        self.clients.spawn(attend(self.phase.subscribe(), client, self.idle.clone(), self.watching.clone()));
                     }
                     Ok(client) => refuse(client),
                     // Out of file descriptors, or the client is gone already.
@@ -200,7 +219,7 @@ impl Idle {
 }
 
 /// Serves one client until it goes away, is idle, or does not take its answers.
-async fn attend(mut phase: watch::Receiver<Phase>, stream: UnixStream, idle: Arc<Idle>) {
+async fn attend(mut phase: watch::Receiver<Phase>, stream: UnixStream, idle: Arc<Idle>, watching: Arc<AtomicUsize>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -213,7 +232,16 @@ async fn attend(mut phase: watch::Receiver<Phase>, stream: UnixStream, idle: Arc
         let answer = match question(&line) {
             Ok(question) => {
                 let mut client = Client { reader: reader.get_ref(), writer: &mut writer };
-                work(&mut phase, &question, &mut client).await
+                match &question.deed {
+                    Deed::Watch(asked) => {
+                        let answer = show(&mut phase, asked, &mut client, &watching).await;
+                        if let Some(answer) = answer {
+                            let _ = tell(&mut writer, &answer).await;
+                        }
+                        return;
+                    }
+                    _ => work(&mut phase, &question, &mut client).await,
+                }
             }
             Err(_) if !line.ends_with(b"\n") => {
                 let max = LINE_BYTES_MAX;
@@ -275,7 +303,7 @@ fn question(line: &[u8]) -> Result<Question, Failure> {
     let no_question = |why: String| Failure::usage(format!("not a question to this host: {why}"));
     let text = str::from_utf8(line).map_err(|error| no_question(error.to_string()))?;
     let told = |error: serde_json::Error| no_question(error.to_string());
-    let Asked { event } = serde_json::from_str(text).map_err(told)?;
+    let Carried { event } = serde_json::from_str(text).map_err(told)?;
     let event = event.map(|event| Value::from_json(event.get())).transpose()?;
     let mut question: Question = serde_json::from_str(text).map_err(told)?;
     if let (Deed::Send { event: read, .. }, Some(event)) = (&mut question.deed, event) {
@@ -286,7 +314,7 @@ fn question(line: &[u8]) -> Result<Question, Failure> {
 
 /// What an event carries, as it stands in the line: read with the rest of it, its numbers might change.
 #[derive(Deserialize)]
-struct Asked<'a> {
+struct Carried<'a> {
     #[serde(borrow)]
     event: Option<&'a RawValue>,
 }
@@ -314,6 +342,59 @@ async fn work(phase: &mut watch::Receiver<Phase>, question: &Question, client: &
         Ok(fate) => Some(Answer::Settled(fate)),
         Err(_) if matches!(*phase.borrow(), Phase::Drains) => None,
         Err(failure) => Some(Answer::Failed(failure)),
+    }
+}
+
+/// One of the clients that watch.
+struct Watching(Arc<AtomicUsize>);
+
+impl Watching {
+    /// Returns a place; none when all are taken.
+    fn begin(count: &Arc<AtomicUsize>) -> Option<Watching> {
+        let place = |taken| (taken < WATCHING_MAX).then_some(taken + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).ok().map(|_| Watching(count.clone()))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Shows a client what it watches, as fast as it reads: one that does not read is not cut, and holds no more than its place.
+/// Returns the last answer; none when the client went away.
+async fn show(
+    phase: &mut watch::Receiver<Phase>,
+    asked: &Asked,
+    client: &mut Client<'_>,
+    watching: &Arc<AtomicUsize>,
+) -> Option<Answer> {
+    let Some(_place) = Watching::begin(watching) else {
+        let text = format!("{WATCHING_MAX} clients watch this host: try again when one has ended");
+        return Some(Answer::Failed(Failure::refused("limit", text)));
+    };
+    let host = match ready(phase, client).await? {
+        Ok(host) => host,
+        Err(failure) => return Some(Answer::Failed(failure)),
+    };
+    let mut watcher = match asked.begin(&host).await {
+        Ok(watcher) => watcher,
+        Err(failure) => return Some(Answer::Failed(failure)),
+    };
+    loop {
+        let answer = tokio::select! {
+            biased;
+            update = watcher.next() => match update {
+                Some(Ok(update)) => Answer::Update(asked.line(&update, &host)),
+                Some(Err(WatchError::Unavailable(Unavailable::Closed))) => return Some(Answer::Failed(Failure::drains())),
+                Some(Err(end)) => return Some(Answer::Failed(end.into())),
+                None => return Some(Answer::Done),
+            },
+            () = client.gone() => return None,
+            () = tokio::time::sleep(ALIVE_EVERY) => Answer::Alive,
+        };
+        client.writer.write_all(&line(&answer).ok()?).await.ok()?;
     }
 }
 

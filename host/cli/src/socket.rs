@@ -1,5 +1,6 @@
 //! The socket of a running host: in the store's folder, for its user only. One JSON object a line, both ways:
-//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done`, `told` or `failed`. Meanwhile `starts` says that
+//! a deed goes in; `accepted` with the event's id comes back, then `settled`, `done`, `told` or `failed`; of what is watched an `update` after the
+//! other. Meanwhile `starts` says that
 //! the host is not ready yet, and `alive` every second that it is there.
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     failure::Failure,
     place::Patience,
     told::Told,
+    watched::{self, Line},
 };
 
 /// Longest line, in bytes: the largest event, written as JSON.
@@ -58,6 +60,8 @@ pub enum Answer {
     Pruned(Pruned),
     /// What was asked for.
     Told(Told),
+    /// What is watched is so now; more follows.
+    Update(Line),
     /// It could not be done.
     Failed(Failure),
     /// The host is not ready yet: it is done when it is.
@@ -161,7 +165,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
                 let text = format!("the host at {at} still starts after {seconds} s: try again, or with --timeout");
                 return Err(Failure::in_use(text));
             }
-            Ok(Answer::Alive) => {}
+            Ok(Answer::Alive | Answer::Update(_)) => {}
             Err(_) => return Err(Failure::host("the host there speaks another language: use the same version")),
         }
     }
@@ -169,6 +173,64 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
         None => Failure::host("the host stopped before it took the event: send it again with --id"),
     })
+}
+
+/// How watching ends.
+pub enum Heard {
+    /// Nobody listens.
+    Nobody,
+    /// The host has ended.
+    HostEnded,
+    /// All is told, or whoever is told wants no more.
+    Enough,
+}
+
+/// Asks the host that runs on this store to be told what changes. `told` says whether it wants more.
+///
+/// # Errors
+/// What the host says; that it says nothing.
+pub async fn watch(
+    store: &Path,
+    asked: watched::Asked,
+    patience: &mut Patience<'_>,
+    told: &mut (dyn FnMut(Line) -> Result<bool, Failure> + Send),
+) -> Result<Heard, Failure> {
+    let path = path(store)?;
+    let at = path.display();
+    let failed = |error: Error| Failure::host(format!("host at {at}: {error}"));
+    let bound = patience.bound();
+    let silent = || {
+        let seconds = bound.as_secs();
+        Failure::in_use(format!(
+            "the host at {at} has said nothing for {seconds} s: its process is stopped or overloaded"
+        ))
+    };
+    let Some(stream) = connect(&path, bound).await.map_err(failed)? else { return Ok(Heard::Nobody) };
+    let (reader, mut writer) = stream.ok_or_else(silent)?.into_split();
+    let question = Question { deed: Deed::Watch(asked), wait: false, settle_s: 0 };
+    let mut line = serde_json::to_vec(&question).map_err(|error| Failure::host(error.to_string()))?;
+    line.push(b'\n');
+    timeout(bound, writer.write_all(&line)).await.map_err(|_| silent())?.map_err(failed)?;
+    let mut lines = BufReader::new(reader).lines();
+    loop {
+        // One that is killed ends so too.
+        let Ok(Some(line)) = timeout(bound, lines.next_line()).await.map_err(|_| silent())? else {
+            return Ok(Heard::HostEnded);
+        };
+        match serde_json::from_str(&line) {
+            Ok(Answer::Update(line)) => {
+                if !told(line)? {
+                    return Ok(Heard::Enough);
+                }
+            }
+            Ok(Answer::Done) => return Ok(Heard::Enough),
+            Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Heard::HostEnded),
+            Ok(Answer::Failed(failure)) => return Err(failure),
+            Ok(Answer::Starts) => patience.say("host starts: waiting until it is ready"),
+            Ok(Answer::Alive) => {}
+            _ => return Err(Failure::host("the host there speaks another language: use the same version")),
+        }
+    }
 }
 
 /// The word for a host that ends.

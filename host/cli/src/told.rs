@@ -28,7 +28,7 @@ impl Names {
     }
 
     /// Returns somebody with the name that the store has for them.
-    fn who(&self, did: Did) -> Who {
+    pub fn who(&self, did: Did) -> Who {
         Who { did: did.to_string(), name: self.0.get(&did).cloned() }
     }
 }

@@ -19,6 +19,7 @@ mod line;
 mod shares;
 mod standing;
 mod waits;
+mod watches;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -51,6 +52,7 @@ pub use derived::Derive;
 use figures::Figures;
 use group::Group;
 pub use history::{Gone, Keep};
+pub use watches::{Mark, NoPlace, Part, Place, Present, Told, Topic, Unanswered, Watched};
 
 /// Receipts that are noted as durable under one hold of the lock.
 const SETTLED_STEP: usize = 32;
@@ -265,9 +267,11 @@ impl Committer {
         let acts: Vec<_> =
             kept.into_iter().map(|(holder, kept)| (space_of(holder), Act::Rights(holder, kept))).collect();
         let afters = self.perform_all(&mut locked, now, acts.into_iter());
+        self.group.watches.swap(directory.number());
         let before = std::mem::replace(&mut locked.directory, directory);
         let order = locked.core.order;
         drop(locked);
+        self.group.watches.swapped();
         // The picture before may be the last of its kind: it is given back outside the lock.
         drop(before);
         afters.into_iter().for_each(|after| self.tell(after));
@@ -513,22 +517,6 @@ impl Committer {
     /// When it was shut down or stopped.
     pub fn health(&self) -> Result<(), Unavailable> {
         self.open().map(drop)
-    }
-
-    /// Registers interest in a receipt: a channel when the event is open, none when it is settled or unknown.
-    pub fn watch(&self, id: &EventId) -> Option<oneshot::Receiver<Receipt>> {
-        let mut locked = self.locked();
-        let queued = locked.core.open.get(id)?.queued.as_ref();
-        let is_settled = queued.is_none_or(|queued| locked.core.waiting(&queued.event.to, id).is_none());
-        let (sender, receiver) = oneshot::channel();
-        let waiting = locked.waiting.entry(*id).or_default();
-        // Waiters that gave up leave their place to this one.
-        waiting.retain(|waiting| !waiting.is_closed());
-        waiting.push(sender);
-        if is_settled {
-            self.group.urge();
-        }
-        Some(receiver)
     }
 
     /// Takes no more commits, and completes when the last one is durable.

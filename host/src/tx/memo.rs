@@ -238,6 +238,15 @@ impl Leaves {
         }
     }
 
+    /// Returns in whose spaces they are.
+    pub fn owners(&self) -> Vec<Did> {
+        let mut owners = self.spaces().map(<[Did]>::to_vec).unwrap_or_default();
+        owners.extend(self.few().into_iter().flatten().map(|cell| cell.owner));
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
     /// Returns whether one of them may be a cell of `owner` that `is` is true of.
     pub fn touch(&self, owner: &Did, is: impl Fn(&str) -> bool) -> bool {
         match self {

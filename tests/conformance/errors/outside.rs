@@ -170,3 +170,53 @@ async fn no_refused_read_tells_what_it_read() {
     }
     fails!(secret, ReadError::Unavailable(Unavailable::Closed), ReadError::Unavailable(Unavailable::Closed));
 }
+
+/// T7, D6: why something is not watched, or not any more, in bounds.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_end_of_a_watcher_says_why_in_bounds() {
+    let secret = Secret::new("watched");
+    let (store, disk) = GatedStore::new(MemoryStore::new());
+    let host = builder().store(store).open().await.unwrap();
+    let a = probe(&host, "a").await;
+    run(&host, a, json!([["set", "big", [], [secret.text]]])).await;
+    let watch = async |watch: Watch| host.watch(watch).await.err().unwrap();
+    fails!(secret, watch(Watch::cell(&stranger(), "x")).await, WatchError::NoSuchCharm { .. });
+    fails!(secret, watch(Watch::cell(&a, "x").at("no path")).await, WatchError::Path(_));
+    fails!(secret, watch(Watch::cell(&a, &ugly(1 << 20))).await, WatchError::Name(_));
+    fails!(secret, watch(Watch::cells(&a, &ugly(1 << 20))).await, WatchError::Name(_));
+    let wide = Path(vec![Segment::Key(ugly(1 << 20))]);
+    fails!(secret, watch(Watch::cell(&a, "x").at(wide)).await, WatchError::Name(_));
+    fails!(secret, watch(Watch::cell(&a, "x").from(u64::MAX)).await, WatchError::NoSuchCommit { .. });
+    let as_stranger = async |watch: Watch| host.watch_as(&stranger(), watch).await.err().unwrap();
+    fails!(secret, as_stranger(Watch::cell(&a, "big")).await, WatchError::Denied { .. });
+    fails!(secret, as_stranger(Watch::cells(&a, "big")).await, WatchError::Denied { .. });
+    fails!(secret, as_stranger(Watch::events(&a)).await, WatchError::OperatorOnly { .. });
+    let mut watchers = Vec::new();
+    for number in 0..WATCH_PREFIXES_MAX {
+        watchers.push(host.watch(Watch::cells(&a, &number.to_string())).await.unwrap());
+    }
+    fails!(secret, watch(Watch::cells(&a, "")).await, WatchError::TooMany { .. });
+    watchers.clear();
+    let mut unreadable =
+        host.watch(Watch::cell(&a, "big").at(Path(vec![Segment::Index(0), Segment::Index(0)]))).await.unwrap();
+    let update = unreadable.next().await.unwrap().unwrap();
+    if let Change::Unreadable { why, .. } = &update.change {
+        secret.absent(why);
+        assert!(why.len() <= MESSAGE_BYTES_MAX, "{}", why.len());
+    }
+    disk.fail_look_ups(Some(StoreError::Failed(ugly(1 << 20))));
+    let mut event = host.watch(Watch::receipt(&EventId([1; 16]))).await.unwrap();
+    fails!(secret, event.next().await.unwrap().unwrap_err(), WatchError::Store(_));
+    disk.fail_look_ups(None);
+    disk.fail(Some(StoreError::Failed(ugly(1 << 20))));
+    host.send(event_of(a)).await.unwrap_err();
+    let mut end = unreadable.next().await.unwrap();
+    while end.is_ok() {
+        end = unreadable.next().await.unwrap();
+    }
+    fails!(secret, end.unwrap_err(), WatchError::Unavailable(_));
+}
+
+fn event_of(charm: Did) -> NewEvent {
+    NewEvent::new(charm, "note", value(json!(1)))
+}

@@ -102,7 +102,9 @@ impl Run {
         }
         output.note(&format!("until now: {}", host.counters()));
         output.note("stopping: running turns end first; the same again ends at once");
-        door.during(host.shutdown()).await?;
+        let ended = door.during(host.shutdown()).await;
+        door.last_words().await;
+        ended?;
         Ok(Exit::Done)
     }
 }

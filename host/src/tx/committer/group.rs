@@ -26,6 +26,7 @@ use super::{
     item::Item,
     line::Line,
     shares::Shares,
+    watches::{Watches, Wrote},
 };
 use crate::{
     did::Did,
@@ -111,6 +112,8 @@ pub(super) struct Group {
     health: watch::Sender<Health>,
     /// Who waits for a commit to be durable.
     pub line: Line,
+    /// Who watches what commits change.
+    pub watches: Arc<Watches>,
     /// `finish` closes the store and is told how that went; else whoever comes last does.
     finishes: AtomicBool,
 }
@@ -129,6 +132,8 @@ struct Work {
     /// Who asks for something outside.
     asked: Vec<oneshot::Sender<()>>,
     changes: Vec<Change>,
+    /// What it writes, for those who watch.
+    wrote: Vec<Wrote>,
 }
 
 impl Group {
@@ -161,6 +166,7 @@ impl Group {
             durable,
             health,
             line: Line::default(),
+            watches: Arc::default(),
             finishes: AtomicBool::new(false),
         })
     }
@@ -367,6 +373,7 @@ impl Group {
 
     /// Tells the world what is durable: who waits for it first.
     fn settle(&self, committer: &Committer, work: Work) {
+        self.watches.reached(&work.wrote, &work.batch, &work.changes);
         {
             let mut figures = self.figures();
             figures.apply(&work.changes);
@@ -436,6 +443,7 @@ impl Group {
     async fn write(self: &Arc<Group>, committer: Arc<Committer>, mut work: Box<Work>, ends: Ends) -> Option<()> {
         let (group, world) = (self.clone(), committer.clone());
         let first = move || {
+            work.wrote = group.watches.wrote(&work.batch);
             coalesce(&mut work.batch);
             match ends.sign(&*group.keyring, &mut work.batch) {
                 Ok(()) => group.commit_and_settle(&world, work),

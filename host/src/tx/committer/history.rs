@@ -318,7 +318,7 @@ impl Committer {
         )))
     }
 
-    fn receipts_floor(&self, space: &Did) -> u64 {
+    pub fn receipts_floor(&self, space: &Did) -> u64 {
         self.locked().core.spaces.get(space).map_or(0, |space| space.receipts_floor)
     }
 

@@ -8,7 +8,7 @@ use super::{
     Committer,
     group::{Health, PATIENCE},
 };
-use crate::{did::Did, receipt::Receipt, tx::Unavailable};
+use crate::{did::Did, event::EventId, receipt::Receipt, tx::Unavailable};
 
 impl Committer {
     /// Returns whether commit `order` is durable.
@@ -47,6 +47,22 @@ impl Committer {
             Ok(()) = joined => Ok(()),
             ill = ill => if self.is_durable(order) { Ok(()) } else { Err(ill) },
         }
+    }
+
+    /// Registers interest in a receipt: a channel when the event is open, none when it is settled or unknown.
+    pub fn watch(&self, id: &EventId) -> Option<oneshot::Receiver<Receipt>> {
+        let mut locked = self.locked();
+        let queued = locked.core.open.get(id)?.queued.as_ref();
+        let is_settled = queued.is_none_or(|queued| locked.core.waiting(&queued.event.to, id).is_none());
+        let (sender, receiver) = oneshot::channel();
+        let waiting = locked.waiting.entry(*id).or_default();
+        // Waiters that gave up leave their place to this one.
+        waiting.retain(|waiting| !waiting.is_closed());
+        waiting.push(sender);
+        if is_settled {
+            self.group.urge();
+        }
+        Some(receiver)
     }
 
     /// Completes with the receipt that is watched for; none when it will not come any more.

@@ -1,0 +1,84 @@
+//! What a cell holds now: the one place that is asked, by whoever reads from outside and for those who watch (D6).
+
+use std::sync::{Arc, Weak};
+
+use super::Host;
+use crate::{
+    archive::ReadError,
+    cell::CellId,
+    did::Did,
+    limits::MESSAGE_BYTES_MAX,
+    text::clip,
+    turn::Stage,
+    tx::{Leaves, Present, Topic, Unanswered, Unavailable, Watched},
+};
+
+impl Stage {
+    /// Returns what a cell holds now, and which commit it is of. Nobody is told before commit `order` of it is durable. And what it
+    /// hangs on, when it is derived, at which commit.
+    async fn look(&self, cell: &CellId) -> (Result<Present, ReadError>, Option<(Leaves, u64)>) {
+        if self.committer.directory().derivation(&cell.owner, &cell.name).is_none() {
+            return (Ok(self.committer.present(cell)), None);
+        }
+        let Some((memo, order)) = self.deriver.now(cell).await else {
+            return (Err(Unavailable::RuntimeEnded.into()), None);
+        };
+        let revision = self.committer.last_commit(&cell.owner).unwrap_or(0);
+        let present = match &memo.run.value {
+            Ok(value) => Ok(Present { value: Some(value.clone()), revision, order }),
+            Err(why) => Err(ReadError::Underivable(why.refusal().to_string())),
+        };
+        (present, Some((memo.leaves, order)))
+    }
+
+    /// Answers for all who watch one thing, as often as it is marked, until nobody watches it any more or the host has stopped.
+    /// A cell is asked for once, however many watch it; what is marked meanwhile is one more answer. Any that reads slowly, or not
+    /// at all, keeps nobody from it: the last answer is all that there is.
+    async fn answer(&self, watched: Weak<Watched>) {
+        let Some(mut marks) = watched.upgrade().map(|watched| watched.marks()) else { return };
+        if let Some(watched) = watched.upgrade() {
+            self.committer.list_names(&watched).await;
+        }
+        while marks.changed().await.is_ok() {
+            let Some(watched) = watched.upgrade() else { return };
+            let mark = *marks.borrow_and_update();
+            let answer = match &watched.topic {
+                Topic::Cell(cell) => Some(self.durable(cell, &watched).await),
+                _ => None,
+            };
+            let has_stopped = matches!(answer, Some(Err(Unanswered::Unavailable(_))));
+            watched.tell(mark, answer);
+            if has_stopped {
+                return;
+            }
+        }
+    }
+
+    /// Returns what a cell holds now, as soon as that is durable. A derived one is marked from then on when something below it is
+    /// written.
+    async fn durable(&self, cell: &CellId, watched: &Arc<Watched>) -> Result<Present, Unanswered> {
+        let (present, below) = self.look(cell).await;
+        self.committer.watch_below(watched, below);
+        let present = present.map_err(|error| match error {
+            ReadError::Unavailable(why) => Unanswered::Unavailable(why),
+            error => Unanswered::Failed(clip(&error.to_string(), MESSAGE_BYTES_MAX).into_owned()),
+        })?;
+        let durable = self.committer.durable_at_last(present.order).await;
+        durable.map(|()| present).map_err(Unanswered::Unavailable)
+    }
+
+    /// Begins to answer for those who watch one thing.
+    pub(super) fn begin_answering(self: &Arc<Stage>, watched: &Arc<Watched>) {
+        let (stage, watched) = (self.clone(), Arc::downgrade(watched));
+        self.env.spawn(Box::pin(async move { stage.answer(watched).await }));
+    }
+}
+
+impl Host {
+    /// Returns what a cell holds now, once that is durable.
+    pub(super) async fn present(&self, owner: &Did, cell: &str) -> Result<Present, ReadError> {
+        let present = self.stage.look(&CellId { owner: *owner, name: cell.into() }).await.0?;
+        self.stage.committer.durable(present.order).await?;
+        Ok(present)
+    }
+}
