@@ -4,6 +4,7 @@
 mod attacks;
 mod commits;
 mod model;
+mod watched;
 
 use std::collections::BTreeMap;
 
@@ -228,11 +229,14 @@ async fn a_cycle_names_its_cells_and_heals() {
         };
         read(&host, charm, &[json!(first)]).await;
         for told in all().await.as_array().unwrap() {
-            assert_eq!(told["error"]["cells"], json!(["d0", "d1", "d2"]), "{first} first");
+            assert_eq!(told["error"]["kind"], "cycle");
+            let cells = told["error"]["cells"].as_array().unwrap();
+            let names: Vec<&Json> = cells.iter().map(|cell| &cell[1]).collect();
+            assert_eq!(json!(names), json!(["d0", "d1", "d2"]), "{first} first");
         }
         let told = results(&host, charm, json!([["try", get("d3")], ["try", get("d4")]])).await;
         assert_eq!(told[0]["error"]["kind"], "failed");
-        assert_eq!(told[1]["error"]["cells"], json!(["d4"]));
+        assert_eq!(told[1]["error"]["cells"], json!([of(charm, "d4")]));
         set(&host, charm, "x", json!(1)).await;
         assert_eq!(read(&host, charm, &["d3", "d0"].map(Json::from)).await, ["broken", "broken"]);
         set(&host, charm, "x", json!(0)).await;
@@ -383,6 +387,77 @@ async fn who_is_installed_is_a_dependency_too() {
     assert_eq!(read(&host, a, &[json!("d0")]).await, [json!(both)]);
     host.uninstall(&b).await.unwrap();
     assert_eq!(read(&host, a, &[json!("d0")]).await, [json!([a.to_string()])]);
+}
+
+/// C5: a link in a derived value keeps the owner of what it names: one's own cell can be written through it, another's not.
+#[tokio::test]
+async fn a_path_goes_through_links_in_a_derived_value() {
+    let host = host().await;
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, b, [("d0", get("doc")), ("d1", json!(["get", "d0", ["own", "n"]]))]).await;
+    set(&host, a, "x", json!({"n": "of a"})).await;
+    let steps = json!([
+        ["set-link", "doc", ["own"], ["x", []]],
+        ["set-link", "doc", ["other"], [of(a, "x"), []]],
+        ["set", "x", [], {"n": 1}],
+    ]);
+    assert_eq!(run(&host, b, steps).await.outcome, Outcome::Committed);
+    let told = results(
+        &host,
+        b,
+        json!([
+            ["get", "d0", ["own", "n"]],
+            ["get", "d0", ["other", "n"]],
+            ["set", "d0", ["own", "n"], 2],
+            ["try", ["set", "d0", ["other", "n"], 2]],
+            ["try", ["set", "d0", ["own"], 2]],
+            get("d1"),
+        ]),
+    )
+    .await;
+    assert_eq!((&told[0], &told[1], &told[5]), (&json!(1), &json!("of a"), &json!(2)));
+    assert_eq!(told[3]["error"]["kind"], "write-isolation");
+    assert_eq!(told[4]["error"]["kind"], "read-only");
+    assert_eq!(cell(&host, b, "x").await, json!({"n": 2}));
+}
+
+/// C8: a family may be derived, member by member; and a derivation that lists cells hangs on which there are.
+#[tokio::test]
+async fn families_are_derived_and_listed() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    set(&host, charm, "x", json!(7)).await;
+    let members = [json!("times:2"), json!("times:30"), json!("times:x")];
+    assert_eq!(read(&host, charm, &members).await, [json!(14), json!(210), json!("failed")]);
+    let told = results(&host, charm, json!([["try", ["set", "times:2", [], 1]]])).await;
+    assert_eq!((&told[0]["error"]["kind"], &told[0]["error"]["derivation"]), (&json!("read-only"), &json!("times")));
+
+    derive(
+        &host,
+        charm,
+        [("d0", json!(["all-names", null, "item:", 2])), ("d1", json!(["entries", null, "item:", 10]))],
+    )
+    .await;
+    for (name, value) in [("item:b", 1), ("item:c", 1)] {
+        set(&host, charm, name, json!(value)).await;
+    }
+    let d0 = [json!("d0")];
+    let names = || read(&host, charm, &d0);
+    assert_eq!(names().await, [json!(["item:b", "item:c"])]);
+    let before = runs(&host);
+    set(&host, charm, "item:b", json!(2)).await;
+    set(&host, charm, "other", json!(2)).await;
+    assert_eq!((names().await, runs(&host)), (vec![json!(["item:b", "item:c"])], before), "the names are the same");
+    assert_eq!(read(&host, charm, &[json!("d1")]).await[0]["entries"], json!([["item:b", 2], ["item:c", 1]]));
+    set(&host, charm, "item:a", json!(0)).await;
+    assert_eq!(names().await, [json!(["item:a", "item:b", "item:c"])]);
+    let own =
+        results(&host, charm, json!([["remove", "item:b", []], get("d0"), ["set", "item:d", [], 1], get("d0")])).await;
+    assert_eq!((&own[1], &own[3]), (&json!(["item:a", "item:c"]), &json!(["item:a", "item:c", "item:d"])));
+    assert_eq!(
+        read(&host, charm, &[json!("d1")]).await[0]["entries"],
+        json!([["item:a", 0], ["item:c", 1], ["item:d", 1]])
+    );
 }
 
 /// A value that would be hidden by a derivation is not: such a component is refused, by name.

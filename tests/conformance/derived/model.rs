@@ -190,12 +190,11 @@ fn seen(told: &Json, dids: &[Did]) -> Seen {
     match error["kind"].as_str() {
         Some("failed") => Seen::Failed,
         Some("cycle") => {
-            let cells = error["cells"].as_array().unwrap().iter().zip(error["owners"].as_array().unwrap());
-            let name = |(name, owner): (&Json, &Json)| {
-                let charm = dids.iter().position(|did| owner == &json!(did.to_string())).unwrap();
-                format!("{charm}/{}", name.as_str().unwrap())
+            let name = |cell: &Json| {
+                let charm = dids.iter().position(|did| cell[0] == json!(did.to_string())).unwrap();
+                format!("{charm}/{}", cell[1].as_str().unwrap())
             };
-            let mut names: Vec<String> = cells.map(name).collect();
+            let mut names: Vec<String> = error["cells"].as_array().unwrap().iter().map(name).collect();
             names.sort();
             Seen::Cycle(names)
         }

@@ -1,6 +1,7 @@
 //! A probe with derived cells: `d0` to `d199` of any shape, `whole` of shape `int` and the private `inner`. Each is computed by
 //! the step that stands in the own cell `of-d0` and so on, in the words of the probe (`../probe/src/steps.rs`); without one it is
-//! null. So what a cell is derived from is data, and a derivation can try whatever a handler can.
+//! null. The members of the family `times` are derived too: `times:3` is three times the number in `x`. So what a cell is derived
+//! from is data, and a derivation can try whatever a handler can.
 
 #[path = "../../probe/src/misbehave.rs"]
 mod misbehave;
@@ -38,6 +39,7 @@ impl guest::Guest for Deriver {
         words::encode(&map(vec![
             ("tags".to_owned(), Ipld::List(vec![text("#deriver")])),
             ("cells".to_owned(), map(cells)),
+            ("families".to_owned(), map(vec![declare("times".to_owned(), "int", &["derived"])])),
             ("streams".to_owned(), map(vec![declare("run".to_owned(), "any", &[])])),
         ]))
     }
@@ -52,6 +54,11 @@ impl derivations::Guest for Deriver {
     fn derive(name: String) -> Result<Vec<u8>, String> {
         std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
         let derived = || {
+            if let Some(times) = name.strip_prefix("times:") {
+                let times: i64 = times.parse().map_err(|_| refused::Failed::script("no number"))?;
+                let number = steps::perform(&Ipld::List(vec!["get".into(), "x".into(), Ipld::List(vec![])]))?;
+                return Ok(Ipld::Integer(steps::integer(&number) * i128::from(times)));
+            }
             let step = charm::host::cells::open(None, &format!("of-{name}"))?.get(&[])?;
             step.map_or(Ok(Ipld::Null), |step| steps::perform(&words::decode(&step)?))
         };

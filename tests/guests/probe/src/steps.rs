@@ -309,7 +309,7 @@ fn here(value: &Ipld) -> Option<Vec<u8>> {
     HERE.with_borrow(|link| link.clone()).filter(|_| is_here)
 }
 
-fn integer(value: &Ipld) -> i128 {
+pub fn integer(value: &Ipld) -> i128 {
     if let Ipld::Integer(number) = value { *number } else { 0 }
 }
 

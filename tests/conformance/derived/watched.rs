@@ -1,0 +1,94 @@
+//! Derived cells that are watched (D6): computed when something below them was written, once for all who watch.
+
+use std::time::Duration;
+
+use charm_conformance::{grant, host, json as shown, of, results};
+use charm_host::{Change, Names, Watch, WatchError, Watcher};
+use serde_json::{Value as Json, json};
+
+use super::{derive, derivers, get, runs, set};
+
+async fn next(watcher: &mut Watcher) -> Result<Change, WatchError> {
+    let next = tokio::time::timeout(Duration::from_secs(30), watcher.next()).await;
+    next.expect("a watcher is told in time").expect("the stream goes on").map(|update| update.change)
+}
+
+async fn value(watcher: &mut Watcher) -> Json {
+    match next(watcher).await.unwrap() {
+        Change::Cell { value, .. } => value.as_ref().map_or(Json::Null, shown),
+        Change::Unreadable { why, .. } => json!({ "why": why }),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_a_derived_cell_is_told_each_value_that_it_comes_to() {
+    let host = host().await;
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", json!(["if", get("pick"), get("x"), get("y")]))]).await;
+    let broken = json!(["if", get(of(a, "z")), ["reject", "broken"], ["sum", get(of(a, "d0")), ["value", 100]]]);
+    derive(&host, b, [("d0", broken)]).await;
+    let mut watcher = host.watch(Watch::cell(&b, "d0")).await.unwrap();
+    assert_eq!(value(&mut watcher).await, 100);
+    set(&host, a, "y", json!(1)).await;
+    assert_eq!(value(&mut watcher).await, 101);
+    // No part of what it hangs on now, and then it is.
+    set(&host, a, "x", json!(5)).await;
+    set(&host, a, "pick", json!(true)).await;
+    assert_eq!(value(&mut watcher).await, 105);
+    set(&host, a, "y", json!(2)).await;
+    set(&host, a, "x", json!(6)).await;
+    assert_eq!(value(&mut watcher).await, 106);
+    set(&host, a, "z", json!(1)).await;
+    assert!(value(&mut watcher).await["why"].as_str().unwrap().contains("broken"));
+    set(&host, a, "z", json!(0)).await;
+    assert_eq!(value(&mut watcher).await, 106);
+    // An equal value is no update.
+    set(&host, a, "y", json!(3)).await;
+    set(&host, a, "x", json!(6)).await;
+    set(&host, a, "x", json!(7)).await;
+    assert_eq!(value(&mut watcher).await, 107);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_watchers_cost_one_computation() {
+    let host = host().await;
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", json!(["sum", get("x"), ["value", 1]]))]).await;
+    let mut watchers = Vec::new();
+    for _ in 0..1_000 {
+        watchers.push(host.watch(Watch::cell(&a, "d0")).await.unwrap());
+    }
+    for watcher in &mut watchers {
+        assert_eq!(value(watcher).await, 1);
+    }
+    assert_eq!(runs(&host), 1);
+    for round in 1..5 {
+        set(&host, a, "x", json!(round)).await;
+        for watcher in &mut watchers {
+            assert_eq!(value(watcher).await, round + 1);
+        }
+        assert_eq!(runs(&host), 1 + round as u64);
+    }
+    // What is not below it computes nothing.
+    set(&host, a, "y", json!(1)).await;
+    set(&host, b, "x", json!(1)).await;
+    results(&host, b, json!([get(of(a, "d0"))])).await;
+    assert_eq!(runs(&host), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_ends_it_and_one_of_the_derivation_is_told() {
+    let host = host().await;
+    let [a, b, c] = derivers(&host, ["a", "b", "c"]).await;
+    derive(&host, b, [("d0", json!(["try", get(of(a, "x"))]))]).await;
+    set(&host, a, "x", json!(1)).await;
+    let mut watcher = host.watch_as(&c, Watch::cell(&b, "d0")).await.unwrap();
+    assert_eq!(value(&mut watcher).await, json!({"ok": 1}));
+    grant(&host, b, [].into(), [].into()).await.unwrap();
+    assert_eq!(value(&mut watcher).await["error"]["kind"], "denied");
+    grant(&host, b, [(a, Names::only(["x"]))].into(), [].into()).await.unwrap();
+    assert_eq!(value(&mut watcher).await, json!({"ok": 1}));
+    grant(&host, c, [].into(), [].into()).await.unwrap();
+    assert!(matches!(next(&mut watcher).await, Err(WatchError::Denied { .. })));
+}
