@@ -692,6 +692,62 @@ mod tests {
         assert_eq!(cells.old_bytes(), 0);
     }
 
+    /// C8: against a model that keeps everything, in pages of any size; the names are those of the cells.
+    #[test]
+    fn random_snapshots_list_what_was_there() {
+        let (mut cells, mut random) = (Cells::new(usize::MAX), 7u64);
+        let mut next = |max: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % max
+        };
+        let owner = cell("").owner;
+        let (mut latest, mut open) = (BTreeMap::<String, u64>::new(), Vec::new());
+        for _ in 0..2_000 {
+            match next(4) {
+                0 if open.len() < 20 => open.push((cells.versions.snapshot(), latest.clone())),
+                1 if !open.is_empty() => drop(open.swap_remove(next(open.len() as u64) as usize)),
+                2 => {
+                    let name = format!("a:{}", next(6));
+                    cells.order += 1;
+                    let change = Change { name: name.as_str().into(), value: None, replaced: 0 };
+                    let from = cells.versions.snapshot();
+                    let released = cells.versions.apply(&owner, cells.order, cells.order, vec![change], from);
+                    cells.versions.release(released);
+                    latest.remove(&name);
+                }
+                _ => {
+                    let name = format!("{}:{}", ["a", "b"][next(2) as usize], next(6));
+                    cells.write(&[&name]);
+                    latest.insert(name, cells.order);
+                }
+            }
+            let (range, max) = (Range::of("a:", None, None), 1 + next(4) as usize);
+            for (snapshot, then) in &open {
+                let (mut listed, mut rest) = (Vec::new(), Some(range.clone()));
+                while let Some(range) = rest {
+                    let (page, last) = snapshot.list(&owner, &range, max, 2);
+                    assert!(page.len() <= max);
+                    listed.extend(page.into_iter().map(|(name, version)| (name.to_string(), version.order)));
+                    rest = last.map(|last| range.rest(&after(&last)));
+                }
+                let there = then.iter().filter(|(name, _)| name.starts_with("a:"));
+                assert_eq!(listed, there.map(|(name, order)| (name.clone(), *order)).collect::<Vec<_>>());
+                // What has come or gone since, each name of it.
+                let moved = |name: &String| latest.contains_key(name) != then.contains_key(name);
+                let first = (0..6).map(|number| format!("a:{number}")).find(moved);
+                let at = (snapshot.order(), snapshot.order());
+                let (found, _) = cells.versions.moved(&owner, &range, at, usize::MAX);
+                assert_eq!(found.map(|(name, _)| name.to_string()), first);
+            }
+        }
+        open.clear();
+        let inner = cells.versions.read();
+        let space = &inner.spaces[&owner];
+        assert_eq!(space.names.len(), space.cells.len());
+        assert!(space.names.iter().all(|name| space.cells.contains_key(name)));
+        assert_eq!(space.names.len(), latest.len(), "names of removed cells are kept nowhere");
+    }
+
     #[test]
     fn what_changed_is_told_up_to_a_bound() {
         let mut cells = Cells::new(usize::MAX);
