@@ -120,6 +120,9 @@ impl Space {
     }
 }
 
+/// What was picked of some names, and, unless that was all of them, the last name that was looked at.
+type Picked<T> = (Vec<(Arc<str>, T)>, Option<Arc<str>>);
+
 /// A cell that has come or gone: it is there in one of two versions and not in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
@@ -313,7 +316,7 @@ impl Versions {
         range: &Range,
         (max, mut passed): (usize, usize),
         look: impl Fn(&[Version]) -> Option<T>,
-    ) -> (Vec<(Arc<str>, T)>, Option<Arc<str>>) {
+    ) -> Picked<T> {
         let (mut picked, mut last) = (Vec::new(), None::<Arc<str>>);
         loop {
             let inner = self.read();
@@ -337,15 +340,8 @@ impl Versions {
 
     /// Returns the first cell of a range that is there now and not in what commit `shown` left, or the other way round, if a
     /// commit after `since` wrote it; looks at up to `max` names. And unless it came to the end of the range, the last of them.
-    pub fn moved(
-        &self,
-        owner: &Did,
-        range: &Range,
-        (shown, since): (u64, u64),
-        max: usize,
-    ) -> (Option<(Arc<str>, Moved)>, Option<Arc<str>>) {
-        let (mut moved, last) = self.pick(owner, range, (1, max), |versions| Moved::of(versions, shown, since));
-        (moved.pop(), last)
+    pub fn moved(&self, owner: &Did, range: &Range, (shown, since): (u64, u64), max: usize) -> Picked<Moved> {
+        self.pick(owner, range, (1, max), |versions| Moved::of(versions, shown, since))
     }
 
     /// Returns whether a cell is there now and not in what commit `shown` left, or the other way round.
@@ -489,13 +485,7 @@ impl Snapshot {
     /// Returns the next cells of a range that it shows, in order, up to `max`; and, unless that was the end of the range, the last
     /// name that was looked at: after `passed` names that it does not show it ends too. What it shows when it is lost means
     /// nothing.
-    pub fn list(
-        &self,
-        owner: &Did,
-        range: &Range,
-        max: usize,
-        passed: usize,
-    ) -> (Vec<(Arc<str>, Version)>, Option<Arc<str>>) {
+    pub fn list(&self, owner: &Did, range: &Range, max: usize, passed: usize) -> Picked<Version> {
         let shown = |versions: &[Version]| visible(versions, self.order).filter(|seen| seen.value.is_some()).cloned();
         self.versions.pick(owner, range, (max, passed), shown)
     }
@@ -737,7 +727,7 @@ mod tests {
                 let first = (0..6).map(|number| format!("a:{number}")).find(moved);
                 let at = (snapshot.order(), snapshot.order());
                 let (found, _) = cells.versions.moved(&owner, &range, at, usize::MAX);
-                assert_eq!(found.map(|(name, _)| name.to_string()), first);
+                assert_eq!(found.first().map(|(name, _)| name.to_string()), first);
             }
         }
         open.clear();

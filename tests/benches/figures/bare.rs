@@ -23,6 +23,33 @@ impl cells::Host for Stub {
     fn open(&mut self, _: Option<String>, _: String) -> std::result::Result<Resource<cells::Cell>, types::Error> {
         Ok(Resource::new_own(0))
     }
+
+    fn names(
+        &mut self,
+        _: Option<String>,
+        _: cells::Span,
+        _: u32,
+    ) -> std::result::Result<cells::NamesPage, types::Error> {
+        Ok(cells::NamesPage { names: Vec::new(), next: None })
+    }
+
+    fn entries(
+        &mut self,
+        _: Option<String>,
+        _: cells::Span,
+        _: u32,
+    ) -> std::result::Result<cells::EntriesPage, types::Error> {
+        Ok(cells::EntriesPage { entries: Vec::new(), next: None })
+    }
+
+    fn remove_all(
+        &mut self,
+        _: Option<String>,
+        _: cells::Span,
+        _: u32,
+    ) -> std::result::Result<cells::Removed, types::Error> {
+        Ok(cells::Removed { count: 0, next: None })
+    }
 }
 
 impl cells::HostCell for Stub {

@@ -24,8 +24,8 @@ impl Guest for Bench {
             ("link", "string | bytes"),
             ("turn", "int"),
             ("order", "[int, int, int]"),
-            ("orders", "int"),
             ("member", "[int, int, int]"),
+            ("orders", "int"),
             ("members", "int"),
         ];
         let mut bytes = [&b"\xa1\x67streams"[..], &[0xa0 | shapes.len() as u8]].concat();
