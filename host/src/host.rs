@@ -2,6 +2,7 @@
 
 mod builder;
 mod causes;
+mod cells;
 mod charm;
 mod describe;
 mod end;
@@ -45,8 +46,8 @@ use crate::{
     event::EventId,
     guest::LoadError,
     keyring::{KeyError, Keyring, MemoryKeyring},
-    limits::{LIST_PAGE_MAX, Limits},
-    listing::{CellInfo, CellPage, SpaceInfo, Status},
+    limits::Limits,
+    listing::{SpaceInfo, Status},
     path::{Path, PathError},
     receipt::Receipt,
     rows::Queued,
@@ -54,7 +55,7 @@ use crate::{
     store::{MemoryStore, Store, StoreError},
     text::clip,
     turn::Stage,
-    tx::{Range, Refused, Unavailable},
+    tx::{Refused, Unavailable},
     value::Value,
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
@@ -462,76 +463,6 @@ impl Host {
         // It may have gone meanwhile.
         check_kept()?;
         archive::part(value?.as_ref(), path)
-    }
-
-    /// Returns the cells of a space that hold a value, by name: all of them, however many. Completes when that is durable,
-    /// removals too.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn cells(&self, owner: &Did) -> Result<Vec<CellInfo>, Unavailable> {
-        Ok(self.page(owner, &Range::all(), usize::MAX).await?.cells)
-    }
-
-    /// Returns up to `max` cells of a space whose names begin with `prefix` and that hold a value, by name (C8); from `start` on,
-    /// which is the `next` of the page before and need not be a name. A page is what one commit left, and `LIST_PAGE_MAX`
-    /// cells at most; between two pages others commit. Completes when that is durable, removals too.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// # async fn run(host: &charm_host::Host, shop: charm_host::Did) -> Result<(), charm_host::Unavailable> {
-    /// let (mut start, mut bytes) = (None, 0);
-    /// loop {
-    ///     let page = host.list(&shop, "order:", start.as_deref(), 1_000).await?;
-    ///     bytes += page.cells.iter().map(|cell| cell.bytes).sum::<usize>();
-    ///     let Some(next) = page.next else { break };
-    ///     start = Some(next);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn list(
-        &self,
-        owner: &Did,
-        prefix: &str,
-        start: Option<&str>,
-        max: usize,
-    ) -> Result<CellPage, Unavailable> {
-        self.page(owner, &Range::of(prefix, start, None), max.min(LIST_PAGE_MAX)).await
-    }
-
-    /// As [`Host::list`], as far as `reader` has a grant (I4): of the charm's own cells all, else the members of one family, with
-    /// its name and `:` as the beginning of `prefix`.
-    ///
-    /// # Errors
-    /// `Denied`, `Unavailable`.
-    pub async fn list_as(
-        &self,
-        reader: &Did,
-        owner: &Did,
-        prefix: &str,
-        start: Option<&str>,
-        max: usize,
-    ) -> Result<CellPage, ReadError> {
-        if !self.directory().may_list(reader, owner, prefix) {
-            let cell = clip(prefix, 128).into_owned();
-            return Err(ReadError::Denied { reader: *reader, owner: *owner, cell });
-        }
-        Ok(self.list(owner, prefix, start, max).await?)
-    }
-
-    async fn page(&self, owner: &Did, range: &Range, max: usize) -> Result<CellPage, Unavailable> {
-        self.check_readable()?;
-        let committer = &self.stage.committer;
-        let (cells, next) = committer.versions().list(owner, range, max);
-        committer.durable(committer.last_order(owner)).await?;
-        let info = |(name, version): (_, crate::tx::Version)| {
-            Some(CellInfo::new(name, version.seq, version.value.as_ref()?.whole()))
-        };
-        Ok(CellPage { cells: cells.into_iter().filter_map(info).collect(), next })
     }
 
     /// Returns up to `max` events that wait for a charm, at positions after `after`, in the order in which they were sent;

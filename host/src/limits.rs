@@ -229,7 +229,7 @@ pub struct Limits {
     pub inbox_events_max: usize,
     /// Payload bytes waiting for one charm, in the same three parts.
     pub inbox_bytes_max: usize,
-    /// Cells of one charm. Each takes some 350 bytes of the host's memory beside its name and value.
+    /// Cells of one charm. Each takes some 400 bytes of the host's memory beside its name and value.
     pub cells_max: usize,
     /// Bytes in the cells of one charm.
     pub space_bytes_max: usize,

@@ -47,8 +47,8 @@ use crate::{
 /// grant = [{ charm = "google-auth", read = ["token"], send = ["refresh-token"] }]
 /// ```
 ///
-/// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell or stream that the charm declares
-/// and that is not private (A2).
+/// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell, family or stream that the charm declares
+/// and that is not private (A2). A family is granted by its name, with all its members (C8).
 /// `[outside."did:key:z6Mk…"]` with a `grant` list lets someone outside read and send.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,7 +111,7 @@ pub struct OutsideSpec {
 pub struct GrantSpec {
     /// Whose cells and streams: a name of this manifest or a DID.
     pub charm: String,
-    /// Cells.
+    /// Cells, and families of cells.
     #[serde(default)]
     pub read: Vec<String>,
     /// Streams.

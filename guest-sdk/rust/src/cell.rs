@@ -77,15 +77,16 @@ impl<T: Shape> Cell<T> {
         Self::new(Some(owner.clone()), Cow::Owned(name.into()), OnceCell::new())
     }
 
-    /// Names a cell of this charm.
+    /// Names a cell of this charm that is no field of its struct: nobody else can be granted it, and no shape holds for it. For
+    /// a cell for each of many keys take [`Cells`](crate::Cells).
     ///
     /// # Examples
     /// ```
     /// use charm_sdk::prelude::*;
-    /// fn count(day: &str) -> Result<()> {
-    ///     Cell::<u64>::own(format!("count-{day}")).increment(1)
+    /// fn reset() -> Result<()> {
+    ///     Cell::<u64>::own("scratch").remove() // a field of an earlier version
     /// }
-    /// # let _ = count;
+    /// # let _ = reset;
     /// ```
     pub fn own(name: impl Into<Cow<'static, str>>) -> Self {
         Self::new(None, name.into(), OnceCell::new())

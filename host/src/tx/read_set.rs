@@ -184,8 +184,8 @@ impl ReadSet {
             for range in ranges.iter() {
                 let mut rest = Some(range.clone());
                 while let Some(range) = rest {
-                    let (moved, last) = versions.moved(owner, &range, (snapshot.order(), since), STEP_CELLS);
-                    if let Some((name, moved)) = moved {
+                    let (mut moved, last) = versions.moved(owner, &range, (snapshot.order(), since), STEP_CELLS);
+                    if let Some((name, moved)) = moved.pop() {
                         return Err(came_or_went(CellId { owner: *owner, name }, moved));
                     }
                     rest = last.map(|last| range.rest(&after(&last)));

@@ -26,8 +26,39 @@ impl cells::Host for Stub {
         Ok(Resource::new_own(0))
     }
 
+    fn get_each(&mut self, cells: Vec<Resource<cells::Cell>>, _: Vec<types::Segment>) -> Told<Vec<Option<Vec<u8>>>> {
+        Ok(cells.iter().map(|_| None).collect())
+    }
+
     fn open_link(&mut self, _: Vec<u8>) -> Told<Resource<cells::Cell>> {
         Ok(Resource::new_own(0))
+    }
+
+    fn names(
+        &mut self,
+        _: Option<String>,
+        _: cells::Span,
+        _: u32,
+    ) -> std::result::Result<cells::NamesPage, types::Error> {
+        Ok(cells::NamesPage { names: Vec::new(), next: None })
+    }
+
+    fn entries(
+        &mut self,
+        _: Option<String>,
+        _: cells::Span,
+        _: u32,
+    ) -> std::result::Result<cells::EntriesPage, types::Error> {
+        Ok(cells::EntriesPage { entries: Vec::new(), next: None })
+    }
+
+    fn remove_all(
+        &mut self,
+        _: Option<String>,
+        _: cells::Span,
+        _: u32,
+    ) -> std::result::Result<cells::Removed, types::Error> {
+        Ok(cells::Removed { count: 0, next: None })
     }
 }
 

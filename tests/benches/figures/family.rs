@@ -32,7 +32,7 @@ pub async fn run(scale: Scale, report: &mut Report) {
     let each = (resident() - before) / f64::from(many);
     for (name, deed) in DEEDS {
         let figure =
-            Figure::new(format!("family/{name}/{many}"), "us/turn", "in a family of 1,000").goal(Goal::AtMost(1.3));
+            Figure::new(format!("family/{name}/{many}"), "us/turn", "in a family of 1,000").goal(Goal::AtMost(1.5));
         let mut figure = figure.note(format!("{each:.0} bytes of memory a member"));
         for _ in 0..rounds {
             let few = cost(&host, dids[0], turns, deed, FEW).await;

@@ -88,7 +88,7 @@ async fn cells(scale: Scale, report: &mut Report, points: &[usize]) {
     curve.add(2, cost(&host, &dids[..1], events).await);
     for point in points {
         for thousand in thousands..point / 1_000 {
-            // The first has as many as a charm may have.
+            // 90,000 to a charm.
             let charm = thousand / 90;
             world::request_all(&host, &dids[charm..=charm], "fill", |_| Value::encode(&thousand).unwrap()).await;
         }

@@ -1,7 +1,7 @@
 //! What a hostile charm can make of listings.
 
 use charm_conformance::{builder, host, pair, probe, run};
-use charm_host::{Limits, NAME_BYTES_MAX, Outcome};
+use charm_host::{Limits, MemoryStore, NAME_BYTES_MAX, Outcome, Record};
 use serde_json::{Value as Json, json};
 
 use crate::{fill, one, refused};
@@ -71,18 +71,34 @@ async fn pages_and_values_count_as_reads() {
     host.shutdown().await.unwrap();
 }
 
-/// (A5, docs/fuel.md) A listing costs by what it tells.
+/// (A5, docs/fuel.md)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_is_charged_by_what_it_tells() {
-    let limits = Limits { fuel_max: 100_000_000, ..Limits::default() };
-    let host = builder().limits(limits).open().await.unwrap();
+    let store = MemoryStore::new();
+    let host = builder().store(store.clone()).open().await.unwrap();
     let a = probe(&host, "a").await;
     let names: Vec<String> = (0..1_000).map(|number| format!("items:{number:0100}")).collect();
     fill(&host, a, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let repeated = async |times: u32, step: Json| run(&host, a, json!([["repeat", times, step]])).await.outcome;
-    // A page of one name takes some thousands, a page of a thousand 600,000 and what the guest makes of it.
-    assert_eq!(repeated(2_000, json!(["names", null, "items:", 1])).await, Outcome::Committed);
-    assert_eq!(repeated(2_000, json!(["names", null, "items:", 1_000])).await, Outcome::Faulted);
-    assert_eq!(repeated(30_000, json!(["names", null, "nothing:", 1_000])).await, Outcome::Faulted);
+    let fuel = async |steps: Json| {
+        let commit = run(&host, a, steps).await.commit.unwrap();
+        let entry = charm_host::Store::entry(&store, &a, commit).unwrap().unwrap();
+        Record::from_bytes(&entry.record).unwrap().turn().unwrap().ran.unwrap().fuel
+    };
+    let listing = async |what: &str, prefix: &str, limit: u32| {
+        let step = json!([what, null, prefix, limit]);
+        fuel(json!([step, step])).await - fuel(json!([step])).await
+    };
+    let nothing = listing("names", "nothing:", 1_000).await;
+    assert!((5_100..40_000).contains(&nothing), "{nothing}");
+    let (one, all) = (listing("names", "items:", 1).await, listing("names", "items:", 1_000).await);
+    assert!(one - nothing > 600 && all - one > 999 * 600, "{one} {all}");
+    let with_values = listing("entries", "items:", 1_000).await;
+    assert!(with_values > all + 1_000 * 300, "{with_values}");
+    let over = builder().limits(Limits { fuel_max: 10_000_000, ..Limits::default() }).open().await.unwrap();
+    let a = probe(&over, "a").await;
+    let endless = run(&over, a, json!([["repeat", 10_000, ["names", null, "nothing:", 1]]])).await;
+    assert_eq!(endless.outcome, Outcome::Faulted);
+    assert!(endless.message.unwrap().contains("over fuel-max"));
+    over.shutdown().await.unwrap();
     host.shutdown().await.unwrap();
 }

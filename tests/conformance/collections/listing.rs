@@ -1,7 +1,7 @@
 //! Order, bounds, pages, the turn's own writes, removal by prefix.
 
 use charm_conformance::{builder, host, pair, probe, results, run};
-use charm_host::{LIST_BYTES_MAX, LIST_PAGE_MAX, Limits, Outcome};
+use charm_host::{LIST_BYTES_MAX, LIST_PAGE_MAX, LIST_PASSED_MAX, Limits, Outcome};
 use serde_json::{Value as Json, json};
 
 use crate::{fill, one, refused};
@@ -185,6 +185,27 @@ async fn a_removal_ends_where_the_turn_may_write_no_more() {
         one(&host, a, json!(["names", null, "items:", 10])).await["names"],
         json!(["items:4", "items:5", "items:6"])
     );
+    host.shutdown().await.unwrap();
+}
+
+/// (A5) What a page looks at has a bound: behind many names that are gone it is empty, with more to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_behind_many_names_that_are_not_there() {
+    let host = host().await;
+    let a = probe(&host, "a").await;
+    let names: Vec<String> = (0..3 * LIST_PASSED_MAX).map(|number| format!("items:0{number:03}")).collect();
+    fill(&host, a, &names.iter().map(String::as_str).chain(["items:z"]).collect::<Vec<_>>()).await;
+    let gone = json!(["remove-all", null, "items:0", 1_000]);
+    let steps = json!([
+        gone,
+        ["names", null, "items:", 10],
+        ["all-names", null, "items:", 10],
+        ["entries", null, "items:z", 1]
+    ]);
+    let told = results(&host, a, steps).await;
+    let last = &names[LIST_PASSED_MAX - 1];
+    assert_eq!(told[1], json!({"names": [], "next": format!("{last}\u{0}")}));
+    assert_eq!((&told[2], &told[3]["next"]), (&json!(["items:z"]), &Json::Null));
     host.shutdown().await.unwrap();
 }
 
