@@ -84,7 +84,11 @@ async fn what_is_no_list_or_no_number_is_a_type_mismatch() {
     ] {
         for by in [1, 0] {
             if op == "append" || by == 1 {
-                assert_eq!(tried(&host, charm, json!([[op, "x", path, by]])).await, [wanted.clone()], "{op} {path}");
+                assert_eq!(
+                    tried(&host, charm, json!([[op, "x", path, by]])).await,
+                    std::slice::from_ref(&wanted),
+                    "{op} {path}"
+                );
             }
         }
     }

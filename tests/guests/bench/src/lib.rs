@@ -21,14 +21,14 @@ impl Guest for Bench {
     fn describe() -> Vec<u8> {
         let shapes = [
             ("fill", "int"),
+            ("item", "[int, int]"),
             ("link", "string | bytes"),
             ("turn", "int"),
+            ("items", "[int, int]"),
             ("order", "[int, int, int]"),
             ("member", "[int, int, int]"),
             ("orders", "int"),
             ("members", "int"),
-            ("item", "[int, int]"),
-            ("items", "[int, int]"),
         ];
         let mut bytes = [&b"\xa1\x67streams"[..], &[0xa0 | shapes.len() as u8]].concat();
         for (name, shape) in shapes {
