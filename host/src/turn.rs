@@ -306,9 +306,13 @@ impl Stage {
         let sees = recording.saw_first().unwrap_or(turn.facts.sees);
         let lent = Lent { tx: Box::new(tx), outbound, recording, told: turn.told };
         let facts = Facts { sees, ..turn.facts.clone() };
-        let End { ended, outbound, recording, told, fuel, took } =
+        let End { ended, outbound, recording, told, fuel, took, misses } =
             self.guests.handle(&loaded, lent, facts, &queued).await;
         (turn.outbound, turn.told, turn.took) = (outbound, told, took);
+        for miss in misses {
+            say(|| tracing::debug!(owner = %miss.owner, "{miss}"));
+            self.live.missed(queued.event.id, miss, self.env.now_ms());
+        }
         let next = turn.next.take();
         let ran = Ran { time_ms: turn.facts.sees.time_ms, fuel, costs: cost::VERSION };
         let recording = turn.recording.insert(recording);

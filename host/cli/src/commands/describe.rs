@@ -42,6 +42,9 @@ struct Rights {
     http: Vec<Http>,
     grants: Vec<Grant>,
     granted: Vec<Grant>,
+    /// Which charm alone it finds by a tag.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    wishes: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -132,6 +135,7 @@ fn rights(manifest: &Manifest, name: &str, spec: &CharmSpec) -> Rights {
         granted: holders
             .flat_map(|(holder, grants)| grants.iter().filter(is_its).map(move |given| grant(holder, given)))
             .collect(),
+        wishes: spec.wishes.clone(),
     }
 }
 
@@ -159,6 +163,7 @@ impl Described {
             });
             lines.extend(http);
             lines.extend(rights.grants.iter().map(|grant| format!("may with {}: {}", grant.charm, grant.says())));
+            lines.extend(rights.wishes.iter().map(|(tag, owner)| format!("finds {owner} alone by {tag}")));
             lines.extend(rights.granted.iter().map(|grant| format!("lets {}: {}", grant.charm, grant.says())));
         }
         for (head, offers) in [("CELL", &self.cells), ("STREAM", &self.streams)] {
