@@ -1,10 +1,10 @@
 //! The in-process host keeps the rules that handlers are tested against.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
-use charm_sdk::Segment;
 use charm_sdk::http::Response;
 use charm_sdk::prelude::*;
 use charm_sdk::testing::Host;
+use charm_sdk::{Fitting, Segment};
 
 #[data]
 pub struct Note {
@@ -265,6 +265,12 @@ mod wishes {
         note: Cell<u32>,
     }
 
+    #[wish("#notes")]
+    struct Anybody {
+        did: Did,
+        note: Cell<Note>,
+    }
+
     #[charm]
     pub struct Asker {
         heard: Cell<String>,
@@ -279,6 +285,22 @@ mod wishes {
             assert_eq!(notes.note.owner(), notes.add_text.owner());
             notes.add_text.send(&"from the asker".into())?;
             self.heard.set(&notes.note.need()?.text)
+        }
+
+        /// Says whom a wish finds, of all or of one.
+        pub fn who(&self, only: Option<Did>) -> Result<()> {
+            let wish = |only: &Option<Did>| match only {
+                Some(only) => Anybody::wish_of(only),
+                None => Anybody::wish(),
+            };
+            let found = match wish(&only)?.fitting()? {
+                Fitting::None => "none".to_owned(),
+                Fitting::One(one) => format!("one {}", one.did),
+                Fitting::Many(many) => format!("{} from {}", many.len(), many[0].did),
+            };
+            let each = wish(&only)?.each().map(|one| one.map(|one| one.note.owner()));
+            let each = each.collect::<Result<Vec<_>>>()?;
+            self.heard.set(&format!("{found}, {} one by one", each.len()))
         }
     }
 
@@ -300,7 +322,30 @@ mod wishes {
 
         host.grant_read(&asker, &second, "note");
         host.grant_send(&asker, &second, "add-text");
-        assert!(ask().message.unwrap().starts_with("2 charms with #notes fit"));
+        let message = ask().message.unwrap();
+        assert!(message.starts_with("2 charms with #notes fit") && message.contains("the operator can pin one"));
+        assert!(message.contains(first.as_str()) && message.contains(second.as_str()), "both are named: {message}");
+    }
+
+    #[test]
+    fn a_wish_is_none_one_or_many_and_a_pin_leaves_one() {
+        let (host, first) = one();
+        let second = host.install::<Notes>("second");
+        let asker = host.install::<Asker>("asker");
+        let who = |only: Option<&Did>| {
+            host.deliver(&asker, Asker::WHO, &only.cloned()).committed().unwrap();
+            host.cell::<String>(&asker, "heard").unwrap()
+        };
+        assert_eq!(who(None), "none, 0 one by one");
+        host.grant_read(&asker, &first, "note");
+        assert_eq!(who(None), format!("one {first}, 1 one by one"));
+        assert_eq!(who(Some(&second)), "none, 0 one by one", "nothing of it is granted");
+        host.grant_read(&asker, &second, "note");
+        assert_eq!(who(None), format!("2 from {}, 2 one by one", first.clone().min(second.clone())));
+        assert_eq!(who(Some(&second)), format!("one {second}, 1 one by one"));
+        host.pin(&asker, "#notes", &second);
+        assert_eq!(who(None), format!("one {second}, 1 one by one"));
+        assert_eq!(who(Some(&first)), "none, 0 one by one", "another is pinned");
     }
 }
 

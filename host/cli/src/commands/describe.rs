@@ -1,6 +1,6 @@
 //! `charm describe`: what a charm is, offers, asks for and is given.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use charm_host::{CharmSpec, GrantSpec, HttpSpec, Manifest};
 use clap::Args;
