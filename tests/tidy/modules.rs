@@ -51,7 +51,7 @@ const USES: &[(&str, &str)] = &[
     (
         "tx",
         "cell component core cost counters descriptor did directory entry env event keyring limits listing log log_share meter path rate \
-         receipt record rows shape store text value",
+         receipt record rows store text value",
     ),
     ("live", "cell did directory event limits listing rows text tx value"),
     ("recording", "event http receipt record text tx"),
