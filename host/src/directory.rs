@@ -3,20 +3,20 @@
 mod granted;
 mod parts;
 mod rights;
+mod wish;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use parts::Parts;
 pub use rights::{Kept, Names, Right, Rights, ungrantable};
+pub use wish::{NearMiss, Offers, Wanted};
 
 use crate::{
     cell::{CellId, family_of},
-    cost,
     descriptor::{Declaration, Descriptor},
     did::Did,
     event::Event,
     http::HttpGrant,
-    limits::{NAME_BYTES_MAX, SHAPE_STEPS_MAX, WISH_STEPS_MAX},
     log_share::LogShare,
     meter::Meter,
     receipt::Outcome,
@@ -317,113 +317,6 @@ impl Directory {
     /// Returns how full the inbox of a charm is.
     pub fn inbox(&self, did: &Did) -> Option<&Arc<Meter>> {
         self.entries.get(did).map(|entry| &entry.inbox).or_else(|| self.known.get(did))
-    }
-
-    /// Returns the first charm after `after` of whom `holder` may use anything, by DID.
-    fn next_visible(&self, holder: &Did, after: Option<Did>) -> Option<Did> {
-        let own = after.is_none_or(|after| after < *holder).then_some(*holder);
-        let granted = self
-            .rights(holder)
-            .flat_map(|rights| [rights.read.after(after.as_ref()), rights.send.after(after.as_ref())]);
-        granted.chain([own]).flatten().min()
-    }
-
-    /// Finds who publishes `tag` and offers all that is wanted, as far as `holder` may use it (D7): by DID, at most
-    /// `max` after `after`. Adds what that costs.
-    #[expect(clippy::too_many_arguments, reason = "what is asked, which page, and the bill")]
-    pub fn wish(
-        &self,
-        holder: &Did,
-        tag: &str,
-        cells: &[(String, Shape)],
-        streams: &[(String, Shape)],
-        after: Option<Did>,
-        max: usize,
-        cost: &mut u64,
-    ) -> Offers {
-        // One budget for the page, of which no charm gets more than its part: it runs between two instructions of
-        // the guest.
-        let mut left = SHAPE_STEPS_MAX;
-        let mut offers = Offers::default();
-        let mut last = after;
-        // With nothing wanted, only those are visible of whom anything may be used.
-        while let Some(did) = self.next_visible(holder, last) {
-            if offers.owners.len() >= max || left < WISH_STEPS_MAX {
-                offers.next = last;
-                return offers;
-            }
-            last = Some(did);
-            *cost += cost::OFFER;
-            let Some(entry) = self.get(&did) else { continue };
-            let descriptor = &entry.descriptor;
-            *cost += descriptor.tags.len() as u64 * cost::TAG;
-            if !descriptor.tags.iter().any(|published| published == tag) {
-                continue;
-            }
-            let mut steps = WISH_STEPS_MAX;
-            let lacking = |(name, asked): &(String, Shape), steps: &mut u32, kind| {
-                let offered = match kind {
-                    Kind::Cell => descriptor.cell(name),
-                    Kind::Stream => descriptor.streams.get(name),
-                };
-                let fits = |offered: &Declaration, steps: &mut u32| match kind {
-                    Kind::Cell => offered.shape.fits_within(asked, steps),
-                    Kind::Stream => asked.fits_within(&offered.shape, steps),
-                };
-                let allowed = || match kind {
-                    Kind::Cell => self.may_read(holder, &did, name),
-                    Kind::Stream => self.may_send(holder, &did, name),
-                };
-                match offered {
-                    None => Some("is not declared"),
-                    Some(offered) if !fits(offered, steps) => Some("has another shape"),
-                    Some(_) if !allowed() => Some("is not granted"),
-                    Some(_) => None,
-                }
-            };
-            let wanted = cells.iter().map(|cell| (Kind::Cell, cell));
-            let mut wanted = wanted.chain(streams.iter().map(|stream| (Kind::Stream, stream)));
-            let lack = wanted.find_map(|(kind, one)| Some((kind, &one.0, lacking(one, &mut steps, kind)?)));
-            left -= WISH_STEPS_MAX - steps;
-            *cost += u64::from(WISH_STEPS_MAX - steps) * cost::SHAPE_STEP;
-            match lack {
-                None => offers.owners.push(did),
-                Some((kind, name, why)) => {
-                    offers.unfit.get_or_insert_with(|| {
-                        format!("{kind} {} of {} ({did}) {why}", clip(name, NAME_BYTES_MAX), entry.name)
-                    });
-                }
-            }
-        }
-        offers
-    }
-}
-
-/// One page of what a wish finds.
-#[derive(Debug, Default)]
-pub struct Offers {
-    /// Who offers all of it.
-    pub owners: Vec<Did>,
-    /// The last one looked at, when there may be more.
-    pub next: Option<Did>,
-    /// What the first one lacks that publishes the tag and does not fit, for a person: never more than the holder may
-    /// use is looked at.
-    pub unfit: Option<String>,
-}
-
-/// What can be wanted of a charm.
-#[derive(Clone, Copy)]
-enum Kind {
-    Cell,
-    Stream,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Cell => "cell",
-            Kind::Stream => "stream",
-        })
     }
 }
 

@@ -28,7 +28,7 @@ pub use load::LoadError;
 pub use shelf::Loaded;
 pub use threads::Threads;
 
-use crate::{http::Outbound, meter::Room, recording::Recording, tx::Transaction, value::Tree};
+use crate::{directory::NearMiss, http::Outbound, meter::Room, recording::Recording, tx::Transaction, value::Tree};
 
 /// What a call to `handle` ended with. A failure of the host itself never shows here.
 pub enum Ended {
@@ -67,6 +67,8 @@ pub struct End {
     pub fuel: u64,
     /// Fuel that this attempt took, with its replay.
     pub took: u64,
+    /// Charms that its wishes nearly found.
+    pub misses: Vec<NearMiss>,
 }
 
 /// The end of one run of a derivation.

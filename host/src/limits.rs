@@ -110,6 +110,16 @@ pub const LIST_BYTES_MAX: usize = 256 << 10;
 /// Names of cells that are not there, or not yet, after which a page of a listing ends: what others remove meanwhile stands
 /// in the way a moment longer.
 pub const LIST_PASSED_MAX: usize = 64;
+/// Charms that are named because a wish nearly found them, in one page and in one attempt at a turn.
+pub const NEAR_MISSES_MAX: usize = 8;
+/// Charms that are looked at for those of whom nothing is granted, once in an attempt at a turn: nobody pays for that.
+pub const NEAR_MISS_LOOKS_MAX: usize = 1_000;
+/// Near misses that a host remembers, the last ones: each takes about a kilobyte.
+pub const NEAR_MISSES_KEPT: usize = 1_024;
+/// Steps of looking for the place where two shapes differ.
+pub const MISFIT_STEPS_MAX: u32 = 1 << 12;
+/// Longest text of a shape in a near miss, in bytes.
+pub const SHAPE_TEXT_BYTES_MAX: usize = 192;
 /// What a row of the store is taken to cost beside what it carries, in bytes: an index entry, two DIDs and an id. A commit
 /// is two rows (record and receipt), each write and each event sent is one more.
 pub const ROW_BYTES: usize = 256;

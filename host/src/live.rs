@@ -11,8 +11,9 @@ use std::{
 use crate::{
     cell::CellId,
     did::Did,
+    directory::NearMiss,
     event::EventId,
-    limits::{CONFLICTS_KEPT, NAME_BYTES_MAX},
+    limits::{CONFLICTS_KEPT, NAME_BYTES_MAX, NEAR_MISSES_KEPT},
     listing::TurnState,
     rows::Queued,
     text::clip,
@@ -32,6 +33,7 @@ pub struct Live {
     turns: Mutex<BTreeMap<u64, Present>>,
     next: AtomicU64,
     conflicts: Mutex<VecDeque<ConflictInfo>>,
+    misses: Mutex<VecDeque<WishMiss>>,
 }
 
 /// A turn that runs, or waits for its next attempt.
@@ -75,6 +77,24 @@ pub struct ConflictInfo {
     pub found: u64,
     /// The event whose turn made that commit, as far as the log still says.
     pub winner: Option<EventId>,
+}
+
+/// A charm that a wish of a turn nearly found (D7): names, kinds and shapes, never a value. In memory only, of the last
+/// `NEAR_MISSES_KEPT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WishMiss {
+    /// The event whose turn wished.
+    pub event: EventId,
+    /// When that was, the last time, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// How often.
+    pub count: u32,
+    /// What was asked for.
+    pub tag: String,
+    /// Who does not fit.
+    pub owner: Did,
+    /// What is missing, of whom.
+    pub why: String,
 }
 
 impl Live {
@@ -133,6 +153,32 @@ impl Live {
         if kept.len() > CONFLICTS_KEPT {
             kept.pop_front();
         }
+    }
+
+    fn misses(&self) -> MutexGuard<'_, VecDeque<WishMiss>> {
+        self.misses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a wish of a turn nearly found a charm.
+    pub fn missed(&self, event: EventId, miss: NearMiss, time_ms: u64) {
+        let NearMiss { tag, owner, why } = miss;
+        let mut kept = self.misses();
+        let first = kept.len().saturating_sub(ALIKE);
+        let same =
+            |kept: &&mut WishMiss| (kept.event, kept.owner, &kept.why) == (event, owner, &why) && kept.tag == tag;
+        if let Some(same) = kept.range_mut(first..).rev().find(same) {
+            (same.count, same.time_ms) = (same.count.saturating_add(1), time_ms);
+            return;
+        }
+        kept.push_back(WishMiss { event, time_ms, count: 1, tag, owner, why });
+        if kept.len() > NEAR_MISSES_KEPT {
+            kept.pop_front();
+        }
+    }
+
+    /// Returns what wishes of some turns nearly found, the first first.
+    pub fn misses_of(&self, events: &HashSet<EventId>) -> Vec<WishMiss> {
+        self.misses().iter().filter(|miss| events.contains(&miss.event)).cloned().collect()
     }
 
     /// Returns the conflicts of some turns, the first first.

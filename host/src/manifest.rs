@@ -45,6 +45,7 @@ use crate::{
 /// [charm.gmail-search]
 /// component = "gmail-search.wasm"
 /// grant = [{ charm = "google-auth", read = ["token"], send = ["refresh-token"] }]
+/// wishes = { "#google-auth" = "google-auth" }  # optional: of all that publish the tag it finds this one alone
 /// ```
 ///
 /// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell, family or stream that the charm declares
@@ -94,6 +95,9 @@ pub struct CharmSpec {
     /// What it may call outside.
     #[serde(default)]
     pub http: Vec<HttpSpec>,
+    /// Of which charm alone it finds what publishes a tag: a name of this manifest or a DID, by tag.
+    #[serde(default)]
+    pub wishes: BTreeMap<String, String>,
 }
 
 /// Rights of someone outside.
@@ -218,19 +222,21 @@ impl Manifest {
                 admitted => admitted?,
             };
             dids.insert(name.clone(), charm.entry.did);
-            charms.push((charm, &spec.grant));
+            charms.push((charm, spec));
         }
         let directory = host.directory();
         let admitted: HashMap<Did, &Entry> = charms.iter().map(|(charm, _)| (charm.entry.did, &charm.entry)).collect();
         let owner = |did: &Did| admitted.get(did).copied().or_else(|| directory.get(did).map(Arc::as_ref));
-        let rights = |holder: &str, grants: &[GrantSpec]| -> Result<Rights, InstallError> {
+        let no_wishes = BTreeMap::new();
+        let rights = |holder: &str, grants: &[GrantSpec], wishes| -> Result<Rights, InstallError> {
             let (read, send) = rights(holder, grants, &dids)?;
-            let rights = Rights { read: read.into_iter().collect(), send: send.into_iter().collect() };
+            let wishes = pins(holder, wishes, &dids)?;
+            let rights = Rights { read: read.into_iter().collect(), send: send.into_iter().collect(), wishes };
             let grant = |why| InstallError::Grant { charm: clip(holder, 128).into_owned(), why };
             rights.check(owner).map_err(grant)?;
             Ok(rights)
         };
-        let granted = charms.iter().map(|(charm, grants)| rights(&charm.entry.name, grants));
+        let granted = charms.iter().map(|(charm, spec)| rights(&charm.entry.name, &spec.grant, &spec.wishes));
         let granted = granted.collect::<Result<Vec<_>, _>>()?;
         let mut outside = Vec::new();
         for (holder, spec) in &self.outside {
@@ -239,7 +245,7 @@ impl Manifest {
                 let why = "is a charm: write its grants where the charm stands".to_owned();
                 return Err(InstallError::Grant { charm: clip(holder, 128).into_owned(), why }.into());
             }
-            outside.push((did, rights(holder, &spec.grant)?));
+            outside.push((did, rights(holder, &spec.grant, &no_wishes)?));
         }
         let charms = charms.into_iter().zip(granted);
         let charms = charms.map(|((charm, _), rights)| Candidate { entry: charm.entry.with_rights(rights), ..charm });
@@ -354,6 +360,22 @@ fn rights(
         }
     }
     Ok((read, send))
+}
+
+/// Returns which charm alone is found by which tag.
+fn pins(
+    holder: &str,
+    wishes: &BTreeMap<String, String>,
+    dids: &BTreeMap<String, Did>,
+) -> Result<BTreeMap<String, Did>, InstallError> {
+    let owner = |(tag, word): (&String, &String)| match dids.get(word) {
+        Some(did) => Ok((tag.clone(), *did)),
+        None => word.parse().map(|did| (tag.clone(), did)).map_err(|error| InstallError::Grant {
+            charm: name_of(holder),
+            why: format!("wishes: {} {}", clip(tag, 128), nobody(word, &error, dids.keys())),
+        }),
+    };
+    wishes.iter().map(owner).collect()
 }
 
 /// Says that a grant names nobody. What has neither the form of a name nor of a DID may be a secret in the wrong place.

@@ -72,6 +72,18 @@ pub struct Field {
     pub shape: Shape,
 }
 
+/// Where one shape does not fit another.
+pub(crate) struct Misfit<'a> {
+    /// The place in both.
+    pub at: Vec<Segment>,
+    /// What stands there.
+    pub from: &'a Shape,
+    /// What it does not fit.
+    pub into: &'a Shape,
+    /// The key there that is missing, or may be.
+    pub lacks: Option<&'a str>,
+}
+
 /// A text that is not a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a shape: {why} at byte {at}")]
@@ -168,6 +180,39 @@ impl Shape {
     /// Errs on the side of no.
     pub fn fits(&self, other: &Shape) -> bool {
         self.fits_within(other, &mut { SHAPE_STEPS_MAX })
+    }
+
+    /// Returns where a shape that does not fit another one first differs, as far as the steps go.
+    pub(crate) fn misfit<'a>(&'a self, other: &'a Shape, steps: &mut u32) -> Misfit<'a> {
+        let mut misfit = Misfit { at: Vec::new(), from: self, into: other, lacks: None };
+        loop {
+            let next = match (misfit.from, misfit.into) {
+                (Shape::Map { fields: mine, .. }, Shape::Map { fields: others, .. }) => {
+                    let differs = |key: &str, field: &Field, steps: &mut u32| match mine.get(key) {
+                        Some(mine) => {
+                            !mine.shape.fits_within(&field.shape, steps) || (mine.optional && !field.optional)
+                        }
+                        None => !field.optional,
+                    };
+                    let Some((key, field)) = others.iter().find(|(key, field)| differs(key, field, steps)) else {
+                        break;
+                    };
+                    match mine.get(key).filter(|mine| !mine.shape.fits_within(&field.shape, steps)) {
+                        Some(mine) => Some((Segment::Key(key.clone()), &mine.shape, &field.shape)),
+                        None => {
+                            misfit.lacks = Some(key);
+                            None
+                        }
+                    }
+                }
+                (Shape::List(mine), Shape::List(others)) => Some((Segment::Index(0), &**mine, &**others)),
+                _ => None,
+            };
+            let Some((step, from, into)) = next.filter(|_| *steps > 0) else { break };
+            misfit.at.push(step);
+            (misfit.from, misfit.into) = (from, into);
+        }
+        misfit
     }
 
     /// As `fits`; no when the steps are used up.

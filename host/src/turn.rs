@@ -315,6 +315,10 @@ impl Stage {
             recording = end.recording;
             derived += end.took;
             (turn.outbound, turn.told, turn.took) = (end.outbound, end.told, derived);
+            for miss in end.misses {
+                say(|| tracing::debug!(owner = %miss.owner, "{miss}"));
+                self.live.missed(queued.event.id, miss, self.env.now_ms());
+            }
             match end.ended {
                 // No other event of the charm is begun meanwhile: nothing is waited for.
                 Ended::Needs(tx) => {

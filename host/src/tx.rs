@@ -41,15 +41,14 @@ use crate::{
     cost,
     descriptor::Descriptor,
     did::Did,
-    directory::Offers,
+    directory::{NearMiss, Offers, Wanted},
     event::{Event, EventId, Mint},
-    limits::{Limits, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, WAIT_EVENTS_MAX},
+    limits::{Limits, NEAR_MISSES_MAX, PATH_BYTES_MAX, PATH_SEGMENTS_MAX, SHAPE_STEPS_MAX, WAIT_EVENTS_MAX},
     log_share::LogShare,
     meter::{Amount, Room},
     path::Path,
     record::{Progress, Until, WaitFor},
     rows::Queued,
-    shape::Shape,
     value::{Found, Tree},
 };
 use read_set::ReadSet;
@@ -120,6 +119,9 @@ pub struct Transaction {
     outlived: Option<Arc<Descriptor>>,
     /// What its calls have cost since that was last asked.
     cost: u64,
+    /// Charms that its wishes nearly found, and whether it was looked for those of whom nothing is granted.
+    misses: Vec<NearMiss>,
+    has_looked: bool,
 }
 
 impl Transaction {
@@ -183,6 +185,8 @@ impl Transaction {
             position: 0,
             outlived: None,
             cost: 0,
+            misses: Vec::new(),
+            has_looked: false,
         }
     }
 
@@ -342,17 +346,22 @@ impl Transaction {
         Ok(found)
     }
 
-    /// Finds charms by tag and shape (D7): at most `max` after `after`.
-    pub fn wish(
-        &mut self,
-        tag: &str,
-        cells: &[(String, Shape)],
-        streams: &[(String, Shape)],
-        after: Option<Did>,
-        max: usize,
-    ) -> Offers {
+    /// Finds charms by tag, shape and DID (D7): at most `max` after `after`. The one place that asks the directory.
+    pub fn wish(&mut self, wanted: &Wanted<'_>, after: Option<Did>, max: usize) -> Offers {
         self.saw_directory = true;
-        self.view.directory.wish(&self.writer, tag, cells, streams, after, max, &mut self.cost)
+        let mut offers = self.view.directory.wish(&self.writer, wanted, after, max, &mut self.cost);
+        let finds_nobody = after.is_none() && offers.next.is_none() && offers.owners.is_empty();
+        if finds_nobody && !std::mem::replace(&mut self.has_looked, true) {
+            offers.misses.extend(self.view.directory.ungranted(&self.writer, wanted));
+        }
+        let room = NEAR_MISSES_MAX.saturating_sub(self.misses.len());
+        self.misses.extend(offers.misses.iter().take(room).cloned());
+        offers
+    }
+
+    /// Returns the charms that its wishes nearly found, for a person: `NEAR_MISSES_MAX` of them at most.
+    pub fn take_misses(&mut self) -> Vec<NearMiss> {
+        std::mem::take(&mut self.misses)
     }
 
     /// Ends the writing of the next cell, in the order of names: returns it and what its edits carry, in bytes. A cell that ends

@@ -14,7 +14,7 @@ use crate::{
     event::{Event, EventId},
     limits::{WHY_BYTES_MAX, WHY_CAUSES_MAX, WHY_COMMITS_MAX, WHY_EVENTS_MAX},
     listing::TurnState,
-    live::ConflictInfo,
+    live::{ConflictInfo, WishMiss},
     receipt::{self, Receipt},
     record::{Body, WaitFor},
     store::{Store, StoreError},
@@ -63,6 +63,8 @@ pub struct WhyEvent {
     pub state: Option<TurnState>,
     /// What threw attempts at its turn away, as far as the host that runs remembers.
     pub conflicts: Vec<ConflictInfo>,
+    /// Charms that its wishes nearly found, as far as the host that runs remembers.
+    pub misses: Vec<WishMiss>,
     /// What cannot be told of it.
     pub missing: Vec<Missing>,
 }
@@ -130,6 +132,7 @@ impl WhyEvent {
             receipt: None,
             state: None,
             conflicts: Vec::new(),
+            misses: Vec::new(),
             missing: Vec::new(),
         }
     }
@@ -418,6 +421,15 @@ impl Reader<'_> {
             if page.len() < ENTRIES_PAGE {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Adds what a host remembers of wishes.
+pub fn add_misses(why: &mut Why, misses: Vec<WishMiss>) {
+    for miss in misses {
+        if let Some(event) = why.events.iter_mut().find(|event| event.id == miss.event) {
+            event.misses.push(miss);
         }
     }
 }

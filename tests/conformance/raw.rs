@@ -15,7 +15,7 @@ const CALLS: [(&str, &str, &str, &str, &str); 14] = [
     ("streams-open", "streams", "open", "iiiiii", ""),
     ("stream-name", "streams", "[method]stream.name", "ii", ""),
     ("streams-send", "streams", "send", "iiiiiiiiilili", ""),
-    ("wish", "discovery", "wish", "iiiiiiiiiii", ""),
+    ("wish", "discovery", "wish", "iiiiiiiiiiiiii", ""),
     ("fetch", "http", "fetch", "iiiiiiiiiiii", ""),
     ("log", "log", "log", "iii", ""),
     ("panicked", "log", "panicked", "ii", ""),

@@ -5,8 +5,13 @@ mod by_hand;
 
 use std::collections::BTreeMap;
 
-use charm_conformance::{builder, grant, host, of, only, probe, probes, results, run, value};
-use charm_host::{Charm, Did, Limits, Outcome, SHAPE_BYTES_MAX, WISH_PAGE_MAX, WISH_STEPS_MAX};
+use charm_conformance::{
+    Home, builder, component, grant, host, of, only, probe, probes, results, run, send, settle, value,
+};
+use charm_host::{
+    Charm, Did, Host, InstallError, Limits, Manifest, ManifestError, Outcome, Right, SHAPE_BYTES_MAX, WISH_PAGE_MAX,
+    WISH_STEPS_MAX, WishMiss,
+};
 use serde_json::{Value as Json, json};
 
 fn dids(dids: &[Did]) -> Json {
@@ -201,5 +206,135 @@ async fn a_malformed_wish_is_invalid_and_says_why() {
         assert!(!refused["error"]["why"].as_str().unwrap().is_empty());
     }
     assert_eq!(run(&host, a, json!([["wish", "#none", {}]])).await.outcome, Outcome::Committed);
+    host.shutdown().await.unwrap();
+}
+
+/// D7: by DID one charm is found, if it may be used and fits, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_for_one_charm_finds_that_one_or_nobody() {
+    let host = host().await;
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    let stranger = probe(&host, "stranger").await;
+    let found = async |owner: &str, cell: &str| {
+        let wanted = json!({"cells": [cell], "owner": owner});
+        results(&host, a, json!([["try", ["wish", "#probe", wanted]]])).await[0].clone()
+    };
+    assert_eq!(found(&b.to_string(), "shared").await["ok"], dids(&[b]));
+    assert_eq!(found(&c.to_string(), "shared").await["ok"], dids(&[c]));
+    assert_eq!(found(&a.to_string(), "shared").await["ok"], dids(&[a]), "itself");
+    assert_eq!(found(&b.to_string(), "private").await["ok"], json!([]), "what it does not offer");
+    assert_eq!(found(&stranger.to_string(), "shared").await["ok"], json!([]), "nothing of it is granted");
+    assert_eq!(found("did:key:nobody", "shared").await["error"]["kind"], "invalid");
+    let page = json!(["wish-page", "#probe", {"owner": b.to_string()}, 1, Json::Null]);
+    assert_eq!(results(&host, a, json!([page])).await[0], json!({"found": dids(&[b]), "next": null}));
+    host.shutdown().await.unwrap();
+}
+
+/// D7: two that claim one tag are both found, with their DIDs; the operator can pin one, and then that one alone is. It stands in the
+/// store, as grants do.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_claim_a_tag_the_operator_can_pin_one() {
+    let home = Home::default();
+    let host = home.open().await;
+    let [a, b, c] = probes(&host, ["a", "b", "c"]).await;
+    let wish = || json!([["wish", "#probe", {"cells": ["shared"]}]]);
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[a, b, c]), "all that claim it are shown");
+    let pin = |owner| Right::Wish { tag: "#probe".to_owned(), owner };
+    host.grant(a, pin(b)).await.unwrap();
+    assert!(host.rights(&a).contains(&pin(b)));
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[b]));
+    assert_eq!(results(&host, b, wish()).await[0], dids(&[a, b, c]), "others are not bound by it");
+    let unknown = Right::Wish { tag: "#other".to_owned(), owner: b };
+    assert!(
+        matches!(host.grant(a, unknown).await, Err(InstallError::Grant { why, .. }) if why.contains("does not publish"))
+    );
+    host.shutdown().await.unwrap();
+    let host = home.open().await;
+    for name in ["a", "b", "c"] {
+        let all = [a, b, c]
+            .into_iter()
+            .fold(Charm::new(name, component("probe")), |charm, owner| charm.may_read(owner, only(&["shared"])));
+        host.install(all).await.unwrap();
+    }
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[b]), "also in the next host");
+    host.grant(a, pin(c)).await.unwrap();
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[c]), "another takes its place");
+    host.revoke(a, pin(c)).await.unwrap();
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[a, b, c]));
+    // One that does not fit is said, and nobody is found in its place.
+    host.grant(a, pin(b)).await.unwrap();
+    let misses = nearly(&host, a, json!({"cells": [["shaped", "{n: string}"]]})).await;
+    let [miss] = &misses[..] else { panic!("{misses:?}") };
+    assert_eq!((miss.owner, &*miss.tag), (b, "#probe"));
+    host.shutdown().await.unwrap();
+}
+
+/// Wishes once, finds nobody, and returns what the host remembers of that.
+async fn nearly(host: &Host, charm: Did, wanted: Json) -> Vec<WishMiss> {
+    let event = send(host, charm, json!([["wish", "#probe", wanted]])).await;
+    settle(host).await;
+    let why = host.why(&event).await.unwrap().unwrap();
+    why.events.into_iter().find(|told| told.id == event).unwrap().misses
+}
+
+/// D7: what a near miss lacks is told to people: the tag, the charm, the cell or stream, the grant, or the place and the shapes there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_near_miss_says_why() {
+    let host = host().await;
+    let [a, b] = [probe(&host, "a").await, probe(&host, "b").await];
+    let why = async |wanted: Json| {
+        let misses = nearly(&host, a, wanted).await;
+        assert!(misses.iter().all(|miss| miss.tag == "#probe" && miss.count == 1), "{misses:?}");
+        misses.into_iter().map(|miss| (miss.owner, miss.why)).collect::<BTreeMap<_, _>>()
+    };
+    let nothing = why(json!({"cells": [["shaped", "{n: string}"]]})).await;
+    assert_eq!(nothing[&b], format!("charm b ({b}) publishes it, and nothing of it is granted"));
+    assert_eq!(nothing[&a], format!("cell shaped of a ({a}) has another shape at /n: it offers int, asked is string"));
+    grant(&host, a, BTreeMap::from([(b, only(&["shared"]))]), BTreeMap::new()).await.unwrap();
+    let told = why(json!({"cells": [["shared", "any"], ["shaped", "{n: int, m: int}"]]})).await;
+    assert!(told[&b].contains("cell shaped of b") && told[&b].contains("(by m)"), "{}", told[&b]);
+    let told = why(json!({"streams": [["shaped", "{n: int | string}"]]})).await;
+    assert!(told[&b].ends_with("at /n: it offers int, asked is int | string"), "{}", told[&b]);
+    let told = why(json!({"cells": ["absent"]})).await;
+    assert_eq!(told[&b], format!("cell absent of b ({b}) is not declared"));
+    // Others are found: the near miss is told all the same.
+    let told = why(json!({"cells": ["token"]})).await;
+    assert_eq!(told, BTreeMap::from([(b, format!("cell token of b ({b}) is not granted"))]));
+    host.shutdown().await.unwrap();
+}
+
+/// D7: a pin stands in the manifest, by name or DID; one that names nobody, or one that does not publish the tag, is refused by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_stands_in_the_manifest() {
+    let home = Home::default();
+    let file = home.path().join("charms.toml");
+    std::fs::write(home.path().join("probe.wasm"), component("probe")).unwrap();
+    let host = host().await;
+    let install = async |wishes: &str| {
+        let text = format!(
+            "[charm.a]\ncomponent = \"probe.wasm\"\n{wishes}\ngrant = [{{ charm = \"b\", read = [\"shared\"] }}, {{ charm = \"c\", read = [\"shared\"] }}]\n\
+             [charm.b]\ncomponent = \"probe.wasm\"\n[charm.c]\ncomponent = \"probe.wasm\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        Manifest::load(&file)?.install(&host).await
+    };
+    let all = install("").await.unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(|name| all[name]);
+    let wish = || json!([["wish", "#probe", {"cells": ["shared"]}]]);
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[a, b, c]));
+    install("wishes = { \"#probe\" = \"c\" }").await.unwrap();
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[c]));
+    install(&format!("wishes = {{ \"#probe\" = \"{b}\" }}")).await.unwrap();
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[b]));
+    for (wishes, words) in [
+        ("wishes = { \"#probe\" = \"d\" }", "wishes: #probe names d, neither a charm of this manifest nor a DID"),
+        ("wishes = { \"#other\" = \"b\" }", "does not publish #other; it publishes: #probe"),
+    ] {
+        let error = install(wishes).await.unwrap_err();
+        assert!(matches!(&error, ManifestError::Install(InstallError::Grant { .. })), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    install("").await.unwrap();
+    assert_eq!(results(&host, a, wish()).await[0], dids(&[a, b, c]), "what is left out is gone");
     host.shutdown().await.unwrap();
 }

@@ -67,7 +67,8 @@
     (export "stream" (type $stream (eq $outer-stream)))
     (type $a-declaration (record (field "name" string) (field "shape" string)))
     (export "declaration" (type $declaration (eq $a-declaration)))
-    (type $a-wanted (record (field "cells" (list $declaration)) (field "streams" (list $declaration))))
+    (type $a-wanted (record (field "cells" (list $declaration)) (field "streams" (list $declaration))
+      (field "owner" (option string))))
     (export "wanted" (type $wanted (eq $a-wanted)))
     (type $a-found (record
       (field "owner" string) (field "cells" (list (own $cell))) (field "streams" (list (own $stream)))))
@@ -150,7 +151,8 @@
     ;; Wishes for that many cells from an address on.
     (func $find (param $cells i32) (param $number i32)
       (call $wish (i32.const 74) (i32.const 4) (local.get $cells) (local.get $number)
-        (i32.const 0) (i32.const 0) (i32.const 100) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512)))
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+        (i32.const 100) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512)))
     ;; Memory for more.
     (func $grow (param $pages i32) (drop (memory.grow (local.get $pages))))
     ;; 1 when the last host call was refused.

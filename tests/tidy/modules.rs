@@ -46,19 +46,19 @@ const USES: &[(&str, &str)] = &[
     // the world outside
     ("http", "env limits text"),
     // who may do what
-    ("directory", "cell cost descriptor did event http limits log_share meter receipt shape text"),
+    ("directory", "cell cost descriptor did event http limits log_share meter receipt shape text value"),
     // what happens
     ("core", "component did entry event limits meter rate receipt record rows value"),
     (
         "tx",
         "cell component core cost counters descriptor did directory entry env event keyring limits link listing log log_share meter path rate \
-         receipt record rows shape store text value",
+         receipt record rows store text value",
     ),
-    ("live", "cell did event limits listing rows text tx value"),
+    ("live", "cell did directory event limits listing rows text tx value"),
     ("recording", "event http receipt record text tx"),
     (
         "guest",
-        "cell component cost counters descriptor did env event http limits link log log_share meter path receipt record recording rows shape \
+        "cell component cost counters descriptor did directory env event http limits link log log_share meter path receipt record recording rows shape \
          store suspects text tx value",
     ),
     ("charms", "component did directory guest http record tx"),

@@ -116,8 +116,10 @@ pub enum Error {
     Ambiguous {
         /// The tag that was asked for.
         tag: String,
-        /// How many fit.
+        /// How many fit, at least.
         found: usize,
+        /// The first of them.
+        owners: Vec<Did>,
     },
     /// A send came to another outcome than `committed` (S4).
     NotCommitted {
@@ -231,7 +233,14 @@ impl fmt::Display for Error {
                     "no charm with {tag} offers what is needed in a shape that fits, or no grant lets this charm see it; the host's log says which"
                 )
             }
-            Self::Ambiguous { tag, found } => format!("{found} charms with {tag} fit where one was expected"),
+            Self::Ambiguous { tag, found, owners } => {
+                let owners: Vec<&str> = owners.iter().map(Did::as_str).collect();
+                format!(
+                    "{found} charms with {tag} fit where one was expected: {}; the operator can pin one with wishes in \
+                     the manifest",
+                    owners.join(", ")
+                )
+            }
             Self::NotCommitted { outcome, message } if message.is_empty() => format!("the event was {outcome}"),
             Self::NotCommitted { outcome, message } => format!("the event was {outcome}: {message}"),
             Self::TimedOut => "not settled in time: what was committed at the wait stays".into(),

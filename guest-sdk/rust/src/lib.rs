@@ -95,7 +95,7 @@ pub use shape::{Shape, ShapeText};
 pub use stream::{EventId, OnCommit, OwnStream, Stream};
 pub use value::{Bytes, Cid, Did, Value};
 pub use when::When;
-pub use wish::{Wish, Wished};
+pub use wish::{Fitting, Wish, Wished};
 
 /// Makes a struct or enum fit for cells and events.
 ///

@@ -111,6 +111,11 @@ impl Host {
         self.state.borrow_mut().sends.insert((sender.clone(), owner.clone(), stream.into()));
     }
 
+    /// Pins a tag for `who`: its wishes for that find `owner` alone, if it fits (D7).
+    pub fn pin(&self, who: &Did, tag: &str, owner: &Did) {
+        self.state.borrow_mut().pins.insert((who.clone(), tag.into()), owner.clone());
+    }
+
     /// Takes back every grant that `to` has at `owner`.
     pub fn revoke(&self, to: &Did, owner: &Did) {
         let state = &mut *self.state.borrow_mut();

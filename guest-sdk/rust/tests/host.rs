@@ -1,10 +1,10 @@
 //! The in-process host keeps the rules that handlers are tested against.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
-use charm_sdk::Segment;
 use charm_sdk::http::Response;
 use charm_sdk::prelude::*;
 use charm_sdk::testing::Host;
+use charm_sdk::{Fitting, Segment};
 
 #[data]
 pub struct Note {
@@ -251,58 +251,8 @@ fn a_turn_knows_itself() {
     assert!(host.logged()[0].starts_with(&format!("info: {} asked in 0000", host.outside())));
 }
 
-mod wishes {
-    use super::*;
-
-    #[wish("#notes")]
-    struct Wanted {
-        note: Cell<Note>,
-        add_text: Stream<String>,
-    }
-
-    #[wish("#notes")]
-    struct Unfit {
-        note: Cell<u32>,
-    }
-
-    #[charm]
-    pub struct Asker {
-        heard: Cell<String>,
-    }
-
-    #[handlers]
-    impl Asker {
-        pub fn ask(&self, _: ()) -> Result<()> {
-            assert!(Unfit::wish()?.first()?.is_none_or(|unfit| unfit.note.get().is_err()));
-            let notes = Wanted::wish()?.one()?;
-            assert_eq!((notes.note.name(), notes.add_text.name()), ("note", "add-text"));
-            assert_eq!(notes.note.owner(), notes.add_text.owner());
-            notes.add_text.send(&"from the asker".into())?;
-            self.heard.set(&notes.note.need()?.text)
-        }
-    }
-
-    #[test]
-    fn a_wish_finds_what_is_granted_and_fits() {
-        let (host, first) = one();
-        let second = host.install::<Notes>("second");
-        let asker = host.install::<Asker>("asker");
-        let ask = || host.deliver(&asker, Asker::ASK, &());
-        assert!(ask().message.unwrap().starts_with("no charm with #notes"));
-
-        host.grant_read(&asker, &first, "note");
-        host.grant_send(&asker, &first, "add-text");
-        assert_eq!(ask().message.unwrap(), format!("cell `note` of {first} holds nothing yet"));
-        host.deliver(&first, Notes::ACT, &Step::Write(note("hi")));
-        ask().committed().unwrap();
-        assert_eq!(host.cell(&asker, "heard"), Some("hi".to_string()));
-        assert_eq!(host.cell(&first, "all-texts"), Some(vec!["from the asker".to_string()]));
-
-        host.grant_read(&asker, &second, "note");
-        host.grant_send(&asker, &second, "add-text");
-        assert!(ask().message.unwrap().starts_with("2 charms with #notes fit"));
-    }
-}
+#[path = "host/wishes.rs"]
+mod wishes;
 
 #[test]
 fn an_unknown_outcome_is_no_success_and_a_forged_receipt_is_refused() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use charm_host::{ConflictInfo, Did, EventId, Part, SpaceInfo, TurnInfo, Until, Why, WhyEvent};
+use charm_host::{ConflictInfo, Did, EventId, Part, SpaceInfo, TurnInfo, Until, Why, WhyEvent, WishMiss};
 use serde::{Deserialize, Serialize};
 
 /// Most events that are named of those that a segment waited for.
@@ -156,6 +156,8 @@ pub struct WhyLine {
     /// Where it stands when it is not settled.
     pub state: Option<String>,
     pub conflicts: Vec<ConflictLine>,
+    /// Charms that its wishes nearly found.
+    pub misses: Vec<MissLine>,
     /// What is not there any more, or is left out: `sent`, `commits`, `receipt`, `causes`, `parts`.
     pub missing: Vec<String>,
 }
@@ -234,6 +236,7 @@ impl WhyLine {
             message: receipt.and_then(|receipt| receipt.message.clone()),
             state: event.state.map(|state| state.name().to_owned()),
             conflicts: event.conflicts.iter().map(|met| ConflictLine::of(met, names)).collect(),
+            misses: event.misses.iter().map(|miss| MissLine::of(miss, names)).collect(),
             missing: event.missing.iter().map(|missing| missing.name().to_owned()).collect(),
         }
     }
@@ -257,6 +260,24 @@ impl CommitLine {
             writes: part.writes,
             sends: part.sends,
         }
+    }
+}
+
+/// A charm that a wish nearly found.
+#[derive(Serialize, Deserialize)]
+pub struct MissLine {
+    /// Milliseconds since 1970, the last time.
+    pub time: u64,
+    pub count: u32,
+    pub tag: String,
+    pub owner: Who,
+    pub why: String,
+}
+
+impl MissLine {
+    fn of(miss: &WishMiss, names: &Names) -> MissLine {
+        let WishMiss { time_ms, count, tag, owner, why, .. } = miss.clone();
+        MissLine { time: time_ms, count, tag, owner: names.who(owner), why }
     }
 }
 

@@ -1,13 +1,13 @@
 //! What the operator lets one holder do: given with an install or a manifest, or one by one and kept in the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, granted::Granted};
 use crate::{
     cell::family_of,
-    descriptor::Descriptor,
+    descriptor::{Descriptor, check_tag},
     did::Did,
     http::HttpGrant,
     text::{clip, nearest},
@@ -52,14 +52,17 @@ pub struct Rights {
     pub read: Granted,
     /// Streams that may be sent to, by owner.
     pub send: Granted,
+    /// Tags of which one charm alone is found (D7).
+    pub wishes: BTreeMap<String, Did>,
 }
 
 impl Rights {
-    /// Returns what either allows.
+    /// Returns what either allows; of two pins of a tag the latter.
     pub fn with(mut self, more: &Rights) -> Rights {
         for (mine, theirs) in [(&mut self.read, &more.read), (&mut self.send, &more.send)] {
             theirs.iter().for_each(|(owner, names)| mine.add(*owner, names));
         }
+        self.wishes.extend(more.wishes.iter().map(|(tag, owner)| (tag.clone(), *owner)));
         self
     }
 
@@ -73,6 +76,15 @@ impl Rights {
                 if let Some((name, why)) = refused.min() {
                     return Err(format!("{kind} {} of {} ({did}) {why}", clip(name, 128), owner.name));
                 }
+            }
+        }
+        for (tag, did) in &self.wishes {
+            let shown = clip(tag, 128);
+            check_tag(tag).map_err(|why| format!("wishes: {shown}: {why}"))?;
+            if let Some(owner) = owner(did).filter(|owner| !owner.descriptor.tags.contains(tag)) {
+                let tags = owner.descriptor.tags.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let tags = clip(&tags, 256);
+                return Err(format!("wishes: {} ({did}) does not publish {shown}; it publishes: {tags}", owner.name));
             }
         }
         Ok(())
@@ -119,6 +131,13 @@ pub enum Right {
     },
     /// To make requests to an origin (A3).
     Call(HttpGrant),
+    /// To find one charm alone when it wishes for a tag (D7). Gives nothing else of that charm.
+    Wish {
+        /// The tag, with its `#`.
+        tag: String,
+        /// The charm.
+        owner: Did,
+    },
 }
 
 impl Right {
@@ -127,6 +146,10 @@ impl Right {
         let (map, owner, names) = match self {
             Right::Read { owner, cells } => (&mut rights.read, owner, cells),
             Right::Send { owner, streams } => (&mut rights.send, owner, streams),
+            Right::Wish { tag, owner } => {
+                rights.wishes.insert(tag, owner);
+                return;
+            }
             Right::Call(grant) => {
                 let same = |had: &&mut HttpGrant| (&had.origin, had.private) == (&grant.origin, grant.private);
                 match http.iter_mut().find(same) {
@@ -148,6 +171,12 @@ impl Right {
         let (map, owner, names, kind) = match self {
             Right::Read { owner, cells } => (&mut rights.read, owner, cells, "cells"),
             Right::Send { owner, streams } => (&mut rights.send, owner, streams, "streams"),
+            Right::Wish { tag, owner } => {
+                if rights.wishes.get(tag) == Some(owner) {
+                    rights.wishes.remove(tag);
+                }
+                return Ok(());
+            }
             Right::Call(grant) => {
                 for had in http.iter_mut().filter(|had| had.origin == grant.origin) {
                     had.methods.retain(|method| !grant.methods.contains(method));
@@ -178,7 +207,8 @@ impl Right {
     pub fn list(rights: Rights, http: Vec<HttpGrant>) -> Vec<Right> {
         let read = rights.read.into_iter().map(|(owner, cells)| Right::Read { owner, cells });
         let send = rights.send.into_iter().map(|(owner, streams)| Right::Send { owner, streams });
-        read.chain(send).chain(http.into_iter().map(Right::Call)).collect()
+        let wishes = rights.wishes.into_iter().map(|(tag, owner)| Right::Wish { tag, owner });
+        read.chain(send).chain(wishes).chain(http.into_iter().map(Right::Call)).collect()
     }
 }
 

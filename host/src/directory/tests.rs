@@ -2,7 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::{env::SystemEnv, event::EventId, limits::Limits, value::Value};
+use crate::{
+    cost,
+    env::SystemEnv,
+    event::EventId,
+    limits::{Limits, NEAR_MISS_LOOKS_MAX, NEAR_MISSES_MAX, SHAPE_TEXT_BYTES_MAX},
+    value::Value,
+};
 
 const OPERATOR: u8 = 0;
 
@@ -52,6 +58,7 @@ fn rights(cells: &[&str], streams: &[&str]) -> Rights {
     Rights {
         read: [(did(1), names(cells))].into_iter().collect(),
         send: [(did(1), names(streams))].into_iter().collect(),
+        ..Rights::default()
     }
 }
 
@@ -194,7 +201,8 @@ async fn a_wish_finds_who_offers_what_is_wanted_and_may_be_used() {
     let wanted = [("open".to_owned(), "int".parse().unwrap())];
     let (mut found, mut after, mut cost) = (Vec::new(), None, 0);
     loop {
-        let Offers { owners, next, .. } = directory.wish(&holder, "#mail", &wanted, &[], after, 3, &mut cost);
+        let wanted = Wanted { tag: "#mail", cells: &wanted, streams: &[], owner: None };
+        let Offers { owners, next, .. } = directory.wish(&holder, &wanted, after, 3, &mut cost);
         assert!(owners.len() <= 3);
         found.extend(owners);
         let Some(next) = next else { break };
@@ -204,13 +212,79 @@ async fn a_wish_finds_who_offers_what_is_wanted_and_may_be_used() {
     assert!(cost >= 10 * cost::OFFER, "what is looked at costs");
     let mut lack = |tag: &str, name: &str, shape: &str| {
         let wanted = [(name.to_owned(), shape.parse().unwrap())];
-        let Offers { owners, unfit, .. } = directory.wish(&holder, tag, &wanted, &[], None, 30, &mut cost);
-        assert!(owners.is_empty());
-        unfit.unwrap_or_default()
+        let wanted = Wanted { tag, cells: &wanted, streams: &[], owner: None };
+        let Offers { owners, misses, .. } = directory.wish(&holder, &wanted, None, 30, &mut cost);
+        assert!(owners.is_empty() && misses.len() <= NEAR_MISSES_MAX);
+        misses.into_iter().next().map_or(String::new(), |miss| miss.why)
     };
     assert_eq!(lack("#other", "open", "int"), "");
     assert!(lack("#mail", "open", "string").contains("cell open of charm-"), "which");
-    assert!(lack("#mail", "open", "string").ends_with("has another shape"));
+    assert!(lack("#mail", "open", "string").ends_with("has another shape: it offers int, asked is string"));
     assert!(lack("#mail", "secret", "string").ends_with("is not granted"));
     assert!(lack("#mail", "absent", "string").ends_with("is not declared"));
+}
+
+/// D7: the operator's pin is the one that is found, or nobody; so is the one that is asked for.
+#[tokio::test]
+async fn a_pin_and_an_owner_leave_one_charm() {
+    let mut directory = directory(Rights::default());
+    let holder = did(9);
+    for number in 10..14 {
+        directory.insert(entry(number, Rights::default()));
+    }
+    let open = || Names::Only(["open".to_owned()].into());
+    let granted = |wishes: BTreeMap<String, Did>| {
+        let read = (10..13).map(|number| (did(number), open()));
+        Rights { read: read.collect(), wishes, ..Rights::default() }
+    };
+    let cells = [("open".to_owned(), "int".parse().unwrap())];
+    let wish = |directory: &Directory, owner: Option<u8>| {
+        let wanted = Wanted { tag: "#mail", cells: &cells, streams: &[], owner: owner.map(did) };
+        directory.wish(&holder, &wanted, None, 30, &mut 0)
+    };
+    directory.grant(holder, granted(BTreeMap::new()));
+    assert_eq!(wish(&directory, None).owners.len(), 3);
+    assert_eq!(wish(&directory, Some(11)).owners, [did(11)]);
+    assert!(wish(&directory, Some(13)).owners.is_empty(), "nothing of it is granted");
+    let wanted = Wanted { tag: "#mail", cells: &cells, streams: &[], owner: None };
+    let hidden = directory.ungranted(&holder, &wanted);
+    assert!(
+        hidden.iter().any(|miss| miss.owner == did(13) && miss.why.ends_with("nothing of it is granted")),
+        "{hidden:?}"
+    );
+    directory.grant(holder, granted([("#mail".to_owned(), did(12))].into()));
+    assert_eq!(wish(&directory, None).owners, [did(12)]);
+    assert_eq!(wish(&directory, Some(12)).owners, [did(12)]);
+    let other = wish(&directory, Some(11));
+    assert!(other.owners.is_empty() && other.misses[0].why.contains("pinned"), "{other:?}");
+    directory.grant(holder, granted([("#mail".to_owned(), did(13))].into()));
+    let none = wish(&directory, None);
+    assert!(none.owners.is_empty() && directory.ungranted(&holder, &wanted).len() == 1, "of the pinned one alone");
+    // A pin must name one that publishes the tag.
+    let check = |rights: Rights| rights.check(|owner| directory.get(owner).map(Arc::as_ref));
+    assert_eq!(check(granted([("#mail".to_owned(), did(12))].into())), Ok(()));
+    let wrong = check(granted([("#other".to_owned(), did(12))].into())).unwrap_err();
+    assert!(wrong.contains("does not publish #other; it publishes: #mail"), "{wrong}");
+    assert!(check(granted([("mail".to_owned(), did(12))].into())).is_err(), "no tag");
+}
+
+/// D7: how many charms there are that do not fit, a bounded number of them is told, in bounded texts.
+#[tokio::test]
+async fn near_misses_are_bounded() {
+    let mut directory = directory(Rights::default());
+    let holder = did(9);
+    let read = (10..40).map(|number| (did(number), Names::Only(["open".to_owned()].into())));
+    for number in 10..40 {
+        directory.insert(entry(number, Rights::default()));
+    }
+    directory.grant(holder, Rights { read: read.collect(), ..Rights::default() });
+    let long = format!("{{{}}}", (0..200).map(|n| format!("key-{n}: string")).collect::<Vec<_>>().join(", "));
+    let cells = [("open".to_owned(), long.parse().unwrap())];
+    let wanted = Wanted { tag: "#mail", cells: &cells, streams: &[], owner: None };
+    let misses = directory.wish(&holder, &wanted, None, 100, &mut 0).misses;
+    assert_eq!(misses.len(), NEAR_MISSES_MAX);
+    assert!(misses.iter().all(|miss| miss.why.len() < 256 + 3 * SHAPE_TEXT_BYTES_MAX), "{misses:?}");
+    let nobody = did(41);
+    assert!(directory.iter().count() < NEAR_MISS_LOOKS_MAX);
+    assert_eq!(directory.ungranted(&nobody, &wanted).len(), NEAR_MISSES_MAX);
 }

@@ -151,6 +151,7 @@ impl Guests {
         let needs = asks && ctx.needs_more();
         // A rerun after a conflict may tell something else: it tells all.
         let told = if waits.is_some() || needs { ctx.log.wait() } else { 0 };
+        let misses = ctx.tx.as_mut().map(|tx| tx.take_misses()).unwrap_or_default();
         let (outbound, recording) = (ctx.outbound.take().unwrap_or_default(), std::mem::take(&mut ctx.recording));
         let ended = match (waits, ctx.tx.take(), recording.differs(), misfit, result) {
             (Some(waits), ..) => waits,
@@ -164,7 +165,7 @@ impl Guests {
             (.., Err(error)) => Ended::Fault(Fault::explain(&error, &store, &self.limits)),
             _ => Ended::Fault(Fault::new("the instance did not start")),
         };
-        End { ended, outbound, recording, told, fuel, took }
+        End { ended, outbound, recording, told, fuel, took, misses }
     }
 
     /// Runs the handler and, when it returned ok, checks what it leaves written; says what of that does not fit.

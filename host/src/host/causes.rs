@@ -76,11 +76,13 @@ impl Host {
             })
         });
         let Some(mut why) = told.await? else { return Ok(None) };
-        let conflicts = self.stage.live.conflicts_of(&why.events.iter().map(|event| event.id).collect());
+        let events = why.events.iter().map(|event| event.id).collect();
+        let (conflicts, misses) = (self.stage.live.conflicts_of(&events), self.stage.live.misses_of(&events));
         // Where turns stand, and who won, may be news of this moment.
         self.stage.committer.durable(self.stage.committer.order()).await?;
         let why = self.read(move |store| {
             why::add_conflicts(&mut why, store, conflicts)?;
+            why::add_misses(&mut why, misses);
             Ok(why)
         });
         Ok(Some(why.await?))

@@ -67,6 +67,12 @@ impl Charm {
         self
     }
 
+    /// Lets it find this charm alone when it wishes for a tag, by its DID or its name (D7). What it may do with it is granted apart.
+    pub fn wishes(mut self, tag: impl Into<String>, owner: impl Into<Owner>) -> Charm {
+        self.grants.push((owner.into(), Wanted::Wish(tag.into())));
+        self
+    }
+
     /// Says how much of its past the host keeps (H1); else that is `history-bytes-max` and `receipts-ms` of the limits.
     pub fn keep(mut self, keep: Keep) -> Charm {
         self.keep = Some(keep);
@@ -115,6 +121,7 @@ impl fmt::Display for Owner {
 pub(super) enum Wanted {
     Read(Names),
     Send(Names),
+    Wish(String),
 }
 
 impl Wanted {
@@ -123,6 +130,7 @@ impl Wanted {
         match self {
             Wanted::Read(cells) => Right::Read { owner, cells },
             Wanted::Send(streams) => Right::Send { owner, streams },
+            Wanted::Wish(tag) => Right::Wish { tag, owner },
         }
     }
 }

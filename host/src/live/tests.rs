@@ -26,3 +26,16 @@ fn the_same_conflict_is_counted_and_another_is_another() {
     let kept: Vec<_> = live.conflicts().iter().map(|met| met.count).collect();
     assert_eq!(kept, [3, 1]);
 }
+
+#[test]
+fn near_misses_are_counted_and_kept_up_to_the_bound() {
+    let live = Live::default();
+    let owner = Did::from_public_key([1; 32]).expect("a key");
+    let miss = |why: &str| NearMiss { tag: "#tag".to_owned(), owner, why: why.to_owned() };
+    ["x", "y", "x"].iter().for_each(|why| live.missed(EventId([1; 16]), miss(why), 7));
+    let kept = live.misses_of(&HashSet::from([EventId([1; 16])]));
+    assert_eq!(kept.iter().map(|miss| (&*miss.why, miss.count)).collect::<Vec<_>>(), [("x", 2), ("y", 1)]);
+    (0..NEAR_MISSES_KEPT + 5).for_each(|number| live.missed(EventId([2; 16]), miss(&number.to_string()), 8));
+    let kept = live.misses();
+    assert_eq!((kept.len(), &*kept[0].why), (NEAR_MISSES_KEPT, "5"), "the oldest went");
+}

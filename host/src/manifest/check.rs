@@ -36,6 +36,7 @@ impl Manifest {
         for (name, spec) in &self.charms {
             look.http(name, spec);
             look.grants(name, &spec.grant);
+            look.wishes(name, spec);
         }
         for (holder, spec) in &self.outside {
             match parse_did(holder, holder) {
@@ -120,6 +121,29 @@ impl Look<'_> {
         }
         if wishes && spec.grant.is_empty() {
             self.odd(format!("charm {name}: wishes for other charms and is granted nothing: it finds itself only"));
+        }
+    }
+
+    fn wishes(&mut self, holder: &str, spec: &CharmSpec) {
+        for (tag, word) in &spec.wishes {
+            let shown = clip(tag, 128);
+            let owner = match (self.manifest.charms.contains_key(word), word.parse::<Did>()) {
+                (true, _) => word.clone(),
+                (false, Ok(did)) => self.name_of(&did).unwrap_or_default(),
+                (false, Err(error)) => {
+                    let why = nobody(word, &error, self.manifest.charms.keys());
+                    self.grant(holder, format!("wishes: {shown} {why}"));
+                    continue;
+                }
+            };
+            let publishes = self.described.get(owner.as_str()).map(|about| about.descriptor.tags.contains(tag));
+            if publishes == Some(false) {
+                self.grant(holder, format!("wishes: {owner} does not publish {shown}"));
+            }
+            let granted = |grant: &GrantSpec| grant.charm == *word || grant.charm == owner;
+            if owner != holder && !spec.grant.iter().any(granted) {
+                self.odd(format!("charm {holder}: wishes: {shown} is pinned to {owner}, of which nothing is granted"));
+            }
         }
     }
 

@@ -385,3 +385,23 @@ fn an_edit_in_a_large_value_is_judged_in_few_steps() {
         assert!(SHAPE_STEPS_MAX - steps < 40, "{path}: {} steps", SHAPE_STEPS_MAX - steps);
     }
 }
+
+#[test]
+fn where_two_shapes_differ_is_found_in_a_bounded_number_of_steps() {
+    let misfit = |from: &str, into: &str| {
+        let (from, into) = (shape(from), shape(into));
+        assert!(!from.fits(&into));
+        let Misfit { at, from, into, lacks } = from.misfit(&into, &mut { crate::limits::MISFIT_STEPS_MAX });
+        (crate::value::at(&at), from.to_string(), into.to_string(), lacks.map(str::to_owned))
+    };
+    let told = |at: &str, from: &str, into: &str| (at.to_owned(), from.to_owned(), into.to_owned(), None);
+    assert_eq!(misfit("int", "string"), told("/", "int", "string"));
+    assert_eq!(misfit("{a: {b: int}, c: int}", "{a: {b: string}}"), told("/a/b", "int", "string"));
+    assert_eq!(misfit("[{a: int}]", "[{a: string}]"), told("/0/a", "int", "string"));
+    let lacks = misfit("{a: {b: int}}", "{a: {b: int, c: int}}");
+    assert_eq!((lacks.0, lacks.3), ("/a".to_owned(), Some("c".to_owned())));
+    let optional = misfit("{a?: int}", "{a: int}");
+    assert_eq!((optional.0, optional.3), ("/".to_owned(), Some("a".to_owned())));
+    let (from, into) = (shape("{a: {b: int}}"), shape("{a: {b: string}}"));
+    assert!(from.misfit(&into, &mut 0).at.is_empty(), "without steps it stays at the top");
+}

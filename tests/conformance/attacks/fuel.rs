@@ -230,7 +230,7 @@ async fn every_host_call_costs_fuel() {
         ("(call $cell-drop (call $cell))".to_owned(), true),
         // No value, no tag, no grant: refused.
         ("(call $send (local.get $i) (i32.const 0) (i32.const 0))".to_owned(), true),
-        (format!("(call $wish {} (i32.const 512))", "(i32.const 0) ".repeat(10)), true),
+        (format!("(call $wish {} (i32.const 512))", "(i32.const 0) ".repeat(13)), true),
         ("(call $get-url (i32.const 81) (i32.const 18) (i32.const 0) (i32.const 0))".to_owned(), true),
     ] {
         let component = raw::charm(&[("in handle", &handle(&call))]);

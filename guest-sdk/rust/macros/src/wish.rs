@@ -36,7 +36,16 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             /// # Errors
             /// `Invalid` and `Limit`. That none fits is no error until one is needed.
             #visibility fn wish() -> ::charm_sdk::Result<::charm_sdk::Wish<Self>> {
-                ::charm_sdk::__private::ask()
+                ::charm_sdk::__private::ask(None)
+            }
+
+            /// Asks the host for one charm, if it fits.
+            ///
+            /// # Errors
+            /// As `wish`.
+            #[allow(dead_code, reason = "most ask for any")]
+            #visibility fn wish_of(owner: &::charm_sdk::Did) -> ::charm_sdk::Result<::charm_sdk::Wish<Self>> {
+                ::charm_sdk::__private::ask(Some(owner))
             }
         }
 

@@ -121,7 +121,11 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
         let declaration = |one: &crate::Declaration| (one.name.clone(), one.shape.clone());
         from.iter().map(declaration).map(|(name, shape)| discovery::Declaration { name, shape }).collect()
     };
-    let wanted = discovery::Wanted { cells: declarations(&wanted.cells), streams: declarations(&wanted.streams) };
+    let wanted = discovery::Wanted {
+        cells: declarations(&wanted.cells),
+        streams: declarations(&wanted.streams),
+        owner: wanted.owner.as_ref().map(|owner| owner.as_str().into()),
+    };
     let discovery::Offers { found, next } = discovery::wish(tag, &wanted, &discovery::Page { limit, cursor })?;
     let found = found
         .into_iter()

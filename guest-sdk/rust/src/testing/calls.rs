@@ -518,6 +518,10 @@ pub(crate) fn wish(tag: &str, wanted: &Wanted, limit: u32, cursor: Option<String
         let mut all: Vec<Found> = Vec::new();
         let tagged = state.charms.iter().filter(|(_, charm)| charm.tags.contains(&tag));
         let tagged = tagged.filter(|(owner, _)| state.may_see(&turn.me, owner));
+        let meant = wanted.owner.as_ref();
+        let pinned = state.pins.get(&(turn.me.clone(), tag.to_owned()));
+        let tagged = tagged.filter(|(owner, _)| meant.is_none_or(|meant| meant == *owner));
+        let tagged = tagged.filter(|(owner, _)| pinned.is_none_or(|pinned| pinned == *owner));
         for (owner, charm) in tagged.filter(|(owner, _)| cursor.as_deref().is_none_or(|last| owner.as_str() > last)) {
             if all.len() == limit as usize {
                 let next = all.last().map(|found| found.owner.as_str().into());

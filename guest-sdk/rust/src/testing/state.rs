@@ -33,6 +33,8 @@ pub struct State {
     pub reads: Grants,
     /// (who, whose, stream).
     pub sends: Grants,
+    /// What the operator has pinned: who wishes for which tag finds whom alone.
+    pub pins: BTreeMap<(Did, String), Did>,
     /// All events that are due, in the order of sending: in order for each pair of charms too (S3).
     pub queue: VecDeque<Event>,
     /// Events that are not due yet, by time and number.

@@ -1,6 +1,6 @@
 //! `charm describe`: what a charm is, offers, asks for and is given.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use charm_host::{CharmSpec, GrantSpec, HttpSpec, Manifest};
 use clap::Args;
@@ -44,6 +44,9 @@ struct Rights {
     http: Vec<Http>,
     grants: Vec<Grant>,
     granted: Vec<Grant>,
+    /// Which charm alone it finds by a tag.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    wishes: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -135,6 +138,7 @@ fn rights(manifest: &Manifest, name: &str, spec: &CharmSpec) -> Rights {
         granted: holders
             .flat_map(|(holder, grants)| grants.iter().filter(is_its).map(move |given| grant(holder, given)))
             .collect(),
+        wishes: spec.wishes.clone(),
     }
 }
 
@@ -162,6 +166,7 @@ impl Described {
             });
             lines.extend(http);
             lines.extend(rights.grants.iter().map(|grant| format!("may with {}: {}", grant.charm, grant.says())));
+            lines.extend(rights.wishes.iter().map(|(tag, owner)| format!("finds {owner} alone by {tag}")));
             lines.extend(rights.granted.iter().map(|grant| format!("lets {}: {}", grant.charm, grant.says())));
         }
         for (head, offers) in [("CELL", &self.cells), ("FAMILY", &self.families), ("STREAM", &self.streams)] {

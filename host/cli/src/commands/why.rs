@@ -54,6 +54,8 @@ fn lines(told: &WhyTold) -> Vec<String> {
         let mark = if place == told.causes { "> " } else { "" };
         lines.push(format!("{indent}{mark}{}", event(line)));
         let parts = line.commits.iter().map(commit).chain(line.conflicts.iter().map(conflict));
+        let parts =
+            parts.chain(line.misses.iter().map(|miss| format!("wish for {} did not find {}", miss.tag, miss.why)));
         let missing = line.missing.iter().map(|missing| missing_line(missing).to_owned());
         lines.extend(parts.chain(missing).map(|part| format!("{indent}    {part}")));
         let followed = sent.get(line.id.as_str()).into_iter().flatten().rev();
@@ -63,9 +65,9 @@ fn lines(told: &WhyTold) -> Vec<String> {
         lines.push(format!("{} more events that followed are left out: ask why of one of those above", told.more));
     }
     lines.push(if told.live {
-        "conflicts: those of the last hours, which the host keeps in memory alone".to_owned()
+        "conflicts and wishes: those of the last hours, which the host keeps in memory alone".to_owned()
     } else {
-        "conflicts: not told, only a host that runs remembers them".to_owned()
+        "conflicts and wishes: not told, only a host that runs remembers them".to_owned()
     });
     lines
 }

@@ -9,6 +9,7 @@ use crate::{
     cost,
     descriptor::{check_tag, wanted},
     did::Did,
+    directory,
     guest::{
         bindings::charm::host::discovery::{self, Declaration, Found, Offers, Page, Wanted},
         ctx::{CellHandle, Ctx, StreamHandle},
@@ -95,6 +96,9 @@ impl discovery::Host for Ctx {
             return Err(Refusal::limit("wish-bytes-max", WISH_BYTES_MAX).into());
         }
         let (cells, streams) = (asked("cell", &wanted.cells)?, asked("stream", &wanted.streams)?);
+        self.charge(wanted.owner.as_ref().map_or(0, |owner| cost::DID_READ + cost::copied(owner.len())));
+        let owner = wanted.owner.as_ref().map(|owner| owner.parse::<Did>());
+        let owner = owner.transpose().map_err(|error| Refusal::Invalid(format!("owner: {error}")))?;
         self.charge(asked_page.cursor.as_ref().map_or(0, |cursor| cost::DID_READ + cost::copied(cursor.len())));
         let (limit, after) = page(&asked_page)?;
         let asked = || {
@@ -102,13 +106,14 @@ impl discovery::Host for Ctx {
                 let pairs: Vec<_> = list.iter().map(|one| (&one.name, &one.shape)).collect();
                 postcard::to_stdvec(&pairs).unwrap_or_default()
             };
-            let page = format!("{limit} {after:?}");
+            let page = format!("{limit} {after:?} {owner:?}");
             asked_for(Kind::Wish, &[tag.as_bytes(), &texts(&wanted.cells), &texts(&wanted.streams), page.as_bytes()])
         };
         let wish = |ctx: &mut Ctx| {
-            let found = ctx.tx()?.wish(&tag, &cells, &streams, after, limit);
+            let wanted = directory::Wanted { tag: &tag, cells: &cells, streams: &streams, owner };
+            let found = ctx.tx()?.wish(&wanted, after, limit);
             if after.is_none() && found.next.is_none() && found.owners.is_empty() {
-                ctx.tell_nothing_found(&tag, found.unfit.as_deref());
+                ctx.tell_nothing_found(&tag, found.misses.first().map(|miss| &*miss.why));
             }
             Ok((found.owners, found.next))
         };

@@ -21,7 +21,7 @@
 //! ["wait", sends, "all" | "first", ms]        list of {outcome, commit, message} or null; a send is a number, from 0, or an id
 //! ["sleep", ms]  ["retries"]  count            ["retry", ms]  ends the run
 //! ["unless-tried", n, step]                  the step, unless the turn was tried again so often    ["cancel", send]
-//! ["wish", tag, {cells: [[name, shape]..], streams: [name | [name, shape]..]}]     DIDs
+//! ["wish", tag, {cells: [[name, shape]..], streams: [name | [name, shape]..], owner: DID}]     DIDs
 //! ["wish-page", tag, wanted, limit, cursor?] {found: DIDs, next: cursor or null}
 //! ["wish-get", tag, cell, shape]             reads that cell of the first found
 //! ["wish-set", tag, cell, shape, value]      writes it, through the handle
@@ -429,12 +429,13 @@ fn declarations(value: Option<&Ipld>) -> Result<Vec<Declaration>, Failed> {
 
 fn wanted(value: &Ipld) -> Result<Wanted, Failed> {
     let part = |name| declarations(words::optional(value, name));
-    Ok(Wanted { cells: part("cells")?, streams: part("streams")? })
+    let owner = words::optional(value, "owner").map(words::text).transpose()?.map(str::to_owned);
+    Ok(Wanted { cells: part("cells")?, streams: part("streams")?, owner })
 }
 
 fn wished(tag: &Ipld, cell: &Ipld, shape: &Ipld) -> Result<cells::Cell, Failed> {
     let cell = Declaration { name: words::text(cell)?.into(), shape: words::text(shape)?.into() };
-    let wanted = Wanted { cells: vec![cell], streams: vec![] };
+    let wanted = Wanted { cells: vec![cell], streams: vec![], owner: None };
     let offers = discovery::wish(words::text(tag)?, &wanted, &first_page(1))?;
     let first = offers.found.into_iter().next().ok_or_else(|| Failed::script("the wish found nobody"))?;
     first.cells.into_iter().next().ok_or_else(|| Failed::script("the wish gave no handle"))
