@@ -48,6 +48,9 @@ const STEP_BYTES: usize = 256 << 10;
 /// Streams whose derived reads are remembered.
 const STREAMS_MAX: usize = 4_096;
 
+/// A stream of a charm.
+type Stream = (Did, Arc<str>);
+
 /// Computes derived cells, and keeps what they came to.
 pub struct Deriver {
     guests: Arc<Guests>,
@@ -60,7 +63,7 @@ pub struct Deriver {
     runs: AtomicU64,
     restarts: AtomicU64,
     /// What the last turns of a stream have read.
-    foreseen: Mutex<HashMap<(Did, Arc<str>), Arc<[CellId]>>>,
+    foreseen: Mutex<HashMap<Stream, Arc<[CellId]>>>,
     /// Those outside that have derivations run.
     outside: Semaphore,
 }

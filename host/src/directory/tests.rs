@@ -19,7 +19,7 @@ fn did(number: u8) -> Did {
 
 fn declared(shape: &str) -> Declaration {
     let more = Default::default();
-    Declaration { shape: shape.parse().unwrap(), private: false, receipts: false, more }
+    Declaration { shape: shape.parse().unwrap(), private: false, receipts: false, derived: false, more }
 }
 
 /// A charm that publishes `#mail`: the cells `open` and `secret` (private), the streams `in` and `own` (private) and

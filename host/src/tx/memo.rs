@@ -218,8 +218,7 @@ impl Leaves {
 
     /// Returns what they take in memory, about.
     pub fn bytes(&self) -> usize {
-        self.few().map_or(0, |cells| cells.len() * size_of::<CellId>())
-            + self.spaces().map_or(0, |dids| dids.len() * size_of::<Did>())
+        self.few().map_or(0, size_of_val) + self.spaces().map_or(0, size_of_val)
     }
 
     fn few(&self) -> Option<&[CellId]> {
