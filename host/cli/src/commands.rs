@@ -92,7 +92,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
     match command {
         Command::Run(command) => command.run(globals, output, signals).await,
         Command::Send(command) => command.run(context).await,
-        Command::Get(command) => command.run(globals, output),
+        Command::Get(command) => command.run(context).await,
         Command::Ls(command) => command.run(globals, output),
         Command::Receipt(command) => command.run(globals, output),
         Command::Events(command) => command.run(context).await,

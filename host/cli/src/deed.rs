@@ -99,6 +99,15 @@ pub enum Deed {
         /// The event.
         id: String,
     },
+    /// Tell what a cell holds, computed where it is derived.
+    Get {
+        /// The charm, by name or DID.
+        charm: String,
+        /// Its cell.
+        cell: String,
+        /// Where in the value.
+        path: String,
+    },
     /// Tell what there is and then what changes, until one of both ends.
     Watch(Asked),
     /// Nothing: say that a host is there.
@@ -271,6 +280,10 @@ impl Deed {
                 let id = parse(id)?;
                 let why = host.why(&id).await?.ok_or_else(|| unknown_event(&id))?;
                 Ok(Done::Told(Told::Why(Box::new(WhyTold::of(&why, &Names::of(host.spaces()), true)))))
+            }
+            Deed::Get { charm, cell, path } => {
+                let did = place::space(&host.spaces(), charm)?.did;
+                Ok(Done::Told(Told::Value(host.get(&did, cell, path.as_str()).await?)))
             }
             Deed::Ping => Ok(Done::Nothing),
             Deed::Watch(_) => Err(Failure::usage("a host that runs is watched")),

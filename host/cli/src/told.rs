@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use charm_host::{ConflictInfo, Did, EventId, Part, SpaceInfo, TurnInfo, Until, Why, WhyEvent, WishMiss};
+use charm_host::{ConflictInfo, Did, EventId, Part, SpaceInfo, TurnInfo, Until, Value, Why, WhyEvent, WishMiss};
 use serde::{Deserialize, Serialize};
 
 /// Most events that are named of those that a segment waited for.
@@ -16,6 +16,8 @@ pub enum Told {
     Turns(Vec<TurnLine>),
     /// What led to an event, and what followed.
     Why(Box<WhyTold>),
+    /// What a cell holds.
+    Value(Option<Value>),
 }
 
 /// The names of spaces, by their DIDs.

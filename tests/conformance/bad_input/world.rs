@@ -111,8 +111,9 @@ async fn what_a_description_tells_beyond_this_host_is_kept() {
         "colour": { "of": "the sky" },
     });
     host.install(Charm::new("new", by_hand::described(value(description).as_bytes()))).await.unwrap();
-    let Descriptor { tags, cells, families, streams, more } = host.charms().remove(0).descriptor.as_ref().clone();
-    assert!(tags.is_empty() && families.is_empty());
+    let Descriptor { tags, cells, families, streams, derives, more } =
+        host.charms().remove(0).descriptor.as_ref().clone();
+    assert!(tags.is_empty() && families.is_empty() && !derives);
     let (run, total) = (&streams["run"], &cells["total"]);
     assert_eq!((run.private, run.receipts, &run.more["speed"]), (true, false, &value(json!([1, "fast"]))));
     assert_eq!((total.private, total.receipts, &total.more["receipts"]), (false, false, &value(json!(true))));

@@ -17,7 +17,7 @@ macro_rules! fields {
 }
 
 /// Every limit, by name.
-const FIELDS: [(&str, Set); 55] = fields![
+const FIELDS: [(&str, Set); 57] = fields![
     memory_bytes_max,
     fuel_max,
     fuel_slice,

@@ -1,17 +1,18 @@
 //! `charm get`: a cell's value.
 
-use charm_host::Value;
+use charm_host::{Path, Value};
 use clap::Args;
 use serde::Serialize;
 
+use super::{Context, ask};
 use crate::{
-    Globals,
+    deed::{Deed, Done},
     failure::{Exit, Failure},
-    output::Output,
     place,
+    told::Told,
 };
 
-/// Prints the value as JSON. Reads the store, also beside a running host.
+/// Prints the value as JSON. Reads the store, also beside a running host; a derived cell is computed by the host that runs.
 #[derive(Args)]
 pub struct Get {
     /// CHARM/CELL, or a part of it: CHARM/CELL/items/0/name
@@ -33,16 +34,21 @@ struct Found {
 }
 
 impl Get {
-    pub fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+    pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let (charm, cell, path) = place::cell(&self.cell)?;
         let archive = place::archive(globals)?;
         let space = place::space(&archive.spaces(), charm)?;
         let value =
             archive.get(&space.did, &cell, &path, self.at).map_err(|error| Failure::from(error).about(&self.cell))?;
+        let value = match value {
+            // The store has nothing of a cell that is derived.
+            None if self.at.is_none() => self.computed(context, charm, &cell, &path).await?,
+            value => value,
+        };
         let Some(value) = value else {
             let when = self.at.map_or(String::new(), |seq| format!(" at commit {seq}"));
             return Err(Failure::not_found(format!(
-                "no value in {}{when}; charm ls {charm} lists its cells",
+                "no value in {}{when}; charm ls {charm} lists its cells, and charm run computes those that are derived",
                 self.cell
             )));
         };
@@ -55,5 +61,21 @@ impl Get {
             text.lines().map(str::to_owned).collect()
         })?;
         Ok(Exit::Done)
+    }
+
+    /// Asks the host that runs, if there is one.
+    async fn computed(
+        &self,
+        context: Context<'_>,
+        charm: &str,
+        cell: &str,
+        path: &Path,
+    ) -> Result<Option<Value>, Failure> {
+        let (charm, cell, path) = (charm.to_owned(), cell.to_owned(), path.to_string());
+        let asked = ask(context, Deed::Get { charm, cell, path }).await;
+        match asked.map_err(|failure| failure.about(&self.cell))? {
+            Some(Done::Told(Told::Value(value))) => Ok(value),
+            _ => Ok(None),
+        }
     }
 }
