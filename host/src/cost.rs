@@ -26,6 +26,8 @@ pub const LIST: u64 = 5_000;
 pub const LISTED: u64 = 500;
 /// A link that a path leads through, beside its bytes and the way to it: its DID is read.
 pub const LINK: u64 = CELL + DID_READ;
+/// A look at a derived cell that is made ready, beside what is compared.
+pub const DERIVE_STEP: u64 = 2_000;
 /// A send, beside its bytes.
 pub const SEND: u64 = 3_000;
 /// A wait: a part of the turn is committed.

@@ -32,19 +32,23 @@ use tokio::sync::Semaphore;
 use crate::{
     cell::CellId,
     charms::Charms,
+    cost,
     counters::Derivations,
     did::Did,
     directory::Directory,
     env::{BoxFuture, breathe},
     event::Event,
     guest::Guests,
-    limits::{FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX},
+    limits::{DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX},
     tx::{Committer, Derive, Kept, Kind, Leaves, Memo, Run, Transaction, Underivable, View, Views},
+    value::Tree,
 };
 use memos::Memos;
 
 /// Bytes of what was seen that are compared between two moments at which others may run.
 const STEP_BYTES: usize = 256 << 10;
+/// How often a cell is computed for someone outside whose snapshot is given back meanwhile.
+const TRIES_MAX: u32 = 8;
 /// Streams whose derived reads are remembered.
 const STREAMS_MAX: usize = 4_096;
 
@@ -118,7 +122,7 @@ enum Next {
 impl Derive for Deriver {
     fn ready(&self, mut view: View, cells: Vec<CellId>) -> BoxFuture<'_, View> {
         Box::pin(async move {
-            self.make_ready(&mut view, cells).await;
+            self.make_ready(&mut view, cells, self.limits().derive_fuel_max).await;
             view
         })
     }
@@ -142,15 +146,26 @@ impl Deriver {
 
     /// Returns a derived cell as it is now, for someone outside, and the commit at which it is so.
     pub async fn now(&self, cell: &CellId) -> Option<(Memo, u64)> {
+        let view = || View::new(self.committer.versions().snapshot(), self.committer.directory());
+        // What is kept needs no place among those who have something computed.
+        let present = view();
+        if let Some(memo) = self.memos.get(cell).filter(|memo| memo.holds(&present) && !present.snapshot.is_lost()) {
+            return Some((memo, present.snapshot.order()));
+        }
+        drop(present);
         let _place = self.outside.acquire().await.ok()?;
-        loop {
-            let mut view = View::new(self.committer.versions().snapshot(), self.committer.directory());
-            self.make_ready(&mut view, vec![cell.clone()]).await;
+        for _ in 0..TRIES_MAX {
+            let mut view = view();
+            self.make_ready(&mut view, vec![cell.clone()], self.limits().derive_fuel_max).await;
             if !view.snapshot.is_lost() {
                 return Some((view.memos.remove(cell)?, view.snapshot.order()));
             }
             breathe().await;
         }
+        let mut view = view();
+        let max = self.limits().old_versions_bytes_max as u64;
+        let lost = self.work(&mut view, 0).passing(cell, Underivable::Over { name: "old-versions-bytes-max", max });
+        Some((lost, view.snapshot.order()))
     }
 
     /// Returns what a turn sees at first: what is committed now, with those derived cells ready that the last turn of its stream
@@ -163,7 +178,7 @@ impl Deriver {
                 && directory.may_read(&event.to, &cell.owner, &cell.name)
         };
         let cells = foreseen.iter().filter(is_there).cloned().collect();
-        let took = self.make_ready(&mut view, cells).await;
+        let took = self.make_ready(&mut view, cells, self.limits().derive_fuel_max).await;
         (Views::new(view), took)
     }
 
@@ -193,16 +208,20 @@ impl Deriver {
         foreseen.insert(stream, cells.take(FORESEEN_MAX).cloned().collect());
     }
 
-    /// Makes cells ready in a view; returns the fuel that it took. When the snapshot was given back, what is ready says
+    /// Makes cells ready in a view with so much fuel; returns what it took. When the snapshot was given back, what is ready says
     /// nothing.
-    pub async fn make_ready(&self, view: &mut View, cells: Vec<CellId>) -> u64 {
-        let mut work = Work { deriver: self, view, stack: Vec::new(), places: HashMap::new(), fuel: 0, looked: 0 };
+    pub async fn make_ready(&self, view: &mut View, cells: Vec<CellId>, fuel_max: u64) -> u64 {
+        let mut work = self.work(view, fuel_max);
         for cell in cells {
             if !work.make(cell).await {
                 break;
             }
         }
         work.fuel
+    }
+
+    fn work<'a>(&'a self, view: &'a mut View, fuel_max: u64) -> Work<'a> {
+        Work { deriver: self, view, stack: Vec::new(), places: HashMap::new(), fuel: 0, fuel_max, looked: 0 }
     }
 
     fn limits(&self) -> &Limits {
@@ -217,8 +236,9 @@ struct Work<'a> {
     stack: Vec<Frame>,
     /// Where each cell of the stack stands.
     places: HashMap<CellId, usize>,
-    /// What runs took so far.
+    /// What runs took so far, and looking, and what they may take.
     fuel: u64,
+    fuel_max: u64,
     /// Bytes looked at since others could run.
     looked: usize,
 }
@@ -232,7 +252,10 @@ impl Work<'_> {
                 self.pop();
                 continue;
             }
-            match self.step(top).await {
+            let next = self.step(top).await;
+            // What a snapshot shows that was given back says nothing.
+            let next = if self.view.snapshot.is_lost() { Next::Lost } else { next };
+            match next {
                 Next::Ready(memo) => self.put(top, memo),
                 Next::Step(step) => self.stack[top].step = step,
                 Next::Needs(cell, why) => self.need(top, cell, why),
@@ -274,7 +297,19 @@ impl Work<'_> {
         if is_for_all {
             self.deriver.memos.put(&cell, &memo);
         }
+        self.view.bytes += memo.bytes();
         self.view.memos.insert(cell, memo);
+    }
+
+    /// Returns why the host does not go on for this reader, if it does not.
+    fn over(&self) -> Option<Underivable> {
+        let over = |name, max| Some(Underivable::Over { name, max });
+        match () {
+            () if self.fuel >= self.fuel_max => over("derive-fuel-max", self.deriver.limits().derive_fuel_max),
+            () if self.view.bytes > DERIVE_BYTES_MAX => over("derive-bytes-max", DERIVE_BYTES_MAX as u64),
+            () if self.stack.len() > DERIVE_DEPTH_MAX => over("derive-depth-max", DERIVE_DEPTH_MAX as u64),
+            () => None,
+        }
     }
 
     /// Goes on with a cell that another one needs, or with what a cycle of them comes to.
@@ -309,16 +344,11 @@ impl Work<'_> {
         let reads: Vec<Kept> = reads.collect();
         let inside = |kept: &Kept| self.places.get(&kept.cell).is_some_and(|at| *at >= place);
         let reads: Vec<Kept> = reads.into_iter().filter(|kept| !kept.is_derived() || !inside(kept)).collect();
+        let run = Run { value: Err(why), reads, component: [0; 32], saw_directory: false, is_passing: false };
+        // One for all: nobody walks along its reads.
+        let shared = self.new_memo(Arc::new(run));
         for at in place..=top {
-            let component = self.component(&self.stack[at].cell.owner);
-            let run = Run {
-                value: Err(why.clone()),
-                reads: reads.clone(),
-                component,
-                saw_directory: false,
-                is_passing: false,
-            };
-            let memo = self.memo(&self.stack[at].cell.clone(), run);
+            let memo = self.stamped(&self.stack[at].cell.clone(), shared.clone());
             self.put(at, memo);
         }
         while self.stack.len() > place {
@@ -330,14 +360,22 @@ impl Work<'_> {
         self.deriver.charms.get(charm).map_or([0; 32], |installed| installed.loaded.hash)
     }
 
-    /// Returns the memo of a run at the view: with the stamp of what was known when that is the same.
+    /// Returns the memo of a run at the view.
     fn memo(&self, cell: &CellId, run: Run) -> Memo {
-        let known = self.deriver.memos.get(cell).filter(|known| known.run.value == run.value);
+        self.stamped(cell, self.new_memo(Arc::new(run)))
+    }
+
+    fn new_memo(&self, run: Arc<Run>) -> Memo {
+        let (stamp, from, until, directory, is_passing) = Default::default();
+        let leaves = Leaves::of([], &[], Default::default());
+        Memo { run, stamp, from, until, directory, leaves, is_passing }.at(self.view)
+    }
+
+    /// Gives a memo the stamp of what was known of a cell when its value is the same.
+    fn stamped(&self, cell: &CellId, memo: Memo) -> Memo {
+        let known = self.deriver.memos.get(cell).filter(|known| known.run.value == memo.run.value);
         let stamp = known.map_or_else(|| 1 + self.deriver.stamp.fetch_add(1, Ordering::Relaxed), |known| known.stamp);
-        let (from, until) = (0, 0);
-        let (is_passing, leaves) = (false, Leaves::of([], &[], Default::default()));
-        let memo = Memo { run: Arc::new(run), stamp, from, until, directory: 0, leaves, is_passing };
-        memo.at(self.view)
+        Memo { stamp, ..memo }
     }
 
     async fn step(&mut self, top: usize) -> Next {
@@ -349,6 +387,13 @@ impl Work<'_> {
             return Next::Lost;
         }
         self.looked += 1_024;
+        self.fuel += cost::DERIVE_STEP;
+        if self.stack[top].why != Why::Look
+            && let Some(over) = self.over()
+        {
+            let cell = self.stack[top].cell.clone();
+            return Next::Ready(self.passing(&cell, over));
+        }
         let frame = &mut self.stack[top];
         match std::mem::replace(&mut frame.step, Step::Run) {
             Step::Look => match self.deriver.memos.get(&frame.cell) {
@@ -369,6 +414,7 @@ impl Work<'_> {
                     Some(true) => {
                         next += 1;
                         self.looked += kept.bytes();
+                        self.fuel += cost::CELL + cost::copied(kept.bytes());
                         if self.looked > STEP_BYTES {
                             return Next::Step(Step::Check(memo, next));
                         }
@@ -436,21 +482,23 @@ impl Work<'_> {
     /// Runs the derivation of the cell at that place.
     async fn run(&mut self, top: usize) -> Next {
         let (cell, deriver) = (self.stack[top].cell.clone(), self.deriver);
-        let limits = deriver.limits();
-        if self.fuel >= limits.derive_fuel_max {
-            let over = Underivable::Over { name: "derive-fuel-max", max: limits.derive_fuel_max };
-            return Next::Ready(self.passing(&cell, over));
-        }
         let failed = |why: &str| Underivable::Failed { cell: cell.clone(), message: why.into() };
-        let declared = self.view.directory.derived(&cell.owner, &cell.name).map(|(_, declared)| declared.shape.clone());
+        let directory = &self.view.directory;
+        let declared = directory.derived(&cell.owner, &cell.name).map(|(_, declared)| declared.shape.clone());
         let (Some(shape), Some(installed)) = (declared, deriver.charms.get(&cell.owner)) else {
             return Next::Ready(self.passing(&cell, failed("its charm does not derive it any more")));
         };
+        // Another component was installed since the view was taken: its shapes are not those of the view.
+        if directory.get(&cell.owner).is_none_or(|entry| !Arc::ptr_eq(&entry.descriptor, &installed.loaded.descriptor))
+        {
+            return Next::Ready(self.passing(&cell, failed("another component of its charm is being installed")));
+        }
         if deriver.guests.is_held(&installed.loaded) {
             let why = "processes have died under its component: charm resume lets it run again";
             return Next::Ready(self.passing(&cell, failed(why)));
         }
-        let view = View { memos: std::mem::take(&mut self.view.memos), ..self.view.again(self.view.overlay.clone()) };
+        let memos = std::mem::take(&mut self.view.memos);
+        let view = View { memos, ..self.view.again(self.view.overlay.clone()) };
         let mint = deriver.committer.mint().clone();
         let tx = Transaction::derive(cell.owner, view, deriver.committer.limits().clone(), mint);
         let ended = deriver.guests.derive(&installed.loaded, Box::new(tx), &cell.name, &shape).await;
@@ -471,8 +519,17 @@ impl Work<'_> {
             return Next::Needs(first, Why::Read);
         };
         deriver.runs.fetch_add(1, Ordering::Relaxed);
+        // A member of a cycle is what all of them are, also when another one was asked first.
+        let is_own =
+            |memo: &&Memo| matches!(&memo.run.value, Err(Underivable::Cycle(members)) if members.contains(&cell));
+        let derived = reads.iter().filter(|kept| kept.is_derived()).filter_map(|kept| self.view.memos.get(&kept.cell));
+        if let Some(cycle) = derived.into_iter().find(is_own).cloned() {
+            return Next::Ready(self.stamped(&cell, cycle));
+        }
+        self.fuel += cost::copied(value.as_ref().map_or(0, Tree::len));
         let value = value.map_err(|message| failed(&message));
-        let run = Run { value, reads, component: installed.loaded.hash, saw_directory, is_passing: false };
+        let component = installed.loaded.hash;
+        let run = Run { value, reads, component, saw_directory, is_passing: ended.is_passing };
         Next::Ready(self.memo(&cell, run))
     }
 

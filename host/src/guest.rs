@@ -75,6 +75,8 @@ pub struct End {
 pub struct Derived {
     /// What it came to; none when the transaction needs other derived cells first, or has lost its snapshot.
     pub value: Option<Result<Tree, String>>,
+    /// Whether the machine ended it, not what it computes: another time it may come to something else.
+    pub is_passing: bool,
     /// What it has read.
     pub tx: Option<Box<Transaction>>,
     /// Fuel that it took.

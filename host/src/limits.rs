@@ -127,6 +127,10 @@ pub const ROW_BYTES: usize = 256;
 /// Cells below a derived cell that are remembered one by one, to see at once that none of them was written; of more only whose
 /// they are.
 pub const LEAVES_MAX: usize = 256;
+/// Derived cells that need one after the other, before the first of them has a value.
+pub const DERIVE_DEPTH_MAX: usize = 16_384;
+/// What is held of derived cells for one reader at once, with what they have read, in bytes.
+pub const DERIVE_BYTES_MAX: usize = 64 << 20;
 /// Derived cells that the last turns of one stream have read, which are made ready before the next begins.
 pub const FORESEEN_MAX: usize = 256;
 /// Times that a turn may read derived cells that hang on what it has written since it last did.

@@ -325,8 +325,15 @@ impl Stage {
                     let (seen, writes, cells) = tx.into_views();
                     views = seen;
                     let view = if writes == 0 { Some(&mut views.view) } else { views.staged.get_mut(&writes) };
+                    let max = limits.derive_fuel_max;
+                    if derived >= max {
+                        return settle(
+                            Outcome::Faulted,
+                            &format!("over derive-fuel-max {max}: more to be computed than for one turn"),
+                        );
+                    }
                     if let Some(view) = view {
-                        derived += self.deriver.make_ready(view, cells).await;
+                        derived += self.deriver.make_ready(view, cells, max - derived).await;
                     }
                 }
                 ended => {

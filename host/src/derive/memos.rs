@@ -48,7 +48,7 @@ impl Memos {
 
     /// Keeps a memo, unless one that is valid later is there.
     pub fn put(&self, cell: &CellId, memo: &Memo) {
-        let bytes = memo.run.bytes() + memo.leaves.bytes();
+        let bytes = memo.bytes();
         let mut gone = Vec::new();
         let mut spaces = self.spaces();
         let space = spaces.entry(cell.owner).or_default();

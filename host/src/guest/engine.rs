@@ -3,7 +3,7 @@
 use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
 use wasmtime::{
-    Store, Trap, UpdateDeadline,
+    PoolConcurrencyLimitError, Store, Trap, UpdateDeadline,
     component::{HasSelf, Linker},
 };
 
@@ -194,6 +194,9 @@ impl Guests {
         };
         self.threads.suspects().clear(&work);
         let fuel = self.limits.fuel_max.saturating_sub(store.get_fuel().unwrap_or_default());
+        let is_passing = called.as_ref().is_err_and(|error| {
+            error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) || error.is::<PoolConcurrencyLimitError>()
+        });
         let value = match called {
             Ok(Ok(bytes)) => self.derived_value(&bytes, shape),
             Ok(Err(text)) => Err(clip(&text, MESSAGE_BYTES_MAX).into_owned()),
@@ -201,7 +204,7 @@ impl Guests {
         };
         let tx = store.into_data().tx;
         let value = tx.as_ref().filter(|tx| !tx.needs_more() && !tx.is_lost()).map(|_| value);
-        Derived { value, tx, fuel }
+        Derived { value, is_passing, tx, fuel }
     }
 
     /// Returns whether processes have died under a component: it does not run until the operator lets it.

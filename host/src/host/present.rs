@@ -1,6 +1,9 @@
 //! What a cell holds now: the one place that is asked, by whoever reads from outside and for those who watch (D6).
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::Host;
 use crate::{
@@ -10,13 +13,16 @@ use crate::{
     limits::MESSAGE_BYTES_MAX,
     text::clip,
     turn::Stage,
-    tx::{Leaves, Present, Topic, Unanswered, Unavailable, Watched},
+    tx::{Below, Present, Topic, Unanswered, Unavailable, Watched},
 };
+
+/// After how long what could not be computed is tried again for those who watch it.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Stage {
     /// Returns what a cell holds now, and which commit it is of. Nobody is told before commit `order` of it is durable. And what it
     /// hangs on, when it is derived, at which commit.
-    async fn look(&self, cell: &CellId) -> (Result<Present, ReadError>, Option<(Leaves, u64)>) {
+    async fn look(&self, cell: &CellId) -> (Result<Present, ReadError>, Option<Below>) {
         if self.committer.directory().derivation(&cell.owner, &cell.name).is_none() {
             return (Ok(self.committer.present(cell)), None);
         }
@@ -28,7 +34,7 @@ impl Stage {
             Ok(value) => Ok(Present { value: Some(value.clone()), revision, order }),
             Err(why) => Err(ReadError::Underivable(why.refusal().to_string())),
         };
-        (present, Some((memo.leaves, order)))
+        (present, Some(Below { leaves: memo.leaves, order, is_passing: memo.is_passing }))
     }
 
     /// Answers for all who watch one thing, as often as it is marked, until nobody watches it any more or the host has stopped.
@@ -58,7 +64,19 @@ impl Stage {
     /// written.
     async fn durable(&self, cell: &CellId, watched: &Arc<Watched>) -> Result<Present, Unanswered> {
         let (present, below) = self.look(cell).await;
+        let order = below.as_ref().map_or(0, |below| below.order);
+        if below.as_ref().is_some_and(|below| below.is_passing) {
+            // Nothing below it says when it can be computed.
+            let (sleep, watched) = (self.env.sleep(AGAIN), Arc::downgrade(watched));
+            self.env.spawn(Box::pin(async move {
+                sleep.await;
+                watched.upgrade().iter().for_each(|watched| watched.again());
+            }));
+        }
         self.committer.watch_below(watched, below);
+        if present.is_err() {
+            self.committer.durable_at_last(order).await.map_err(Unanswered::Unavailable)?;
+        }
         let present = present.map_err(|error| match error {
             ReadError::Unavailable(why) => Unanswered::Unavailable(why),
             error => Unanswered::Failed(clip(&error.to_string(), MESSAGE_BYTES_MAX).into_owned()),
@@ -77,8 +95,10 @@ impl Stage {
 impl Host {
     /// Returns what a cell holds now, once that is durable.
     pub(super) async fn present(&self, owner: &Did, cell: &str) -> Result<Present, ReadError> {
-        let present = self.stage.look(&CellId { owner: *owner, name: cell.into() }).await.0?;
-        self.stage.committer.durable(present.order).await?;
-        Ok(present)
+        let (present, below) = self.stage.look(&CellId { owner: *owner, name: cell.into() }).await;
+        // What failed hangs on what was committed too (T8).
+        let order = present.as_ref().map_or(0, |present| present.order).max(below.map_or(0, |below| below.order));
+        self.stage.committer.durable(order).await?;
+        present
     }
 }

@@ -5,7 +5,7 @@
 //! valid, or a walk along its reads, which has the derived ones among them proved before.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound::{Included, Unbounded},
     sync::Arc,
 };
@@ -65,7 +65,7 @@ pub struct Run {
     pub value: Result<Tree, Underivable>,
     /// What it has read, in the order in which each cell was first read.
     pub reads: Vec<Kept>,
-    /// The component that ran.
+    /// The component that ran; that of a cycle says nothing.
     pub component: Hash,
     /// Whether it was told who is there, or that it may not read a cell: with another directory that may be another answer.
     pub saw_directory: bool,
@@ -237,6 +237,16 @@ impl Leaves {
         }
     }
 
+    /// Returns whether one of them is, or may be, among those cells.
+    pub fn are_in(&self, cells: &HashMap<Did, HashSet<&str>>) -> bool {
+        match self {
+            Leaves::Few(leaves) => {
+                leaves.iter().any(|cell| cells.get(&cell.owner).is_some_and(|names| names.contains(&*cell.name)))
+            }
+            Leaves::Spaces(dids) => dids.iter().any(|did| cells.contains_key(did)),
+        }
+    }
+
     /// Returns in whose spaces they are.
     pub fn owners(&self) -> Vec<Did> {
         let mut owners = self.spaces().map(<[Did]>::to_vec).unwrap_or_default();
@@ -270,6 +280,11 @@ impl Leaves {
 }
 
 impl Memo {
+    /// Returns what it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.run.bytes() + self.leaves.bytes()
+    }
+
     /// Returns what a read at a path gives.
     pub fn seen(&self, path: &Path) -> Seen {
         match &self.run.value {
@@ -368,17 +383,25 @@ pub struct View {
     pub directory: Arc<Directory>,
     pub overlay: Option<Arc<Overlay>>,
     pub memos: Memos,
+    /// What those take, in bytes, about.
+    pub bytes: usize,
 }
 
 impl View {
     /// Returns a view with nothing written and nothing ready.
     pub fn new(snapshot: Snapshot, directory: Arc<Directory>) -> View {
-        View { snapshot, directory, overlay: None, memos: Memos::new() }
+        View { snapshot, directory, overlay: None, memos: Memos::new(), bytes: 0 }
     }
 
     /// Returns the same view with nothing ready, and these writes.
     pub fn again(&self, overlay: Option<Arc<Overlay>>) -> View {
-        View { snapshot: self.snapshot.again(), directory: self.directory.clone(), overlay, memos: Memos::new() }
+        View {
+            snapshot: self.snapshot.again(),
+            directory: self.directory.clone(),
+            overlay,
+            memos: Memos::new(),
+            bytes: 0,
+        }
     }
 
     /// Returns the value of a cell that is not derived, and the commit that wrote it: 0 for none, and for what the turn wrote.

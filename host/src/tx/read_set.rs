@@ -102,6 +102,11 @@ impl ReadSet {
         self.cells.keys().chain(self.derived.keys().map(|(_, cell)| cell))
     }
 
+    /// Returns the cells that were read and are not derived.
+    pub fn written(&self) -> impl Iterator<Item = &CellId> {
+        self.cells.keys()
+    }
+
     /// Returns the derived cells that were read, with how much the turn had written then, and the paths.
     pub fn derived(&self) -> &BTreeMap<(usize, CellId), Vec<Path>> {
         &self.derived

@@ -15,6 +15,7 @@
 mod bare;
 mod child;
 mod density;
+mod derived;
 mod disk;
 mod durable;
 mod edit;
@@ -38,13 +39,14 @@ use crate::{report::Report, scale::Scale};
 type Run = for<'a> fn(Scale, &'a mut Report) -> BoxFuture<'a, ()>;
 
 /// Every bench: its name, with which those of its figures begin, and what it does. The last runs only when it is asked for.
-const BENCHES: [(&str, Run); 11] = [
+const BENCHES: [(&str, Run); 12] = [
     ("turn", |scale, report| turn::run(scale, report).boxed()),
     ("durable/journal", |scale, report| durable::run(scale, report).boxed()),
     ("receipt", |scale, report| receipt::run(scale, report).boxed()),
     ("stall", |scale, report| stall::run(scale, report).boxed()),
     ("write/edit", |scale, report| edit::run(scale, report).boxed()),
     ("recovery", |scale, report| recovery::run(scale, report).boxed()),
+    ("derived", |scale, report| derived::run(scale, report).boxed()),
     ("density", |scale, report| density::run(scale, report).boxed()),
     ("wait", |scale, report| waits::run(scale, report).boxed()),
     ("growth", |scale, report| growth::run(scale, report).boxed()),

@@ -112,6 +112,42 @@ async fn own_writes_are_part_of_what_is_checked() {
     assert_eq!((hold.count(), &told[1], &told[3]), (2, &json!(201), &json!(202)));
 }
 
+/// T4: what was read before it hung on the turn's own writes is another value with them, whatever is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_derivation_that_is_rewired_onto_own_writes_is_a_conflict() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, b, [("d0", json!(["if", get(of(a, "pick")), get("x"), ["value", 0]]))]).await;
+    set(&host, b, "x", json!(0)).await;
+    let steps = json!([["set", "x", [], 9], get("d0"), hold.step(), ["set", "y", [], 1]]);
+    let event = charm_conformance::value(json!({ "steps": steps, "out": "out" }));
+    let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+    hold.arrived(1).await;
+    set(&host, a, "pick", json!(true)).await;
+    hold.release(2);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), cell(&host, b, "out").await[1].clone()), (2, json!(9)));
+}
+
+/// U1: a cell that was read as it was written, and is derived at the commit, is another cell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_is_derived_from_now_on_is_a_conflict() {
+    let (host, hold) = (host().await, Hold::new());
+    let plain = host.install(charm_host::Charm::new("a", charm_conformance::component("probe"))).await.unwrap();
+    let [b] = derivers(&host, ["b"]).await;
+    grant(&host, b, [(plain, Names::only(["x"]))].into(), [].into()).await.unwrap();
+    let event =
+        charm_conformance::value(json!({ "steps": [get("d0"), hold.step(), ["set", "y", [], 1]], "out": "out" }));
+    derive(&host, b, [("d0", json!(["caught", get(of(plain, "d5"))]))]).await;
+    let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+    hold.arrived(1).await;
+    host.install(charm_host::Charm::new("a", charm_conformance::component("deriver"))).await.unwrap();
+    grant(&host, b, [(plain, Names::only(["d5"]))].into(), [].into()).await.unwrap();
+    hold.release(2);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), cell(&host, b, "out").await[0].clone()), (2, json!(0)));
+}
+
 /// D3, T3: `x + y` is 100 in every commit, so it is in every read of what is derived from both, while four turns change them.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_never_see_a_half_of_a_commit() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use charm_conformance::{Keys, Random, builder, of, results, run};
-use charm_host::{Did, Host, MemoryStore, Outcome};
+use charm_host::{Did, Host, Limits, MemoryStore, Outcome};
 use serde_json::{Value as Json, json};
 
 use super::{derivers, runs};
@@ -24,6 +24,8 @@ enum Formula {
     Sum(Vec<Formula>),
     If(Box<[Formula; 3]>),
     Fail,
+    /// Whether it is refused, and goes on.
+    Caught(At),
     /// Several at once.
     Each(Vec<At>),
 }
@@ -89,6 +91,8 @@ impl Model {
             Formula::Value(value) => json!(value),
             Formula::Get(at) => get(at, stack)?,
             Formula::Fail => return Err(Unwound::Failed),
+            // What needs itself is in a cycle, whatever it makes of that.
+            Formula::Caught(at) => json!(i64::from(!matches!(self.get(at, stack)?, Seen::Value(_)))),
             Formula::Sum(parts) => {
                 let mut sum = 0;
                 for part in parts {
@@ -123,6 +127,7 @@ fn step(formula: &Formula, dids: &[Did]) -> Json {
         Formula::Value(value) => json!(["value", value]),
         Formula::Get(cell) => json!(["get", at(cell), []]),
         Formula::Fail => json!(["reject", "as it was told"]),
+        Formula::Caught(cell) => json!(["caught", ["get", at(cell), []]]),
         Formula::Sum(parts) => {
             let parts = parts.iter().map(|part| step(part, dids));
             json!([json!("sum")].into_iter().chain(parts).collect::<Vec<_>>())
@@ -167,11 +172,12 @@ impl Life {
     }
 
     fn formula(&mut self, above: u64, depth: u32) -> Formula {
-        match self.below(if depth == 0 { 4 } else { 12 }) {
+        match self.below(if depth == 0 { 4 } else { 13 }) {
             0 => Formula::Value(self.below(3) as i64),
             1..4 => Formula::Get(self.cell(above)),
             4 if self.below(4) == 0 => Formula::Fail,
             4..8 => Formula::Sum((0..=self.below(3)).map(|_| self.formula(above, depth - 1)).collect()),
+            12 => Formula::Caught(self.cell(above)),
             8 => Formula::Each((0..=self.below(4)).map(|_| self.cell(above)).collect()),
             _ => {
                 let choice = Formula::Get(self.plain());
@@ -206,7 +212,12 @@ async fn live(seed: u64, rounds: u64, met: &mut BTreeSet<&'static str>) {
     let mut life = Life { seeds: Random::new(seed), model: Model::default() };
     let store = MemoryStore::new();
     let keys = Keys::default();
-    let open = || async { builder().store(store.clone()).keyring(keys.clone()).open().await.unwrap() };
+    // In every other life hardly anything is kept.
+    let memo_bytes_max = if seed % 2 == 0 { 2 << 10 } else { 1 << 20 };
+    let open = || async {
+        let limits = Limits { memo_bytes_max, ..Limits::default() };
+        builder().limits(limits).store(store.clone()).keyring(keys.clone()).open().await.unwrap()
+    };
     let mut host: Host = open().await;
     let names = ["a", "b", "c"];
     let dids = derivers(&host, names).await;
@@ -274,7 +285,7 @@ async fn live(seed: u64, rounds: u64, met: &mut BTreeSet<&'static str>) {
                 }
                 let before = runs(&host);
                 assert_eq!(results(&host, dids[reader], json!(steps)).await, told);
-                assert_eq!(runs(&host), before, "seed {seed}, round {round}: {cells:?}");
+                assert!(seed % 2 == 0 || runs(&host) == before, "seed {seed}, round {round}: {cells:?}");
                 if let Some(at) = cells.first() {
                     let outside = host.get::<Json>(&dids[at.0], &at.1, "").await;
                     match life.model.read(at) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use charm_conformance::{grant, host, json as shown, of, results};
-use charm_host::{Change, Names, Watch, WatchError, Watcher};
+use charm_conformance::{GatedStore, Keys, builder, grant, host, json as shown, of, results, until};
+use charm_host::{Change, MemoryStore, Names, Watch, WatchError, Watcher};
+use futures_util::FutureExt;
 use serde_json::{Value as Json, json};
 
 use super::{derive, derivers, get, runs, set};
@@ -91,4 +92,47 @@ async fn a_right_that_is_taken_ends_it_and_one_of_the_derivation_is_told() {
     assert_eq!(value(&mut watcher).await, json!({"ok": 1}));
     grant(&host, c, [].into(), [].into()).await.unwrap();
     assert!(matches!(next(&mut watcher).await, Err(WatchError::Denied { .. })));
+}
+
+/// D7: who is there may be all that a derived cell hangs on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_a_derived_wish_is_told_who_comes_and_goes() {
+    let host = host().await;
+    let [a] = derivers(&host, ["a"]).await;
+    derive(&host, a, [("d0", json!(["wish", "#probe", {"cells": [["x", "any"]]}]))]).await;
+    let mut watcher = host.watch(Watch::cell(&a, "d0")).await.unwrap();
+    assert_eq!(value(&mut watcher).await, json!([]));
+    let probe = charm_conformance::probe(&host, "probe").await;
+    grant(&host, a, [(probe, Names::only(["x"]))].into(), [].into()).await.unwrap();
+    assert_eq!(value(&mut watcher).await, json!([probe.to_string()]));
+    host.uninstall(&probe).await.unwrap();
+    assert_eq!(value(&mut watcher).await, json!([]));
+}
+
+/// T8: no value and no failure is told before what it hangs on is durable.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_before_what_it_hangs_on_is_durable() {
+    let (store, control) = GatedStore::new(MemoryStore::new());
+    let host = builder().store(store).keyring(Keys::default()).open().await.unwrap();
+    let [a] = derivers(&host, ["a"]).await;
+    derive(&host, a, [("d0", json!(["if", get("x"), ["reject", "no luck"], ["value", 1]]))]).await;
+    let mut watcher = host.watch(Watch::cell(&a, "d0")).await.unwrap();
+    assert_eq!(value(&mut watcher).await, 1);
+    control.hold();
+    let event = tokio::spawn({
+        let host = host.clone();
+        async move { set(&host, a, "x", json!(1)).await }
+    });
+    until("a commit is held", || control.is_held()).await;
+    let mut asked = Box::pin(host.get::<i64>(&a, "d0", ""));
+    for _ in 0..50 {
+        assert!(asked.as_mut().now_or_never().is_none(), "told before it is durable");
+        assert!(watcher.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(runs(&host), 2, "it is computed all the same");
+    control.release();
+    event.await.unwrap();
+    assert!(asked.await.unwrap_err().to_string().contains("no luck"));
+    assert!(value(&mut watcher).await["why"].is_string());
 }

@@ -12,6 +12,7 @@ use crate::{
     directory::Directory,
     event::EventId,
     log::{say, within},
+    path::Path,
     receipt::{self, Outcome},
     record::{Body, Hash, Ran, Write},
     rows::Queued,
@@ -53,7 +54,7 @@ impl Committer {
         let mut checks = 0;
         let (done, after) = loop {
             checks += 1;
-            let derived = self.prove_derived(&mut tx, derive).await;
+            let derived = self.prove_derived(&mut tx, derive, &cells).await;
             let read = tx.reads.check(&tx.view.snapshot, &mut checked).await;
             let now = self.now();
             let mut locked = self.open().map_err(Failure::Unavailable)?;
@@ -159,6 +160,12 @@ impl Committer {
         let listed: Vec<CellId> = tx.reads.listed().collect();
         if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells().chain(&listed)) {
             let cause = Cause::Right { cell: cell.clone() };
+            self.locked().conflicts += 1;
+            return Err(Failure::Conflict(cause));
+        }
+        // One that was written is derived from now on: it is another cell.
+        if let Some(cell) = tx.reads.written().find(|cell| directory.derivation(&cell.owner, &cell.name).is_some()) {
+            let cause = Cause::Derived { cell: cell.clone(), path: Path::root() };
             self.locked().conflicts += 1;
             return Err(Failure::Conflict(cause));
         }

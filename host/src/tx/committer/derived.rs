@@ -1,13 +1,23 @@
 //! Derived cells that a turn has read, at its commit: they are computed again where something below them was written, and compared
 //! by value (T4). No guest runs under the lock, and the handler does not run again for a value that is the same.
 
+use std::collections::BTreeMap;
+
 use super::Committer;
 use crate::{
     cell::CellId,
-    env::BoxFuture,
-    tx::{Cause, Leaves, Transaction, View, memo::Proved, read_set::Last},
+    env::{BoxFuture, breathe},
+    path::Path,
+    tx::{
+        Cause, Leaves, Transaction, View,
+        memo::Proved,
+        read_set::{Last, ReadSet},
+        versions::Change,
+    },
 };
 
+/// Derived cells that are compared between two moments at which others may run.
+const COMPARED_STEP: usize = 64;
 /// Cells written meanwhile that are looked at under the lock.
 const LOCKED_CELLS_MAX: usize = 64;
 
@@ -23,7 +33,12 @@ impl Committer {
     ///
     /// # Errors
     /// The first that does not.
-    pub(super) async fn prove_derived(&self, tx: &mut Transaction, derive: &dyn Derive) -> Result<(), Cause> {
+    pub(super) async fn prove_derived(
+        &self,
+        tx: &mut Transaction,
+        derive: &dyn Derive,
+        cells: &[Change],
+    ) -> Result<(), Cause> {
         if tx.reads.derived().is_empty() {
             return Ok(());
         }
@@ -39,7 +54,7 @@ impl Committer {
             return Ok(());
         }
         let latest = View::new(snapshot, directory);
-        let mut views = std::collections::BTreeMap::new();
+        let mut views = BTreeMap::new();
         let mut reads = tx.reads.derived().iter().peekable();
         while let Some(((writes, _), _)) = reads.peek() {
             let writes = *writes;
@@ -54,8 +69,17 @@ impl Committer {
             if view.snapshot.is_lost() {
                 return Err(Cause::Lost { max: self.limits.old_versions_bytes_max });
             }
-            for (cell, paths) in here {
+            let writes_to =
+                |leaves: &Leaves| cells.iter().any(|change| leaves.touch(&tx.writer, |name| *name == *change.name));
+            for (number, (cell, paths)) in here.into_iter().enumerate() {
+                if number % COMPARED_STEP == COMPARED_STEP - 1 {
+                    breathe().await;
+                }
                 let (Some(seen), Some(found)) = (before.memos.get(cell), view.memos.get(cell)) else { continue };
+                // It hangs now on what the turn writes, and did not when that was read: with that it may be another value.
+                if writes == 0 && writes_to(&found.leaves) && !writes_to(&seen.leaves) {
+                    return Err(Cause::Derived { cell: cell.clone(), path: Path::root() });
+                }
                 if seen.stamp == found.stamp {
                     continue;
                 }
@@ -84,18 +108,14 @@ impl Committer {
             _ if !last => Ok(Last::Again),
             _ => {
                 let first = tx.reads.derived().keys().next().map(|(_, cell)| cell.clone());
-                first.map_or(Ok(Last::Holds), |cell| Err(Cause::Derived { cell, path: crate::path::Path::root() }))
+                first.map_or(Ok(Last::Holds), |cell| Err(Cause::Derived { cell, path: Path::root() }))
             }
         }
     }
 }
 
 /// Returns the cells below all derived cells that were read.
-fn leaves(
-    reads: &crate::tx::read_set::ReadSet,
-    view: &View,
-    staged: &std::collections::BTreeMap<usize, View>,
-) -> Leaves {
+fn leaves(reads: &ReadSet, view: &View, staged: &BTreeMap<usize, View>) -> Leaves {
     let memo = |(writes, cell): &(usize, CellId)| {
         let view = if *writes == 0 { Some(view) } else { staged.get(writes) };
         view.and_then(|view| view.memos.get(cell))

@@ -5,7 +5,7 @@
 //! that is watched costs a look into a map for each of its rows; with no watcher at all it costs one load.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -55,6 +55,14 @@ pub struct Present {
     pub revision: u64,
     /// The commit of the host that is to be durable before anybody is told.
     pub order: u64,
+}
+
+/// What a derived cell hangs on, at the commit at which it was computed.
+pub struct Below {
+    pub leaves: Leaves,
+    pub order: u64,
+    /// It was not computed: nothing of that says when it can be.
+    pub is_passing: bool,
 }
 
 /// Why a cell has no answer.
@@ -225,6 +233,11 @@ impl Watched {
         self.below.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has whoever answers look once more.
+    pub fn again(&self) {
+        self.mark(1, 0);
+    }
+
     fn mark(&self, count: u64, position: u64) {
         self.marks.send_modify(|mark| *mark = Mark { number: mark.number + count, position });
     }
@@ -284,14 +297,40 @@ struct Inner {
 }
 
 impl Inner {
-    /// Has a derived cell hang on cells of these spaces, and no others.
-    fn hang(&mut self, watched: &Watched, spaces: &[Did]) {
-        self.derived.retain(|space, derived| {
-            if !spaces.contains(space) {
-                derived.retain(|of| of.topic != watched.topic);
+    /// Marks the derived cells that hang on what was written.
+    fn touch_derived(&self, wrote: &[Wrote], position: u64) {
+        let mut written: HashMap<Did, HashSet<&str>> = HashMap::new();
+        for (owner, name, ..) in wrote.iter().filter(|(owner, ..)| self.derived.contains_key(owner)) {
+            written.entry(*owner).or_default().insert(name);
+        }
+        // One that hangs on several spaces stands in each.
+        let derived = written.keys().filter_map(|space| self.derived.get(space)).flatten();
+        let derived: HashMap<*const Watched, &Arc<Watched>> =
+            derived.map(|watched| (Arc::as_ptr(watched), watched)).collect();
+        for watched in derived.into_values() {
+            let is_touched = watched.below().as_ref().is_some_and(|leaves| leaves.are_in(&written));
+            if is_touched {
+                watched.numbers().count += 1;
+                watched.mark(1, position);
             }
-            !derived.is_empty()
-        });
+        }
+    }
+
+    /// Has a derived cell hang on cells of these spaces, and no others.
+    fn hang(&mut self, watched: &Arc<Watched>, below: Option<Leaves>) {
+        let spaces = below.as_ref().map(Leaves::owners).unwrap_or_default();
+        let before = std::mem::replace(&mut *watched.below(), below);
+        for space in before.as_ref().map(Leaves::owners).unwrap_or_default() {
+            if let Some(derived) = self.derived.get_mut(&space) {
+                derived.retain(|of| !Arc::ptr_eq(of, watched));
+                if derived.is_empty() {
+                    self.derived.remove(&space);
+                }
+            }
+        }
+        for space in spaces {
+            self.derived.entry(space).or_default().push(watched.clone());
+        }
     }
 }
 
@@ -375,8 +414,9 @@ impl Watches {
         if *users > 0 {
             return;
         }
-        inner.topics.remove(&watched.topic);
-        inner.hang(watched, &[]);
+        if let Some((watched, _)) = inner.topics.remove(&watched.topic) {
+            inner.hang(&watched, None);
+        }
         if let Topic::Cells(owner, _) = &watched.topic
             && let Some(prefixes) = inner.prefixes.get_mut(owner)
         {
@@ -395,7 +435,9 @@ impl Watches {
     /// Says that another directory holds; after the lock. A derived cell may be another with that.
     pub(super) fn swapped(&self) {
         if self.is_any() {
-            self.inner().derived.values().flatten().for_each(|watched| watched.mark(1, 0));
+            let inner = self.inner();
+            let cells = inner.topics.iter().filter(|(topic, _)| matches!(topic, Topic::Cell(_)));
+            cells.for_each(|(_, (watched, _))| watched.mark(1, 0));
         }
         self.rights.send_modify(|changes| *changes += 1);
     }
@@ -451,23 +493,7 @@ impl Watches {
             }
         }
         if !inner.derived.is_empty() {
-            let spaces: BTreeSet<Did> = wrote.iter().map(|(owner, ..)| *owner).collect();
-            let derived = spaces.iter().filter_map(|space| inner.derived.get(space)).flatten();
-            // One that hangs on several spaces stands in each.
-            let derived: BTreeMap<*const Watched, &Arc<Watched>> =
-                derived.map(|watched| (Arc::as_ptr(watched), watched)).collect();
-            for watched in derived.into_values() {
-                let below = watched.below();
-                let Some(leaves) = &*below else { continue };
-                let is_below =
-                    |(owner, name, ..): &&Wrote| leaves.contain(&CellId { owner: *owner, name: name.clone() });
-                let commits: BTreeSet<(Did, u64)> =
-                    wrote.iter().filter(is_below).map(|(owner, _, seq, _)| (*owner, *seq)).collect();
-                if !commits.is_empty() {
-                    watched.numbers().count += commits.len() as u64;
-                    watched.mark(commits.len() as u64, position);
-                }
-            }
+            inner.touch_derived(wrote, position);
         }
         for (owner, writes) in written {
             for watched in inner.prefixes.get(&owner).into_iter().flatten() {
@@ -516,30 +542,19 @@ impl Committer {
 
     /// Has a derived cell marked, from now on, when something below it is written; at once, if that was since the commit at which
     /// it was computed.
-    pub fn watch_below(&self, watched: &Arc<Watched>, below: Option<(Leaves, u64)>) {
-        let (leaves, order) = below.unzip();
-        let spaces = leaves.as_ref().map(Leaves::owners).unwrap_or_default();
-        if leaves.is_none() && watched.below().is_none() {
+    pub fn watch_below(&self, watched: &Arc<Watched>, below: Option<Below>) {
+        if below.is_none() && watched.below().is_none() {
             return;
         }
-        {
-            let mut inner = self.group.watches.inner();
-            // Nobody watches it any more.
-            if !inner.topics.contains_key(&watched.topic) {
-                return;
-            }
-            inner.hang(watched, &spaces);
-            for space in &spaces {
-                let derived = inner.derived.entry(*space).or_default();
-                if !derived.iter().any(|of| of.topic == watched.topic) {
-                    derived.push(watched.clone());
-                }
-            }
-            *watched.below() = leaves.clone();
+        let mut inner = self.group.watches.inner();
+        // Nobody watches it any more.
+        if !inner.topics.contains_key(&watched.topic) {
+            return;
         }
-        let is_same = |leaves: &Leaves| leaves.are_same(&self.versions.snapshot(), order.unwrap_or(0));
-        if leaves.is_some_and(|leaves| !is_same(&leaves)) {
-            watched.mark(1, 0);
+        inner.hang(watched, below.as_ref().map(|below| below.leaves.clone()));
+        drop(inner);
+        if below.is_some_and(|below| !below.leaves.are_same(&self.versions.snapshot(), below.order)) {
+            watched.again();
         }
     }
 

@@ -5,7 +5,7 @@
 //! ["set", cell, path, value]                                      ["set-bytes", cell, path, bytes]
 //! ["get-each", cells, path]                  list of values or null
 //! ["sum", step..]  of integers, null is 0    ["if", step, step, step]  null, false and 0 are no
-//! ["value", value]
+//! ["value", value]                           ["caught", step]  1 when it is refused, else 0
 //! ["names", owner or null, prefix, limit, start?, end?]                            {names, next: start or null}
 //! ["entries", owner or null, prefix, limit, start?, end?]                          {entries: [name, value].., next}
 //! ["remove-all", owner or null, prefix, limit, start?, end?]                       {count, next}
@@ -84,6 +84,11 @@ pub fn perform(step: &Ipld) -> Result<Ipld, Failed> {
             perform(arg(if is_no { 3 } else { 2 })?)
         }
         "value" => Ok(arg(1)?.clone()),
+        "caught" => match perform(arg(1)?) {
+            Ok(_) => Ok(Ipld::Integer(0)),
+            Err(Failed::Refused(_)) => Ok(Ipld::Integer(1)),
+            Err(failed) => Err(failed),
+        },
         "set" => {
             open_cell(arg(1)?)?.set(&words::path(arg(2)?)?, &words::encode(arg(3)?))?;
             Ok(Ipld::Null)
