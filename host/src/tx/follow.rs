@@ -47,7 +47,8 @@ impl Transaction {
     fn hop(&mut self, cell: &CellId, path: &Path) -> Result<Option<(CellId, Path)>, Refusal> {
         let value = match self.seen(cell, path) {
             Ok(value) => value,
-            Err(Refusal::Denied { .. }) => return Ok(None),
+            // What cannot be read leads nowhere: the write is refused as ever.
+            Err(Refusal::Denied { .. } | Refusal::Failed { .. } | Refusal::Cycle(_)) => return Ok(None),
             Err(refusal) => return Err(refusal),
         };
         self.cost += cost::LINK + cost::searched(value.as_ref().map_or(0, Tree::len), path.0.len());

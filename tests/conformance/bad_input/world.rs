@@ -48,9 +48,9 @@ async fn an_export_that_the_host_never_calls_is_named() {
         let end = "(export \"charm:host/guest@0.2.0\" (instance $exports))";
         by_hand::charm(&[(end, &format!("{end} (export \"{name}\" (instance $exports))"))])
     };
-    let error = refused(&host, also("charm:host/derivations@0.2.0")).await;
+    let error = refused(&host, also("charm:host/migrations@0.2.0")).await;
     assert!(matches!(error, InstallError::World { .. }), "{error:?}");
-    assert!(error.to_string().contains("charm:host/derivations@0.2.0, which this host never calls"), "{error}");
+    assert!(error.to_string().contains("charm:host/migrations@0.2.0, which this host never calls"), "{error}");
     host.install(Charm::new("more", also("acme:tools/tool@1.0.0"))).await.unwrap();
 }
 

@@ -150,7 +150,9 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     };
     assert!(said.contains("token"), "{said}");
     change(&format!("UPDATE cell SET value = CAST('{hidden}' AS BLOB) WHERE name = 'token'"));
-    let damaged = Archive::open(FolderStore::open_read_only(home.store()).unwrap()).map(drop).unwrap_err();
+    let damaged = archive().get(&a, "token", &Path::root(), None).unwrap_err();
+    fails!(secret, damaged, ReadError::Store(StoreError::Damaged { .. }));
+    let damaged = FolderStore::open_read_only(home.store()).unwrap().load(None).map(drop).unwrap_err();
     fails!(secret, damaged, StoreError::Damaged { .. });
     change("UPDATE cell SET value = x'f6' WHERE name = 'token'");
     let before = archive();
