@@ -51,6 +51,21 @@ async fn till() {
     follow("till", &["counter", "till"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn shopping_list() {
+    follow("shopping-list", &["shopping-list"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_total() {
+    follow("running-total", &["running-total"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn picker() {
+    follow("picker", &["counter", "picker"]).await;
+}
+
 #[test]
 fn a_pattern_fits_what_it_says_and_nothing_else() {
     for (expected, line) in [("a…c", "abc"), ("…", ""), ("… b", "x b"), ("a…", "a"), ("a…b…c", "aXbYc"), ("a", "a")]
