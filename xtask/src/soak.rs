@@ -8,7 +8,7 @@ use charm_toolchain::{cargo, run as run_command};
 use std::process::Command;
 
 /// The chapters whose sizes grow with the effort.
-const CHAPTERS: [&str; 7] = ["simulation", "isolation", "crashes", "laws", "contention", "attacks", "fuzz"];
+const CHAPTERS: [&str; 8] = ["simulation", "isolation", "crashes", "laws", "contention", "attacks", "derived", "fuzz"];
 
 /// Inputs of each loop of the chapter `fuzz` (of `tests`, and of the command line) for an effort of 1.
 const EXECUTIONS: u64 = 500_000;

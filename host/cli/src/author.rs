@@ -46,19 +46,24 @@ pub struct Offer {
     pub private: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub receipts: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub derived: bool,
 }
 
 impl Offer {
     pub fn new((name, declared): (&String, &Declaration)) -> Offer {
-        let Declaration { shape, private, receipts, .. } = declared;
-        Offer { name: name.clone(), shape: shape.to_string(), private: *private, receipts: *receipts }
+        let Declaration { shape, private, receipts, derived, .. } = declared;
+        let (private, receipts, derived) = (*private, *receipts, *derived);
+        Offer { name: name.clone(), shape: shape.to_string(), private, receipts, derived }
     }
 
     /// Who may use it.
     pub fn whose(&self) -> &'static str {
-        match (self.receipts, self.private) {
-            (true, _) => "receipts of its own sends",
-            (_, true) => "private",
+        match (self.receipts, self.private, self.derived) {
+            (true, ..) => "receipts of its own sends",
+            (_, true, true) => "derived, private",
+            (_, true, _) => "private",
+            (.., true) => "derived, can be granted",
             _ => "can be granted",
         }
     }
