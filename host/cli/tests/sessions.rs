@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, path::PathBuf, process::Command};
 
 use charm_demo_servers::{
     mail::MailServer,
@@ -15,12 +15,24 @@ use common::{
     page::{self, fits},
 };
 
+/// Ends the host that a session began in the background, also when the session fails.
+struct Background(PathBuf);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Ok(id) = fs::read_to_string(self.0.join("host.pid")) {
+            let _ = Command::new("kill").arg(id.trim()).output();
+        }
+    }
+}
+
 async fn follow(charm: &str, components: &[&str]) {
     let oauth = OauthServer::start(OauthOptions::default()).await.unwrap();
     let mail = MailServer::start(oauth.token_check()).await.unwrap();
     let file = root().unwrap().join("example-charms").join(charm).join("session.md");
     let text = fs::read_to_string(file).unwrap();
     let folder = Folder::new(components, "");
+    let _background = Background(folder.path(""));
     let connect = serde_json::json!({
         "token_url": oauth.token_url(), "client_id": oauth.client_id(),
         "client_secret": oauth.client_secret(), "refresh_token": oauth.refresh_token(),
