@@ -3,7 +3,6 @@
 //! They are found by their tag. What is picked is kept as a link to its count (C5): a name, and no right. `shown` reads
 //! through it, and so depends on the picked one alone, and on another one when another one is picked (D5).
 
-use charm_sdk::Fitting;
 use charm_sdk::prelude::*;
 
 /// What is needed of a charm that can be picked.

@@ -215,8 +215,8 @@ pub use charm_sdk_macros::wish;
 /// What a charm needs in scope: `use charm_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Bytes, Cell, Cells, Charm, Derived, Did, Error, EventId, Handlers, Link, Outcome, OwnStream, Receipt, Result,
-        Sent, Settled, Shape, Stream, StreamLink, Value, When, Wish, cancel, charm, commit_and_settle_all,
+        Bytes, Cell, Cells, Charm, Derived, Did, Error, EventId, Fitting, Handlers, Link, Outcome, OwnStream, Receipt,
+        Result, Sent, Settled, Shape, Stream, StreamLink, Value, When, Wish, cancel, charm, commit_and_settle_all,
         commit_and_settle_first, commit_and_sleep, commit_and_wait_all, context, data, handlers, http, log, reject,
         retry, wish,
     };

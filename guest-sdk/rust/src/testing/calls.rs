@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 
 use super::state::{Event, From, State, http_denied};
@@ -15,6 +15,11 @@ use crate::link::named;
 use crate::value::{cut, encode};
 use crate::wish::{Found, Offers, Wanted};
 use crate::{Did, Error, EventId, Receipt, Result, Segment, Value, When};
+
+mod derive;
+
+pub(super) use derive::derive;
+use derive::{check_pure, facts};
 
 thread_local! {
     /// The turns that were begun and have not ended. The last one runs, those before it wait.
@@ -138,70 +143,6 @@ impl Turn {
         let next = listed.next().and(page.last()).map(|(last, _)| format!("{last}\0"));
         Ok((page, next))
     }
-}
-
-/// Computes a derived cell, with the rights of its charm. The turn that reads it sees what it has written itself.
-pub(super) fn derive(state: &Rc<RefCell<State>>, owner: &Did, name: &str) -> Result<Value> {
-    let needs_itself = TURNS.with_borrow(|turns| {
-        let mut names: Vec<_> =
-            turns.iter().rev().map_while(|turn| Some((turn.me.clone(), turn.derives.as_ref()?.0.clone()))).collect();
-        let place = names.iter().position(|(me, derived)| me == owner && derived == name)?;
-        names.truncate(place + 1);
-        names.sort_unstable();
-        Some(names)
-    });
-    if let Some(cells) = needs_itself {
-        return Err(Error::Cycle(cells));
-    }
-    let declared = state.borrow().charms.get(owner).map(|charm| {
-        let shape = charm.cell(name).map(|cell| cell.shape.clone());
-        (charm.derive.clone(), shape.unwrap_or_default())
-    });
-    let failed = |message: String| Error::Underivable { owner: owner.clone(), name: name.into(), message };
-    let Some((derive, shape)) = declared else { return Err(failed("its charm is not installed".into())) };
-    let written = TURNS.with_borrow(|turns| match turns.last() {
-        Some(Turn { derives: Some((_, written)), .. }) => written.clone(),
-        Some(turn) if !turn.waits => (turn.me.clone(), turn.ended.writes.clone()),
-        _ => (owner.clone(), BTreeMap::new()),
-    });
-    let nobody = Event::new(String::new(), From::Host, owner.clone(), owner.clone(), String::new(), Vec::new());
-    TURNS.with_borrow_mut(|turns| {
-        turns.push(Turn { derives: Some((name.into(), written)), ..Turn::new(state.clone(), &nobody) });
-    });
-    let derived = catch_unwind(AssertUnwindSafe(|| derive(name)));
-    TURNS.with_borrow_mut(Vec::pop);
-    let value = match derived {
-        Ok(Ok(bytes)) => canonical(&bytes)?,
-        Ok(Err(error)) => return Err(failed(error.to_string())),
-        Err(panic) => {
-            let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-            let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
-            return Err(failed(format!("panicked: {}", words.unwrap_or_default())));
-        }
-    };
-    shapes::check(&value, &shape).map_err(|error| failed(format!("returned what does not fit its shape: {error}")))?;
-    Ok(value)
-}
-
-/// Refuses a derivation what it may not do (D1).
-fn check_pure(turn: &Turn, call: &str) -> Result<()> {
-    match turn.derives {
-        None => Ok(()),
-        Some(_) => Err(Error::Other {
-            code: "pure".into(),
-            message: format!("a derivation only reads cells: no {call} there"),
-            at: Some(call.into()),
-        }),
-    }
-}
-
-/// The turn that runs, for what is another thing in each turn.
-fn facts<R>(act: impl FnOnce(&mut Turn) -> R) -> R {
-    turn(|turn| {
-        let words = "a derivation has no sender, event, time or randomness: it computes from cells alone";
-        assert!(turn.derives.is_none(), "{words}");
-        act(turn)
-    })
 }
 
 impl Running {
