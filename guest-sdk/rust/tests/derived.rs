@@ -115,5 +115,5 @@ fn a_derivation_reads_with_the_rights_of_its_charm_and_only_reads() {
     assert!(look("inner").contains("no grant covers `inner`"));
     assert!(look("writes").contains("a derivation only reads cells"));
     assert!(look("asks-the-time").contains("no sender, event, time or randomness"));
-    assert!(look("itself").contains("derived cells need each other: `itself`"), "{}", look("itself"));
+    assert!(look("itself").contains("cells lead back to the first: `itself`"), "{}", look("itself"));
 }

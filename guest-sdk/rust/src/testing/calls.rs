@@ -53,6 +53,8 @@ pub(crate) struct Turn {
     waits: bool,
     /// The derived cell that is computed, and what the turn that reads it has written: no event is handled.
     derives: Option<(String, Written)>,
+    /// The derived cells that need each other, of which it computes one.
+    cycle: Option<Vec<(Did, String)>>,
 }
 
 /// What a turn has written: whose cells, and what is in them.
@@ -82,8 +84,8 @@ impl Turn {
         let retries = event.retries;
         let (me, sender, event) = (event.to.clone(), event.sender.clone(), event.id.clone());
         let (ended, sent) = Default::default();
-        let (committed, waits, derives) = (None, false, None);
-        Self { state, me, sender, event, retries, time, seed, ended, sent, committed, waits, derives }
+        let (committed, waits, derives, cycle) = (None, false, None, None);
+        Self { state, me, sender, event, retries, time, seed, ended, sent, committed, waits, derives, cycle }
     }
 
     pub(super) fn begin(state: Rc<RefCell<State>>, event: &Event) -> Running {

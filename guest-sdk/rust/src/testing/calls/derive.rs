@@ -12,12 +12,18 @@ use crate::{Did, Error, Result, Value};
 
 /// Computes a derived cell, with the rights of its charm. The turn that reads it sees what it has written itself.
 pub fn derive(state: &Rc<RefCell<State>>, owner: &Did, name: &str) -> Result<Value> {
-    let needs_itself = TURNS.with_borrow(|turns| {
-        let mut names: Vec<_> =
-            turns.iter().rev().map_while(|turn| Some((turn.me.clone(), turn.derives.as_ref()?.0.clone()))).collect();
-        let place = names.iter().position(|(me, derived)| me == owner && derived == name)?;
-        names.truncate(place + 1);
+    let needs_itself = TURNS.with_borrow_mut(|turns| {
+        let is_it =
+            |turn: &Turn| turn.me == *owner && turn.derives.as_ref().is_some_and(|(derived, _)| derived == name);
+        let above = turns.iter().rev().take_while(|turn| turn.derives.is_some()).position(is_it)?;
+        let from = turns.len() - 1 - above;
+        let members = &mut turns[from..];
+        let name =
+            |turn: &Turn| (turn.me.clone(), turn.derives.as_ref().map_or(String::new(), |(name, _)| name.clone()));
+        let mut names: Vec<_> = members.iter().map(name).collect();
         names.sort_unstable();
+        // All of them are in it, whatever they make of the error.
+        members.iter_mut().for_each(|turn| turn.cycle = Some(names.clone()));
         Some(names)
     });
     if let Some(cells) = needs_itself {
@@ -39,7 +45,9 @@ pub fn derive(state: &Rc<RefCell<State>>, owner: &Did, name: &str) -> Result<Val
         turns.push(Turn { derives: Some((name.into(), written)), ..Turn::new(state.clone(), &nobody) });
     });
     let derived = catch_unwind(AssertUnwindSafe(|| derive(name)));
-    TURNS.with_borrow_mut(Vec::pop);
+    if let Some(cells) = TURNS.with_borrow_mut(Vec::pop).and_then(|turn| turn.cycle) {
+        return Err(Error::Cycle(cells));
+    }
     let value = match derived {
         Ok(Ok(bytes)) => canonical(&bytes)?,
         Ok(Err(error)) => return Err(failed(error.to_string())),
