@@ -49,6 +49,8 @@ use memos::Memos;
 const STEP_BYTES: usize = 256 << 10;
 /// How often a cell is computed for someone outside whose snapshot is given back meanwhile.
 const TRIES_MAX: u32 = 8;
+/// The part of `derive-fuel-max` that what is only foreseen may take.
+const FORESEEN_PART: u64 = 4;
 /// Streams whose derived reads are remembered.
 const STREAMS_MAX: usize = 4_096;
 
@@ -178,7 +180,9 @@ impl Deriver {
                 && directory.may_read(&event.to, &cell.owner, &cell.name)
         };
         let cells = foreseen.iter().filter(is_there).cloned().collect();
-        let took = self.make_ready(&mut view, cells, self.limits().derive_fuel_max).await;
+        let took = self.make_ready(&mut view, cells, self.limits().derive_fuel_max / FORESEEN_PART).await;
+        // What was not computed is asked for when it is read, if it is.
+        view.memos.retain(|_, memo| !memo.is_passing);
         (Views::new(view), took)
     }
 

@@ -128,7 +128,7 @@ pub const ROW_BYTES: usize = 256;
 /// they are.
 pub const LEAVES_MAX: usize = 256;
 /// Derived cells that need one after the other, before the first of them has a value.
-pub const DERIVE_DEPTH_MAX: usize = 16_384;
+pub const DERIVE_DEPTH_MAX: usize = 4_096;
 /// What is held of derived cells for one reader at once, with what they have read, in bytes.
 pub const DERIVE_BYTES_MAX: usize = 64 << 20;
 /// Derived cells that the last turns of one stream have read, which are made ready before the next begins.

@@ -12,7 +12,7 @@ use charm_conformance::{
 };
 use charm_host::{
     Archive, Batch, Did, EventId, FolderStore, Host, InstallError, Manifest, MemoryStore, NewEvent, Outcome, Path,
-    SendError, Status, Store, StoreError,
+    ReadError, SendError, Status, Store, StoreError,
 };
 use serde_json::{Value as Json, json};
 
@@ -486,6 +486,10 @@ async fn a_row_that_the_host_did_not_write_is_damage_and_not_a_panic() {
         let archive = FolderStore::open_read_only(&copy).and_then(Archive::open);
         let looked = archive.and_then(|archive| {
             archive.dead_letters(&a, 0, usize::MAX)?;
+            // Cells are read when they are asked for.
+            if let Err(ReadError::Store(error)) = archive.get(&a, "x", &Path::root(), None) {
+                return Err(error);
+            }
             archive.status(&failed.id).map(drop)
         });
         damaged(looked, &copy.join("index.db"));

@@ -1,7 +1,9 @@
 //! What a hostile derivation, or a hostile graph of them, can do.
 
 use charm_conformance::{builder, cell, host, of, results, run};
-use charm_host::{FORESEEN_MAX, LEAVES_MAX, Limits, OUTSIDE_RUNS_MAX, Outcome, STAGED_VIEWS_MAX};
+use charm_host::{
+    DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, LEAVES_MAX, Limits, OUTSIDE_RUNS_MAX, Outcome, STAGED_VIEWS_MAX,
+};
 use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 
@@ -74,6 +76,39 @@ async fn what_is_kept_is_bounded_for_each_charm() {
     assert_eq!(read(&host, b, &[json!("d0")]).await, ["kept"]);
     assert_eq!(runs(&host), before, "the charm beside it keeps what it has");
     assert_eq!(read(&host, a, &[json!("d0")]).await[0].as_str().unwrap().len(), 20_000);
+}
+
+/// A5: a chain without an end is no cycle, and ends all the same.
+#[tokio::test]
+async fn a_chain_without_end_is_bounded() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    set(&host, charm, "x", json!(1_000)).await;
+    assert_eq!(read(&host, charm, &[json!("down:0")]).await, [1_000]);
+    set(&host, charm, "x", json!(1_000_000_000)).await;
+    let told = results(&host, charm, json!([["try", get("down:0")], ["try", get("down:999999990")]])).await;
+    assert_eq!(told[0]["error"]["kind"], "failed", "{told}");
+    assert_eq!(told[1]["ok"], 1_000_000_000);
+    let derivations = host.derivations();
+    assert!(derivations.runs <= 2 * DERIVE_DEPTH_MAX as u64 + 2_000, "{derivations:?}");
+}
+
+/// A5: what is held for one reader is bounded, whatever is kept for all.
+#[tokio::test]
+async fn what_one_reader_holds_is_bounded() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    for part in 0..5 {
+        let write = json!([["set", "doc", [part.to_string()], "d".repeat(200_000)]]);
+        assert_eq!(run(&host, charm, write).await.outcome, Outcome::Committed);
+    }
+    let many = DERIVE_BYTES_MAX / 1_000_000 + 1;
+    let steps: Vec<Json> = (0..many).map(|n| json!(["try", ["get", format!("wide:{n}"), ["0", "x"]]])).collect();
+    let told = results(&host, charm, json!(steps)).await;
+    assert_eq!(told[0]["error"]["kind"], "type-mismatch");
+    assert_eq!(told[many - 1]["error"], json!({"kind": "limit", "name": "derive-bytes-max", "max": DERIVE_BYTES_MAX}));
+    let told = results(&host, charm, json!([["try", ["get", format!("wide:{many}"), ["0", "x"]]]])).await;
+    assert_eq!(told[0]["error"]["kind"], "type-mismatch", "another turn begins anew");
 }
 
 /// D3: as often as a turn likes, but what it wrote in between is kept for so many reads alone.

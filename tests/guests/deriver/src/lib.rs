@@ -1,6 +1,7 @@
 //! A probe with derived cells: `d0` to `d199` of any shape, `whole` of shape `int` and the private `inner`. Each is computed by
 //! the step that stands in the own cell `of-d0` and so on, in the words of the probe (`../probe/src/steps.rs`); without one it is
-//! null. The members of the family `times` are derived too: `times:3` is three times the number in `x`. So what a cell is derived
+//! null. The members of some families are derived too: `times:3` is three times the number in `x`, `down:3` is
+//! `down:4` as long as that is below `x`, and each of `wide` is what `doc` holds. So what a cell is derived
 //! from is data, and a derivation can try whatever a handler can.
 
 #[path = "../../probe/src/misbehave.rs"]
@@ -39,7 +40,10 @@ impl guest::Guest for Deriver {
         words::encode(&map(vec![
             ("tags".to_owned(), Ipld::List(vec![text("#deriver")])),
             ("cells".to_owned(), map(cells)),
-            ("families".to_owned(), map(vec![declare("times".to_owned(), "int", &["derived"])])),
+            (
+                "families".to_owned(),
+                map(["down", "times", "wide"].map(|name| declare(name.to_owned(), "any", &["derived"])).into()),
+            ),
             ("streams".to_owned(), map(vec![declare("run".to_owned(), "any", &[])])),
         ]))
     }
@@ -54,14 +58,24 @@ impl derivations::Guest for Deriver {
     fn derive(name: String) -> Result<Vec<u8>, String> {
         std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
         let derived = || {
-            if let Some(times) = name.strip_prefix("times:") {
-                let times: i64 = times.parse().map_err(|_| refused::Failed::script("no number"))?;
-                let number = steps::perform(&Ipld::List(vec!["get".into(), "x".into(), Ipld::List(vec![])]))?;
-                return Ok(Ipld::Integer(steps::integer(&number) * i128::from(times)));
+            if let Some((family, key)) = name.split_once(':') {
+                return member(family, key);
             }
             let step = charm::host::cells::open(None, &format!("of-{name}"))?.get(&[])?;
             step.map_or(Ok(Ipld::Null), |step| steps::perform(&words::decode(&step)?))
         };
         derived().map(|value| words::encode(&value)).map_err(|failed: refused::Failed| failed.to_string())
+    }
+}
+
+/// Derives a member of a family.
+fn member(family: &str, key: &str) -> Result<Ipld, refused::Failed> {
+    let get = |cell: &str| steps::perform(&Ipld::List(vec!["get".into(), cell.into(), Ipld::List(vec![])]));
+    let key: i128 = key.parse().map_err(|_| refused::Failed::script("no number"))?;
+    match family {
+        "times" => Ok(Ipld::Integer(steps::integer(&get("x")?) * key)),
+        "down" if key < steps::integer(&get("x")?) => get(&format!("down:{}", key + 1)),
+        "down" => Ok(Ipld::Integer(key)),
+        _ => get("doc"),
     }
 }
