@@ -49,7 +49,7 @@ use memos::Memos;
 const STEP_BYTES: usize = 256 << 10;
 /// How often a cell is computed for someone outside whose snapshot is given back meanwhile.
 const TRIES_MAX: u32 = 8;
-/// The part of `derive-fuel-max` that what is only foreseen may take.
+/// The part of the bounds of one reader that what is only foreseen may take.
 const FORESEEN_PART: u64 = 4;
 /// Streams whose derived reads are remembered.
 const STREAMS_MAX: usize = 4_096;
@@ -179,8 +179,15 @@ impl Deriver {
             directory.derivation(&cell.owner, &cell.name).is_some()
                 && directory.may_read(&event.to, &cell.owner, &cell.name)
         };
-        let cells = foreseen.iter().filter(is_there).cloned().collect();
-        let took = self.make_ready(&mut view, cells, self.limits().derive_fuel_max / FORESEEN_PART).await;
+        // The rest is for what it does read.
+        let (fuel_max, bytes_max) =
+            (self.limits().derive_fuel_max / FORESEEN_PART, DERIVE_BYTES_MAX / FORESEEN_PART as usize);
+        let mut took = 0;
+        for cell in foreseen.iter().filter(is_there) {
+            if took < fuel_max && view.bytes < bytes_max {
+                took += self.make_ready(&mut view, vec![cell.clone()], fuel_max - took).await;
+            }
+        }
         // What was not computed is asked for when it is read, if it is.
         view.memos.retain(|_, memo| !memo.is_passing);
         (Views::new(view), took)
