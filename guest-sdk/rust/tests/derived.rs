@@ -1,5 +1,5 @@
 //! Derived cells on the test host: as a host computes them (D1-D5).
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use charm_sdk::prelude::*;
 use charm_sdk::testing::Host;

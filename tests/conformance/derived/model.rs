@@ -213,7 +213,7 @@ async fn live(seed: u64, rounds: u64, met: &mut BTreeSet<&'static str>) {
     let store = MemoryStore::new();
     let keys = Keys::default();
     // In every other life hardly anything is kept.
-    let memo_bytes_max = if seed % 2 == 0 { 2 << 10 } else { 1 << 20 };
+    let memo_bytes_max = if seed.is_multiple_of(2) { 2 << 10 } else { 1 << 20 };
     let open = || async {
         let limits = Limits { memo_bytes_max, ..Limits::default() };
         builder().limits(limits).store(store.clone()).keyring(keys.clone()).open().await.unwrap()
@@ -285,7 +285,7 @@ async fn live(seed: u64, rounds: u64, met: &mut BTreeSet<&'static str>) {
                 }
                 let before = runs(&host);
                 assert_eq!(results(&host, dids[reader], json!(steps)).await, told);
-                assert!(seed % 2 == 0 || runs(&host) == before, "seed {seed}, round {round}: {cells:?}");
+                assert!(seed.is_multiple_of(2) || runs(&host) == before, "seed {seed}, round {round}: {cells:?}");
                 if let Some(at) = cells.first() {
                     let outside = host.get::<Json>(&dids[at.0], &at.1, "").await;
                     match life.model.read(at) {
