@@ -22,14 +22,14 @@ const EACH: usize = 200;
 
 pub async fn run(scale: Scale, report: &mut Report) {
     let rounds = scale.of([1, 5, 9, 15]);
-    for size in scale.of([vec![4], vec![10, 1_000], vec![10, 100, 1_000], vec![10, 100, 1_000, 4_000]]) {
+    for size in scale.of([vec![4_usize], vec![10, 1_000], vec![10, 100, 1_000], vec![10, 100, 1_000, 4_000]]) {
         let graph = Graph::new(size, |at, cell| match at {
             0 => json!(["sum", get("x"), ["value", 1]]),
             _ => json!(["sum", get(cell(at - 1)), ["value", 1]]),
         });
         graph.await.measure(report, &format!("chain/{size}"), rounds, size).await;
     }
-    for size in scale.of([vec![4], vec![100, 10_000], vec![100, 1_000, 10_000], vec![100, 1_000, 10_000]]) {
+    for size in scale.of([vec![4_usize], vec![100, 10_000], vec![100, 1_000, 10_000], vec![100, 1_000, 10_000]]) {
         // Sums of a hundred inputs each, and a sum of those.
         let groups = size.div_ceil(100);
         let graph = Graph::new(size + groups + 1, |at, cell| {
@@ -45,11 +45,11 @@ pub async fn run(scale: Scale, report: &mut Report) {
         });
         graph.await.measure(report, &format!("fan-in/{size}"), rounds, 3).await;
     }
-    for size in scale.of([vec![4], vec![10_000], vec![100, 10_000], vec![100, 10_000]]) {
+    for size in scale.of([vec![4_usize], vec![10_000], vec![100, 10_000], vec![100, 10_000]]) {
         let graph = Graph::new(size, |_, _| json!(["sum", get("x"), ["value", 1]]));
         graph.await.measure(report, &format!("fan-out/{size}"), rounds, 1).await;
     }
-    for size in scale.of([vec![2], vec![10, 30], vec![10, 30], vec![10, 30, 100]]) {
+    for size in scale.of([vec![2_usize], vec![10, 30], vec![10, 30], vec![10, 30, 100]]) {
         let graph = Graph::new(size * size, |at, cell| match (at / size, at % size) {
             (0, 0) => json!(["sum", get("x"), ["value", 1]]),
             (0, _) => json!(["sum", get("y"), ["value", 1]]),
