@@ -38,6 +38,8 @@ impl Output {
                 text.push('\n');
             }
         }
+        // Where both go to one place, what was said before stands before the result.
+        self.finish();
         write(&text).map(drop)
     }
 
