@@ -22,15 +22,15 @@ mod write;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use committer::{
-    Accepted, Begun, Below, Committer, Derive, Failure, Gone, Installs, Keep, Mark, NoPlace, Noted, Notice, Part,
-    Place, Present, Refused, Seen, Told, Topic, Unanswered, Watched,
+    Accepted, Begun, Committer, Derive, Failure, Gone, Installs, Keep, Mark, NoPlace, Noted, Notice, Part, Place,
+    Present, Refused, Seen, Told, Topic, Unanswered, Watched,
 };
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
 pub use listing::Span;
 use memo::Proved;
-pub use memo::{Kept, Kind, Leaves, Memo, Run, Underivable, View, Views};
+pub use memo::{Below, Kept, Kind, Leaves, Memo, Run, Underivable, View, Views};
 pub use range::Range;
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;

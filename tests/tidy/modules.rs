@@ -62,7 +62,7 @@ const USES: &[(&str, &str)] = &[
          store suspects text tx value",
     ),
     ("charms", "component did directory guest http record tx"),
-    ("derive", "cell charms counters did directory env event guest limits record tx"),
+    ("derive", "cell charms cost counters did directory env event guest limits record tx value"),
     (
         "turn",
         "aging charms core cost derive did env guest http listing live log meter notices receipt record recording rows run_queue store suspects text tx",

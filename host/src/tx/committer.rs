@@ -52,7 +52,7 @@ pub use derived::Derive;
 use figures::Figures;
 use group::Group;
 pub use history::{Gone, Keep};
-pub use watches::{Below, Mark, NoPlace, Part, Place, Present, Told, Topic, Unanswered, Watched};
+pub use watches::{Mark, NoPlace, Part, Place, Present, Told, Topic, Unanswered, Watched};
 
 /// Receipts that are noted as durable under one hold of the lock.
 const SETTLED_STEP: usize = 32;

@@ -176,6 +176,14 @@ impl Underivable {
     }
 }
 
+/// What a derived cell hangs on, at the commit at which it was computed.
+pub struct Below {
+    pub leaves: Leaves,
+    pub order: u64,
+    /// It was not computed: nothing of that says when it can be.
+    pub is_passing: bool,
+}
+
 /// The cells that are no derived ones, on which a derived cell hangs.
 #[derive(Clone)]
 pub enum Leaves {

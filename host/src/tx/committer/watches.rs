@@ -24,7 +24,7 @@ use crate::{
     },
     path::Path,
     rows::Batch,
-    tx::{Leaves, Range},
+    tx::{Below, Leaves, Range},
     value::{Found, Tree, Value},
 };
 
@@ -55,14 +55,6 @@ pub struct Present {
     pub revision: u64,
     /// The commit of the host that is to be durable before anybody is told.
     pub order: u64,
-}
-
-/// What a derived cell hangs on, at the commit at which it was computed.
-pub struct Below {
-    pub leaves: Leaves,
-    pub order: u64,
-    /// It was not computed: nothing of that says when it can be.
-    pub is_passing: bool,
 }
 
 /// Why a cell has no answer.
