@@ -325,11 +325,8 @@ impl Archive {
     /// When the store is damaged.
     pub fn commits(&self, space: Option<&Did>, order: u64, max: usize) -> Result<Vec<Commit>, StoreError> {
         let entries = self.store.log(space, order, max)?;
-        let read = |entry: LogEntry| {
-            Commit::read(&entry)
-                .ok_or_else(|| StoreError::Failed(format!("log entry {} is malformed: run verify", entry.order)))
-        };
-        entries.into_iter().map(read).collect()
+        let read = |entry: &LogEntry| Commit::read(entry).map_err(|error| StoreError::unread(entry.order, error));
+        entries.iter().map(read).collect()
     }
 
     /// Copies the store to a folder that is not there yet, also beside a running host: see [`crate::Store::backup`].

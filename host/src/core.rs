@@ -27,7 +27,7 @@ pub use underway::{Resumed, Standing, Underway};
 
 use crate::{
     entry::{LogEntry, Taken},
-    record::Record,
+    record::{Record, RecordError},
 };
 
 /// One commit: a record, and its place in the host.
@@ -44,9 +44,9 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Reads an entry of the log; none when its record is malformed.
-    pub(crate) fn read(entry: &LogEntry) -> Option<Commit> {
+    /// Reads an entry of the log.
+    pub(crate) fn read(entry: &LogEntry) -> Result<Commit, RecordError> {
         let LogEntry { order, position, taken, .. } = *entry;
-        Some(Commit { order, position, taken, record: Record::from_bytes(&entry.record)? })
+        Ok(Commit { order, position, taken, record: Record::from_bytes(&entry.record)? })
     }
 }

@@ -109,8 +109,8 @@ pub use path::{Path, PathError, Segment};
 pub use receipt::{NotCommitted, Outcome, Receipt};
 pub use record::{
     Body, CellsRoot, Checkpoint, Cut, Exchanged, Hash, Install, Mark as EventMark, Progress, Pruned, Ran, Record,
-    Retried as TurnRetried, Segment as TurnSegment, Sent, Turn, TurnMark, Until, VERSION as RECORD_VERSION, WaitFor,
-    Write, event_hash, hash as record_hash, head_message, heads_hash, wait_hash,
+    RecordError, Retried as TurnRetried, Segment as TurnSegment, Sent, Turn, TurnMark, Until,
+    VERSION as RECORD_VERSION, WaitFor, Write, event_hash, hash as record_hash, head_message, heads_hash, wait_hash,
 };
 pub use rows::{
     Batch, CellRow, CellWrite, CutRow, DeadLetter, Image, InstallRow, Notes, Point, Queued, ReceiptRow, RecordingRow,

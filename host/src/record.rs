@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// Version of the record format; the first byte of every record.
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 /// What most records take: their bytes are not moved while they are written.
 const RECORD_BYTES: usize = 512;
-const RECORD_TAG: &[u8] = b"charm commit v6\0";
+const RECORD_TAG: &[u8] = b"charm commit v7\0";
 const RECORDING_TAG: &[u8] = b"charm recording v1\0";
 const WAIT_TAG: &[u8] = b"charm wait v1\0";
 const HEAD_TAG: &[u8] = b"charm head v1\0";
@@ -29,8 +29,27 @@ const CELLS_TAG: &[u8] = b"charm cells v1\0";
 const EVENT_TAG: &[u8] = b"charm event v1\0";
 const HEADS_TAG: &[u8] = b"charm heads v1\0";
 
+/// How many kinds of [`Body`] there are.
+const KINDS: u32 = 14;
+
 /// SHA-256 of a record, or of a log's entry.
 pub type Hash = [u8; 32];
+
+/// Why bytes are no record for this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// They are not exactly one record.
+    #[error("record is malformed")]
+    Malformed,
+    /// A later version of the format.
+    #[error(
+        "record is of version {0}, and this host reads version {VERSION}: use the host that wrote it, or a later one"
+    )]
+    Version(u8),
+    /// Something happened that this host knows nothing of.
+    #[error("record has a body of kind {0}, which this host does not know: use the host that wrote it, or a later one")]
+    Body(u32),
+}
 
 /// One commit in one space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -520,12 +539,26 @@ impl Record {
         postcard::to_extend(self, bytes).expect("a record holds nothing that postcard refuses")
     }
 
-    /// Reads stored bytes; none when they are not exactly one record of this version.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
-        let (record, rest) = postcard::take_from_bytes::<Record>(bytes).ok()?;
-        // Only one byte string stands for a record: postcard alone would accept padded integers.
-        let exact = rest.is_empty() && record.version == VERSION && record.to_bytes() == bytes;
-        exact.then_some(record)
+    /// Reads stored bytes.
+    ///
+    /// # Errors
+    /// When they are not exactly one record of this version, with a body that this host knows.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Record, RecordError> {
+        match bytes.first() {
+            Some(&VERSION) => {}
+            Some(&version) if version > VERSION => return Err(RecordError::Version(version)),
+            _ => return Err(RecordError::Malformed),
+        }
+        match postcard::take_from_bytes::<Record>(bytes) {
+            // Only one byte string stands for a record: postcard alone would accept padded integers.
+            Ok((record, [])) if record.to_bytes() == bytes => Ok(record),
+            Ok(_) => Err(RecordError::Malformed),
+            Err(_) => {
+                let head = postcard::take_from_bytes::<(u8, Did, u64, Hash, u64, u32)>(bytes);
+                let unknown = head.ok().map(|((.., kind), _)| kind).filter(|kind| *kind >= KINDS);
+                Err(unknown.map_or(RecordError::Malformed, RecordError::Body))
+            }
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     entry::{ENTRIES_PAGE, LogEntry},
     event::EventId,
     limits::LIST_BYTES_MAX,
-    record::Hash,
+    record::{Hash, RecordError},
     rows::{Batch, CellRow, DeadLetter, Image, Queued, ReceiptRow, Unfit},
     text::clip,
 };
@@ -72,6 +72,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Returns what is wrong with an entry of the log whose record cannot be read.
+    pub(crate) fn unread(entry: u64, error: RecordError) -> StoreError {
+        StoreError::Failed(format!("log entry {entry}: {error}"))
+    }
+
     /// Returns it with a bounded text: that of a store of the embedder's may be any (T7).
     pub(crate) fn bounded(self) -> StoreError {
         match self {

@@ -21,7 +21,7 @@ use crate::{
     entry::ENTRIES_PAGE,
     event::Mint,
     receipt::Outcome,
-    record::{self, Body, Hash, Pruned, Record, Turn, Write},
+    record::{self, Body, Hash, Pruned, Record, RecordError, Turn, Write},
     rows::{Image, SpaceRow},
     store::{Store, StoreError},
     value::{self, Tree},
@@ -92,12 +92,29 @@ pub enum VerifyError {
         /// What is wrong: names and numbers, never a value.
         why: String,
     },
+    /// A later host wrote it.
+    #[error("space {space}, commit {seq}: {why}")]
+    Unread {
+        /// The space.
+        space: Did,
+        /// The commit's number.
+        seq: u64,
+        /// What this host does not know.
+        why: RecordError,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl VerifyError {
+    fn unread(space: &Did, seq: u64, why: RecordError) -> VerifyError {
+        match why {
+            RecordError::Malformed => VerifyError::broken(Law::Chain, space, seq, why.to_string()),
+            why => VerifyError::Unread { space: *space, seq, why },
+        }
+    }
+
     fn broken(law: Law, space: &Did, seq: u64, why: impl Into<String>) -> VerifyError {
         VerifyError::Broken { law, space: *space, seq, why: why.into() }
     }
@@ -224,7 +241,7 @@ fn verify_all(store: &dyn Store, image: &Image) -> Result<VerifiedStore, VerifyE
 fn pruned(store: &dyn Store, image: &Image, host: Option<Did>) -> Result<Option<Pruned>, VerifyError> {
     let Some(before) = image.pruned.checked_sub(1) else { return Ok(None) };
     let entry = store.log(None, before, 1)?.pop().filter(|entry| entry.order == image.pruned);
-    match entry.and_then(|entry| Record::from_bytes(&entry.record)) {
+    match entry.and_then(|entry| Record::from_bytes(&entry.record).ok()) {
         Some(Record { space, body: Body::Pruned(pruned), .. })
             if Some(space) == host && pruned.order < image.pruned =>
         {
@@ -293,7 +310,7 @@ fn walk(store: &dyn Store, cell: &CellId, present: Option<(u64, Tree)>, seq: u64
             value = held.ok_or_else(|| damaged(at))?.value.map(Tree::new);
             break;
         };
-        let record = Record::from_bytes(&entry.record).ok_or_else(|| damaged(at))?;
+        let record = Record::from_bytes(&entry.record).map_err(|_| damaged(at))?;
         let write = record.into_writes().into_iter().find(|write| write.name == cell.name);
         let write = write.ok_or_else(|| damaged(at))?;
         if write.previous >= at {
@@ -342,7 +359,7 @@ fn value_from_floor(store: &dyn Store, cell: &CellId, seq: u64) -> Result<Option
             if entry.seq > seq {
                 return Ok(value);
             }
-            let record = Record::from_bytes(&entry.record).ok_or_else(|| damaged(entry.seq))?;
+            let record = Record::from_bytes(&entry.record).map_err(|_| damaged(entry.seq))?;
             for write in record.into_writes().into_iter().filter(|write| write.name == cell.name) {
                 value = value::apply(value, &write.edits).map_err(|_| damaged(entry.seq))?;
             }

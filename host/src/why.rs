@@ -218,8 +218,7 @@ fn sends(commit: &Commit) -> impl Iterator<Item = (&Event, Option<u64>, Option<r
 }
 
 fn read(entry: &LogEntry) -> Result<Commit, StoreError> {
-    let malformed = || StoreError::Failed(format!("log entry {} is malformed: run verify", entry.order));
-    Commit::read(entry).ok_or_else(malformed)
+    Commit::read(entry).map_err(|error| StoreError::unread(entry.order, error))
 }
 
 impl Reader<'_> {

@@ -352,7 +352,7 @@ fn records_heads_and_seals_have_these_bytes() {
         let record =
             Record { version: RECORD_VERSION, space, seq: index, previous, time_ms: 1_700_000_000_000 + index, body };
         let (bytes, handles) = (record.to_bytes(), record.handles().is_some());
-        assert_eq!(Record::from_bytes(&bytes), Some(record));
+        assert_eq!(Record::from_bytes(&bytes), Ok(record));
         previous = record_hash(&bytes);
         let taken = handles.then_some(Taken { position: index, late: index == 9 });
         let entry = LogEntry {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf
 use charm_conformance::*;
 use charm_host::{
     Archive, Did, FileKeyring, FolderStore, Host, InstallError, KeyError, Keyring, Manifest, NewEvent, Outcome, Record,
-    SendError, Store, Verified, VerifyError,
+    RecordError, SendError, Store, Verified, VerifyError,
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use rusqlite::Connection;
@@ -230,7 +230,7 @@ async fn a_space_proves_itself_with_nothing_but_its_did() {
     assert!(matches!(archive.verify(&stranger), Err(VerifyError::NoSuchSpace(did)) if did == stranger));
 }
 
-/// I2, I3: a record's hash is SHA-256 over `charm commit v6\0` and its bytes; the record after it holds it. The space's key
+/// I2, I3: a record's hash is SHA-256 over `charm commit v7\0` and its bytes; the record after it holds it. The space's key
 /// signs `charm head v1\0`, its public key, the record's number in 8 bytes, big end first, and the hash, with Ed25519.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
@@ -245,7 +245,7 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     for entry in &entries {
         let record = Record::from_bytes(&entry.record).unwrap();
         assert_eq!((record.space, record.seq, record.previous), (a, entry.seq, previous));
-        previous = Sha256::new().chain_update(b"charm commit v6\0").chain_update(&entry.record).finalize().into();
+        previous = Sha256::new().chain_update(b"charm commit v7\0").chain_update(&entry.record).finalize().into();
     }
     let (seq, signature) = row.signed.unwrap();
     let message = [&b"charm head v1\0"[..], a.public_key(), &seq.to_be_bytes(), &previous].concat();
@@ -256,7 +256,7 @@ async fn a_space_is_proved_with_nothing_but_sha_256_and_ed25519() {
     let key = VerifyingKey::from_bytes(host.did.public_key()).unwrap();
     let mut is_sealed = false;
     for entry in store.log(None, 0, 1_000).unwrap() {
-        let record = Sha256::new().chain_update(b"charm commit v6\0").chain_update(&entry.record).finalize();
+        let record = Sha256::new().chain_update(b"charm commit v7\0").chain_update(&entry.record).finalize();
         let (at, late) = entry.taken.map_or((0, 0), |taken| (taken.position, u8::from(taken.late)));
         let numbers = [entry.order, entry.position, at].map(u64::to_be_bytes).concat();
         let parts = [&b"charm entry v1\0"[..], &end, &numbers, &[late], &record].concat();
@@ -279,13 +279,15 @@ async fn no_other_bytes_are_the_same_record() {
     let bytes = FolderStore::open_read_only(home.store()).unwrap().log(Some(&a), 0, 1).unwrap().remove(0).record;
     let record = Record::from_bytes(&bytes).unwrap();
     assert_eq!(record.to_bytes(), bytes[..]);
-    assert_eq!(Record::from_bytes(&[&bytes[..], &[0]].concat()), None, "bytes after it");
-    assert_eq!(Record::from_bytes(&bytes[..bytes.len() - 1]), None, "cut");
-    assert_eq!(Record::from_bytes(&Record { version: 2, ..record.clone() }.to_bytes()), None, "of another version");
+    assert_eq!(Record::from_bytes(&[&bytes[..], &[0]].concat()), Err(RecordError::Malformed), "bytes after it");
+    assert_eq!(Record::from_bytes(&bytes[..bytes.len() - 1]), Err(RecordError::Malformed), "cut");
+    let version = |version| Record::from_bytes(&Record { version, ..record.clone() }.to_bytes());
+    assert_eq!(version(2), Err(RecordError::Malformed), "none ever was of this version");
+    assert_eq!(version(8), Err(RecordError::Version(8)));
     let other = Record { seq: 2, ..record }.to_bytes();
     let seq = bytes.iter().zip(&other).position(|(one, two)| one != two).unwrap();
     let padded = [&bytes[..seq], &[bytes[seq] | 0x80, 0], &bytes[seq + 1..]].concat();
-    assert_eq!(Record::from_bytes(&padded), None, "a number with a zero in front");
+    assert_eq!(Record::from_bytes(&padded), Err(RecordError::Malformed), "a number with a zero in front");
 }
 
 /// I3: the signed head covers each commit before it, and a restart goes on with the chain.

@@ -166,14 +166,14 @@ class Reader:
         return kind, read[kind]()
 
     def record(self):
-        must(self.take(1) == b"\x06", "record is of another version")
+        must(self.take(1) == b"\x07", "record is of another version")
         record = {"space": self.key(), "seq": self.varint(), "previous": self.take(32), "time": self.varint()}
         record["kind"], record["body"] = self.body()
         must(self.at == len(self.raw), "bytes after the record")
         return record
 be64 = lambda number: number.to_bytes(8, "big")
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
-record_hash = lambda raw: sha256(b"charm commit v6\0", raw)
+record_hash = lambda raw: sha256(b"charm commit v7\0", raw)
 
 def prove_space(key, rows, signed, signature):
     """Proves a space from its first record that is there; returns the number of its last, and how many its own key covers."""

@@ -13,6 +13,9 @@ use crate::{
     text::{clip, nearest},
 };
 
+/// The first byte of what is kept of rights.
+const VERSION: u8 = 1;
+
 /// Names of cells or streams that a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Names {
@@ -226,12 +229,21 @@ pub struct Kept {
 impl Kept {
     /// Returns the bytes that the store keeps; none for nothing.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        let bytes = postcard::to_stdvec(self).expect("rights hold nothing that postcard refuses");
+        let bytes = postcard::to_stdvec(&(VERSION, self)).expect("rights hold nothing that postcard refuses");
         (*self != Kept::default()).then_some(bytes)
     }
 
     /// Reads what the store kept.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Kept> {
-        postcard::from_bytes(bytes).ok()
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Kept, String> {
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| "are malformed".to_owned()),
+            version => Err(format!(
+                "are of version {}, and this host reads version {VERSION}: use the host that wrote them, or a later one",
+                version.map_or(0, |(version, _)| *version)
+            )),
+        }
     }
 }

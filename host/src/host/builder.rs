@@ -137,10 +137,11 @@ impl HostBuilder {
         let guests = Guests::start(limits.clone(), cache.as_deref(), compiler, threads, env.clone())
             .map_err(OpenError::Engine)?;
         let ready = Arc::new(RunQueue::default());
-        let kept = image.kept.iter().map(|(did, bytes)| Some((*did, Arc::new(Kept::from_bytes(bytes)?))));
-        let kept = kept.collect::<Option<_>>();
-        let kept: BTreeMap<_, _> =
-            kept.ok_or_else(|| StoreError::Failed("what it keeps of grants is malformed".to_owned()))?;
+        let kept = image.kept.iter().map(|(did, bytes)| match Kept::from_bytes(bytes) {
+            Ok(kept) => Ok((*did, Arc::new(kept))),
+            Err(why) => Err(StoreError::Failed(format!("the rights of {did} {why}"))),
+        });
+        let kept = kept.collect::<Result<BTreeMap<_, _>, _>>()?;
         // A host that ended while it uninstalled them has not said so.
         let gone = kept.iter().filter(|(_, kept)| kept.is_gone).map(|(did, _)| (*did, None)).collect();
         let paused = suspects.paused(&image);

@@ -96,7 +96,9 @@ pub enum InstallError {
         built_for: String,
     },
     /// It is built for another world.
-    #[error("charm {charm}: not a component of the world charm:host/charm: {why}")]
+    #[error(
+        "charm {charm}: not a component of the world charm:host/charm: {why}: build it again with the SDK of this host, or use a later host"
+    )]
     World {
         /// The charm.
         charm: String,

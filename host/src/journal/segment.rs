@@ -5,7 +5,7 @@ use std::io;
 use super::{
     JournalError,
     disk::{Disk, DiskFile},
-    format::{HEAD, Head, Kind, Place, UNIT, read_head, read_segment_header, segment_name},
+    format::{HEAD, Head, HeaderError, Kind, Place, UNIT, VERSION, read_head, read_segment_header, segment_name},
 };
 
 /// Least that is read at once, in bytes.
@@ -60,7 +60,11 @@ impl Segment {
                 return Err(segment.damaged("it is of another journal than the segments before it"));
             }
             Ok(found) => segment.journal = found,
-            Err(why) => return Err(segment.damaged(&why)),
+            Err(HeaderError::Damaged(why)) => return Err(segment.damaged(&why)),
+            Err(HeaderError::Version(version)) => {
+                let what = format!("it is of version {version} of the format, and this host reads version {VERSION}");
+                return Err(segment.unknown(&what));
+            }
         }
         Ok(Some(segment))
     }
@@ -68,6 +72,12 @@ impl Segment {
     /// Returns the error that says what is wrong with it.
     pub fn damaged(&self, why: &str) -> JournalError {
         let why = format!("{why}; nothing was changed: restore the store from a backup");
+        JournalError::Damaged { path: self.path.clone(), why }
+    }
+
+    /// Returns the error that says what a later host has written.
+    pub fn unknown(&self, what: &str) -> JournalError {
+        let why = format!("{what}; nothing was changed: use the host that wrote it, or a later one");
         JournalError::Damaged { path: self.path.clone(), why }
     }
 
@@ -109,7 +119,11 @@ impl Segment {
     /// `Failed`.
     pub fn next(&mut self, offset: u64, end: u64) -> Result<Option<(Head, &[u8])>, JournalError> {
         let place = self.place(offset);
-        let Some(head) = self.head(offset)?.filter(|head| follows(head, end)) else { return Ok(None) };
+        let head = self.head(offset)?;
+        if head.is_some_and(|head| head.kind == Kind::Other) {
+            return Err(self.unknown(&format!("the frame at byte {offset} is of a kind that this host does not know")));
+        }
+        let Some(head) = head.filter(|head| follows(head, end)) else { return Ok(None) };
         let frame = self.bytes(offset, head.frame() as usize)?;
         Ok(head.group(place, frame).map(|group| (head, group)))
     }
@@ -169,5 +183,6 @@ fn follows(head: &Head, end: u64) -> bool {
     match head.kind {
         Kind::Group => head.number == end + 1,
         Kind::End => head.number == end && head.length == 0,
+        Kind::Other => false,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The first byte of every group.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// What one sync made durable.
 #[derive(Clone, Debug, Default)]
@@ -61,12 +61,23 @@ pub fn encode(secret: Option<&[u8; 32]>, batch: &Batch) -> Vec<u8> {
     postcard::to_stdvec(&Written(VERSION, secret, batch)).expect("a group holds nothing that postcard refuses")
 }
 
-/// Reads a group; none when the bytes are not exactly one of this version.
-pub fn decode(bytes: &[u8]) -> Option<Group> {
+/// Reads a group.
+///
+/// # Errors
+/// What is wrong with it, when the bytes are not exactly one of this version.
+pub fn decode(bytes: &[u8]) -> Result<Group, String> {
     #[derive(Deserialize)]
-    struct Read(u8, Option<[u8; 32]>, Batch);
-    let (Read(version, secret, batch), rest) = postcard::take_from_bytes(bytes).ok()?;
-    (version == VERSION && rest.is_empty()).then_some(Group { secret, batch })
+    struct Read(Option<[u8; 32]>, Batch);
+    match bytes.split_first() {
+        Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((Read(secret, batch), [])) => Ok(Group { secret, batch }),
+            _ => Err("is malformed: restore the store from a backup".to_owned()),
+        },
+        version => Err(format!(
+            "is of version {}, and this host reads version {VERSION}: use the host that wrote it, or a later one",
+            version.map_or(0, |(version, _)| *version)
+        )),
+    }
 }
 
 /// Returns what several groups make, in their order: what a later one makes void is not there.

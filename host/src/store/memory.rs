@@ -105,9 +105,8 @@ impl Tables {
             self.orders.remove(&key);
             let Some(entry) = self.log.remove(&order) else { continue };
             gone += entry.record.len() as u64;
-            let record = Record::from_bytes(&entry.record);
-            let malformed = || StoreError::Failed(format!("log entry {order} is malformed: run verify"));
-            past.next::<StoreError>(order, record.ok_or_else(malformed)?, |name| Ok(is_present(name)))?;
+            let record = Record::from_bytes(&entry.record).map_err(|error| StoreError::unread(order, error))?;
+            past.next::<StoreError>(order, record, |name| Ok(is_present(name)))?;
         }
         row.history_bytes = row.history_bytes.saturating_sub(gone);
         self.past.extend(past.end().map(|(name, held)| ((*space, name), held)));

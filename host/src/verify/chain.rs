@@ -33,7 +33,8 @@ impl Chain {
     pub fn next(&mut self, entry: &LogEntry) -> Result<Record, VerifyError> {
         let Chain { space, proof, .. } = self;
         let broken = |law, why| VerifyError::broken(law, space, proof.commits + 1, why);
-        let record = Record::from_bytes(&entry.record).ok_or_else(|| broken(Law::Chain, "record is malformed"))?;
+        let record =
+            Record::from_bytes(&entry.record).map_err(|error| VerifyError::unread(space, proof.commits + 1, error))?;
         if record.space != *space || entry.space != *space {
             return Err(broken(Law::Signer, "made for another DID"));
         }

@@ -37,7 +37,7 @@ impl Floor {
         }
         let broken = |law, seq, why: &str| VerifyError::broken(law, &row.did, seq, why);
         let entry = store.entry(&row.did, point.at)?;
-        let found = entry.and_then(|entry| Some((entry.order, Record::from_bytes(&entry.record)?)));
+        let found = entry.and_then(|entry| Some((entry.order, Record::from_bytes(&entry.record).ok()?)));
         let (at_order, checkpoint) = match found {
             Some((order, Record { body: Body::Checkpoint(checkpoint), .. })) if checkpoint.seq == point.seq => {
                 (order, *checkpoint)

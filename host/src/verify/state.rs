@@ -38,9 +38,8 @@ impl Later {
             let Some(last) = page.last() else { return Ok(later) };
             order = last.order;
             for entry in &page {
-                let Some(record) = Record::from_bytes(&entry.record) else {
-                    return Err(VerifyError::broken(Law::Chain, &entry.space, entry.seq, "record is malformed"));
-                };
+                let record = Record::from_bytes(&entry.record)
+                    .map_err(|error| VerifyError::unread(&entry.space, entry.seq, error))?;
                 later.settled.extend(record.turn().map(|turn| turn.receipt.id));
                 later.went_on.extend(record.handles().filter(|_| record.turn().is_none()));
                 let refused = record.sends().filter(|(_, refused)| refused.is_some());

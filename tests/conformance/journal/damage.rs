@@ -198,8 +198,27 @@ fn what_is_stale_moved_or_foreign_is_found() {
     refused(second, Some(&foreign_frame), "group");
     let mut later = bytes.clone();
     later[12] = 2;
-    refused(second, Some(&later), "version 2");
+    refused(second, Some(&later), "version 2 of the format");
     assert_eq!(check_all(&open(&disk, 20).unwrap()), 20);
+}
+
+/// A frame of a later host is no tear: nothing is cut, and the error says what to do.
+#[test]
+fn a_frame_of_an_unknown_kind_is_refused_by_name() {
+    let disk = new_disk();
+    let (name, mut bytes, from, _) = three(&disk);
+    bytes[from + 4] = 3;
+    let mut sum = crc32fast::Hasher::new();
+    let place = [&ID[..], &1_u64.to_le_bytes(), &(from as u64).to_le_bytes()].concat();
+    sum.update(&place);
+    sum.update(&bytes[from + 4..from + 24]);
+    bytes[from..from + 4].copy_from_slice(&sum.finalize().to_le_bytes());
+    disk.set(&name, Some(bytes));
+    let before = disk.contents();
+    let error = open(&disk, 0).map(drop).unwrap_err().to_string();
+    assert!(error.contains("of a kind that this host does not know") && error.ends_with("or a later one"), "{error}");
+    assert_eq!(disk.contents(), before, "nothing was changed");
+    assert_eq!(reader(&disk).read(0, usize::MAX).unwrap_err().to_string(), error);
 }
 
 /// What fails to be read says nothing of what is there.

@@ -201,9 +201,8 @@ pub(super) type Read<'a> = &'a dyn Fn(u64, usize) -> Result<Vec<(u64, Vec<u8>)>,
 fn page(read: Read<'_>, after: u64) -> Result<Vec<Numbered>, Unjoined> {
     let groups = read(after, INDEX_BYTES)?;
     let decoded = |(number, bytes): (u64, Vec<u8>)| {
-        let group = group::decode(&bytes).ok_or_else(|| {
-            Unjoined::Why(format!("group {number} of its journal is of another version: use a matching host"))
-        })?;
+        let group =
+            group::decode(&bytes).map_err(|why| Unjoined::Why(format!("group {number} of its journal {why}")))?;
         Ok(Numbered { number, bytes: bytes.len(), order: 0, group: Arc::new(group) })
     };
     groups.into_iter().map(decoded).collect()

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const APPLICATION_ID: i64 = 0x6368_6172; // "char"
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 pub const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE space (cid INTEGER PRIMARY KEY, did BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
@@ -183,7 +183,11 @@ pub fn check_version(connection: &Connection, path: &str) -> Result<(), StoreErr
         return Err(damaged(path, "not a charm store".to_owned()));
     }
     if version != VERSION {
-        return Err(damaged(path, format!("store format {version}, this host reads {VERSION}: use a matching host")));
+        let host = if version > VERSION { "the host that wrote it, or a later one" } else { "the host that wrote it" };
+        return Err(damaged(
+            path,
+            format!("it is of version {version}, and this host reads version {VERSION}: use {host}"),
+        ));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Error, OptionalExtension, Transaction, params, types::Type};
 
 use super::{bad, cells, rows};
 use crate::{
@@ -84,7 +84,7 @@ pub fn past(
 }
 
 /// What is wrong with records that go.
-struct Damaged(rusqlite::Error);
+struct Damaged(Error);
 
 impl From<Unfit> for Damaged {
     fn from(_: Unfit) -> Damaged {
@@ -126,7 +126,8 @@ pub fn cut(transaction: &Transaction<'_>, cid: i64, row: &CutRow) -> rusqlite::R
             transaction.prepare_cached("SELECT g, record FROM log WHERE cid = ?1 AND seq <= ?2 ORDER BY seq")?;
         let mut log = log.query(params![cid, seq])?;
         while let Some(row) = log.next()? {
-            let record = Record::from_bytes(row.get_ref(1)?.as_blob().map_err(|_| bad(1))?).ok_or_else(|| bad(1))?;
+            let record = Record::from_bytes(row.get_ref(1)?.as_blob().map_err(|_| bad(1))?);
+            let record = record.map_err(|error| Error::FromSqlConversionFailure(1, Type::Blob, error.into()))?;
             let next = past.next(row.get::<_, i64>(0)? as u64, record, |name| is_present(name).map_err(Damaged));
             next.map_err(|Damaged(error)| error)?;
         }
