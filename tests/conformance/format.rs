@@ -383,3 +383,25 @@ fn records_heads_and_seals_have_these_bytes() {
     let kept: Json = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert!(made == kept, "the bytes differ from tests/conformance/vectors/format.json: that is another format");
 }
+
+/// The page tells of every table of the index and of every column.
+#[tokio::test]
+async fn every_table_and_column_of_the_index_is_described() {
+    let home = Home::default();
+    home.open().await.shutdown().await.unwrap();
+    let page = std::fs::read_to_string(root().join("docs/format.md")).unwrap();
+    let (_, page) = page.split_once("## Where it stands").unwrap();
+    let (page, _) = page.split_once("\n## ").unwrap();
+    let index = Connection::open(home.index()).unwrap();
+    let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'";
+    let mut columns = index.prepare(sql).unwrap();
+    let columns = columns.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let mut count = 0;
+    for (table, column) in columns.map(Result::unwrap).filter(|(table, _)| table != "meta") {
+        count += 1;
+        for name in [&table, &column] {
+            assert!(page.contains(&format!("`{name}`")), "{table}.{column}");
+        }
+    }
+    assert!(count > 50, "{count}");
+}

@@ -158,9 +158,11 @@ async fn no_error_of_a_store_tells_what_it_holds() {
     let before = archive();
     let written = before.cells(&a).unwrap().iter().find(|cell| &*cell.name == "token").unwrap().revision;
     change(&format!("UPDATE log SET record = CAST('{hidden}' AS BLOB) WHERE seq = {written}"));
-    fails!(secret, before.verify(&a).unwrap_err(), VerifyError::Broken { .. });
+    fails!(secret, before.verify(&a).unwrap_err(), VerifyError::Unread { why: RecordError::Version(_), .. });
     fails!(secret, before.get(&a, "token", &Path::root(), Some(written - 1)).unwrap_err(), ReadError::Store(_));
     fails!(secret, before.commits(Some(&a), 0, 10).unwrap_err(), StoreError::Failed(_));
+    change(&format!("UPDATE log SET record = CAST(x'07' || '{hidden}' AS BLOB) WHERE seq = {written}"));
+    fails!(secret, before.verify(&a).unwrap_err(), VerifyError::Broken { law: Law::Chain, .. });
     change("DROP TABLE cell");
     fails!(secret, before.verify(&a).unwrap_err(), VerifyError::Store(_));
 }
@@ -190,4 +192,18 @@ async fn a_host_that_does_not_open_says_why_in_bounds() {
     fails!(secret, Unavailable::DiskFull, Unavailable::DiskFull);
     fails!(secret, Unavailable::StoreLocked, Unavailable::StoreLocked);
     fails!(secret, Unavailable::RuntimeEnded, Unavailable::RuntimeEnded);
+}
+
+/// T7: a record that is none says of which kind, and nothing of what is in it.
+#[test]
+fn what_is_no_record_says_why() {
+    let secret = Secret::new("records");
+    let version = [&[8], secret.text.as_bytes()].concat();
+    fails!(secret, Record::from_bytes(&version).unwrap_err(), RecordError::Version(8));
+    let malformed = [&[7], secret.text.as_bytes()].concat();
+    fails!(secret, Record::from_bytes(&malformed).unwrap_err(), RecordError::Malformed);
+    let (space, previous) = (stranger(), [0; 32]);
+    let record = Record { version: 7, space, seq: 1, previous, time_ms: 0, body: Body::Uninstalled }.to_bytes();
+    let later = [&record[..record.len() - 1], &[99], secret.text.as_bytes()].concat();
+    fails!(secret, Record::from_bytes(&later).unwrap_err(), RecordError::Body(99));
 }
