@@ -18,6 +18,7 @@
 //! them get the same error, with the reads of all, so that they are looked at again when one of those changes (D5).
 
 mod memos;
+mod places;
 
 use std::{
     collections::HashMap,
@@ -26,8 +27,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-
-use tokio::sync::Semaphore;
 
 use crate::{
     cell::CellId,
@@ -39,11 +38,12 @@ use crate::{
     env::{BoxFuture, breathe},
     event::Event,
     guest::Guests,
-    limits::{DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX},
+    limits::{DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, Limits},
     tx::{Committer, Derive, Kept, Kind, Leaves, Memo, Run, Transaction, Underivable, View, Views},
     value::Tree,
 };
 use memos::Memos;
+use places::Places;
 
 /// Bytes of what was seen that are compared between two moments at which others may run.
 const STEP_BYTES: usize = 256 << 10;
@@ -71,7 +71,7 @@ pub struct Deriver {
     /// What the last turns of a stream have read.
     foreseen: Mutex<HashMap<Stream, Arc<[CellId]>>>,
     /// Those outside that have derivations run.
-    outside: Semaphore,
+    outside: Places,
 }
 
 /// A cell on the stack.
@@ -135,7 +135,7 @@ impl Deriver {
     pub fn new(guests: Arc<Guests>, charms: Arc<Charms>, committer: Arc<Committer>) -> Deriver {
         let (stamp, runs, restarts, foreseen) = Default::default();
         let memos = Memos::new(committer.limits().memo_bytes_max);
-        let outside = Semaphore::new(OUTSIDE_RUNS_MAX);
+        let outside = Places::default();
         Deriver { guests, charms, committer, memos, stamp, runs, restarts, foreseen, outside }
     }
 
@@ -155,7 +155,7 @@ impl Deriver {
             return Some((memo, present.snapshot.order()));
         }
         drop(present);
-        let _place = self.outside.acquire().await.ok()?;
+        let _place = self.outside.take(&cell.owner).await?;
         for _ in 0..TRIES_MAX {
             let mut view = view();
             self.make_ready(&mut view, vec![cell.clone()], self.limits().derive_fuel_max).await;

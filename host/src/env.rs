@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
+
 /// A boxed future, as [`Env`] hands them around.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -43,6 +45,23 @@ pub trait Env: Send + Sync + 'static {
 /// looking for what was woken elsewhere.
 pub(crate) async fn breathe() {
     tokio::task::yield_now().await;
+}
+
+/// Runs `work` in a task of its own, which ends when nobody waits for it any more; none when the runtime has ended. Whoever asks
+/// from outside may poll no more and keep the future: what `work` holds meanwhile, others get all the same.
+pub(crate) async fn apart<T: Send + 'static>(
+    env: &dyn Env,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (mut sender, receiver) = oneshot::channel();
+    env.spawn(Box::pin(async move {
+        let done = tokio::select! {
+            done = work => done,
+            () = sender.closed() => return,
+        };
+        drop(sender.send(done));
+    }));
+    receiver.await.ok()
 }
 
 /// Returns an id that nothing else has. For files that are made before there is a host; no secret follows from it.

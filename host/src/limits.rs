@@ -137,6 +137,8 @@ pub const FORESEEN_MAX: usize = 256;
 pub const STAGED_VIEWS_MAX: usize = 64;
 /// Derivations that run at once for those outside, beside those that turns need.
 pub const OUTSIDE_RUNS_MAX: usize = 4;
+/// Those of them that compute cells of one charm.
+pub const OUTSIDE_RUNS_OF_ONE: usize = 2;
 
 /// Edits of a cell that a store keeps beside its value, in bytes, before it writes the value anew: as much as the value has, so
 /// that what is written at most doubles, and reading one back reads at most twice its size; but at least this.

@@ -405,7 +405,7 @@ async fn a_store_of_another_version_is_refused_and_says_which() {
         damaged(FolderStore::open(home.store()), &home.index()),
         damaged(FolderStore::open_read_only(home.store()), &home.index()),
     ] {
-        assert!(why.contains("format 99") && why.contains("reads 7"), "{why}");
+        assert!(why.contains("version 99") && why.contains("reads version 8"), "{why}");
         assert!(contents(home.path()) == before, "the store is as it was, and nothing was left beside it");
     }
 }

@@ -4,7 +4,14 @@ use std::sync::Arc;
 
 use super::{Charm, Host, InstallError, check_charm_name, check_http_grant, load_error};
 use crate::{
-    component::Component, descriptor::Descriptor, did::Did, guest::Loaded, http::HttpGrant, store::hex, tx::Keep,
+    component::Component,
+    descriptor::Descriptor,
+    did::Did,
+    env::apart,
+    guest::Loaded,
+    http::HttpGrant,
+    store::hex,
+    tx::{Keep, Unavailable},
 };
 
 /// What a component tells of itself.
@@ -61,8 +68,9 @@ impl Host {
         let loaded = match loaded {
             Some(loaded) => loaded,
             None => {
-                let loaded = self.stage.guests.load(&name, &component).await;
-                loaded.map_err(|error| load_error(name.clone(), error))?
+                let (guests, of, what) = (self.stage.guests.clone(), name.clone(), component.clone());
+                let loaded = apart(&*self.stage.env, async move { guests.load(&of, &what).await }).await;
+                loaded.ok_or(Unavailable::RuntimeEnded)?.map_err(|error| load_error(name.clone(), error))?
             }
         };
         Ok(Checked { name: name.into(), did, http, keep, loaded, component })

@@ -10,6 +10,7 @@ use crate::{
     archive::ReadError,
     cell::CellId,
     did::Did,
+    env::apart,
     limits::MESSAGE_BYTES_MAX,
     text::clip,
     turn::Stage,
@@ -95,7 +96,14 @@ impl Stage {
 impl Host {
     /// Returns what a cell holds now, once that is durable.
     pub(super) async fn present(&self, owner: &Did, cell: &str) -> Result<Present, ReadError> {
-        let (present, below) = self.stage.look(&CellId { owner: *owner, name: cell.into() }).await;
+        let (stage, cell) = (self.stage.clone(), CellId { owner: *owner, name: cell.into() });
+        let is_derived = stage.committer.directory().derivation(owner, &cell.name).is_some();
+        let (present, below) = match is_derived {
+            true => apart(&*self.stage.env, async move { stage.look(&cell).await })
+                .await
+                .ok_or(Unavailable::RuntimeEnded)?,
+            false => stage.look(&cell).await,
+        };
         // What failed hangs on what was committed too (T8).
         let order = present.as_ref().map_or(0, |present| present.order).max(below.map_or(0, |below| below.order));
         self.stage.committer.durable(order).await?;

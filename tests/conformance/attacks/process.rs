@@ -235,6 +235,24 @@ async fn a_guest_that_recurses_when_it_is_described_hurts_nobody_at_any_depth() 
     is_served(&sweep.host, sweep.neighbour).await;
 }
 
+/// A6: whoever begins an install, keeps its future and polls it no more has no thread of the guests, and nobody waits for it.
+#[tokio::test]
+async fn an_install_that_is_polled_no_more_keeps_nothing() {
+    let host = builder().open().await.unwrap();
+    let endless = by_hand::charm(&[("in describe", "(loop $again (br $again))")]);
+    let mut kept = Box::pin(host.install(Charm::new("endless", endless)));
+    // In time it is in `describe`.
+    for _ in 0..200 {
+        let ended = tokio::time::timeout(std::time::Duration::from_millis(1), &mut kept).await;
+        if ended.is_ok() {
+            break;
+        }
+    }
+    let neighbour = probe(&host, "neighbour").await;
+    is_served(&host, neighbour).await;
+    drop(kept);
+}
+
 /// S4, S11: whoever operates the host can drop what waits, but not what runs; senders are told, and what is dropped is no
 /// dead letter.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use charm_conformance::{builder, cell, host, of, results, run};
 use charm_host::{
     DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, LEAVES_MAX, Limits, OUTSIDE_RUNS_MAX, Outcome, STAGED_VIEWS_MAX,
 };
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use serde_json::{Value as Json, json};
 
 use super::{derive, deriver, derivers, get, read, runs, set};
@@ -185,4 +185,25 @@ async fn those_outside_take_no_slot_of_a_turn() {
     let (outside, turns) = tokio::join!(outside, turns);
     assert!(outside.into_iter().all(|value| value.unwrap() == Some(1)));
     assert!(turns.iter().all(|receipt| receipt.outcome == Outcome::Committed));
+}
+
+/// A6: a charm whose cells are dear, with many outside who read them, keeps nobody from reading those of another.
+#[tokio::test]
+async fn those_outside_have_places_of_each_charm() {
+    let host = builder().limits(Limits { fuel_max: 50_000_000, ..Limits::default() }).open().await.unwrap();
+    let [dear, cheap] = derivers(&host, ["dear", "cheap"]).await;
+    let names: Vec<String> = (0..16 * OUTSIDE_RUNS_MAX).map(|number| format!("d{number}")).collect();
+    let formulas: Vec<Json> = names.iter().map(|name| json!(["set", format!("of-{name}"), [], ["spin"]])).collect();
+    run(&host, dear, json!(formulas)).await;
+    derive(&host, cheap, [("d0", json!(["value", 7]))]).await;
+    let mut others: Vec<_> = names.iter().map(|name| Box::pin(host.get::<i64>(&dear, name, ""))).collect();
+    // All of them are there before, whether they are polled again or not.
+    others.iter_mut().for_each(|other| assert!(other.as_mut().now_or_never().is_none()));
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    let before = runs(&host);
+    assert_eq!(host.get::<i64>(&cheap, "d0", "").await.unwrap(), Some(7));
+    assert!(runs(&host) - before <= OUTSIDE_RUNS_MAX as u64 + 1, "{} ran before it", runs(&host) - before);
+    assert!(join_all(others).await.iter().all(Result::is_err), "each is told its own");
 }
