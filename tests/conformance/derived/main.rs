@@ -12,10 +12,10 @@ use charm_conformance::{builder, cell, component, grant, host, of, results, run,
 use charm_host::{Charm, Did, Host, InstallError, Names, NewEvent, Outcome, ReadError};
 use serde_json::{Value as Json, json};
 
-/// Cells of a deriver that the others may read.
+/// Cells and families of a deriver that the others may read.
 fn shared() -> Names {
     let names = (0..200).map(|number| format!("d{number}"));
-    Names::only(names.chain(["x", "y", "z", "pick", "whole"].map(str::to_owned)))
+    Names::only(names.chain(["x", "y", "z", "pick", "whole", "k", "l", "doc", "f", "m"].map(str::to_owned)))
 }
 
 /// Installs derivers that may read the shared cells of each other.
