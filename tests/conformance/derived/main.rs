@@ -421,6 +421,19 @@ async fn a_path_goes_through_links_in_a_derived_value() {
     assert_eq!(cell(&host, b, "x").await, json!({"n": 2}));
 }
 
+/// D3, D4: where a link leads is a dependency, also when that is to no cell.
+#[tokio::test]
+async fn a_link_that_comes_to_lead_to_a_cell_is_followed() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    derive(&host, charm, [("d0", json!(["caught", ["get", "doc", ["to", "n"]]]))]).await;
+    for (link, caught) in [(json!(["run"]), 1), (json!(["x", []]), 0), (json!(["note"]), 1)] {
+        let steps = json!([["set", "x", [], {"n": 1}], ["set-link", "doc", ["to"], link]]);
+        assert_eq!(run(&host, charm, steps).await.outcome, Outcome::Committed);
+        assert_eq!(read(&host, charm, &[json!("d0")]).await, [caught], "{link}");
+    }
+}
+
 /// C8: a family may be derived, member by member; and a derivation that lists cells hangs on which there are.
 #[tokio::test]
 async fn families_are_derived_and_listed() {

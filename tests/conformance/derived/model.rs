@@ -241,7 +241,9 @@ impl Lives {
             for (place, (wanted, step)) in wanted.into_iter().zip(&turn.steps).enumerate() {
                 let told = seen(&items(&told)[place], Some(step), &dids);
                 let at = format!("seed {}, round {}, turn {number}", self.seed, self.round);
-                assert_eq!(told, wanted, "{at}, step {place} of {} in {:?}", turn.charm, turn.steps);
+                let Oracle { cells, formulas, .. } = &self.oracle;
+                let all = format!("{:?} of {}; then {cells:?} {formulas:?}", turn.steps, turn.charm);
+                assert_eq!(told, wanted, "{at}, step {place} of {all}");
             }
         }
     }
@@ -259,7 +261,7 @@ impl Lives {
         let at = format!("seed {}, round {}", self.seed, self.round);
         for (read, told) in reads.iter().zip(items(&told)) {
             let told = seen(told, None, &dids);
-            assert_eq!(told, self.oracle.told(reader, read), "{at}: {read:?}");
+            assert_eq!(told, self.oracle.told(reader, read), "{at}: {read:?}; {:?}", self.oracle.formulas);
             let what = told.as_ref().map_or_else(name, |_| "value");
             *met.entry(what).or_default() += 1;
         }

@@ -1,4 +1,4 @@
-//! A probe with derived cells: `d0` to `d199` of any shape, `whole` of shape `int` and the private `inner`. Each is computed by
+//! A probe with the streams `run`, `note` and `on-receipt`, and with derived cells: `d0` to `d199` of any shape, `whole` of shape `int` and the private `inner`. Each is computed by
 //! the step that stands in the own cell `of-d0` and so on, in the words of the probe (`../probe/src/steps.rs`); without one it is
 //! null. The members of some families are derived too: `times:3` is three times the number in `x`, `down:3` is
 //! `down:4` as long as that is below `x`, each of `wide` is what `doc` holds, and each of `m` is computed by the step in
@@ -21,7 +21,7 @@ wit_bindgen::generate!({ path: "../../../wit", world: "deriving-charm" });
 struct Deriver;
 
 /// Cells that others may read.
-const SHARED: [&str; 8] = ["x", "y", "z", "pick", "out", "doc", "k", "l"];
+const SHARED: [&str; 11] = ["x", "y", "z", "pick", "out", "doc", "k", "l", "notes", "count", "table"];
 /// Families whose members are derived.
 const DERIVED: [&str; 4] = ["down", "times", "wide", "m"];
 
@@ -40,18 +40,28 @@ impl guest::Guest for Deriver {
         cells.push(declare("whole".to_owned(), "int", &["derived"]));
         cells.push(declare("inner".to_owned(), "any", &["derived", "private"]));
         let mut families: Vec<_> = DERIVED.map(|name| declare(name.to_owned(), "any", &["derived"])).into();
-        families.push(declare("f".to_owned(), "any", &[]));
+        families.extend(["f", "items"].map(|name| declare(name.to_owned(), "any", &[])));
+        let streams = vec![
+            declare("run".to_owned(), "any", &[]),
+            declare("note".to_owned(), "any", &[]),
+            declare("on-receipt".to_owned(), "any", &["receipts"]),
+        ];
         words::encode(&map(vec![
             ("tags".to_owned(), Ipld::List(vec![text("#deriver")])),
             ("cells".to_owned(), map(cells)),
             ("families".to_owned(), map(families)),
-            ("streams".to_owned(), map(vec![declare("run".to_owned(), "any", &[])])),
+            ("streams".to_owned(), map(streams)),
         ]))
     }
 
-    fn handle(_: String, event: Vec<u8>) -> Result<(), String> {
+    fn handle(stream: String, event: Vec<u8>) -> Result<(), String> {
         std::panic::set_hook(Box::new(|panic| charm::host::log::panicked(&panic.to_string())));
-        words::decode(&event).and_then(|script| steps::run(&script)).map_err(|failed| failed.to_string())
+        let result = match stream.as_str() {
+            "note" => steps::append("notes", &event),
+            "on-receipt" => steps::on_receipt(&event),
+            _ => words::decode(&event).and_then(|script| steps::run(&script)),
+        };
+        result.map_err(|failed| failed.to_string())
     }
 }
 
