@@ -482,6 +482,12 @@ async fn a_component_that_derives_a_cell_which_holds_a_value_is_refused() {
     let refused = host.install(Charm::new("one", component("deriver"))).await.unwrap_err();
     assert!(matches!(&refused, InstallError::DerivesValue { cell, .. } if cell == "whole"), "{refused}");
     assert_eq!(run(&host, charm, json!([["remove", "whole", []]])).await.outcome, Outcome::Committed);
+    // A member of a family, and only that, hides what is derived of a family; other cells may be named like it.
+    let named = json!([["set", "times", [], 1], ["set", "whole:1", [], 1], ["set", "times:3", [], 1]]);
+    assert_eq!(run(&host, charm, named).await.outcome, Outcome::Committed);
+    let refused = host.install(Charm::new("one", component("deriver"))).await.unwrap_err();
+    assert!(matches!(&refused, InstallError::DerivesValue { cell, .. } if cell == "times:"), "{refused}");
+    assert_eq!(run(&host, charm, json!([["remove", "times:3", []]])).await.outcome, Outcome::Committed);
     assert_eq!(host.install(Charm::new("one", component("deriver"))).await.unwrap(), charm);
     assert_eq!(read(&host, charm, &[json!("whole")]).await, ["failed"]);
 }
