@@ -12,7 +12,7 @@ use crate::{
     guest::Loaded,
     http::HttpGrant,
     record::Install,
-    tx::{Committer, Installs, Noted, Unavailable},
+    tx::{Committer, Installing, NotInstalled, Noted, Unavailable},
 };
 
 /// One installed charm, as its turns need it: the rest says the directory.
@@ -53,17 +53,32 @@ impl Charms {
         Charms { inner: RwLock::default(), committer }
     }
 
-    /// Changes who may do what; `work` says about whom something else is kept in the store, after the log says what is
-    /// installed: no turn runs anything before. Returns when that is durable.
+    /// Changes who may do what; `work` says about whom something else is kept in the store. Returns when that is durable.
     fn change<E: From<Unavailable>>(
         &self,
-        installs: Installs,
         work: impl FnOnce(&mut Directory, &mut Inner) -> Result<BTreeSet<Did>, E>,
     ) -> Result<Noted, E> {
+        self.swap(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner), work)
+    }
+
+    /// As `change`, after the log says what is installed: no turn runs anything before.
+    fn add(
+        &self,
+        charms: Vec<Candidate>,
+        work: impl FnOnce(&mut Directory, &mut Inner, Vec<Candidate>) -> BTreeSet<Did>,
+    ) -> Result<Noted, NotInstalled> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        self.committer.install(charms.iter().map(installing).collect())?;
+        self.swap(&mut inner, |directory, inner| Ok(work(directory, inner, charms)))
+    }
+
+    fn swap<E: From<Unavailable>>(
+        &self,
+        inner: &mut Inner,
+        work: impl FnOnce(&mut Directory, &mut Inner) -> Result<BTreeSet<Did>, E>,
+    ) -> Result<Noted, E> {
         let mut directory = self.committer.directory().next();
-        let changed = work(&mut directory, &mut inner)?;
-        self.committer.install(installs)?;
+        let changed = work(&mut directory, inner)?;
         let kept = changed.into_iter().map(|did| (did, directory.kept(&did).to_bytes())).collect();
         Ok(self.committer.swap_directory(directory, kept)?)
     }
@@ -76,18 +91,18 @@ impl Charms {
     /// Adds or replaces charms, all at once: no turn sees one without the other.
     ///
     /// # Errors
-    /// When the host does not write any more.
-    pub fn install(&self, charms: Vec<Candidate>) -> Result<Noted, Unavailable> {
-        self.change(installs(&charms), |directory, inner| Ok(inner.install(directory, charms)))
+    /// [`NotInstalled`]: nothing changes.
+    pub fn install(&self, charms: Vec<Candidate>) -> Result<Noted, NotInstalled> {
+        self.add(charms, |directory, inner, charms| inner.install(directory, charms))
     }
 
     /// Adds or replaces the charms of a manifest, and the rights of those outside that it names; whom it no longer
     /// names loses them, and everybody what was granted one by one.
     ///
     /// # Errors
-    /// When the host does not write any more.
-    pub fn install_all(&self, charms: Vec<Candidate>, outside: Vec<(Did, Rights)>) -> Result<Noted, Unavailable> {
-        self.change(installs(&charms), |directory, inner| {
+    /// [`NotInstalled`]: nothing changes.
+    pub fn install_all(&self, charms: Vec<Candidate>, outside: Vec<(Did, Rights)>) -> Result<Noted, NotInstalled> {
+        self.add(charms, |directory, inner, charms| {
             std::mem::take(&mut inner.outside).iter().for_each(|holder| directory.forget(holder));
             for (holder, rights) in outside {
                 directory.grant(holder, rights);
@@ -99,7 +114,7 @@ impl Charms {
                 directory.keep(*holder, Kept { is_gone, ..Kept::default() });
             }
             changed.extend(inner.install(directory, charms));
-            Ok(changed)
+            changed
         })
     }
 
@@ -111,7 +126,7 @@ impl Charms {
         if self.get(charm).is_none() {
             return Ok(None);
         }
-        let removed = self.change(Vec::new(), |directory, inner| {
+        let removed = self.change(|directory, inner| {
             inner.installed.remove(charm);
             directory.remove(charm);
             Ok(BTreeSet::from([*charm]))
@@ -125,8 +140,7 @@ impl Charms {
     /// When the host does not write any more.
     pub fn end(&self, charm: &Did) -> Result<Noted, Unavailable> {
         let inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let gone = (!inner.installed.contains_key(charm)).then_some((*charm, None));
-        self.committer.install(gone.into_iter().collect())
+        self.committer.uninstall((!inner.installed.contains_key(charm)).then_some(*charm))
     }
 
     /// Adds a right to what is kept of a holder.
@@ -134,7 +148,7 @@ impl Charms {
     /// # Errors
     /// When the host does not write any more.
     pub fn grant(&self, holder: Did, right: Right) -> Result<Noted, Unavailable> {
-        self.change(Vec::new(), |directory, _| {
+        self.change(|directory, _| {
             let mut kept = directory.kept(&holder);
             right.add(&mut kept.rights, &mut kept.http);
             directory.keep(holder, kept);
@@ -147,7 +161,7 @@ impl Charms {
     /// # Errors
     /// That it cannot be taken alone, or that the host does not write any more.
     pub fn revoke(&self, holder: Did, right: &Right) -> Result<Noted, Untaken> {
-        self.change(Vec::new(), |directory, _| {
+        self.change(|directory, _| {
             let mut kept = directory.kept(&holder);
             right.take(&mut kept.rights, &mut kept.http).map_err(Untaken::Alone)?;
             directory.take(&holder, right).map_err(Untaken::Alone)?;
@@ -161,7 +175,7 @@ impl Charms {
     /// # Errors
     /// When the host does not write any more.
     pub fn set_rights(&self, holder: Did, rights: Rights, http: Vec<HttpGrant>) -> Result<Noted, Unavailable> {
-        self.change(Vec::new(), |directory, inner| {
+        self.change(|directory, inner| {
             directory.take_all(&holder);
             inner.outside.remove(&holder);
             let is_gone = directory.kept(&holder).is_gone;
@@ -171,15 +185,13 @@ impl Charms {
     }
 }
 
-/// Returns what the log is to say of charms that are installed.
-fn installs(charms: &[Candidate]) -> Installs {
-    let install = |Candidate { entry, loaded, component: bytes }: &Candidate| {
-        let kept = Kept { rights: entry.rights.clone(), http: entry.http.to_vec(), is_gone: false };
-        let (component, description) = (loaded.hash, loaded.description.clone());
-        let install = Install { component, description, rights: kept.to_bytes() };
-        (entry.did, Some((Box::new(install), bytes.clone())))
-    };
-    charms.iter().map(install).collect()
+/// Returns what the log is to say of a charm that is installed.
+fn installing(Candidate { entry, loaded, component }: &Candidate) -> Installing {
+    let kept = Kept { rights: entry.rights.clone(), http: entry.http.to_vec(), is_gone: false };
+    let (hash, description) = (loaded.hash, loaded.description.clone());
+    let install = Install { component: hash, description, rights: kept.to_bytes() };
+    let derived = loaded.descriptor.derived().collect();
+    Installing { charm: entry.did, install: Box::new(install), component: component.clone(), derived }
 }
 
 /// Why a right is not taken.

@@ -49,10 +49,11 @@ impl Declaration {
 }
 
 impl Descriptor {
-    /// Returns what is derived: cells, and families of them.
-    pub(crate) fn derived(&self) -> impl Iterator<Item = &str> {
-        let all = self.derives.then(|| self.all_grantable("cell"));
-        all.into_iter().flatten().filter(|(_, declared)| declared.derived).map(|(name, _)| name.as_str())
+    /// Returns what is derived: cells, and families of them as `NAME:`.
+    pub(crate) fn derived(&self) -> impl Iterator<Item = String> {
+        let derived = |(_, declared): &(&String, &Declaration)| declared.derived;
+        let cells = self.cells.iter().filter(derived).map(|(name, _)| name.clone());
+        cells.chain(self.families.iter().filter(derived).map(|(name, _)| format!("{name}{FAMILY_END}")))
     }
 
     /// Returns what is declared of a cell: by itself, or by its family.

@@ -55,7 +55,7 @@ use crate::{
     store::{MemoryStore, Store, StoreError},
     text::clip,
     turn::Stage,
-    tx::{Refused, Unavailable},
+    tx::{NotInstalled, Refused, Unavailable},
     value::Value,
     verify::{self, Verified, VerifiedStore, VerifyError},
 };
@@ -214,9 +214,10 @@ impl Host {
             let log = self.stage.committer.log_share(&did);
             let Checked { name, http, loaded, component, keep, .. } = charm;
             self.stage.committer.keep(&did, keep);
-            let holds = |name: &&str| self.stage.committer.versions().holds(&did, name);
+            // Early, and for each charm; what is written meanwhile is seen when it is installed.
+            let holds = |name: &String| self.stage.committer.versions().holds(&did, name);
             if let Some(cell) = loaded.descriptor.derived().find(holds) {
-                return Err(InstallError::DerivesValue { charm: name.to_string(), cell: cell.to_owned() });
+                return Err(InstallError::DerivesValue { charm: name.to_string(), cell });
             }
             let (descriptor, rights, http) = (loaded.descriptor.clone(), Rights::default(), http.into());
             let entry = Entry { did, name, descriptor, offer: 0, rights, http, inbox, log };
@@ -248,17 +249,26 @@ impl Host {
         &self,
         charms: Vec<Candidate>,
         outside: Option<Vec<(Did, Rights)>>,
-    ) -> Result<(), Unavailable> {
-        let dids: Vec<Did> = charms.iter().map(|charm| charm.entry.did).collect();
+    ) -> Result<(), InstallError> {
+        let names: Vec<(Did, Arc<str>)> =
+            charms.iter().map(|charm| (charm.entry.did, charm.entry.name.clone())).collect();
         let noted = match outside {
-            Some(outside) => self.charms.install_all(charms, outside)?,
-            None => self.charms.install(charms)?,
+            Some(outside) => self.charms.install_all(charms, outside),
+            None => self.charms.install(charms),
         };
-        for did in dids {
+        let noted = noted.map_err(|why| match why {
+            NotInstalled::Unavailable(why) => InstallError::from(why),
+            NotInstalled::Holds { charm, name: cell } => {
+                let named = names.iter().find(|(did, _)| *did == charm);
+                let charm = named.map_or_else(|| charm.to_string(), |(_, name)| name.to_string());
+                InstallError::DerivesValue { charm, cell }
+            }
+        })?;
+        for (did, _) in names {
             self.ready.install(did);
             self.stage.ask_again(&did, &self.ready);
         }
-        self.stage.committer.noted(noted).await
+        Ok(self.stage.committer.noted(noted).await?)
     }
 
     /// Returns the DID that the store has for a name, when that is what is pinned.

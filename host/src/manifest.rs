@@ -252,7 +252,7 @@ impl Manifest {
         let charms: Vec<Candidate> = charms.collect();
         let installed: HashSet<Did> = charms.iter().map(|charm| charm.entry.did).collect();
         dids.retain(|_, did| installed.contains(did));
-        host.activate(charms, Some(outside)).await.map_err(InstallError::from)?;
+        host.activate(charms, Some(outside)).await?;
         Ok(dids)
     }
 }

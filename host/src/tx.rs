@@ -22,8 +22,8 @@ mod write;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use committer::{
-    Accepted, Begun, Committer, Derive, Failure, Gone, Installs, Keep, Mark, NoPlace, Noted, Notice, Part, Place,
-    Present, Refused, Seen, Told, Topic, Unanswered, Watched,
+    Accepted, Begun, Committer, Derive, Failure, Gone, Installing, Keep, Mark, NoPlace, NotInstalled, Noted, Notice,
+    Part, Place, Present, Refused, Seen, Told, Topic, Unanswered, Watched,
 };
 #[cfg(test)]
 pub use conflict::Conflict;

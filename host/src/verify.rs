@@ -4,6 +4,7 @@
 //! A proof is of one picture, what [`Store::load`] gives; a host that commits meanwhile is no matter.
 
 mod chain;
+mod derived;
 mod edits;
 mod floor;
 mod laws;
@@ -27,6 +28,7 @@ use crate::{
     value::{self, Tree},
 };
 use chain::{Chain, Seals};
+use derived::Derived;
 use floor::Floor;
 use replay::Replay;
 
@@ -154,6 +156,7 @@ fn verify_space(store: &dyn Store, image: &Image, space: &Did) -> Result<Verifie
     let mut chain = Chain::new(row, 0);
     let mut after = 0;
     let mut cells = Floor::read(store, row, live())?.map(|floor| floor.cells).unwrap_or_default();
+    let mut derived = Derived::default();
     // A host that runs meanwhile commits more: the picture above ends at its own head.
     while chain.proof.commits < row.seq {
         let max = (row.seq - chain.proof.commits).min(ENTRIES_PAGE as u64);
@@ -166,6 +169,7 @@ fn verify_space(store: &dyn Store, image: &Image, space: &Did) -> Result<Verifie
             if let Some(why) = record.turn().and_then(effect_of_failure) {
                 return Err(broken(Law::Cause, why));
             }
+            derived.take(&record, &cells).map_err(|why| broken(Law::Cause, why))?;
             replay::write(&mut cells, entry.order, record).map_err(|why| broken(Law::State, why))?;
         }
     }

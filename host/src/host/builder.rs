@@ -143,7 +143,7 @@ impl HostBuilder {
         });
         let kept = kept.collect::<Result<BTreeMap<_, _>, _>>()?;
         // A host that ended while it uninstalled them has not said so.
-        let gone = kept.iter().filter(|(_, kept)| kept.is_gone).map(|(did, _)| (*did, None)).collect();
+        let gone: Vec<Did> = kept.iter().filter(|(_, kept)| kept.is_gone).map(|(did, _)| *did).collect();
         let paused = suspects.paused(&image);
         let line = ready.clone();
         let notify = Arc::new(move |notice| match notice {
@@ -167,7 +167,7 @@ impl HostBuilder {
         let mut known = committer.meters();
         known.retain(|did, _| *did != host && *did != operator);
         committer.swap_directory(Directory::new(operator, known, kept), Vec::new())?;
-        committer.install(gone)?;
+        committer.uninstall(gone)?;
         let charms = Arc::new(Charms::new(committer.clone()));
         let guests = Arc::new(guests);
         let deriver = Arc::new(Deriver::new(guests.clone(), charms.clone(), committer.clone()));

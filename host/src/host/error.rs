@@ -163,7 +163,7 @@ pub enum InstallError {
     DerivesValue {
         /// The charm.
         charm: String,
-        /// The cell.
+        /// The cell, or the family of cells as `NAME:`.
         cell: String,
     },
     /// The manifest pins another DID than the store has for that name.

@@ -14,6 +14,7 @@ mod group;
 mod held;
 mod history;
 mod indexing;
+mod installs;
 mod item;
 mod line;
 mod shares;
@@ -31,7 +32,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Cause, Unavailable, Versions};
 use crate::{
-    component::Component,
     core::{self, Act, Ending, Resumed, State},
     did::Did,
     directory::Directory,
@@ -42,7 +42,6 @@ use crate::{
     log_share::LogShare,
     meter::Meter,
     receipt::{Outcome, Receipt},
-    record::Install,
     rows::{Image, Queued},
     store::{Store, StoreError},
 };
@@ -52,6 +51,7 @@ pub use derived::Derive;
 use figures::Figures;
 use group::Group;
 pub use history::{Gone, Keep};
+pub use installs::{Installing, NotInstalled};
 pub use watches::{Mark, NoPlace, Part, Place, Present, Told, Topic, Unanswered, Watched};
 
 /// Receipts that are noted as durable under one hold of the lock.
@@ -120,9 +120,6 @@ pub enum Begun {
     /// Nothing yet: its events come after everybody else's (A6).
     Late,
 }
-
-/// What the log is to say of charms: what is installed, or nothing.
-pub type Installs = Vec<(Did, Option<(Box<Install>, Component)>)>;
 
 /// A commit of the operator's that becomes durable: see [`Committer::noted`].
 #[derive(Debug)]
@@ -276,25 +273,6 @@ impl Committer {
         drop(before);
         afters.into_iter().for_each(|after| self.tell(after));
         Ok(Noted(order))
-    }
-
-    /// Says which components are installed from here on, or none, as far as the log does not say so already (U1). A turn that
-    /// ran another one does not commit any more. The bytes of the components go to the store with that.
-    ///
-    /// # Errors
-    /// When the host does not write any more.
-    pub fn install(&self, installs: Installs) -> Result<Noted, Unavailable> {
-        let mut installs = installs.into_iter().peekable();
-        while installs.peek().is_some() {
-            let (now, mut locked) = (self.now(), self.open()?);
-            let some = installs.by_ref().take(REGISTERED_STEP);
-            let act = |(install, component)| Act::Install(install, component);
-            let acts = some.map(|(did, install)| (did, install.map_or(Act::Uninstall, act)));
-            let afters = self.perform_all(&mut locked, now, acts);
-            drop(locked);
-            afters.into_iter().for_each(|after| self.tell(after));
-        }
-        Ok(Noted(self.order()))
     }
 
     /// Completes when what was noted is durable.

@@ -55,9 +55,9 @@ impl Transaction {
         let Some((steps, bytes)) = value.as_ref().and_then(|value| value.link_on(&path.0)) else { return Ok(None) };
         self.cost += cost::scanned(bytes.len());
         let link = Value::from_bytes(bytes, bytes.len(), VALUE_DEPTH_MAX).ok().as_ref().and_then(Link::from_value);
-        let Some(Link::Cell { owner, name, path: base }) = link else { return Ok(None) };
-        // By value: where it leads, not only that a link is there.
+        // By value: where it leads, also to no cell, not only that a link is there.
         self.seen(cell, &Path(path.0[..steps].to_vec()))?;
+        let Some(Link::Cell { owner, name, path: base }) = link else { return Ok(None) };
         let inside = base.0.iter().chain(&path.0[steps..]).cloned().collect();
         Ok(Some((CellId { owner, name }, Path(inside))))
     }

@@ -371,12 +371,14 @@ impl Versions {
         }
     }
 
-    /// Returns whether a cell of that name holds a value, or any member of a family of that name.
+    /// Returns whether a cell of that name holds a value, or of a family, `NAME:`, any member.
     pub fn holds(&self, owner: &Did, name: &str) -> bool {
         let is_there = |versions: &[Version]| versions.last().filter(|last| last.value.is_some()).map(drop);
-        let members = Range::of(&format!("{name}{FAMILY_END}"), None, None);
-        let is_cell = is_there(self.read().find(owner, name)).is_some();
-        is_cell || !self.pick(owner, &members, (1, usize::MAX), is_there).0.is_empty()
+        if name.ends_with(FAMILY_END) {
+            let members = Range::of(name, None, None);
+            return !self.pick(owner, &members, (1, usize::MAX), is_there).0.is_empty();
+        }
+        is_there(self.read().find(owner, name)).is_some()
     }
 
     /// Returns the names of a space's cells, in order.

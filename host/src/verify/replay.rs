@@ -9,7 +9,9 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Law, edits,
+    Law,
+    derived::Derived,
+    edits,
     floor::{self, Floor},
     turns::Underway,
 };
@@ -118,6 +120,8 @@ pub(super) struct Replay {
     pub paused: BTreeSet<Did>,
     /// What is installed.
     pub installed: BTreeMap<Did, InstallRow>,
+    /// What that derives.
+    derived: HashMap<Did, Derived>,
     /// What is decided about the rights of single DIDs.
     pub kept: BTreeMap<Did, Vec<u8>>,
     pub mint: Mint,
@@ -164,6 +168,7 @@ impl Replay {
             made: BTreeMap::new(),
             paused: BTreeSet::new(),
             installed: BTreeMap::new(),
+            derived: HashMap::new(),
             kept: BTreeMap::new(),
             mint,
             charms: BTreeSet::new(),
@@ -318,7 +323,9 @@ impl Replay {
             }
         }?;
         must(entry.position == self.position, Law::Order, "positions are not in the order of sends")?;
-        write(self.cells.entry(space).or_default(), order, record).or_else(|why| wrong(Law::State, why))
+        let cells = self.cells.entry(space).or_default();
+        self.derived.entry(space).or_default().take(&record, cells).or_else(|why| wrong(Law::Cause, why))?;
+        write(cells, order, record).or_else(|why| wrong(Law::State, why))
     }
 
     /// What a space came to, if that is with the commit before; the proof that begins there looks at all of it.

@@ -156,6 +156,7 @@ async fn readers_never_see_a_half_of_a_commit() {
     grant(&host, c, [(b, Names::only(["d0"])), (a, Names::only(["x", "y"]))].into(), [].into()).await.unwrap();
     derive(&host, a, [("d0", get("x")), ("d1", get("y"))]).await;
     derive(&host, b, [("d0", json!(["sum", get(of(a, "d0")), get(of(a, "d1"))]))]).await;
+    set(&host, a, "x", json!(100)).await;
     let check = json!(["if", ["sum", get(of(b, "d0")), ["value", -100]], ["panic", "half"], ["value", 1]]);
     let mut events = Vec::new();
     for round in 0..60 {

@@ -12,10 +12,10 @@ use charm_conformance::{builder, cell, component, grant, host, of, results, run,
 use charm_host::{Charm, Did, Host, InstallError, Names, NewEvent, Outcome, ReadError};
 use serde_json::{Value as Json, json};
 
-/// Cells of a deriver that the others may read.
+/// Cells and families of a deriver that the others may read.
 fn shared() -> Names {
     let names = (0..200).map(|number| format!("d{number}"));
-    Names::only(names.chain(["x", "y", "z", "pick", "whole"].map(str::to_owned)))
+    Names::only(names.chain(["x", "y", "z", "pick", "whole", "k", "l", "doc", "f", "m"].map(str::to_owned)))
 }
 
 /// Installs derivers that may read the shared cells of each other.
@@ -421,6 +421,19 @@ async fn a_path_goes_through_links_in_a_derived_value() {
     assert_eq!(cell(&host, b, "x").await, json!({"n": 2}));
 }
 
+/// D3, D4: where a link leads is a dependency, also when that is to no cell.
+#[tokio::test]
+async fn a_link_that_comes_to_lead_to_a_cell_is_followed() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    derive(&host, charm, [("d0", json!(["caught", ["get", "doc", ["to", "n"]]]))]).await;
+    for (link, caught) in [(json!(["run"]), 1), (json!(["x", []]), 0), (json!(["note"]), 1)] {
+        let steps = json!([["set", "x", [], {"n": 1}], ["set-link", "doc", ["to"], link]]);
+        assert_eq!(run(&host, charm, steps).await.outcome, Outcome::Committed);
+        assert_eq!(read(&host, charm, &[json!("d0")]).await, [caught], "{link}");
+    }
+}
+
 /// C8: a family may be derived, member by member; and a derivation that lists cells hangs on which there are.
 #[tokio::test]
 async fn families_are_derived_and_listed() {
@@ -469,6 +482,12 @@ async fn a_component_that_derives_a_cell_which_holds_a_value_is_refused() {
     let refused = host.install(Charm::new("one", component("deriver"))).await.unwrap_err();
     assert!(matches!(&refused, InstallError::DerivesValue { cell, .. } if cell == "whole"), "{refused}");
     assert_eq!(run(&host, charm, json!([["remove", "whole", []]])).await.outcome, Outcome::Committed);
+    // A member of a family, and only that, hides what is derived of a family; other cells may be named like it.
+    let named = json!([["set", "times", [], 1], ["set", "whole:1", [], 1], ["set", "times:3", [], 1]]);
+    assert_eq!(run(&host, charm, named).await.outcome, Outcome::Committed);
+    let refused = host.install(Charm::new("one", component("deriver"))).await.unwrap_err();
+    assert!(matches!(&refused, InstallError::DerivesValue { cell, .. } if cell == "times:"), "{refused}");
+    assert_eq!(run(&host, charm, json!([["remove", "times:3", []]])).await.outcome, Outcome::Committed);
     assert_eq!(host.install(Charm::new("one", component("deriver"))).await.unwrap(), charm);
     assert_eq!(read(&host, charm, &[json!("whole")]).await, ["failed"]);
 }

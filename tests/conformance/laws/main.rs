@@ -21,8 +21,8 @@ use charm_host::{
 use forged::{Forged, Rows};
 use serde_json::{Value as Json, json};
 use tamperings::{
-    CAUSE, Case, EXCHANGED, ONCE, ORDER, OUTLIVED, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper, WAITED,
-    ends_in_another_order,
+    CAUSE, Case, DERIVED, EXCHANGED, ONCE, ORDER, OUTLIVED, PRUNED, RECEIPT, SIGNER_AND_CHAIN, STATE, TIMED, Tamper,
+    WAITED, ends_in_another_order,
 };
 
 fn wait() -> Json {
@@ -363,6 +363,46 @@ async fn the_components_of_turns_under_way_are_what_the_log_says() {
     let image = Image { components: before.image.components, ..after.image.clone() };
     let kept = Archive::open(Rows { image, ..after }).unwrap().verify_store();
     assert!(kept.unwrap_err().to_string().contains("kept that nothing needs"));
+}
+
+/// What the installed component derives is written by nobody and hides nothing; what it does not derive any more is a cell as others
+/// are. (D1, D2, U1)
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_component_derives_stands_in_no_cell() {
+    let (home, hold) = (Home::default(), Hold::new());
+    let host = home.open().await;
+    let (b, e) = (probe(&host, "b").await, probe(&host, "e").await);
+    grant(&host, e, BTreeMap::new(), all_of(&[b])).await.unwrap();
+    run(&host, e, json!([["set", "x", [], 2], ["set", "items:1", [], 1], ["set", "whole", [], 1]])).await;
+    let late = json!([
+        ["send", of(b, "run"), {"steps": [hold.step()]}],
+        wait_all(&[0]),
+        ["set", "x", [], 3],
+        ["send", of(b, "note"), 1],
+        wait_all(&[1]),
+        ["set", "whole", [], 1],
+    ]);
+    let late = send(&host, e, late).await;
+    hold.arrived(1).await;
+    run(&host, e, json!([["remove", "whole", []]])).await;
+    host.install(Charm::new("e", component("deriver"))).await.unwrap();
+    run(&host, e, json!([["set", "of-d0", [], ["get", "x", []]], ["get", "d0", []]])).await;
+    hold.release(1);
+    let late = receipt(&host, &late).await;
+    assert_eq!(late.outcome, Outcome::Rejected, "a turn of the component before it writes no derived cell either");
+    assert!(late.message.unwrap().contains("read-only"));
+    host.verify_store().unwrap();
+    host.uninstall(&e).await.unwrap();
+    probe(&host, "e").await;
+    let free = run(&host, e, json!([["set", "d0", [], 1], ["set", "times:3", [], 1]])).await;
+    assert_eq!(free.outcome, Outcome::Committed);
+    let refused = host.install(Charm::new("e", component("deriver"))).await;
+    assert!(matches!(refused, Err(charm_host::InstallError::DerivesValue { .. })), "{refused:?}");
+    let proof = host.verify_store().unwrap();
+    assert_eq!(host.verify(&e).unwrap(), proof.spaces[&e]);
+    host.shutdown().await.unwrap();
+    drop(host);
+    found_and_named(&rows(&home), &keys(&home), &DERIVED.iter().collect::<Vec<_>>());
 }
 
 /// The host commits all the time; a proof of the same file beside it holds each time. (T5, T8)

@@ -1,6 +1,7 @@
 //! What somebody with the store and every key may do, one law at a time.
 
 mod cause;
+mod derived;
 mod exchanged;
 mod pruned;
 mod state;
@@ -8,6 +9,7 @@ mod timed;
 mod waited;
 
 pub use cause::CAUSE;
+pub use derived::DERIVED;
 pub use exchanged::EXCHANGED;
 pub use pruned::PRUNED;
 pub use state::STATE;

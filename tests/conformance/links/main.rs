@@ -183,6 +183,24 @@ async fn a_link_that_changes_between_read_and_commit_is_a_conflict() {
     }
 }
 
+/// T4: where a link leads is read by value, also when that is to no cell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_no_cell_that_changes_between_read_and_commit_is_a_conflict() {
+    let (hold, host) = (Hold::new(), host().await);
+    let (a, b) = pair(&host).await;
+    run(&host, b, json!([["set", "y", ["n"], "in y"], ["set-link", "x", ["to"], ["run"]]])).await;
+    let told = one(&host, a, json!(["get", of(b, "x"), ["to", "n"]])).await;
+    assert_eq!((&told["kind"], &told["actual"]), (&json!("type-mismatch"), &json!("link")));
+    let read = json!(["try", ["get", of(b, "x"), ["to", "n"]]]);
+    let steps = json!({ "steps": [read, hold.step(), ["set", "mine", [], 1]], "out": "out" });
+    let id = host.send(charm_host::NewEvent::new(a, "run", value(steps))).await.unwrap();
+    hold.arrived(1).await;
+    run(&host, b, json!([["set-link", "x", ["to"], ["y", []]]])).await;
+    hold.release(1_000);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!(cell(&host, a, "out").await[0], json!({ "ok": "in y" }));
+}
+
 /// S8: a turn that goes on follows what it followed before.
 #[tokio::test]
 async fn a_turn_that_waits_is_told_again_where_links_led() {

@@ -106,7 +106,7 @@ fn must(options: &Options) -> Report {
 /// Looks for a smaller run that fails too.
 fn shrunk(mut options: Options, mut failure: Failure) -> (Options, Failure) {
     let smaller = |options: &Options| {
-        let mut list = vec![options.clone(); 12];
+        let mut list = vec![options.clone(); 13];
         list[0].rates.error = 0;
         list[1].rates.cut = 0;
         list[2].flip = 0;
@@ -119,6 +119,7 @@ fn shrunk(mut options: Options, mut failure: Failure) -> (Options, Failure) {
         list[9].rates.kill = 0;
         list[10].prunes = 0;
         list[11].tight = false;
+        list[12].derives = false;
         list.retain(|other| other != options);
         list
     };
@@ -147,6 +148,7 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles
         total.segments += report.segments;
         total.retried += report.retried;
         total.delayed += report.delayed;
+        total.derived += report.derived;
         total.flips_found += report.flips_found;
         total.flips_harmless += report.flips_harmless;
         total.flips_cut += report.flips_cut;
@@ -157,6 +159,7 @@ fn whatever_fails_nothing_acknowledged_is_lost_and_in_the_end_everything_settles
     let total = total.into_inner().unwrap();
     eprintln!("{total:?}");
     assert!(total.faults > 0 && total.reruns > 0, "things go wrong");
+    assert!(total.derived > total.commits / 50, "derived cells are read: {}", total.derived);
     assert!(total.segments > total.commits / 50, "turns wait: {} segments", total.segments);
     let settled = |outcome| total.outcomes.get(outcome).copied().unwrap_or(0);
     let times = [total.retried, total.delayed, settled("expired"), settled("cancelled")];

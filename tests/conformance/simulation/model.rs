@@ -3,9 +3,12 @@
 //! at its place in the order of commits: the history is serializable in that order (T3, T4), and each effect
 //! is there once (S2). A turn that waits is that for each of its segments: the model keeps where its script stands (S7), and
 //! how often it was tried again, of which nothing else remains (S13). What a wait answers depends on the moment: no script
-//! looks at it. When something may happen at all is told in `times`.
+//! looks at it. When something may happen at all is told in `times`. What it reads of derived cells is computed anew each time: see
+//! `derived`.
 
-use std::collections::BTreeMap;
+mod derived;
+
+use std::{cell::Cell, collections::BTreeMap};
 
 use charm_conformance::edited;
 use charm_host::{
@@ -22,11 +25,13 @@ use super::{
 /// Cells of all spaces.
 pub type Cells = BTreeMap<(Did, String), Ipld>;
 
-/// The charms of a run: `a` and `b` may do everything with everyone, `c` nothing with `a`.
+/// The charms of a run: `a`, `b` and `d` may do everything with everyone, `c` nothing with `a`. `d` derives cells from those of all.
 #[derive(Clone, Copy, Debug)]
 pub struct Cast {
     /// In the order of their names.
-    pub charms: [Did; 3],
+    pub charms: [Did; 4],
+    /// Scripts read derived cells.
+    pub derives: bool,
     /// Inboxes have room for next to nothing: sends may find none.
     pub tight: bool,
 }
@@ -34,6 +39,17 @@ pub struct Cast {
 impl Cast {
     fn may(&self, charm: Did, other: Did) -> bool {
         !(charm == self.charms[2] && other == self.charms[0])
+    }
+
+    /// Returns the charm that derives cells.
+    pub fn deriver(&self) -> Did {
+        self.charms[3]
+    }
+
+    /// Returns what derives a cell, if it is derived.
+    fn derivation<'a>(&self, owner: Did, name: &'a str) -> Option<&'a str> {
+        let family = name.split(':').next().unwrap_or(name);
+        (owner == self.deriver() && ["d0", "d1", "d2", "m"].contains(&family)).then_some(family)
     }
 }
 
@@ -83,6 +99,8 @@ struct Turn<'a> {
     fetched: bool,
     /// It read what others write.
     looked: bool,
+    /// Derived cells that it read, which were some value.
+    derived: u64,
 }
 
 impl Turn<'_> {
@@ -177,7 +195,7 @@ impl Turn<'_> {
             "get" => {
                 let (owner, cell) = self.address(&parts[1]);
                 if self.cast.may(self.charm, owner) {
-                    Ok(self.read(owner, &cell))
+                    Ok(self.get(owner, &cell)?)
                 } else {
                     let denied = [("owner", text(&owner.to_string())), ("name", text(&cell)), ("kind", text("denied"))];
                     Err(map(denied))
@@ -185,7 +203,11 @@ impl Turn<'_> {
             }
             "set" => {
                 let (owner, cell) = self.address(&parts[1]);
-                if owner == self.charm {
+                if let Some(derivation) = self.cast.derivation(owner, &cell) {
+                    let at = [("owner", text(&owner.to_string())), ("name", text(&cell))];
+                    let why = [("derivation", text(derivation)), ("kind", text("read-only"))];
+                    Err(map(at.into_iter().chain(why)))
+                } else if owner == self.charm {
                     self.write(&cell, Some(parts[3].clone()));
                     Ok(Ipld::Null)
                 } else {
@@ -225,7 +247,7 @@ impl Turn<'_> {
             }),
             "reject" => return Err(End::Reject),
             "trap" | "spin" => return Err(End::Fault),
-            other => panic!("no script says {other}"),
+            _ => return self.more(parts),
         })
     }
 }
@@ -276,6 +298,8 @@ pub struct Replay {
     pub retried: u64,
     /// Delayed events that were begun.
     pub delayed: u64,
+    /// Derived cells that committed turns have read, of which some value came.
+    pub derived: Cell<u64>,
     /// When each event entered the log.
     pub order: BTreeMap<EventId, usize>,
     /// Turns that failed because the host did.
@@ -391,6 +415,7 @@ impl Replay {
             withdraws: Vec::new(),
             stand,
             looked: false,
+            derived: 0,
         };
         (turn.event(event), turn)
     }
@@ -409,8 +434,9 @@ impl Replay {
             Err(End::Wait(wait)) => return Err(format!("it waits for {:?}, alone for {wait:?}", part.wait)),
             _ => return Err("it waits, and alone it does not".to_owned()),
         }
-        let Turn { writes, sends, mut stand, withdraws, .. } = turn;
+        let Turn { writes, sends, mut stand, withdraws, derived, .. } = turn;
         self.compare(record, writes, &part.writes, sends, &part.sends)?;
+        self.derived.update(|count| count + derived);
         stand.segments += 1;
         stand.sleeps = (part.wait.until == Until::Time).then_some((record.time_ms, part.wait.timeout_ms));
         if stand.segments == part.number {
@@ -449,7 +475,7 @@ impl Replay {
     ) -> Result<Vec<EventId>, String> {
         let outcome = done.receipt.outcome;
         let (end, turn) = self.run(cast, record, &done.sends, event, stand);
-        let Turn { writes, sends, fetched, looked, withdraws, .. } = turn;
+        let Turn { writes, sends, fetched, looked, withdraws, derived, .. } = turn;
         let message = done.receipt.message.as_deref().unwrap_or_default();
         let allowed = match (&end, outcome) {
             (Ok(()), Outcome::Committed) | (Err(End::Reject), Outcome::Rejected) => true,
@@ -473,6 +499,7 @@ impl Replay {
             };
         }
         self.compare(record, writes, &done.writes, sends, &done.sends)?;
+        self.derived.update(|count| count + derived);
         Ok(withdraws)
     }
 

@@ -42,6 +42,8 @@ pub struct Options {
     pub fuel: u64,
     /// Time that a turn has for conflicts.
     pub conflict_ms: u64,
+    /// Whether scripts read cells that are derived, and say what they are derived from.
+    pub derives: bool,
     /// Whether one turn runs at a time, and each inbox has room for one event.
     pub tight: bool,
 }
@@ -78,6 +80,7 @@ impl Options {
             slice: 50_000,
             fuel: 20_000_000,
             conflict_ms: 30_000,
+            derives: true,
             tight: false,
         }
     }
@@ -107,6 +110,7 @@ impl Options {
             slice: 500 << random.below(11),
             fuel: 20_000_000,
             conflict_ms: *random.pick(&[0, 5, 30_000]),
+            derives: random.chance(800),
             tight: random.chance(200),
         }
     }
@@ -131,6 +135,8 @@ pub struct Report {
     pub retried: u64,
     /// Delayed events that were begun.
     pub delayed: u64,
+    /// Derived cells that committed turns have read, of which some value came.
+    pub derived: u64,
     /// Operations before the liveness phase: of the disk, or of what is planned to fail.
     pub operations: u64,
     /// Flipped bits that were found.

@@ -127,9 +127,10 @@ impl Client {
     fn next(&mut self, cast: &Cast, now_ms: u64) -> Option<NewEvent> {
         if self.current.is_none() {
             self.left = self.left.checked_sub(1)?;
-            let to = *self.random.pick(&cast.charms);
             let tag = self.sent.len() as u64;
-            let script = script::script(cast, now_ms, tag, 2, &mut self.random);
+            // What is derived is said at first.
+            let to = if tag == 0 && cast.derives { cast.deriver() } else { *self.random.pick(&cast.charms) };
+            let script = script::script(cast, to, now_ms, tag, 2, &mut self.random);
             let payload = Value::encode(&script).unwrap();
             let event = NewEvent::new(to, "run", payload).from(self.did).id(format!("event {tag}"));
             self.current = Some(event);
@@ -400,8 +401,8 @@ impl Run<'_> {
         let mut hasher = DefaultHasher::new();
         hasher.write(seen.dump.as_bytes());
         self.report.hash = hasher.finish();
-        let Replay { bugs, segments, retried, delayed, .. } = seen.replay;
-        self.report.bugs = bugs;
+        let Replay { bugs, segments, retried, delayed, derived, .. } = seen.replay;
+        (self.report.bugs, self.report.derived) = (bugs, derived.get());
         (self.report.segments, self.report.retried, self.report.delayed) = (segments, retried, delayed);
         (self.report.commits, self.report.outcomes) = (seen.log.len() as u64, seen.replay.outcomes);
         Ok(seen.waiting)
@@ -456,7 +457,8 @@ async fn serve(
     let dids: Vec<Did> = lock(&shared.clients).iter().map(|client| client.did).collect();
     let manifest = Manifest::load(&manifest(&dids)).map_err(|error| error.to_string())?;
     let installed = manifest.install(&host).await.map_err(|error| error.to_string())?;
-    let cast = Cast { charms: ["a", "b", "c"].map(|name| installed[name]), tight: options.tight };
+    let charms = ["a", "b", "c", "d"].map(|name| installed[name]);
+    let cast = Cast { charms, derives: options.derives, tight: options.tight };
     *lock(&shared.cast) = Some(cast);
     let (prunes, mut ended) = (options.prunes, Vec::new());
     for number in 0..dids.len() {
@@ -540,17 +542,22 @@ async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number:
 
 /// Writes the charms and who may do what; once for the same clients.
 fn manifest(clients: &[Did]) -> PathBuf {
-    static PROBE: OnceLock<PathBuf> = OnceLock::new();
-    PROBE.get_or_init(|| super::shared_file("probe.wasm", &component("probe")));
+    static GUESTS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    GUESTS
+        .get_or_init(|| ["probe", "deriver"].map(|name| super::shared_file(&format!("{name}.wasm"), &component(name))));
     let mut text = String::new();
     let http = r#"http = [{ origin = "https://pause.test", methods = ["GET", "POST"] }]"#;
-    for (name, others) in [("a", ["b", "c"].as_slice()), ("b", &["a", "c"]), ("c", &["b"])] {
+    let rights =
+        [("a", ["b", "c", "d"].as_slice()), ("b", &["a", "c", "d"]), ("c", &["b", "d"]), ("d", &["a", "b", "c"])];
+    for (name, others) in rights {
         let grants: Vec<String> =
             others.iter().map(|other| format!(r#"{{ charm = "{other}", read = ["*"], send = ["*"] }}"#)).collect();
-        writeln!(text, "[charm.{name}]\ncomponent = \"probe.wasm\"\n{http}\ngrant = [{}]", grants.join(", ")).unwrap();
+        let guest = if name == "d" { "deriver" } else { "probe" };
+        writeln!(text, "[charm.{name}]\ncomponent = \"{guest}.wasm\"\n{http}\ngrant = [{}]", grants.join(", "))
+            .unwrap();
     }
     for did in clients {
-        let grants = ["a", "b", "c"].map(|name| format!(r#"{{ charm = "{name}", send = ["*"] }}"#)).join(", ");
+        let grants = ["a", "b", "c", "d"].map(|name| format!(r#"{{ charm = "{name}", send = ["*"] }}"#)).join(", ");
         writeln!(text, "[outside.\"{did}\"]\ngrant = [{grants}]").unwrap();
     }
     super::shared_file(&format!("{}-{}.toml", clients[0], clients.len()), text.as_bytes())

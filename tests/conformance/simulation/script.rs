@@ -26,14 +26,17 @@ fn of(charm: Did, name: &str) -> Ipld {
     list([text(&charm.to_string()), text(name)])
 }
 
-/// Returns a random event for the stream `run`, with times around this one; `tag` makes its values its own.
-pub fn script(cast: &Cast, now_ms: u64, tag: u64, depth: u64, random: &mut Random) -> Ipld {
+/// Returns a random event for the stream `run` of a charm, with times around this one; `tag` makes its values its own.
+pub fn script(cast: &Cast, me: Did, now_ms: u64, tag: u64, depth: u64, random: &mut Random) -> Ipld {
     let (mut steps, mut sends, mut waits) = (Vec::new(), 0, false);
+    if tag == 0 && cast.derives && me == cast.deriver() {
+        steps.extend(FORMULAS.map(|name| set_formula(cast, name, random)));
+    }
     for part in 0..1 + random.below(5) {
         let other = *random.pick(&cast.charms);
         let cell = *random.pick(&["x", "y", "notes", "out"]);
         let value = number(tag * 10 + part);
-        let kind = random.below(27);
+        let kind = random.below(27 + if cast.derives { 20 } else { 8 });
         let step = match kind {
             0..5 => list([text("get"), of(other, cell), list([])]),
             5 => list([text("get"), text(cell), list([])]),
@@ -47,19 +50,19 @@ pub fn script(cast: &Cast, now_ms: u64, tag: u64, depth: u64, random: &mut Rando
             11..14 => list([text("send"), of(other, "note"), value]),
             14 | 15 => {
                 let back = match random.below(3) {
-                    0 if depth > 0 => script(cast, now_ms, tag * 10 + part, depth - 1, random),
+                    0 if depth > 0 => script(cast, me, now_ms, tag * 10 + part, depth - 1, random),
                     _ => value.clone(),
                 };
                 let on_commit = map([("stream", text("on-receipt")), ("tag", back)]);
                 list([text("send"), of(other, "note"), value, on_commit])
             }
             16 if depth > 0 => {
-                let inner = script(cast, now_ms, tag * 10 + part, depth - 1, random);
+                let inner = script(cast, other, now_ms, tag * 10 + part, depth - 1, random);
                 list([text("send"), of(other, "run"), inner])
             }
             18..21 => {
                 let (stream, event) = match random.below(2) {
-                    0 if depth > 0 => ("run", script(cast, now_ms, tag * 10 + part, depth - 1, random)),
+                    0 if depth > 0 => ("run", script(cast, other, now_ms, tag * 10 + part, depth - 1, random)),
                     _ => ("note", value.clone()),
                 };
                 list([text("send-later"), of(other, stream), event, times(now_ms, random)])
@@ -78,6 +81,22 @@ pub fn script(cast: &Cast, now_ms: u64, tag: u64, depth: u64, random: &mut Rando
                 list([text("commit-and-fetch"), map(request)])
             }
             17 => list([text("try"), list([text("set"), of(other, cell), list([]), value])]),
+            27..30 => merge(number(random.below(4)), random),
+            30 | 31 => list([text("set"), member(random), list([]), value]),
+            32 => list([text("remove"), member(random), list([])]),
+            33 => list([text("all-names"), text(&other.to_string()), text("items:"), number(1 + random.below(3))]),
+            34 => list([text("entries"), text(&other.to_string()), text("items:"), number(100)]),
+            35..41 => list([text("get"), of(cast.deriver(), &derived(random)), list([])]),
+            41 => {
+                let cells = (0..1 + random.below(3)).map(|_| of(cast.deriver(), &derived(random)));
+                list([text("get-each"), list(cells.collect::<Vec<_>>()), list([])])
+            }
+            42 => {
+                let set = list([text("set"), of(cast.deriver(), &derived(random)), list([]), value]);
+                list([text("try"), set])
+            }
+            43.. if me == cast.deriver() => set_formula(cast, random.pick::<&str>(&FORMULAS), random),
+            43.. => list([text("get"), of(cast.deriver(), &derived(random)), list([])]),
             _ => list([text("fetch"), map([("url", text(super::run::PAUSE))])]),
         };
         steps.push(step);
@@ -97,6 +116,62 @@ pub fn script(cast: &Cast, now_ms: u64, tag: u64, depth: u64, random: &mut Rando
     }
     let out = if random.chance(700) && !waits { text("out") } else { Ipld::Null };
     map([("steps", Ipld::List(steps)), ("out", out)])
+}
+
+fn member(random: &mut Random) -> Ipld {
+    text(&format!("items:{}", random.below(4)))
+}
+
+/// A mergeable write; some meet what they cannot be merged with.
+fn merge(value: Ipld, random: &mut Random) -> Ipld {
+    let cell = if random.chance(50) { "x" } else { "table" };
+    match random.below(5) {
+        0 => list([text("append"), text(cell), list([]), value]),
+        1 => list([text("add-unique"), text(cell), list([]), value]),
+        2 => list([text("remove-by-value"), text(cell), list([]), value]),
+        _ => list([text("increment"), text(if random.chance(50) { "table" } else { "count" }), list([]), value]),
+    }
+}
+
+fn derived(random: &mut Random) -> String {
+    match random.below(4) {
+        3 => format!("m:{}", random.below(4)),
+        number => format!("d{number}"),
+    }
+}
+
+/// What the charm that derives has formulas for: cells, and a family.
+const FORMULAS: [&str; 4] = ["d0", "d1", "d2", "m"];
+
+fn set_formula(cast: &Cast, name: &str, random: &mut Random) -> Ipld {
+    list([text("set"), text(&format!("of-{name}")), list([]), formula(cast, name, random)])
+}
+
+/// What the charm that derives computes a cell by: from cells that are not derived, its own and those of others, and from derived
+/// ones with a lower number.
+fn formula(cast: &Cast, name: &str, random: &mut Random) -> Ipld {
+    let get = |cell: Ipld| list([text("get"), cell, list([])]);
+    let plain = |random: &mut Random| {
+        let (other, cell) = (*random.pick(&cast.charms), *random.pick(&["x", "y", "count", "table", "items:1"]));
+        get(of(other, cell))
+    };
+    let other = random.pick(&cast.charms).to_string();
+    if name == "m" {
+        let kin = list([text("kin"), text(&other), text("items"), list([])]);
+        return list([text("sum"), kin, plain(random)]);
+    }
+    let below: &[&str] = match name {
+        "d0" => &["x"],
+        "d1" => &["d0"],
+        _ => &["d0", "d1", "m:1"],
+    };
+    match random.below(6) {
+        0 => list([text("all-names"), text(&other), text("items:"), number(2)]),
+        1 => list([text("entries"), text(&other), text("items:"), number(100)]),
+        2 => list([text("if"), plain(random), get(text(random.pick::<&str>(below))), plain(random)]),
+        3 if random.chance(200) => list([text("reject"), text("on purpose")]),
+        _ => list([text("sum"), plain(random), get(text(random.pick::<&str>(below))), plain(random)]),
+    }
 }
 
 /// How long a request may take that a turn waits for, in milliseconds.

@@ -13,7 +13,6 @@ mod words;
 
 use exports::charm::host::guest::Guest;
 use ipld_core::ipld::Ipld;
-use refused::Failed;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "charm" });
 
@@ -86,18 +85,9 @@ impl Guest for Probe {
         let result = match stream.as_str() {
             "run" => words::decode(&event).and_then(|script| steps::run(&script)),
             "note" | "inner" => steps::append("notes", &event),
-            "on-receipt" => on_receipt(&event),
+            "on-receipt" => steps::on_receipt(&event),
             _ => Ok(()),
         };
         result.map_err(|failed| failed.to_string())
-    }
-}
-
-fn on_receipt(event: &[u8]) -> Result<(), Failed> {
-    steps::append("receipts", event)?;
-    let event = words::decode(event)?;
-    match words::optional(&event, "tag") {
-        Some(script) if words::optional(script, "steps").is_some() => steps::run(script),
-        _ => Ok(()),
     }
 }

@@ -291,6 +291,16 @@ pub fn append(cell: &str, event: &[u8]) -> Result<(), Failed> {
     Ok(cell.set(&[crate::charm::host::types::Segment::Index(length)], event)?)
 }
 
+/// Appends a receipt to the own cell `receipts`, and runs its tag when that is a script.
+pub fn on_receipt(event: &[u8]) -> Result<(), Failed> {
+    append("receipts", event)?;
+    let event = words::decode(event)?;
+    match words::optional(&event, "tag") {
+        Some(script) if words::optional(script, "steps").is_some() => run(script),
+        _ => Ok(()),
+    }
+}
+
 thread_local! {
     /// The link that steps follow.
     static HERE: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
