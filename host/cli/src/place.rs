@@ -147,6 +147,7 @@ pub async fn open(manifest: &Manifest) -> Result<Host, Failure> {
     let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
     let builder = Host::builder().store(store).keyring(keyring).compiler(Compiler::Helper(helper));
     let builder = builder.code_cache(absolute(&manifest.cache)?).ca(authorities(manifest)?);
+    let builder = builder.limits(manifest.limits.clone());
     Ok(builder.open().await?)
 }
 

@@ -57,8 +57,8 @@ struct Keeps {
 }
 
 impl Keeps {
-    fn of(charm: &CharmSpec) -> Keeps {
-        let Keep { history_bytes, receipts_ms } = charm.keep(&Limits::default());
+    fn of(charm: &CharmSpec, limits: &Limits) -> Keeps {
+        let Keep { history_bytes, receipts_ms } = charm.keep(limits);
         Keeps { history_bytes, receipts_days: receipts_ms / Keep::DAY_MS }
     }
 }
@@ -95,7 +95,10 @@ impl Ls {
         let Some(charm) = &self.charm else {
             // One store may be of many manifests, or none.
             let manifest = if globals.store.is_none() { place::manifest(globals).ok() } else { None };
-            let keeps = |name: &str| manifest.as_ref().and_then(|manifest| manifest.charms.get(name)).map(Keeps::of);
+            let keeps = |name: &str| {
+                let manifest = manifest.as_ref()?;
+                manifest.charms.get(name).map(|charm| Keeps::of(charm, &manifest.limits))
+            };
             let charms = spaces.into_iter().filter(|space| place::is_charm(&space.name));
             let charms: Vec<Charm> = charms
                 .map(|space| Charm {
