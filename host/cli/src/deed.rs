@@ -8,7 +8,7 @@ use charm_host::{Did, EventId, Gone, Host, NewEvent, Outcome, Receipt, SendError
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, Kind},
     place,
     told::{Names, Told, TurnLine, WhyTold},
     watched::Asked,
@@ -225,7 +225,7 @@ impl Deed {
         }
         match self.start(host).await {
             Ok(Done::Event(id)) => Ok(matches!(host.status(&id)?, Status::Settled(_)).then_some(id)),
-            Err(failure) if failure.kind == "id-reused" => Err(failure),
+            Err(failure) if failure.kind == Kind::IdReused => Err(failure),
             // Without its charm nothing else can be said of it yet.
             _ => Ok(None),
         }

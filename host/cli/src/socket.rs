@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     deed::{Deed, Done, Fate, Pruned},
-    failure::Failure,
+    failure::{Failure, Kind},
     place::Patience,
     told::Told,
     watched::{self, Line},
@@ -154,7 +154,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
             Ok(Answer::Done) => return Ok(Asked::Done(Done::Nothing)),
             Ok(Answer::Pruned(pruned)) => return Ok(Asked::Done(Done::Pruned(pruned))),
             Ok(Answer::Told(told)) => return Ok(Asked::Done(Done::Told(told))),
-            Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Asked::Drains),
+            Ok(Answer::Failed(failure)) if failure.kind == Kind::HostDrains => return Ok(Asked::Drains),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => {
                 starts = true;
@@ -224,7 +224,7 @@ pub async fn watch(
                 }
             }
             Ok(Answer::Done) => return Ok(Heard::Enough),
-            Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Heard::HostEnded),
+            Ok(Answer::Failed(failure)) if failure.kind == Kind::HostDrains => return Ok(Heard::HostEnded),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => patience.say("host starts: waiting until it is ready"),
             Ok(Answer::Alive) => {}
@@ -232,9 +232,6 @@ pub async fn watch(
         }
     }
 }
-
-/// The word for a host that ends.
-pub const DRAINS: &str = "host-drains";
 
 /// Calls who listens at a path: none when nobody does, and none inside when nobody answers the call in time.
 async fn connect(path: &Path, bound: Duration) -> Result<Option<Option<UnixStream>>, Error> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deed::Fate,
-    failure::Failure,
+    failure::{Failure, Kind},
     place,
     told::{Names, Who},
 };
@@ -230,8 +230,8 @@ impl From<WatchError> for Failure {
         match error {
             WatchError::Store(error) => error.into(),
             WatchError::NoSuchCharm { .. } | WatchError::NoSuchCommit { .. } => Failure::not_found(text),
-            WatchError::Denied { .. } | WatchError::OperatorOnly { .. } => Failure::refused("denied", text),
-            WatchError::TooMany { .. } => Failure::refused("limit", text),
+            WatchError::Denied { .. } | WatchError::OperatorOnly { .. } => Failure::new(Kind::Denied, text),
+            WatchError::TooMany { .. } => Failure::new(Kind::Limit, text),
             WatchError::Path(_) | WatchError::Name(_) => Failure::usage(text),
             _ => Failure::host(text),
         }

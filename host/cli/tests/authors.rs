@@ -6,7 +6,7 @@ mod common;
 use std::{fs, os::unix::fs::symlink};
 
 use charm_demo_servers::root;
-use common::{Folder, page};
+use common::{Folder, json, page};
 use serde_json::json;
 
 /// A folder outside the repository and the surroundings of an author: the repository's crates are downloaded, its library for
@@ -36,6 +36,11 @@ fn a_charm_of_ones_own_from_an_empty_folder_to_its_first_receipt() {
         assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {said}");
         said
     };
+    let built =
+        folder.command(&["build", "--json"]).envs(envs.iter().map(|(name, value)| (name, value))).output().unwrap();
+    let mut page = json::Page::read();
+    page.look("charm build", &serde_json::from_slice(&built.stdout).unwrap());
+    page.is_met(|name| name == "charm build", &[]);
     // In the profile that comes with it a number that grows too large is a panic: nothing is committed.
     let source = folder.path("src/lib.rs");
     let counts = fs::read_to_string(&source).unwrap().replace("greeted + 1", "greeted - 1 + i64::MAX + greeted");
