@@ -65,7 +65,12 @@ pub struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Begins to wait, for as long as `--timeout` says.
     pub fn new(globals: &Globals, output: &'a Output) -> Patience<'a> {
-        let bound = Duration::from_secs(globals.timeout);
+        Patience::within(Duration::MAX, globals, output)
+    }
+
+    /// Begins to wait, for as long as `--timeout` says, and so long at most.
+    pub fn within(most: Duration, globals: &Globals, output: &'a Output) -> Patience<'a> {
+        let bound = Duration::from_secs(globals.timeout).min(most);
         Patience { output, bound, end: Instant::now() + bound, said: None }
     }
 

@@ -382,11 +382,15 @@ async fn show(
         Ok(watcher) => watcher,
         Err(failure) => return Some(Answer::Failed(failure)),
     };
+    let mut is_told = false;
     loop {
         let answer = tokio::select! {
             biased;
             update = watcher.next() => match update {
-                Some(Ok(update)) => Answer::Update(asked.line(&update, &host)),
+                Some(Ok(update)) => {
+                    is_told = asked.ends_with(&update);
+                    Answer::Update(asked.line(&update, &host))
+                }
                 Some(Err(WatchError::Unavailable(Unavailable::Closed))) => return Some(Answer::Failed(Failure::drains())),
                 Some(Err(end)) => return Some(Answer::Failed(end.into())),
                 None => return Some(Answer::Done),
@@ -395,6 +399,9 @@ async fn show(
             () = tokio::time::sleep(ALIVE_EVERY) => Answer::Alive,
         };
         client.writer.write_all(&line(&answer).ok()?).await.ok()?;
+        if is_told {
+            return Some(Answer::Done);
+        }
     }
 }
 

@@ -124,12 +124,13 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
     let bound = patience.bound();
     let silent = |accepted: &Option<String>| {
         let of_event = match accepted {
-            Some(id) => format!("the event is kept: later ask charm receipt {id}"),
-            None => "what was asked of it may still be done: send an event again with --id".to_owned(),
+            Some(id) => format!("; the event is kept: later ask charm receipt {id}"),
+            None if question.deed.changes_nothing() => String::new(),
+            None => "; what was asked of it may still be done: send an event again with --id".to_owned(),
         };
         let seconds = bound.as_secs();
         Failure::in_use(format!(
-            "the host at {at} has said nothing for {seconds} s: its process is stopped or overloaded; {of_event}"
+            "the host at {at} has said nothing for {seconds} s: its process is stopped or overloaded{of_event}"
         ))
     };
     let Some(stream) = connect(&path, bound).await.map_err(failed)? else { return Ok(Asked::Nobody) };
@@ -170,6 +171,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
         }
     }
     Err(match accepted {
+        None if question.deed.changes_nothing() => Failure::host("the host stopped before it answered"),
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
         None => Failure::host("the host stopped before it took the event: send it again with --id"),
     })

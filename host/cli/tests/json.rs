@@ -135,6 +135,8 @@ fn causes(place: &mut Place, origin: &str) {
     let b = place.b.clone();
     let of_b = |stream: &str| json!([b, stream]);
     // It waits for an answer, and then for what it sends to a charm that is paused.
+    let derived = place.look("charm ls CHARM", 0, &["ls", "d"]);
+    assert!(derived.as_array().unwrap().iter().any(|cell| cell["family"] == true), "{derived}");
     place.look("charm pause", 0, &["pause", "b"]);
     let sends = json!(["send", of_b("run"), { "steps": [["reject", "no"]] }, { "stream": "on-receipt", "tag": 1 }]);
     let fetch = json!(["commit-and-fetch", { "url": format!("{origin}/x") }]);
