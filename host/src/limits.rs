@@ -4,6 +4,8 @@ mod check;
 
 pub use check::LimitError;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest name of a cell, stream, tag or charm, in bytes: fits an index key and an error text.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest shape, in bytes: an error quotes a part of it, `wish` compares it.
@@ -190,7 +192,8 @@ pub const FREE_PAGES_MAX: i64 = 1_024;
 
 /// Bounds of one host; the same for each charm. The defaults suit a machine with a few thousand charms.
 ///
-/// Name those that differ: limits may be added. [`Limits::check`] says whether a host can run with them.
+/// Name those that differ: limits may be added. [`Limits::check`] says whether a host can run with them. A manifest has them in
+/// its table `limits`, by the names that errors give them: `fuel-max`.
 ///
 /// # Examples
 /// ```
@@ -201,7 +204,8 @@ pub const FREE_PAGES_MAX: i64 = 1_024;
 /// let error = Limits { turns_max: 0, ..limits }.check().unwrap_err();
 /// assert_eq!(error.to_string(), "limit turns-max is 0: give 1 to 4096");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case", expecting = "a table: [limits] with numbers below it")]
 pub struct Limits {
     /// Linear memory of a turn, in bytes, all memories of the component together.
     pub memory_bytes_max: usize,
@@ -338,6 +342,7 @@ pub struct Limits {
     pub compiles_max: usize,
     /// Limits may be added: write `..Limits::default()` at the end.
     #[doc(hidden)]
+    #[serde(skip)]
     pub more_may_come: (),
 }
 

@@ -26,13 +26,16 @@ use crate::{
     text::{clip, nearest, shown},
 };
 
-/// A manifest. Paths in it are relative to its folder. Unknown keys are errors.
+/// A manifest. Paths in it are relative to its folder. Unknown keys are errors. Every key: docs/manifest.md.
 ///
 /// ```toml
 /// store = "charm"                  # default
 /// keys = "keys"                       # default
 /// cache = "cache"                     # compiled code; default
 /// ca = "company-ca.pem"               # optional: authorities that charms' HTTPS trusts beside the public ones
+///
+/// [limits]                            # those that differ from the defaults
+/// fuel-max = 2000000000
 ///
 /// [charm.google-auth]
 /// component = "google-auth.wasm"
@@ -65,6 +68,9 @@ pub struct Manifest {
     pub cache: PathBuf,
     /// A file with certificates of authorities that charms' HTTPS trusts beside the public ones, in PEM form.
     pub ca: Option<PathBuf>,
+    /// Bounds of the host: give them to [`HostBuilder::limits`](crate::HostBuilder::limits).
+    #[serde(default)]
+    pub limits: Limits,
     /// Charms by name.
     #[serde(default, rename = "charm")]
     pub charms: BTreeMap<String, CharmSpec>,
@@ -160,7 +166,7 @@ pub enum ManifestError {
         /// Why.
         error: std::io::Error,
     },
-    /// Not TOML, an unknown key, a missing one, or one of another type: with its line.
+    /// Not TOML, an unknown key, a missing one, or one of another type: with its line. Or a limit that no host can run with.
     #[error("{file}: {text}")]
     Malformed {
         /// The manifest.
@@ -187,6 +193,7 @@ impl Manifest {
         }
         let mut manifest: Manifest =
             toml::from_str(&text).map_err(|error| malformed(file, &words::explain(&text, &error)))?;
+        manifest.limits.check().map_err(|error| malformed(file, &error.to_string()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let paths = [&mut manifest.store, &mut manifest.keys, &mut manifest.cache];
         for path in paths.into_iter().chain(&mut manifest.ca) {

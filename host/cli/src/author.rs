@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use charm_host::{Charm, Compiler, Declaration, Description, Host};
+use charm_host::{Charm, Compiler, Declaration, Description, Host, Limits};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -14,23 +14,23 @@ pub fn cache() -> PathBuf {
     named("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("charm")
 }
 
-/// Opens a host in memory that trusts these authorities and compiles into this folder, in a process with limits.
+/// Opens a host in memory with these limits, that trusts these authorities and compiles into this folder, in a process with limits.
 ///
 /// # Errors
 /// When the folder is open to others, what is trusted is no certificate, or the machine fails.
-pub async fn host(code: &Path, ca: Vec<u8>) -> Result<Host, Failure> {
+pub async fn host(code: &Path, ca: Vec<u8>, limits: Limits) -> Result<Host, Failure> {
     let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
-    Ok(Host::builder().compiler(Compiler::Helper(helper)).code_cache(code).ca(ca).open().await?)
+    Ok(Host::builder().compiler(Compiler::Helper(helper)).code_cache(code).ca(ca).limits(limits).open().await?)
 }
 
-/// Describes a component. Errors call it by the name.
+/// Describes a component, as a host with these limits does. Errors call it by the name.
 ///
 /// # Errors
 /// Whatever an install would refuse it for.
-pub async fn describe(name: &str, component: Vec<u8>) -> Result<Description, Failure> {
+pub async fn describe(name: &str, component: Vec<u8>, limits: Limits) -> Result<Description, Failure> {
     let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-';
     let name: String = name.to_ascii_lowercase().replace('_', "-").chars().filter(plain).take(64).collect();
-    let host = host(&cache().join("code"), Vec::new()).await?;
+    let host = host(&cache().join("code"), Vec::new(), limits).await?;
     let name = if name.is_empty() { "charm".to_owned() } else { name };
     let described = host.describe(Charm::new(name, component)).await;
     host.shutdown().await?;

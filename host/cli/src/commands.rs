@@ -33,6 +33,7 @@ use crate::{
     place::{self, Patience},
     signals::Signals,
     socket::{self, Asked, Question},
+    told::Told,
 };
 
 /// What to do.
@@ -93,7 +94,7 @@ pub async fn run(command: &Command, globals: &Globals, output: &Output, signals:
         Command::Run(command) => command.run(globals, output, signals).await,
         Command::Send(command) => command.run(context).await,
         Command::Get(command) => command.run(context).await,
-        Command::Ls(command) => command.run(globals, output),
+        Command::Ls(command) => command.run(context).await,
         Command::Receipt(command) => command.run(globals, output),
         Command::Events(command) => command.run(context).await,
         Command::Watch(command) => command.run(context).await,
@@ -154,22 +155,36 @@ async fn perform(
     Ok(done)
 }
 
-/// Asks the host that runs on the store for what it tells; none when no host runs, or none that answers.
-async fn ask((globals, output, _): Context<'_>, deed: Deed) -> Result<Option<Done<Fate>>, Failure> {
+/// What comes of asking the host that runs for what it tells.
+enum Heard {
+    /// It tells that.
+    Told(Told),
+    /// None runs.
+    NoHost,
+    /// One runs, but did not answer.
+    NoAnswer,
+}
+
+/// Asks the host that runs on the store for what it tells, and waits for it so long at most.
+///
+/// # Errors
+/// What the host says instead.
+async fn ask((globals, output, _): Context<'_>, deed: Deed, within: Duration) -> Result<Heard, Failure> {
     let store = match &globals.store {
         Some(store) => store.clone(),
         None => place::manifest(globals)?.store,
     };
     if !store.exists() {
-        return Ok(None);
+        return Ok(Heard::NoHost);
     }
     let question = Question { deed, wait: false, settle_s: 0 };
-    match socket::ask(&store, &question, &mut Patience::new(globals, output)).await {
-        Ok(Asked::Done(done)) => Ok(Some(done)),
-        Ok(_) => Ok(None),
+    match socket::ask(&store, &question, &mut Patience::within(within, globals, output)).await {
+        Ok(Asked::Done(Done::Told(told))) => Ok(Heard::Told(told)),
+        Ok(Asked::Nobody) => Ok(Heard::NoHost),
+        Ok(Asked::Done(_) | Asked::Runs | Asked::Drains) => Ok(Heard::NoAnswer),
         Err(failure) if matches!(failure.exit, Exit::Host | Exit::InUse) => {
             output.note(&failure.error);
-            Ok(None)
+            Ok(Heard::NoAnswer)
         }
         Err(failure) => Err(failure),
     }

@@ -8,9 +8,9 @@ use charm_host::{Did, EventId, Gone, Host, NewEvent, Outcome, Receipt, SendError
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, Kind},
     place,
-    told::{Names, Told, TurnLine, WhyTold},
+    told::{DerivedLine, Names, Told, TurnLine, WhyTold},
     watched::Asked,
 };
 
@@ -107,6 +107,11 @@ pub enum Deed {
         cell: String,
         /// Where in the value.
         path: String,
+    },
+    /// Tell which cells and families of cells are derived, and compute none.
+    Derived {
+        /// The charm, by name or DID.
+        charm: String,
     },
     /// Tell what there is and then what changes, until one of both ends.
     Watch(Asked),
@@ -214,6 +219,17 @@ impl Deed {
         matches!(self, Deed::Send { .. } | Deed::Resend { .. })
     }
 
+    /// Returns whether it only asks.
+    pub fn changes_nothing(&self) -> bool {
+        match self {
+            Deed::Turns { .. } | Deed::Why { .. } | Deed::Get { .. } | Deed::Derived { .. } => true,
+            Deed::Watch(_) | Deed::Ping => true,
+            Deed::Send { .. } | Deed::Resend { .. } | Deed::Discard { .. } | Deed::Cancel { .. } => false,
+            Deed::DiscardDead { .. } | Deed::Release { .. } | Deed::Pause { .. } | Deed::Resume { .. } => false,
+            Deed::Prune { .. } => false,
+        }
+    }
+
     /// Returns what became of an event that its sender has sent before under the same id (S9): for that no charm is needed,
     /// nor does it matter what has changed since. None when it was not sent before, or is not settled.
     ///
@@ -225,7 +241,7 @@ impl Deed {
         }
         match self.start(host).await {
             Ok(Done::Event(id)) => Ok(matches!(host.status(&id)?, Status::Settled(_)).then_some(id)),
-            Err(failure) if failure.kind == "id-reused" => Err(failure),
+            Err(failure) if failure.kind == Kind::IdReused => Err(failure),
             // Without its charm nothing else can be said of it yet.
             _ => Ok(None),
         }
@@ -284,6 +300,12 @@ impl Deed {
             Deed::Get { charm, cell, path } => {
                 let did = place::space(&host.spaces(), charm)?.did;
                 Ok(Done::Told(Told::Value(host.get(&did, cell, path.as_str()).await?)))
+            }
+            Deed::Derived { charm } => {
+                let did = place::space(&host.spaces(), charm)?.did;
+                let installed = host.charms().into_iter().find(|installed| installed.did == did);
+                let derived = installed.map_or_else(Vec::new, |installed| DerivedLine::of(&installed.descriptor));
+                Ok(Done::Told(Told::Derived(derived)))
             }
             Deed::Ping => Ok(Done::Nothing),
             Deed::Watch(_) => Err(Failure::usage("a host that runs is watched")),

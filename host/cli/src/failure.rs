@@ -1,13 +1,11 @@
 //! How a command fails: an exit code, a word for programs and a line for people.
 
-use std::borrow::Cow;
-
 use charm_host::{
     InstallError, JsonError, ManifestError, OpenError, ReadError, SendError, StoreError, Unavailable, VerifyError,
 };
 use serde::{Deserialize, Serialize};
 
-/// Exit codes; `--help` and `docs/cli.md` explain them.
+/// Exit codes; `--help` and `docs/json.md` explain them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Exit {
@@ -29,6 +27,10 @@ pub enum Exit {
     InUse = 7,
     /// It is done, but standard output did not take what is to be said of it.
     Output = 8,
+    /// Ended at once by Ctrl-C.
+    Interrupted = 130,
+    /// Ended at once by SIGTERM.
+    Terminated = 143,
 }
 
 impl From<Exit> for u8 {
@@ -41,9 +43,77 @@ impl TryFrom<u8> for Exit {
     type Error = String;
 
     fn try_from(code: u8) -> Result<Exit, String> {
-        use Exit::{Done, Host, InUse, NotCommitted, NotFound, Output, Refused, Unproven, Usage};
-        let all = [Done, Host, Usage, NotCommitted, NotFound, Refused, Unproven, InUse, Output];
+        use Exit::{
+            Done, Host, InUse, Interrupted, NotCommitted, NotFound, Output, Refused, Terminated, Unproven, Usage,
+        };
+        let all =
+            [Done, Host, Usage, NotCommitted, NotFound, Refused, Unproven, InUse, Output, Interrupted, Terminated];
         all.into_iter().find(|exit| *exit as u8 == code).ok_or_else(|| format!("no exit code {code}"))
+    }
+}
+
+/// What failed, in one word for programs; `docs/json.md` explains them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The host, the store or the machine.
+    Host,
+    /// The command line, or what it names.
+    Usage,
+    /// The text of the manifest.
+    Manifest,
+    /// A charm or a grant of the manifest.
+    Install,
+    /// The source of a charm.
+    Charm,
+    /// There is no such thing.
+    NotFound,
+    /// It was there, and its past has gone.
+    Compacted,
+    /// The event does not fit its stream.
+    Shape,
+    /// A bound is passed.
+    Limit,
+    /// The supplied id is none.
+    Id,
+    /// The supplied id was another event's.
+    IdReused,
+    /// There is no right to it.
+    Denied,
+    /// The inbox has no room.
+    QueueFull,
+    /// The charm has no usable key.
+    Key,
+    /// The event runs.
+    Running,
+    /// The event is not held.
+    NotHeld,
+    /// The store or a space does not prove itself.
+    Unproven,
+    /// Another program has the store, or does not answer.
+    StoreInUse,
+    /// The host ends.
+    HostDrains,
+    /// Standard output did not take it.
+    Output,
+    /// A signal.
+    Signal,
+}
+
+impl Kind {
+    /// Returns the exit code that goes with it; of a signal that of Ctrl-C.
+    fn exit(self) -> Exit {
+        match self {
+            Kind::Host => Exit::Host,
+            Kind::Usage | Kind::Manifest | Kind::Install | Kind::Charm => Exit::Usage,
+            Kind::NotFound | Kind::Compacted => Exit::NotFound,
+            Kind::Shape | Kind::Limit | Kind::Id | Kind::IdReused | Kind::Denied | Kind::QueueFull => Exit::Refused,
+            Kind::Key | Kind::Running | Kind::NotHeld => Exit::Refused,
+            Kind::Unproven => Exit::Unproven,
+            Kind::StoreInUse | Kind::HostDrains => Exit::InUse,
+            Kind::Output => Exit::Output,
+            Kind::Signal => Exit::Interrupted,
+        }
     }
 }
 
@@ -53,58 +123,55 @@ pub struct Failure {
     /// What, to whom, and what to do next, in one line.
     pub error: String,
     /// One word for programs.
-    pub kind: Cow<'static, str>,
+    pub kind: Kind,
     /// The exit code.
     pub exit: Exit,
 }
 
 impl Failure {
-    fn new(exit: Exit, kind: &'static str, error: impl Into<String>) -> Failure {
-        Failure { error: error.into(), kind: kind.into(), exit }
+    /// It is this kind of failure.
+    pub fn new(kind: Kind, error: impl Into<String>) -> Failure {
+        Failure { error: error.into(), kind, exit: kind.exit() }
     }
 
     /// The host, the store or the machine failed.
     pub fn host(error: impl Into<String>) -> Failure {
-        Failure::new(Exit::Host, "host", error)
+        Failure::new(Kind::Host, error)
     }
 
     /// The user asked for something that makes no sense.
     pub fn usage(error: impl Into<String>) -> Failure {
-        Failure::new(Exit::Usage, "usage", error)
+        Failure::new(Kind::Usage, error)
     }
 
     /// There is no such thing.
     pub fn not_found(error: impl Into<String>) -> Failure {
-        Failure::new(Exit::NotFound, "not-found", error)
+        Failure::new(Kind::NotFound, error)
     }
 
     /// Another program has the store, or does not answer.
     pub fn in_use(error: impl Into<String>) -> Failure {
-        Failure::new(Exit::InUse, "store-in-use", error)
+        Failure::new(Kind::StoreInUse, error)
     }
 
     /// The host ends.
     pub fn drains() -> Failure {
-        Failure::new(
-            Exit::InUse,
-            crate::socket::DRAINS,
-            "the host drains: running turns end first; ask again when it has ended",
-        )
+        Failure::new(Kind::HostDrains, "the host drains: running turns end first; ask again when it has ended")
     }
 
     /// It is done, but cannot be told.
     pub fn output(error: impl Into<String>) -> Failure {
-        Failure::new(Exit::Output, "output", error)
+        Failure::new(Kind::Output, error)
     }
 
     /// A charm cannot be built.
     pub fn charm(error: impl Into<String>) -> Failure {
-        Failure::new(Exit::Usage, "charm", error)
+        Failure::new(Kind::Charm, error)
     }
 
-    /// The event cannot be sent.
-    pub fn refused(kind: &'static str, error: impl Into<String>) -> Failure {
-        Failure::new(Exit::Refused, kind, error)
+    /// A signal ended it at once.
+    pub fn signal(exit: Exit, error: impl Into<String>) -> Failure {
+        Failure { exit, ..Failure::new(Kind::Signal, error) }
     }
 
     /// Puts what it is about before the text.
@@ -153,10 +220,10 @@ impl From<ManifestError> for Failure {
                 Failure::host(error.to_string())
             }
             ManifestError::Install(InstallError::Deadly { ref sha256, .. }) => {
-                Failure::new(Exit::Usage, "install", format!("{error}: charm release {sha256}"))
+                Failure::new(Kind::Install, format!("{error}: charm release {sha256}"))
             }
-            ManifestError::Install(error) => Failure::new(Exit::Usage, "install", error.to_string()),
-            error => Failure::new(Exit::Usage, "manifest", error.to_string().trim_end().to_owned()),
+            ManifestError::Install(error) => Failure::new(Kind::Install, error.to_string()),
+            error => Failure::new(Kind::Manifest, error.to_string().trim_end().to_owned()),
         }
     }
 }
@@ -169,15 +236,15 @@ impl From<SendError> for Failure {
             | SendError::NoSuchStream { .. }
             | SendError::NoSuchLetter
             | SendError::NoSuchEvent { .. } => Failure::not_found(text),
-            SendError::Running => Failure::refused("running", text),
-            SendError::NotHeld { .. } => Failure::refused("not-held", text),
-            SendError::Shape { .. } => Failure::refused("shape", text),
-            SendError::Limit { .. } => Failure::refused("limit", text),
-            SendError::Id(_) => Failure::refused("id", text),
-            SendError::IdReused { .. } => Failure::refused("id-reused", text),
-            SendError::Denied { .. } | SendError::Impersonation { .. } => Failure::refused("denied", text),
-            SendError::QueueFull { .. } => Failure::refused("queue-full", text),
-            SendError::Key { .. } => Failure::refused("key", text),
+            SendError::Running => Failure::new(Kind::Running, text),
+            SendError::NotHeld { .. } => Failure::new(Kind::NotHeld, text),
+            SendError::Shape { .. } => Failure::new(Kind::Shape, text),
+            SendError::Limit { .. } => Failure::new(Kind::Limit, text),
+            SendError::Id(_) => Failure::new(Kind::Id, text),
+            SendError::IdReused { .. } => Failure::new(Kind::IdReused, text),
+            SendError::Denied { .. } | SendError::Impersonation { .. } => Failure::new(Kind::Denied, text),
+            SendError::QueueFull { .. } => Failure::new(Kind::QueueFull, text),
+            SendError::Key { .. } => Failure::new(Kind::Key, text),
             SendError::Store(error) => error.into(),
             _ => Failure::host(text),
         }
@@ -191,7 +258,7 @@ impl From<ReadError> for Failure {
             ReadError::NoSuchSpace(_) | ReadError::NoSuchCommit { .. } | ReadError::Mismatch(_) => {
                 Failure::not_found(error.to_string())
             }
-            ReadError::Compacted { .. } => Failure::new(Exit::NotFound, "compacted", error.to_string()),
+            ReadError::Compacted { .. } => Failure::new(Kind::Compacted, error.to_string()),
             other => Failure::host(other.to_string()),
         }
     }
@@ -202,7 +269,7 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::NoSuchSpace(_) => Failure::not_found(error.to_string()),
             VerifyError::Store(error) => error.into(),
-            other => Failure::new(Exit::Unproven, "unproven", other.to_string()),
+            other => Failure::new(Kind::Unproven, other.to_string()),
         }
     }
 }
@@ -215,9 +282,36 @@ mod tests {
     fn a_full_inbox_is_a_refusal_and_a_stopped_host_is_not() {
         let to = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().expect("a DID");
         let full = Failure::from(SendError::QueueFull { to });
-        assert_eq!((full.exit, &*full.kind), (Exit::Refused, "queue-full"));
+        assert_eq!((full.exit, full.kind), (Exit::Refused, Kind::QueueFull));
         assert_eq!(Failure::from(SendError::Unavailable(Unavailable::Closed)).exit, Exit::Host);
         let wire = serde_json::to_string(&full).expect("JSON");
         assert_eq!(serde_json::from_str::<Failure>(&wire).expect("a failure"), full);
+    }
+
+    /// Every kind stands in docs/json.md with its exit code, and no other does; so does every exit code.
+    #[test]
+    fn the_page_has_every_kind_and_every_exit_code() {
+        let root = charm_demo_servers::root().expect("the repository");
+        let page = std::fs::read_to_string(root.join("docs/json.md")).expect("docs/json.md");
+        let rows = |heading: &str| {
+            let section = page.split("\n## ").find(|section| section.lines().next() == Some(heading)).expect(heading);
+            let rows = section.lines().filter(|line| line.starts_with("| `"));
+            rows.map(|row| row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`'])).collect()).collect()
+        };
+        let (kinds, codes): (Vec<Vec<&str>>, Vec<Vec<&str>>) = (rows("Errors"), rows("Exit codes"));
+        let error = serde_json::from_str::<Kind>("\"?\"").expect_err("no kind").to_string();
+        let mut known: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        let mut listed: Vec<&str> = kinds.iter().map(|row| row[0]).collect();
+        known.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, known);
+        for row in kinds.iter().filter(|row| row[0] != "signal") {
+            let kind: Kind = serde_json::from_str(&format!("\"{}\"", row[0])).expect("a kind");
+            assert_eq!(row[1], (kind.exit() as u8).to_string(), "{row:?}");
+        }
+        let listed: Vec<&str> = codes.iter().map(|row| row[0]).collect();
+        let known: Vec<String> =
+            (0..=u8::MAX).filter(|code| Exit::try_from(*code).is_ok()).map(|code| code.to_string()).collect();
+        assert_eq!(listed, known);
     }
 }

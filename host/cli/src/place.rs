@@ -65,7 +65,12 @@ pub struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Begins to wait, for as long as `--timeout` says.
     pub fn new(globals: &Globals, output: &'a Output) -> Patience<'a> {
-        let bound = Duration::from_secs(globals.timeout);
+        Patience::within(Duration::MAX, globals, output)
+    }
+
+    /// Begins to wait, for as long as `--timeout` says, and so long at most.
+    pub fn within(most: Duration, globals: &Globals, output: &'a Output) -> Patience<'a> {
+        let bound = Duration::from_secs(globals.timeout).min(most);
         Patience { output, bound, end: Instant::now() + bound, said: None }
     }
 
@@ -147,6 +152,7 @@ pub async fn open(manifest: &Manifest) -> Result<Host, Failure> {
     let helper = std::env::current_exe().map_err(|error| Failure::host(format!("cannot find myself: {error}")))?;
     let builder = Host::builder().store(store).keyring(keyring).compiler(Compiler::Helper(helper));
     let builder = builder.code_cache(absolute(&manifest.cache)?).ca(authorities(manifest)?);
+    let builder = builder.limits(manifest.limits.clone());
     Ok(builder.open().await?)
 }
 

@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     deed::{self, Deed, Done},
-    failure::Failure,
+    failure::{Failure, Kind},
     socket::{self, Address, Answer, LINE_BYTES_MAX, Question},
     watched::Asked,
 };
@@ -245,7 +245,7 @@ async fn attend(mut phase: watch::Receiver<Phase>, stream: UnixStream, idle: Arc
             }
             Err(_) if !line.ends_with(b"\n") => {
                 let max = LINE_BYTES_MAX;
-                let failure = Failure::refused("limit", format!("a line is not whole, or over {max} bytes"));
+                let failure = Failure::new(Kind::Limit, format!("a line is not whole, or over {max} bytes"));
                 let _ = tell(&mut writer, &Answer::Failed(failure)).await;
                 return;
             }
@@ -372,7 +372,7 @@ async fn show(
 ) -> Option<Answer> {
     let Some(_place) = Watching::begin(watching) else {
         let text = format!("{WATCHING_MAX} clients watch this host: try again when one has ended");
-        return Some(Answer::Failed(Failure::refused("limit", text)));
+        return Some(Answer::Failed(Failure::new(Kind::Limit, text)));
     };
     let host = match ready(phase, client).await? {
         Ok(host) => host,
@@ -382,11 +382,15 @@ async fn show(
         Ok(watcher) => watcher,
         Err(failure) => return Some(Answer::Failed(failure)),
     };
+    let mut is_told = false;
     loop {
         let answer = tokio::select! {
             biased;
             update = watcher.next() => match update {
-                Some(Ok(update)) => Answer::Update(asked.line(&update, &host)),
+                Some(Ok(update)) => {
+                    is_told = asked.ends_with(&update);
+                    Answer::Update(asked.line(&update, &host))
+                }
                 Some(Err(WatchError::Unavailable(Unavailable::Closed))) => return Some(Answer::Failed(Failure::drains())),
                 Some(Err(end)) => return Some(Answer::Failed(end.into())),
                 None => return Some(Answer::Done),
@@ -395,6 +399,9 @@ async fn show(
             () = tokio::time::sleep(ALIVE_EVERY) => Answer::Alive,
         };
         client.writer.write_all(&line(&answer).ok()?).await.ok()?;
+        if is_told {
+            return Some(Answer::Done);
+        }
     }
 }
 

@@ -15,7 +15,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{failure::Failure, output::Output};
+use crate::{
+    failure::{Exit, Failure},
+    output::Output,
+};
 
 /// What the signals of this process mean: the first asks the command to end, when it attends; else, and the second time,
 /// the process ends at once.
@@ -44,16 +47,15 @@ impl Signals {
                     let mut terminations = signal(SignalKind::terminate())?;
                     let _ = begun.send(Ok(()));
                     loop {
-                        let code = tokio::select! {
-                            _ = interrupts.recv() => 130,
-                            _ = terminations.recv() => 143,
+                        let exit = tokio::select! {
+                            _ = interrupts.recv() => Exit::Interrupted,
+                            _ = terminations.recv() => Exit::Terminated,
                         };
                         if !its.load(Ordering::Relaxed) || ask.send_replace(true) {
-                            output.failure(&Failure::host(
-                                "ended at once by a signal; events that wait stay for the next run",
-                            ));
+                            let text = "ended at once by a signal; events that wait stay for the next run";
+                            output.failure(&Failure::signal(exit, text));
                             output.finish();
-                            process::exit(code);
+                            process::exit(exit as i32);
                         }
                     }
                 })

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     deed::{Deed, Done, Fate, Pruned},
-    failure::Failure,
+    failure::{Failure, Kind},
     place::Patience,
     told::Told,
     watched::{self, Line},
@@ -124,12 +124,13 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
     let bound = patience.bound();
     let silent = |accepted: &Option<String>| {
         let of_event = match accepted {
-            Some(id) => format!("the event is kept: later ask charm receipt {id}"),
-            None => "what was asked of it may still be done: send an event again with --id".to_owned(),
+            Some(id) => format!("; the event is kept: later ask charm receipt {id}"),
+            None if question.deed.changes_nothing() => String::new(),
+            None => "; what was asked of it may still be done: send an event again with --id".to_owned(),
         };
         let seconds = bound.as_secs();
         Failure::in_use(format!(
-            "the host at {at} has said nothing for {seconds} s: its process is stopped or overloaded; {of_event}"
+            "the host at {at} has said nothing for {seconds} s: its process is stopped or overloaded{of_event}"
         ))
     };
     let Some(stream) = connect(&path, bound).await.map_err(failed)? else { return Ok(Asked::Nobody) };
@@ -154,7 +155,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
             Ok(Answer::Done) => return Ok(Asked::Done(Done::Nothing)),
             Ok(Answer::Pruned(pruned)) => return Ok(Asked::Done(Done::Pruned(pruned))),
             Ok(Answer::Told(told)) => return Ok(Asked::Done(Done::Told(told))),
-            Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Asked::Drains),
+            Ok(Answer::Failed(failure)) if failure.kind == Kind::HostDrains => return Ok(Asked::Drains),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => {
                 starts = true;
@@ -170,6 +171,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
         }
     }
     Err(match accepted {
+        None if question.deed.changes_nothing() => Failure::host("the host stopped before it answered"),
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
         None => Failure::host("the host stopped before it took the event: send it again with --id"),
     })
@@ -224,7 +226,7 @@ pub async fn watch(
                 }
             }
             Ok(Answer::Done) => return Ok(Heard::Enough),
-            Ok(Answer::Failed(failure)) if failure.kind == DRAINS => return Ok(Heard::HostEnded),
+            Ok(Answer::Failed(failure)) if failure.kind == Kind::HostDrains => return Ok(Heard::HostEnded),
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => patience.say("host starts: waiting until it is ready"),
             Ok(Answer::Alive) => {}
@@ -232,9 +234,6 @@ pub async fn watch(
         }
     }
 }
-
-/// The word for a host that ends.
-pub const DRAINS: &str = "host-drains";
 
 /// Calls who listens at a path: none when nobody does, and none inside when nobody answers the call in time.
 async fn connect(path: &Path, bound: Duration) -> Result<Option<Option<UnixStream>>, Error> {

@@ -1,8 +1,11 @@
 //! What is told of turns and of causes, as it is printed and as it crosses the socket.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use charm_host::{ConflictInfo, Did, EventId, Part, SpaceInfo, TurnInfo, Until, Value, Why, WhyEvent, WishMiss};
+use charm_host::{
+    ConflictInfo, Declaration, Descriptor, Did, EventId, Part, SpaceInfo, TurnInfo, Until, Value, Why, WhyEvent,
+    WishMiss,
+};
 use serde::{Deserialize, Serialize};
 
 /// Most events that are named of those that a segment waited for.
@@ -18,6 +21,28 @@ pub enum Told {
     Why(Box<WhyTold>),
     /// What a cell holds.
     Value(Option<Value>),
+    /// What a charm derives.
+    Derived(Vec<DerivedLine>),
+}
+
+/// A cell, or a family of cells, that a charm derives.
+#[derive(Serialize, Deserialize)]
+pub struct DerivedLine {
+    pub name: String,
+    pub is_family: bool,
+}
+
+impl DerivedLine {
+    /// Returns those of a charm.
+    pub fn of(descriptor: &Descriptor) -> Vec<DerivedLine> {
+        let derived = |declared: &BTreeMap<String, Declaration>, is_family| {
+            let derived = declared.iter().filter(|(_, declared)| declared.derived);
+            derived.map(|(name, _)| DerivedLine { name: name.clone(), is_family }).collect::<Vec<_>>()
+        };
+        let mut lines = derived(&descriptor.cells, false);
+        lines.extend(derived(&descriptor.families, true));
+        lines
+    }
 }
 
 /// The names of spaces, by their DIDs.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deed::Fate,
-    failure::Failure,
+    failure::{Failure, Kind},
     place,
     told::{Names, Who},
 };
@@ -21,6 +21,8 @@ pub struct Asked {
     pub reader: Option<String>,
     /// Whether the lines are JSON.
     pub json: bool,
+    /// Whether it is enough to be told what there is.
+    pub once: bool,
 }
 
 /// What can be watched.
@@ -72,13 +74,20 @@ impl Asked {
         Ok(watcher?)
     }
 
+    /// Returns whether nothing more is to be told after an update: of one thing its state is all there is, of many the last
+    /// line says so.
+    pub fn ends_with(&self, update: &Update) -> bool {
+        let is_one = matches!(self.what, Wanted::Cell(..) | Wanted::Receipt(_));
+        self.once && (is_one || matches!(update.change, Change::Listed))
+    }
+
     /// Returns the line that tells an update.
     pub fn line(&self, update: &Update, host: &Host) -> Line {
         let names = Names::of(host.spaces());
         let text = if self.json {
             serde_json::to_string(&UpdateLine::of(update, &names)).unwrap_or_default()
         } else {
-            text(update, &names)
+            text(update, &names, self.once)
         };
         Line { seq: update.seq, text }
     }
@@ -186,7 +195,7 @@ fn fate(status: &Status) -> Fate {
 }
 
 /// Returns an update as people read it.
-fn text(update: &Update, names: &Names) -> String {
+fn text(update: &Update, names: &Names, once: bool) -> String {
     let told = match &update.change {
         Change::Cell { name, value: None, .. } => format!("{name} holds nothing"),
         Change::Cell { name, value: Some(value), .. } => match value.to_json() {
@@ -211,6 +220,7 @@ fn text(update: &Update, names: &Names) -> String {
             format!("{} is dead: {} from {}, {}", event.id, event.stream, sender.shown(), why(receipt))
         }
         Change::Anew => "begins anew: what went meanwhile is not known any more; all there is follows".to_owned(),
+        _ if once => "that is all there is".to_owned(),
         _ => "that is all there is; what changes follows".to_owned(),
     };
     match update.skipped {
@@ -230,8 +240,8 @@ impl From<WatchError> for Failure {
         match error {
             WatchError::Store(error) => error.into(),
             WatchError::NoSuchCharm { .. } | WatchError::NoSuchCommit { .. } => Failure::not_found(text),
-            WatchError::Denied { .. } | WatchError::OperatorOnly { .. } => Failure::refused("denied", text),
-            WatchError::TooMany { .. } => Failure::refused("limit", text),
+            WatchError::Denied { .. } | WatchError::OperatorOnly { .. } => Failure::new(Kind::Denied, text),
+            WatchError::TooMany { .. } => Failure::new(Kind::Limit, text),
             WatchError::Path(_) | WatchError::Name(_) => Failure::usage(text),
             _ => Failure::host(text),
         }

@@ -6,7 +6,7 @@ mod common;
 use std::{fs, os::unix::fs::symlink};
 
 use charm_demo_servers::root;
-use common::{Folder, page};
+use common::{Folder, json, page};
 use serde_json::json;
 
 /// A folder outside the repository and the surroundings of an author: the repository's crates are downloaded, its library for
@@ -36,6 +36,11 @@ fn a_charm_of_ones_own_from_an_empty_folder_to_its_first_receipt() {
         assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {said}");
         said
     };
+    let built =
+        folder.command(&["build", "--json"]).envs(envs.iter().map(|(name, value)| (name, value))).output().unwrap();
+    let mut page = json::Page::read();
+    page.look("charm build", &serde_json::from_slice(&built.stdout).unwrap());
+    page.is_met(|name| name == "charm build", &[]);
     // In the profile that comes with it a number that grows too large is a panic: nothing is committed.
     let source = folder.path("src/lib.rs");
     let counts = fs::read_to_string(&source).unwrap().replace("greeted + 1", "greeted - 1 + i64::MAX + greeted");
@@ -140,4 +145,45 @@ fn check_and_run_refuse_a_grant_on_what_nobody_declares() {
     let fresh = Folder::new(&["google-auth", "gmail-search"], right);
     fresh.text(0, &["check"]);
     assert_eq!(fs::read_dir(fresh.path("")).unwrap().count(), 3, "two components and the manifest");
+}
+
+/// Every key of the manifest's page, with the pins that these components have: nothing is refused.
+#[test]
+fn the_manifest_of_the_page_is_taken() {
+    let page = fs::read_to_string(root().unwrap().join("docs/manifest.md")).unwrap();
+    let text = page::blocks(&page).into_iter().find(|(language, _)| *language == "toml").unwrap().1.join("\n");
+    let folder = Folder::new(&["google-auth", "gmail-search"], &text);
+    let told = folder.json(2, &["check"]).to_string();
+    assert!(told.contains("company-ca.pem: No such file") && told.matches("\"refused\":true").count() == 1, "{told}");
+    fs::copy(root().unwrap().join("tests/conformance/embedding/tls/ca.pem"), folder.path("company-ca.pem")).unwrap();
+    let told = folder.json(2, &["check"]).to_string();
+    assert!(told.contains("is pinned, the component has"), "{told}");
+    let sha256 = folder.json(0, &["describe", "google-auth.wasm"])["sha256"].as_str().unwrap().to_owned();
+    let pinned = text.lines().find_map(|line| line.strip_prefix("sha256 = ")).unwrap().trim_matches('"');
+    fs::write(folder.path("charms.toml"), text.replace(pinned, &sha256)).unwrap();
+    assert_eq!(folder.json(0, &["check"]), json!([]));
+}
+
+/// A5: limits of the manifest are the host's, and what is no limit is refused before anything is made.
+#[test]
+fn limits_of_the_manifest_hold() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1000"]);
+    folder.append("charms.toml", "\n[limits]\nevent-bytes-max = 2\nhistory-bytes-max = 4096\nreceipts-ms = 86400000\n");
+    folder.json(0, &["send", "counter/add", "1"]);
+    let error = folder.json(5, &["send", "counter/add", "1000"]);
+    assert_eq!(
+        (&error["kind"], &error["error"]),
+        (&json!("limit"), &json!("counter/add: event is over event-bytes-max 2"))
+    );
+    assert_eq!(folder.json(0, &["ls"])[0]["keeps"], json!({ "history_bytes": 4_096, "receipts_days": 1 }));
+    folder.append("charms.toml", "component-bytes-max = 10\n");
+    assert!(folder.json(2, &["check"]).to_string().contains("over component-bytes-max 10"));
+    assert!(folder.json(2, &["describe", "counter"]).to_string().contains("over component-bytes-max 10"));
+    folder.append("charms.toml", "turns-max = 0\n");
+    for command in ["check", "run"] {
+        let error = folder.json(2, &[command]);
+        assert_eq!(error["kind"], "manifest");
+        assert!(error["error"].as_str().unwrap().ends_with("limit turns-max is 0: give 1 to 4096"), "{error}");
+    }
 }

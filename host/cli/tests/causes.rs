@@ -1,5 +1,5 @@
 //! `charm turns` and `charm why`: through the socket of a host that runs, and from the store without one.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and starts programs")]
 
 mod common;
 
@@ -189,5 +189,71 @@ fn turns_come_in_pages() {
     let rest = folder.json(0, &["turns", "--after", &after]);
     assert_eq!(rest.as_array().unwrap().len(), 1);
     assert_ne!(rest[0]["event"], first["event"]);
+    assert_eq!(host.stop("TERM"), Some(0));
+}
+
+/// D1: cells and families that a charm derives are listed and marked, in their places and pages, and none is computed.
+#[test]
+fn derived_cells_are_listed_beside_a_host_and_not_computed() {
+    let folder = Folder::new(&["deriver"], "[charm.d]\ncomponent = \"deriver.wasm\"\n");
+    // Who computes it waits for ever.
+    folder.json(0, &["send", "d/run", "{\"steps\": [[\"set\", \"of-d0\", [], [\"spin\"]]]}"]);
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let cells = folder.json(0, &[&["ls"], arguments].concat());
+        cells.as_array().unwrap().iter().map(|cell| cell["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&["d"]), ["of-d0"], "without a host: what the store has");
+    let host = Running::start(&folder, &[]);
+    let all = names(&["d", "--max", "1000"]);
+    assert_eq!((all.len(), all.is_sorted()), (1 + 200 + 2 + 3, true), "{all:?}");
+    let cells = folder.json(0, &["ls", "d/d0"]);
+    let did = &folder.json(0, &["did", "d"])["did"];
+    assert_eq!(cells, json!([{ "name": "d0", "did": did, "derived": true }]));
+    assert_eq!(names(&["d/times:3"]), ["times"], "a member is one of its family");
+    assert_eq!(names(&["d/of"]), ["of-d0"]);
+    // Page by page they are the same.
+    let (mut pages, mut page) = (Vec::new(), names(&["d", "--max", "7"]));
+    while let Some(last) = page.last().cloned() {
+        pages.append(&mut page);
+        page = names(&["d", "--max", "7", "--after", &last]);
+    }
+    assert_eq!(pages, all);
+    let (text, note) = folder.text(0, &["ls", "d", "--after", "of-", "--max", "2"]);
+    assert!(
+        text.contains("of-d0 ") && text.contains("times ") && text.contains("-         derived family  -"),
+        "{text}"
+    );
+    assert!(note.contains("there may be more: --after times"), "{note}");
+    assert_eq!(host.stop("TERM"), Some(0));
+}
+
+/// A host that is stopped is not taken for none.
+#[test]
+fn a_host_that_does_not_answer_is_told_from_none() {
+    let (folder, _) = folder();
+    let id = folder.json(0, &["send", "a/note", "1"])["id"].as_str().unwrap().to_owned();
+    let told = |arguments: &[&str]| {
+        let (text, notes) = folder.text(0, &[arguments, &["--timeout", "1"]].concat());
+        text + &notes
+    };
+    assert!(told(&["turns"]).contains("no host runs"));
+    assert!(told(&["why", &id]).contains("only a host that runs remembers them"));
+    assert!(!told(&["ls", "a"]).contains("host"));
+    let absent =
+        |folder: &Folder| folder.json(4, &["get", "a/absent", "--timeout", "1"])["error"].as_str().unwrap().to_owned();
+    assert!(absent(&folder).ends_with("charm run computes those that are derived"));
+    let host = Running::start(&folder, &[]);
+    let pid = host.child.id().to_string();
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    };
+    signal("STOP");
+    for arguments in [&["turns"][..], &["why", &id], &["ls", "a"]] {
+        let told = told(arguments);
+        assert!(told.contains("a host runs, but did not answer") && !told.contains("no host runs"), "{told}");
+        assert!(told.contains("has said nothing for 1 s") && !told.contains("--id"), "{told}");
+    }
+    assert!(absent(&folder).ends_with("the host that runs, and computes those that are derived, did not answer"));
+    signal("CONT");
     assert_eq!(host.stop("TERM"), Some(0));
 }

@@ -139,3 +139,30 @@ fn after_a_host_is_killed_watching_goes_on_from_the_last_line() {
         sum += 1;
     }
 }
+
+/// D6: with `--once` what there is now, and the end; nothing less for a host that ends first.
+#[test]
+fn watching_once_prints_what_there_is_and_ends() {
+    let folder = Folder::counter();
+    let host = Running::start(&folder, &[]);
+    assert!(folder.text(0, &["watch", "counter/count", "--once"]).0.ends_with(" count holds nothing\n"));
+    let commit = folder.json(0, &["send", "counter/add", "3"])["commit"].as_u64().unwrap();
+    assert_eq!(folder.text(0, &["watch", "counter/count", "--once"]).0, format!("{commit} count = 3\n"));
+    let all = format!("{commit} count = 3\n{commit} that is all there is\n");
+    assert_eq!(folder.text(0, &["watch", "counter", "--once"]).0, all);
+    let dead = folder.json(3, &["send", "counter/add", "9223372036854775807"])["id"].as_str().unwrap().to_owned();
+    let (letters, _) = folder.text(0, &["watch", "counter", "--dead", "--once"]);
+    assert!(
+        letters.lines().next().unwrap().contains(&dead) && letters.ends_with("that is all there is\n"),
+        "{letters}"
+    );
+    assert_eq!(letters.lines().count(), 2, "{letters}");
+    folder.json(0, &["pause", "counter"]);
+    let waits = folder.json(0, &["send", "counter/add", "1", "--no-wait"])["id"].as_str().unwrap().to_owned();
+    // It is told that the event waits, and does not stay for its receipt.
+    assert_eq!(folder.json(0, &["watch", "--receipt", &waits, "--once"])["outcome"], "waiting");
+    let (events, _) = folder.text(0, &["watch", "counter", "--events", "--once"]);
+    assert!(events.contains(&format!("{waits} waits")) && events.lines().count() == 2, "{events}");
+    assert_eq!(folder.json(2, &["watch", "counter", "--once", "--from", "1"])["kind"], "usage");
+    assert_eq!(host.stop("TERM"), Some(0));
+}

@@ -10,6 +10,8 @@ use crate::text::{clip, nearest};
 
 /// Longest key that is shown.
 const KEY_BYTES_MAX: usize = 64;
+/// Most of the keys that a table has.
+const KEYS_BYTES_MAX: usize = 160;
 
 /// Says where and why a text is not a manifest.
 pub fn explain(text: &str, error: &toml::de::Error) -> String {
@@ -33,9 +35,16 @@ pub fn no_table(text: &str) -> Option<String> {
         let place = place(text.get(..value.span().start).unwrap_or_default());
         Some(format!("{place}: {}: a table is wanted, not {found}", clip(key, KEY_BYTES_MAX)))
     };
+    let within = |table: &DeTable<'_>, key: &str| table.get_key_value(key).and_then(|(_, value)| wrong(key, value));
+    if let Some(wrong) = within(root.get_ref(), "limits") {
+        return Some(wrong);
+    }
     let holders = ["charm", "outside"].into_iter().filter_map(|kind| of(root.get_ref(), kind)?.as_table());
     for (name, holder) in holders.flat_map(DeTable::iter) {
         if let Some(wrong) = wrong(name.get_ref(), holder) {
+            return Some(wrong);
+        }
+        if let Some(wrong) = holder.get_ref().as_table().and_then(|table| within(table, "wishes")) {
             return Some(wrong);
         }
         for key in ["grant", "http"] {
@@ -71,7 +80,7 @@ fn why(message: &str, key: Option<&str>, at: &str) -> String {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let meant = nearest(unknown, known.iter().copied()).map(|key| format!("; did you mean {key}?"));
         let (unknown, meant) = (clip(unknown, KEY_BYTES_MAX), meant.unwrap_or_default());
-        return format!("unknown key {unknown}; keys here: {}{meant}", known.join(", "));
+        return format!("unknown key {unknown}; keys here: {}{meant}", clip(&known.join(", "), KEYS_BYTES_MAX));
     }
     if message.starts_with("missing field ") {
         return format!("the key {} is missing", quoted(message).concat());
@@ -97,6 +106,10 @@ fn mismatch(message: &str) -> Option<(&str, &str)> {
         _ => "a list",
     };
     let expected = match expected.split(" with ").next().unwrap_or_default() {
+        "u32" | "u64" | "usize" if found == "a whole number" => {
+            return Some(("one below 0 or so large", "a whole number"));
+        }
+        "u32" | "u64" | "usize" => "a whole number",
         "a sequence" => "a list, like [..],",
         "a map" => "a table",
         "a boolean" => "true or false",

@@ -125,6 +125,11 @@ async fn every_field_of_another_type_is_refused_in_words_of_the_manifest() {
         ("a string", "keys", "keys = {}".to_owned()),
         ("a string", "cache", "cache = {}".to_owned()),
         ("a string", "ca", "ca = {}".to_owned()),
+        ("a table", "limits", "limits = {}".to_owned()),
+        ("a whole number", "fuel-max", "[limits]\nfuel-max = {}".to_owned()),
+        ("a whole number", "history-bytes", below("history-bytes = {}")),
+        ("a whole number", "receipts-days", below("receipts-days = {}")),
+        ("a table", "wishes", below("wishes = {}")),
         ("a table", "charm", "charm = {}".to_owned()),
         ("a table", "hello", "[charm]\nhello = {}".to_owned()),
         ("a string", "component", "[charm.hello]\ncomponent = {}".to_owned()),
@@ -174,7 +179,7 @@ async fn every_field_of_another_type_is_refused_in_words_of_the_manifest() {
         ("[charm.hello]\ncomponnent = \"x\"", "did you mean component?"),
         (
             "[charms.hello]\ncomponent = \"x\"",
-            "unknown key charms; keys here: store, keys, cache, ca, charm, outside; did you mean charm?",
+            "unknown key charms; keys here: store, keys, cache, ca, limits, charm, outside; did you mean charm?",
         ),
     ] {
         let error = refused_manifest(text).await;

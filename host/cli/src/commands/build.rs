@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use charm_host::Limits;
 use charm_toolchain::{Toolchain, write};
 use clap::Args;
 use serde::Serialize;
@@ -45,7 +46,8 @@ impl Build {
         let mut built = Vec::new();
         for charm in charms {
             let component = charm.encode().map_err(wrong)?;
-            let (bytes, description) = (component.len(), author::describe(&charm.name, component.clone()).await?);
+            let described = author::describe(&charm.name, component.clone(), Limits::default());
+            let (bytes, description) = (component.len(), described.await?);
             write(&charm.component, &component).map_err(|error| Failure::host(format!("{error:#}")))?;
             let file = std::env::current_dir().ok().and_then(|here| charm.component.strip_prefix(here).ok());
             let file = file.unwrap_or(&charm.component).display().to_string();

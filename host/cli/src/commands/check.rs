@@ -47,7 +47,7 @@ impl Check {
         // The host's own code, where it is: what is compiled here need not be compiled again.
         let user = author::cache().join("code");
         let code: &Path = if manifest.cache.is_dir() { &manifest.cache } else { &user };
-        let host = async { author::host(code, place::authorities(&manifest)?).await };
+        let host = async { author::host(code, place::authorities(&manifest)?, manifest.limits.clone()).await };
         match host.await {
             Err(failure) => tell(true, failure.error),
             Ok(host) => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use charm_host::{CharmSpec, GrantSpec, HttpSpec, Manifest};
+use charm_host::{CharmSpec, GrantSpec, HttpSpec, Limits, Manifest};
 use clap::Args;
 use serde::Serialize;
 
@@ -68,17 +68,19 @@ struct Grant {
 impl Describe {
     pub async fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
         let file = Path::new(&self.what);
-        let (name, file, rights) = if file.is_file() {
-            (file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), file.to_owned(), None)
+        let (name, file, rights, limits) = if file.is_file() {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (name, file.to_owned(), None, Limits::default())
         } else if file.components().count() > 1 || file.extension().is_some() {
             return Err(Failure::not_found(format!("no file {}", file.display())));
         } else {
             let manifest = place::manifest(globals)?;
             let (name, spec) = find(&manifest, &self.what, globals)?;
-            (name.clone(), spec.component.clone(), Some(rights(&manifest, name, spec)))
+            let rights = rights(&manifest, name, spec);
+            (name.clone(), spec.component.clone(), Some(rights), manifest.limits.clone())
         };
         let component = fs::read(&file).map_err(|error| Failure::not_found(format!("{}: {error}", file.display())))?;
-        let (bytes, description) = (component.len(), author::describe(&name, component).await?);
+        let (bytes, description) = (component.len(), author::describe(&name, component, limits).await?);
         let descriptor = description.descriptor;
         let described = Described {
             file: file.display().to_string(),

@@ -4,13 +4,18 @@ use charm_host::{Path, Value};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Context, ask};
+use std::time::Duration;
+
+use super::{Context, Heard, ask};
 use crate::{
-    deed::{Deed, Done},
+    deed::Deed,
     failure::{Exit, Failure},
     place,
     told::Told,
 };
+
+/// Who computes derived cells.
+const COMPUTES: &str = "charm run computes those that are derived";
 
 /// Prints the value as JSON. Reads the store, also beside a running host; a derived cell is computed by the host that runs.
 #[derive(Args)]
@@ -40,15 +45,15 @@ impl Get {
         let space = place::space(&archive.spaces(), charm)?;
         let value =
             archive.get(&space.did, &cell, &path, self.at).map_err(|error| Failure::from(error).about(&self.cell))?;
-        let value = match value {
+        let (value, derived) = match value {
             // The store has nothing of a cell that is derived.
             None if self.at.is_none() => self.computed(context, charm, &cell, &path).await?,
-            value => value,
+            value => (value, COMPUTES),
         };
         let Some(value) = value else {
             let when = self.at.map_or(String::new(), |seq| format!(" at commit {seq}"));
             return Err(Failure::not_found(format!(
-                "no value in {}{when}; charm ls {charm} lists its cells, and charm run computes those that are derived",
+                "no value in {}{when}; charm ls {charm} lists its cells, and {derived}",
                 self.cell
             )));
         };
@@ -63,19 +68,20 @@ impl Get {
         Ok(Exit::Done)
     }
 
-    /// Asks the host that runs, if there is one.
+    /// Asks the host that runs, if there is one; says too who computes what is derived.
     async fn computed(
         &self,
         context: Context<'_>,
         charm: &str,
         cell: &str,
         path: &Path,
-    ) -> Result<Option<Value>, Failure> {
+    ) -> Result<(Option<Value>, &'static str), Failure> {
         let (charm, cell, path) = (charm.to_owned(), cell.to_owned(), path.to_string());
-        let asked = ask(context, Deed::Get { charm, cell, path }).await;
-        match asked.map_err(|failure| failure.about(&self.cell))? {
-            Some(Done::Told(Told::Value(value))) => Ok(value),
-            _ => Ok(None),
-        }
+        let asked = ask(context, Deed::Get { charm, cell, path }, Duration::MAX).await;
+        Ok(match asked.map_err(|failure| failure.about(&self.cell))? {
+            Heard::Told(Told::Value(value)) => (value, COMPUTES),
+            Heard::NoAnswer => (None, "the host that runs, and computes those that are derived, did not answer"),
+            _ => (None, COMPUTES),
+        })
     }
 }

@@ -1,17 +1,24 @@
 //! `charm ls`: charms, or the cells of one.
 
+use std::time::Duration;
+
 use charm_host::{CellInfo, CharmSpec, Keep, Limits};
 use clap::Args;
 use serde::Serialize;
 
+use super::{Context, Heard, ask};
 use crate::{
-    Globals,
+    deed::Deed,
     failure::{Exit, Failure},
-    output::{Output, table},
+    output::table,
     place,
+    told::{DerivedLine, Told},
 };
 
-/// Reads the store, also beside a running host.
+/// How long the host that runs may take to say which cells are derived: a list needs no host.
+const DERIVED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Reads the store, also beside a running host. Cells that a charm derives are listed when a host runs, and not computed.
 #[derive(Args)]
 pub struct Ls {
     /// List the cells of this charm whose names begin so, all without a prefix: name, the commit that wrote it, kind, size
@@ -57,8 +64,8 @@ struct Keeps {
 }
 
 impl Keeps {
-    fn of(charm: &CharmSpec) -> Keeps {
-        let Keep { history_bytes, receipts_ms } = charm.keep(&Limits::default());
+    fn of(charm: &CharmSpec, limits: &Limits) -> Keeps {
+        let Keep { history_bytes, receipts_ms } = charm.keep(limits);
         Keeps { history_bytes, receipts_days: receipts_ms / Keep::DAY_MS }
     }
 }
@@ -83,19 +90,43 @@ impl Charm {
 struct Cell {
     name: String,
     did: String,
-    revision: u64,
-    kind: String,
-    bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    /// It is computed when it is read: the store has nothing of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    derived: bool,
+    /// It stands for all cells NAME:KEY.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    family: bool,
+}
+
+impl Cell {
+    fn derived(line: DerivedLine, did: &str) -> Cell {
+        let DerivedLine { name, is_family: family } = line;
+        Cell { name, did: did.to_owned(), revision: None, kind: None, bytes: None, derived: true, family }
+    }
+
+    /// Whether its name, or that of a member, begins so.
+    fn begins(&self, prefix: &str) -> bool {
+        self.name.starts_with(prefix) || self.family && prefix.starts_with(&format!("{}:", self.name))
+    }
 }
 
 impl Ls {
-    pub fn run(&self, globals: &Globals, output: &Output) -> Result<Exit, Failure> {
+    pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let archive = place::archive(globals)?;
         let spaces = archive.spaces();
         let Some(charm) = &self.charm else {
             // One store may be of many manifests, or none.
             let manifest = if globals.store.is_none() { place::manifest(globals).ok() } else { None };
-            let keeps = |name: &str| manifest.as_ref().and_then(|manifest| manifest.charms.get(name)).map(Keeps::of);
+            let keeps = |name: &str| {
+                let manifest = manifest.as_ref()?;
+                manifest.charms.get(name).map(|charm| Keeps::of(charm, &manifest.limits))
+            };
             let charms = spaces.into_iter().filter(|space| place::is_charm(&space.name));
             let charms: Vec<Charm> = charms
                 .map(|space| Charm {
@@ -142,9 +173,11 @@ impl Ls {
         let cell = |cell: CellInfo| Cell {
             name: cell.name.to_string(),
             did: space.did.to_string(),
-            revision: cell.revision,
-            kind: cell.kind.to_string(),
-            bytes: cell.bytes,
+            revision: Some(cell.revision),
+            kind: Some(cell.kind.to_string()),
+            bytes: Some(cell.bytes),
+            derived: false,
+            family: false,
         };
         let mut start = self.after.as_ref().map(|after| format!("{after}\0"));
         let mut cells: Vec<Cell> = Vec::new();
@@ -156,14 +189,37 @@ impl Ls {
                 break;
             }
         }
+        let did = space.did.to_string();
+        let derived = match ask(context, Deed::Derived { charm: charm.to_owned() }, DERIVED_WITHIN).await {
+            Ok(Heard::Told(Told::Derived(derived))) => derived,
+            Ok(Heard::NoHost) => Vec::new(),
+            // Also one of another version: what the store has is listed all the same.
+            _ => {
+                output.note("a host runs, but did not answer: cells that the charm derives are not listed");
+                Vec::new()
+            }
+        };
+        // Those that belong on this page.
+        let last = cells.last().filter(|_| start.is_some()).map(|cell| cell.name.clone());
+        let after = |name: &str| self.after.as_deref().is_none_or(|after| name > after);
+        let here = |cell: &Cell| after(&cell.name) && last.as_deref().is_none_or(|last| cell.name.as_str() < last);
+        let derived = derived.into_iter().map(|line| Cell::derived(line, &did));
+        cells.extend(derived.filter(|cell| cell.begins(prefix) && here(cell)));
+        cells.sort_by(|a, b| a.name.cmp(&b.name));
+        let is_cut = start.is_some() || cells.len() > self.max;
+        cells.truncate(self.max);
         output.print(&cells, || {
             let row = |cell: &Cell| {
-                let Cell { name, did, revision, kind, bytes } = cell;
-                [name.clone(), did.clone(), revision.to_string(), kind.clone(), bytes.to_string()]
+                let Cell { name, did, revision, kind, bytes, family, .. } = cell;
+                let derived = if *family { "derived family" } else { "derived" };
+                let (revision, bytes) =
+                    (revision.map(|number| number.to_string()), bytes.map(|bytes| bytes.to_string()));
+                let [revision, bytes] = [revision, bytes].map(|number| number.unwrap_or_else(|| "-".to_owned()));
+                [name.clone(), did.clone(), revision, kind.clone().unwrap_or_else(|| derived.to_owned()), bytes]
             };
             table(["CELL", "DID", "REVISION", "KIND", "BYTES"], cells.iter().map(row).collect())
         })?;
-        if let (Some(last), Some(_)) = (cells.last(), start) {
+        if let Some(last) = cells.last().filter(|_| is_cut) {
             output.note(&format!("there may be more: --after {}", last.name));
         }
         Ok(Exit::Done)

@@ -1,20 +1,20 @@
 //! `charm turns`: the turns that have begun and not ended, and what they wait for (S7).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::{Context, ask};
+use super::{Context, Heard, ask};
 use crate::{
-    deed::{Deed, Done},
+    deed::Deed,
     failure::{Exit, Failure},
     output::table,
     place,
     told::{Names, Told, TurnLine},
 };
 
-/// Asks the host that runs; without one, reads the store: then nothing runs, and turns that wait are listed. Their state is
-/// one of running, conflict, http, room, waiting, retry, ready, held.
+/// Asks the host that runs; without one, or when it does not answer, reads the store: turns that wait are listed then, and none that
+/// runs. Their state is one of running, conflict, http, room, waiting, retry, ready, held.
 #[derive(Args)]
 pub struct Turns {
     /// The charm; all when none is given
@@ -30,15 +30,20 @@ pub struct Turns {
 impl Turns {
     pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let (after, max) = (self.after, self.max.min(charm_host::TURNS_PAGE_MAX));
-        let lines = match ask(context, Deed::Turns { charm: self.charm.clone(), after, max }).await? {
-            Some(Done::Told(Told::Turns(lines))) => lines,
-            _ => {
+        let lines = match ask(context, Deed::Turns { charm: self.charm.clone(), after, max }, Duration::MAX).await? {
+            Heard::Told(Told::Turns(lines)) => lines,
+            silent => {
                 let archive = place::archive(globals)?;
                 let spaces = archive.spaces();
                 let charm = self.charm.as_ref().map(|charm| place::space(&spaces, charm)).transpose()?;
                 let turns = archive.turns(charm.as_ref().map(|space| &space.did), after, max);
                 let names = Names::of(spaces);
-                output.note("no host runs: what waits is read from the store");
+                output.note(match silent {
+                    Heard::NoHost => "no host runs: what waits is read from the store",
+                    _ => {
+                        "a host runs, but did not answer: what waits is read from the store, and what runs is not known"
+                    }
+                });
                 turns.iter().map(|turn| TurnLine::of(turn, &names)).collect()
             }
         };

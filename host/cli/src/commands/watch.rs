@@ -37,6 +37,9 @@ pub struct Watch {
     /// Go on after this commit: what a line before began with
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
+    /// Print what there is, and end
+    #[arg(long, conflicts_with = "from")]
+    once: bool,
     /// Watch as this DID, with its rights
     #[arg(long = "as", value_name = "DID")]
     reader: Option<String>,
@@ -66,7 +69,7 @@ impl Watch {
 
     pub async fn run(&self, (globals, output, signals): Context<'_>) -> Result<Exit, Failure> {
         let (what, json) = (self.wanted()?, globals.json);
-        let asked = Asked { what, from: self.from, reader: self.reader.clone(), json };
+        let asked = Asked { what, from: self.from, reader: self.reader.clone(), json, once: self.once };
         let store = match &globals.store {
             Some(store) => store.clone(),
             None => place::manifest(globals)?.store,
@@ -90,6 +93,9 @@ impl Watch {
                 Err(Failure::not_found(format!("no host runs on {store}: charm run starts one, charm get reads cells")))
             }
             Heard::Enough => Ok(Exit::Done),
+            Heard::HostEnded if self.once => {
+                Err(Failure::in_use("the host has ended before all was told: ask again when one runs"))
+            }
             Heard::HostEnded => {
                 let from = last.map_or(String::new(), |seq| format!(": --from {seq} goes on when one runs again"));
                 output.note(&format!("the host has ended{from}"));

@@ -1,12 +1,12 @@
 //! `charm why`: what led to an event, back to the one from outside, and all that followed from it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use clap::Args;
 
-use super::{Context, ask, turns::span};
+use super::{Context, Heard, ask, turns::span};
 use crate::{
-    deed::{Deed, Done, unknown_event},
+    deed::{Deed, unknown_event},
     failure::{Exit, Failure},
     place,
     told::{CommitLine, ConflictLine, Names, Told, WhyLine, WhyTold},
@@ -26,20 +26,24 @@ pub struct Why {
 impl Why {
     pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let id = self.id.parse().map_err(|error| Failure::usage(format!("{}: {error}", self.id)))?;
-        let told = match ask(context, Deed::Why { id: self.id.clone() }).await? {
-            Some(Done::Told(Told::Why(told))) => *told,
-            _ => {
+        let (told, remembers) = match ask(context, Deed::Why { id: self.id.clone() }, Duration::MAX).await? {
+            Heard::Told(Told::Why(told)) => (*told, "those of the last hours, which the host keeps in memory alone"),
+            silent => {
                 let archive = place::archive(globals)?;
                 let why = archive.why(&id)?.ok_or_else(|| unknown_event(&id))?;
-                WhyTold::of(&why, &Names::of(archive.spaces()), false)
+                let remembers = match silent {
+                    Heard::NoHost => "not told, only a host that runs remembers them",
+                    _ => "not told, a host runs, but did not answer",
+                };
+                (WhyTold::of(&why, &Names::of(archive.spaces()), false), remembers)
             }
         };
-        output.print(&told, || lines(&told))?;
+        output.print(&told, || lines(&told, remembers))?;
         Ok(Exit::Done)
     }
 }
 
-fn lines(told: &WhyTold) -> Vec<String> {
+fn lines(told: &WhyTold, remembers: &str) -> Vec<String> {
     let mut sent: HashMap<&str, Vec<usize>> = HashMap::new();
     for (place, line) in told.events.iter().enumerate().skip(1) {
         if let Some(cause) = &line.cause {
@@ -64,11 +68,7 @@ fn lines(told: &WhyTold) -> Vec<String> {
     if told.more > 0 {
         lines.push(format!("{} more events that followed are left out: ask why of one of those above", told.more));
     }
-    lines.push(if told.live {
-        "conflicts and wishes: those of the last hours, which the host keeps in memory alone".to_owned()
-    } else {
-        "conflicts and wishes: not told, only a host that runs remembers them".to_owned()
-    });
+    lines.push(format!("conflicts and wishes: {remembers}"));
     lines
 }
 

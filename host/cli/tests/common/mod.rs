@@ -1,6 +1,7 @@
 //! A folder with a manifest and components, the binary run in it, and a host that runs there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod json;
 pub mod page;
 
 use std::{
