@@ -184,11 +184,13 @@ async fn make_the_data() {
     let home = Home::default();
     let host = home.builder().await.transport(Wire::open()).open().await.unwrap();
     story(&host).await;
-    let _ = fs::remove_dir_all(data());
+    for made in ["store", "keys", "wit"] {
+        let _ = fs::remove_dir_all(data().join(made));
+    }
     copy(&home.store(), &data().join("store"));
     copy(&home.keys(), &data().join("keys"));
     host.shutdown().await.unwrap();
-    fs::create_dir(data().join("wit")).unwrap();
+    fs::create_dir_all(data().join("wit")).unwrap();
     for file in fs::read_dir(root().join("wit")).unwrap().map(|file| file.unwrap().path()) {
         if file.extension().is_some_and(|extension| extension == "wit") {
             fs::copy(&file, data().join("wit").join(file.file_name().unwrap())).unwrap();
