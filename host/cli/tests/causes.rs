@@ -205,7 +205,7 @@ fn derived_cells_are_listed_beside_a_host_and_not_computed() {
     assert_eq!(names(&["d"]), ["of-d0"], "without a host: what the store has");
     let host = Running::start(&folder, &[]);
     let all = names(&["d", "--max", "1000"]);
-    assert_eq!((all.len(), all.is_sorted()), (1 + 200 + 2 + 3, true), "{all:?}");
+    assert_eq!((all.len(), all.is_sorted()), (1 + 200 + 2 + 4, true), "{all:?}");
     let cells = folder.json(0, &["ls", "d/d0"]);
     let did = &folder.json(0, &["did", "d"])["did"];
     assert_eq!(cells, json!([{ "name": "d0", "did": did, "derived": true }]));
