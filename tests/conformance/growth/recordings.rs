@@ -1,7 +1,7 @@
 //! Turns under way: what a later host has told one, or the component of a later world, lets it rest until that host is back.
 
 use charm_conformance::*;
-use charm_host::{Did, NewEvent, Outcome};
+use charm_host::{Charm, Component, Did, NewEvent, Outcome};
 use rusqlite::Connection;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -47,8 +47,7 @@ async fn a_turn_that_a_later_host_has_recorded_rests_and_goes_on_there() {
         let (logs, wire) = (Logs::capture(), Wire::open());
         let host = home.builder().await.transport(wire.clone()).open().await.unwrap();
         host.install(probe_charm("a").may_call(Wire::grant())).await.unwrap();
-        let of_charm = || logs.lines(&charm.to_string());
-        until("it rests", || of_charm().iter().any(|line| line.contains("a turn rests until a host is opened"))).await;
+        until("it rests", || is_said_to_rest(&logs, charm)).await;
         let other = run(&host, charm, json!([["set", "y", [], 1]])).await;
         assert_eq!(other.outcome, Outcome::Committed, "others go on");
         assert_eq!(host.turns(Some(&charm), 0, 9).await.unwrap().len(), 1, "it is under way");
@@ -64,4 +63,37 @@ async fn a_turn_that_a_later_host_has_recorded_rests_and_goes_on_there() {
         host.verify_store().unwrap();
         host.shutdown().await.unwrap();
     }
+}
+
+/// S7: the same where this host cannot load the component that began it: it imports or exports what comes later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_a_component_of_a_later_world_began_rests_and_goes_on_there() {
+    let home = Home::default();
+    let charm = waits(&home, &Wire::open(), json!(["sleep", 2_000])).await;
+    let began = component("probe");
+    let set_bytes = |bytes: &[u8]| {
+        let index = Connection::open(home.index()).unwrap();
+        let hash = Component::from(began.clone()).sha256();
+        assert_eq!(index.execute("UPDATE component SET bytes = ?1 WHERE hash = ?2", (bytes, hash)).unwrap(), 1);
+    };
+    // A component that has nothing of the world of this host.
+    set_bytes(b"\0asm\x0d\0\x01\0");
+    let logs = Logs::capture();
+    let host = home.open().await;
+    host.install(Charm::new("a", component("deriver"))).await.unwrap();
+    until("it rests", || is_said_to_rest(&logs, charm)).await;
+    assert_eq!(run(&host, charm, json!([["set", "y", [], 1]])).await.outcome, Outcome::Committed, "others go on");
+    assert_eq!(host.turns(Some(&charm), 0, 9).await.unwrap().len(), 1, "it is under way");
+    host.shutdown().await.unwrap();
+    set_bytes(&began);
+    let host = home.open().await;
+    host.install(Charm::new("a", component("deriver"))).await.unwrap();
+    settle(&host).await;
+    assert_eq!(host.get::<i64>(&charm, "x", "").await.unwrap(), Some(2));
+    host.verify_store().unwrap();
+    host.shutdown().await.unwrap();
+}
+
+fn is_said_to_rest(logs: &Logs, charm: Did) -> bool {
+    logs.lines(&charm.to_string()).iter().any(|line| line.contains("a turn rests until a host is opened"))
 }

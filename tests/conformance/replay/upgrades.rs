@@ -94,7 +94,7 @@ async fn a_turn_goes_on_with_the_component_that_began_it() {
 async fn a_turn_whose_component_is_gone_is_faulted_by_name() {
     for (change, why) in [
         ("DELETE FROM component WHERE hash = ?1", "is not in the store any more"),
-        ("UPDATE component SET bytes = x'0061736d0d000100' WHERE hash = ?1", "cannot be loaded: "),
+        ("UPDATE component SET bytes = x'00' WHERE hash = ?1", "cannot be loaded: "),
     ] {
         let home = Home::default();
         let (host, a, b) = open(&home).await;
