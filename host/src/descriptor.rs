@@ -6,6 +6,7 @@ use crate::{
     cell::{FAMILY_END, check_address, check_name, family_of},
     limits::{DECLARATIONS_MAX, DESCRIPTION_BYTES_MAX, VALUE_DEPTH_MAX},
     shape::{Shape, ShapeError},
+    text::clip,
     value::{Data, Value},
 };
 
@@ -87,6 +88,7 @@ impl Descriptor {
         let value = value.map_err(|error| format!("the description is no value: {error}"))?;
         let told = value.decode().map_err(|error| format!("the description is no value: {error}"))?;
         let mut told = map("the description", told)?;
+        told.remove("needs").map_or(Ok(()), needs)?;
         let tags = told.remove("tags").map_or(Ok(Vec::new()), tags)?;
         let mut declared = |key: &str, kind| told.remove(key).map_or(Ok(BTreeMap::new()), |of| declared(key, kind, of));
         let (cells, streams) = (declared("cells", "cell")?, declared("streams", "stream")?);
@@ -109,6 +111,18 @@ fn map(what: &str, value: Data) -> Result<BTreeMap<String, Data>, String> {
 fn more(rest: BTreeMap<String, Data>) -> Result<BTreeMap<String, Value>, String> {
     let keep = |(key, value): (String, Data)| Ok((key, Value::encode(&value).map_err(|error| error.to_string())?));
     rest.into_iter().map(keep).collect()
+}
+
+/// Checks what the host must know to run the charm: marks of later versions that it would leave out otherwise.
+fn needs(value: Data) -> Result<(), String> {
+    let Data::List(list) = value else { return Err("needs: no list".to_owned()) };
+    match list.first() {
+        None => Ok(()),
+        Some(Data::String(word)) => {
+            Err(format!("it needs {}, which this host does not know: use a later one", clip(word, 64)))
+        }
+        Some(_) => Err("needs: no text".to_owned()),
+    }
 }
 
 fn tags(value: Data) -> Result<Vec<String>, String> {

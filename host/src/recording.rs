@@ -5,7 +5,7 @@
 //! is in it, and the answer is a piece of its own. A turn that goes on begins anew on a fresh instance, and its calls are compared
 //! with the pieces, in order; behind them it is live.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -98,8 +98,24 @@ impl Call {
     }
 }
 
-/// What the receipt says of pieces that are not those that the turn left.
-const DAMAGED: &str = "recording: it is damaged";
+/// Why pieces cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// They are not those that the turn left.
+    Damaged,
+    /// They are, and this host does not know what is in them.
+    Later,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Unread::Damaged => "recording: it is damaged",
+            Unread::Later => "recording: a later host has written it: use that one, or a later one",
+        })
+    }
+}
+
 /// Version of the pieces; their first byte.
 const VERSION: u8 = 1;
 
@@ -127,11 +143,35 @@ impl Part {
         postcard::to_stdvec(&(VERSION, self)).expect("a recording holds nothing that postcard refuses").into()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Part, &'static str> {
-        if bytes.first() != Some(&VERSION) {
-            return Err("recording: it is of another version of the host");
+    /// Returns a part; none when this host does not know what is in it.
+    fn from_bytes(bytes: &[u8]) -> Option<Part> {
+        postcard::from_bytes(bytes.strip_prefix(&[VERSION])?).ok()
+    }
+}
+
+/// All that a turn was told, in the order of its pieces.
+#[derive(Debug)]
+pub struct Pieces(Vec<Part>);
+
+impl Pieces {
+    /// Reads pieces, which together have this hash.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub fn read(pieces: &[Arc<[u8]>], hash: &Hash) -> Result<Pieces, Unread> {
+        let of = pieces.iter().fold(Hash::default(), |before, piece| recording_hash(&before, piece));
+        if of != *hash {
+            return Err(Unread::Damaged);
         }
-        postcard::from_bytes(&bytes[1..]).map_err(|_| DAMAGED)
+        pieces.iter().map(|piece| Part::from_bytes(piece)).collect::<Option<_>>().map(Pieces).ok_or(Unread::Later)
+    }
+
+    /// Returns the request that they end with; none when they end with something else.
+    pub fn into_ask(self) -> Option<Ask> {
+        match self.0.into_iter().next_back()? {
+            Part::Segment(piece) => piece.ask,
+            Part::Answer(_) => None,
+        }
     }
 }
 
@@ -149,14 +189,6 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Returns that of a segment's piece; none when it has none.
-    pub fn of(piece: &[u8]) -> Option<Ask> {
-        match Part::from_bytes(piece) {
-            Ok(Part::Segment(piece)) => piece.ask,
-            _ => None,
-        }
-    }
-
     /// Returns what it takes in memory, about.
     fn bytes(&self) -> usize {
         let Request { method, url, headers, body } = &self.request;
@@ -240,23 +272,17 @@ impl Recording {
         Recording { on: true, bytes_max, live: true, ..Recording::default() }
     }
 
-    /// Returns the recording of a turn that goes on.
+    /// Returns the recording of a turn that goes on, whose pieces have this hash.
     ///
     /// # Errors
-    /// What is wrong with the pieces: they are not those that it left, or of another version.
-    pub fn resume(
-        pieces: &[Arc<[u8]>],
-        hash: Hash,
-        mut answer: Answer,
-        bytes_max: usize,
-    ) -> Result<Recording, &'static str> {
-        let (mut of, mut bytes) = (Hash::default(), 0);
-        let mut read: Vec<Piece> = Vec::with_capacity(pieces.len());
+    /// `Damaged`: no turn leaves such pieces.
+    pub fn resume(pieces: Pieces, hash: Hash, mut answer: Answer, bytes_max: usize) -> Result<Recording, Unread> {
+        let mut bytes = 0;
+        let mut read: Vec<Piece> = Vec::with_capacity(pieces.0.len());
         // The call that the last piece was the answer to.
         let mut exchanged: Option<Call> = None;
-        for piece in pieces {
-            of = recording_hash(&of, piece);
-            match Part::from_bytes(piece)? {
+        for part in pieces.0 {
+            match part {
                 Part::Segment(mut piece) => {
                     // It is the first that the segment behind it was told, and at the time of that.
                     piece.calls.splice(0..0, exchanged.take());
@@ -265,13 +291,10 @@ impl Recording {
                     read.push(piece);
                 }
                 Part::Answer(told) => {
-                    let ask = read.last().and_then(|piece| piece.ask.as_ref()).ok_or(DAMAGED)?;
+                    let ask = read.last().and_then(|piece| piece.ask.as_ref()).ok_or(Unread::Damaged)?;
                     exchanged = Some(Call { kind: Kind::Exchange, asked: ask.asked, told });
                 }
             }
-        }
-        if of != hash {
-            return Err(DAMAGED);
         }
         bytes += exchanged.as_ref().map_or(0, Call::bytes);
         answer.told = exchanged.map(|call| call.told);

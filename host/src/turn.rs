@@ -16,11 +16,12 @@
 //! Nothing here touches disk, network or clock but through the committer, the transport and the environment.
 
 mod exchange;
+mod resume;
 
 use std::{
     collections::{BTreeSet, HashMap},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -44,14 +45,14 @@ use crate::{
     meter::{Amount, Next, Room, Sender},
     notices::Notices,
     receipt::Outcome,
-    record::{Hash, Progress, Ran},
-    recording::{Answer, Recording, Sees},
+    record::{Progress, Ran},
+    recording::{Recording, Sees},
     rows::Queued,
-    store::StoreError,
     suspects::Suspects,
     text::{clean, clip_message},
     tx::{Cause, Committer, Failure, Transaction, Tries, Unavailable},
 };
+use resume::{Lost, rests};
 
 /// First pause after a conflict; doubles up to `PAUSE_MAX`, each time with jitter.
 const PAUSE_MIN: Duration = Duration::from_micros(200);
@@ -121,7 +122,7 @@ pub struct Turn {
     /// What it is told, if its component may wait; none before the first attempt.
     recording: Option<Recording>,
     /// The component that it began with, once that was looked for: it, or why it cannot be had.
-    began: Option<Result<Arc<Loaded>, String>>,
+    began: Option<Result<Arc<Loaded>, Lost>>,
     /// Where it stands among those that are seen.
     seen: Place,
 }
@@ -287,13 +288,15 @@ impl Stage {
         }
         let loaded = match self.component(turn, charm) {
             Some(Ok(loaded)) => loaded,
-            Some(Err(why)) => return settle(Outcome::Faulted, &why),
+            Some(Err(Lost::Ends(why))) => return settle(Outcome::Faulted, &why),
+            Some(Err(Lost::Rests(why))) => return Ok(Some(rests(&queued, &why))),
             None => return Ok(Some(Wait::Component)),
         };
         match self.recall(turn, &loaded).await {
             Ok(true) => {}
             Ok(false) => return Ok(Some(Wait::Pause)),
-            Err(why) => return settle(Outcome::Faulted, &why),
+            Err(Lost::Ends(why)) => return settle(Outcome::Faulted, &why),
+            Err(Lost::Rests(why)) => return Ok(Some(rests(&queued, &why))),
         }
         let mut recording = turn.recording.take().unwrap_or_default();
         let limits = self.committer.limits();
@@ -408,86 +411,6 @@ impl Stage {
             Err(Failure::Limit(text)) => settle(Outcome::Faulted, &text),
             Err(Failure::Unavailable(why)) => Err(why),
         }
-    }
-
-    fn older(&self) -> MutexGuard<'_, HashMap<Did, Arc<Loaded>>> {
-        self.began.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the component that runs a turn: the one that it began with, whatever is installed now (S7). None when that is to
-    /// be looked for.
-    fn component(&self, turn: &Turn, charm: &Installed) -> Option<Result<Arc<Loaded>, String>> {
-        let installed = &charm.loaded;
-        let began = turn.progress.as_ref().and_then(|progress| progress.began_with()).unwrap_or(installed.hash);
-        if began == installed.hash {
-            return Some(Ok(installed.clone()));
-        }
-        let kept = || self.older().get(&turn.charm()).filter(|kept| kept.hash == began).cloned();
-        turn.began.clone().or_else(|| kept().map(Ok))
-    }
-
-    /// Looks for the component that a turn began with; none when it cannot be read now.
-    async fn look_for(&self, turn: &Turn) -> Option<Result<Arc<Loaded>, String>> {
-        let (charm, progress) = (turn.charm(), turn.progress.as_ref()?);
-        let began = crate::store::hex(&progress.component);
-        let component = match self.committer.component(progress.component).await? {
-            Ok(Some(component)) => component,
-            Ok(None) => {
-                return Some(Err(format!("component: {began} began this turn and is not in the store any more")));
-            }
-            Err(error) => {
-                self.cannot_read(turn, &error);
-                return None;
-            }
-        };
-        let loaded = self.guests.load(&self.name(&charm), &component).await;
-        if let Ok(loaded) = &loaded {
-            self.older().insert(charm, loaded.clone());
-        }
-        Some(loaded.map_err(|why| format!("component: {began} began this turn and cannot be loaded: {}", why.why())))
-    }
-
-    /// Says once why a turn does not go on: it is tried again until the host ends.
-    fn cannot_read(&self, turn: &Turn, error: &StoreError) {
-        if turn.pause == PAUSE_MIN {
-            let event = &turn.queued.event.id;
-            say(|| tracing::warn!(%event, %error, "what a turn goes on with cannot be read: it waits for that"));
-        }
-    }
-
-    /// Gets what a turn was told before it waited, and what it waited for; false when that cannot be read now.
-    ///
-    /// # Errors
-    /// What settles the turn.
-    async fn recall(&self, turn: &mut Turn, loaded: &Loaded) -> Result<bool, String> {
-        let limits = self.committer.limits();
-        let Some(progress) = turn.waited() else {
-            // As the component has it that runs now: an attempt before may have run another one.
-            turn.recording = loaded.waits().then(|| Recording::begin(limits.recording_bytes_max));
-            return Ok(true);
-        };
-        let Some(mut resumed) = turn.resumed.take() else { return Ok(true) };
-        let mut pieces = Vec::with_capacity(progress.pieces as usize);
-        let mut read = self.committer.messages(&mut resumed.receipts).await;
-        if matches!(read, Some(Ok(()))) && resumed.pieces.len() < progress.pieces as usize {
-            read =
-                self.committer.recording(turn.queued.position).await.map(|stored| stored.map(|stored| pieces = stored));
-        }
-        if !matches!(read, Some(Ok(()))) {
-            if let Some(Err(error)) = read {
-                self.cannot_read(turn, &error);
-            }
-            turn.resumed = Some(resumed);
-            return Ok(false);
-        }
-        let stored = pieces.len() as u32;
-        pieces.extend(resumed.pieces.range(stored + 1..).map(|(_, piece)| piece.clone()));
-        let (wait, receipts, sees) = (progress.wait.clone(), resumed.receipts, turn.facts.sees);
-        let answer = Answer { wait, receipts, told: None, sees, fuel: progress.ran.fuel };
-        let hash: Hash = progress.recording;
-        let recording = Recording::resume(&pieces, hash, answer, limits.recording_bytes_max);
-        turn.recording = Some(recording?);
-        Ok(true)
     }
 
     /// Counts a conflict; the message says that the time for them is spent.

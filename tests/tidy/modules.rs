@@ -21,7 +21,7 @@ const USES: &[(&str, &str)] = &[
     ("link", "cell did limits path value"),
     ("component", ""),
     ("cost", ""),
-    ("descriptor", "cell limits shape value"),
+    ("descriptor", "cell limits shape text value"),
     ("event", "did readable value"),
     ("receipt", "event limits text"),
     ("record", "did event receipt value"),
@@ -69,7 +69,7 @@ const USES: &[(&str, &str)] = &[
     ),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
-    ("verify", "cell descriptor did entry event limits path receipt record rows store text value"),
+    ("verify", "cell did entry event limits path receipt record rows store text value"),
     ("why", "core did entry event limits listing live receipt record store"),
     ("archive", "cell core did entry event limits listing path record rows store suspects text tx value verify why"),
     (

@@ -13,14 +13,14 @@ use std::{
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Stage;
+use super::{Stage, resume::rests};
 use crate::{
     core::Answered,
     did::Did,
     http::{self, FetchError, HttpError},
     log::say,
     record::Hash,
-    recording::{self, Ask, Told},
+    recording::{self, Ask, Pieces, Told, Unread},
     rows::Queued,
     run_queue::RunQueue,
     tx::{Refusal, Unavailable},
@@ -116,7 +116,13 @@ impl Stage {
         };
         let ask = match ask {
             Some(ask) => Some(ask),
-            None => self.kept(&queued).await,
+            None => match self.kept(&queued, &told).await {
+                Ok(ask) => ask,
+                Err(later) => {
+                    rests(&queued, &later.to_string());
+                    return Ok(());
+                }
+            },
         };
         // Who waits no more asks for nothing.
         if !self.committer.lacks_answer(&queued, &told) {
@@ -153,9 +159,16 @@ impl Stage {
     }
 
     /// Returns the request that a host before was to make; none when it cannot be read, which the turn is told when it goes on.
-    async fn kept(&self, queued: &Queued) -> Option<Ask> {
-        let pieces = self.committer.recording(queued.position).await?.ok()?;
-        Ask::of(pieces.last()?)
+    ///
+    /// # Errors
+    /// When only a later host can read it.
+    async fn kept(&self, queued: &Queued, told: &Hash) -> Result<Option<Ask>, Unread> {
+        let Some(Ok(pieces)) = self.committer.recording(queued.position).await else { return Ok(None) };
+        match Pieces::read(&pieces, told) {
+            Ok(pieces) => Ok(pieces.into_ask()),
+            Err(Unread::Damaged) => Ok(None),
+            Err(later) => Err(later),
+        }
     }
 
     /// Makes a request, if it may be made still (A2), and returns what its turn is told.

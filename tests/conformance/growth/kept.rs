@@ -37,7 +37,7 @@ fn charm(name: &str, component: impl Fn(&str) -> Vec<u8>) -> Charm {
 }
 
 /// Makes a store with all that this version writes.
-async fn story(host: &Host) {
+async fn story(host: &Host, wire: &Wire) {
     let mut dids = BTreeMap::new();
     for name in CHARMS.into_iter().chain(["cleared"]) {
         dids.insert(name, host.install(charm(name, component)).await.unwrap());
@@ -106,6 +106,34 @@ async fn story(host: &Host) {
     .await;
     send(host, anna, json!([["set", "a2", [], 1], ["sleep", LONG_MS], ["set", "a2", [], 2]])).await;
     send(host, anna, json!([["unless-tried", 1, ["retry", LONG_MS]], ["set", "a3", [], 2]])).await;
+    // Two that were told all that a recording holds, and that wait for time and for an answer.
+    let calls = decided(dids["calls"]);
+    let every = json!([
+        ["set", "told", [], { "list": [1], "count": 1 }],
+        ["get", "told", ["count"]],
+        ["get-each", ["told", "none"], []],
+        ["remove", "told", ["nothing"]],
+        ["append", "told", ["list"], 2],
+        ["add-unique", "told", ["list"], 2],
+        ["remove-by-value", "told", ["list"], 1],
+        ["increment", "told", ["count"], 1],
+        ["names", null, "", 10],
+        ["entries", null, "t", 10],
+        ["remove-all", null, "none:", 10],
+        ["wish-page", "#probe", { "owner": ben.to_string() }, 1_000],
+        ["log", "info", "kept"],
+        ["send-later", of(ben, "note"), 99, { "deliver-after": LONG_MS * 100_000 }],
+        ["cancel", 0],
+    ]);
+    let then = |last: &[Json]| json!([every.as_array().unwrap(), last].concat());
+    let fetch = json!(["fetch", { "method": "GET", "url": WIRE, "timeout-ms": 9_000 }]);
+    send(host, dids["calls"], then(&[fetch, json!(["sleep", LONG_MS]), json!(["increment", "slept", [], 1])])).await;
+    until("it sleeps", || decided(dids["calls"]) > calls).await;
+    wire.hold();
+    let (asked, ask) = (wire.count() + 1, json!({ "method": "POST", "url": WIRE, "repeatable": true }));
+    let answered = [json!(["commit-and-fetch", ask]), json!(["increment", "answered", [], 1])];
+    send(host, dids["calls"], then(&answered)).await;
+    until("it asks", || wire.count() == asked).await;
     let later = json!(["send-later", of(derives, "run"), steps(json!([["set", "y", [], "later"]])), { "deliver-after": LONG_MS }]);
     run(host, anna, json!([later])).await;
     until("they wait", || decided(anna) >= before + 4).await;
@@ -182,8 +210,9 @@ fn copy(from: &Path, to: &Path) {
 async fn make_the_data() {
     assert!(std::env::var_os("CHARM_BLESS").is_some(), "it writes over what is kept");
     let home = Home::default();
-    let host = home.builder().await.transport(Wire::open()).open().await.unwrap();
-    story(&host).await;
+    let wire = Wire::open();
+    let host = home.builder().await.transport(wire.clone()).open().await.unwrap();
+    story(&host, &wire).await;
     for made in ["store", "keys", "wit"] {
         let _ = fs::remove_dir_all(data().join(made));
     }
@@ -236,7 +265,7 @@ async fn the_store_of_0_2_0_is_read_proved_and_run() {
     for name in CHARMS {
         host.install(charm(name, |guest| kept(&format!("{guest}.wasm")))).await.unwrap();
     }
-    let [anna, ben, derives, left] = ["anna", "ben", "derives", "left"].map(|name| host.did_of(name).unwrap());
+    let [anna, ben, calls, derives, left] = CHARMS.map(|name| host.did_of(name).unwrap());
     host.resume(&ben).await.unwrap();
     settle(&host).await;
     assert_eq!(host.turns(None, 0, 100).await.unwrap().len(), 0, "no turn is under way");
@@ -247,6 +276,8 @@ async fn the_store_of_0_2_0_is_read_proved_and_run() {
         (anna, "z", json!("tried again")),
         (anna, "count", json!(7)),
         (anna, "doc", json!({ "list": [2, 3], "text": "kept" })),
+        (calls, "slept", json!(1)),
+        (calls, "answered", json!(1)),
         (derives, "y", json!("later")),
         (derives, "d1", json!(7)),
         (left, "x", json!("stays")),

@@ -4,5 +4,6 @@
 #[path = "../by_hand.rs"]
 mod by_hand;
 mod kept;
+mod recordings;
 mod stores;
 mod worlds;

@@ -203,6 +203,23 @@ async fn a_description_with_later_keys_is_kept() {
     assert_eq!(receipt.outcome, Outcome::Committed);
 }
 
+/// What must not be left out is asked for: a host that does not know it refuses the component by name.
+#[tokio::test]
+async fn a_description_that_needs_what_comes_later_is_refused() {
+    let needs = |needs: serde_json::Value| {
+        let description = value(json!({ "needs": needs, "cells": { "x": { "shape": "int", "sealed": true } } }));
+        Charm::new("needs", by_hand::described(description.as_bytes()))
+    };
+    let host = host().await;
+    host.describe(needs(json!([]))).await.unwrap();
+    let why = host.install(needs(json!(["sealed"]))).await.unwrap_err().to_string();
+    assert!(why.contains("it needs sealed, which this host does not know: use a later one"), "{why}");
+    for wrong in [json!("sealed"), json!([1])] {
+        let why = host.install(needs(wrong)).await.unwrap_err().to_string();
+        assert!(why.contains("needs: no "), "{why}");
+    }
+}
+
 /// Returns whether a host with the one world runs what was built for the other.
 fn grows(before: &Wit, after: Wit) -> Result<(), String> {
     let after = after.version("0.2.9");

@@ -106,8 +106,10 @@ impl discovery::Host for Ctx {
                 let pairs: Vec<_> = list.iter().map(|one| (&one.name, &one.shape)).collect();
                 postcard::to_stdvec(&pairs).unwrap_or_default()
             };
-            let page = format!("{limit} {after:?} {owner:?}");
-            asked_for(Kind::Wish, &[tag.as_bytes(), &texts(&wanted.cells), &texts(&wanted.streams), page.as_bytes()])
+            let (cells, streams, limit) =
+                (texts(&wanted.cells), texts(&wanted.streams), asked_page.limit.to_be_bytes());
+            let key = |did: &Option<Did>| did.as_ref().map_or_else(Vec::new, |did| did.public_key().to_vec());
+            asked_for(Kind::Wish, &[tag.as_bytes(), &cells, &streams, &limit, &key(&after), &key(&owner)])
         };
         let wish = |ctx: &mut Ctx| {
             let wanted = directory::Wanted { tag: &tag, cells: &cells, streams: &streams, owner };

@@ -18,8 +18,10 @@ fn carried(headers: &[(String, String)]) -> u64 {
 /// Returns the hash of what a fetch, or a wait for an answer, asks for.
 pub(super) fn asked_of(kind: Kind, request: &Request, options: Options) -> u64 {
     let Request { method, url, headers, body } = request;
-    let (headers, options) = (postcard::to_stdvec(headers).unwrap_or_default(), format!("{options:?}"));
-    asked(kind, &[method.as_bytes(), url.as_bytes(), &headers, body, options.as_bytes()])
+    let headers = postcard::to_stdvec(headers).unwrap_or_default();
+    let timeout = options.timeout.map(|timeout| (timeout.as_millis() as u64).to_be_bytes());
+    let timeout = timeout.as_ref().map_or(&[][..], |timeout| timeout);
+    asked(kind, &[method.as_bytes(), url.as_bytes(), &headers, body, timeout, &[options.repeatable.into()]])
 }
 
 impl From<FetchError> for CallError {

@@ -78,19 +78,4 @@ pub const DERIVED: &[Case] = &[
             turn(f.find_in("e", removes)).writes.clear();
         }),
     ),
-    (
-        Law::Cause,
-        "a component that tells nothing of itself",
-        "no description",
-        Own(|f| install(f).description = value(json!("a deriver"))),
-    ),
-    (
-        Law::Cause,
-        "a family and a cell of one name",
-        "no description",
-        Own(|f| {
-            let any = json!({"items": {"shape": "any"}});
-            install(f).description = value(json!({"cells": any, "families": any}));
-        }),
-    ),
 ];
