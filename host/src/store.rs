@@ -74,7 +74,8 @@ pub enum StoreError {
 impl StoreError {
     /// Returns what is wrong with an entry of the log whose record cannot be read.
     pub(crate) fn unread(entry: u64, error: RecordError) -> StoreError {
-        StoreError::Failed(format!("log entry {entry}: {error}"))
+        let next = if error == RecordError::Malformed { ": run verify" } else { "" };
+        StoreError::Failed(format!("log entry {entry}: {error}{next}"))
     }
 
     /// Returns it with a bounded text: that of a store of the embedder's may be any (T7).

@@ -19,7 +19,7 @@ pub use laws::Law;
 use crate::{
     cell::CellId,
     did::Did,
-    entry::ENTRIES_PAGE,
+    entry::{ENTRIES_PAGE, LogEntry},
     event::Mint,
     receipt::Outcome,
     record::{self, Body, Hash, Pruned, Record, RecordError, Turn, Write},
@@ -245,7 +245,10 @@ fn verify_all(store: &dyn Store, image: &Image) -> Result<VerifiedStore, VerifyE
 fn pruned(store: &dyn Store, image: &Image, host: Option<Did>) -> Result<Option<Pruned>, VerifyError> {
     let Some(before) = image.pruned.checked_sub(1) else { return Ok(None) };
     let entry = store.log(None, before, 1)?.pop().filter(|entry| entry.order == image.pruned);
-    match entry.and_then(|entry| Record::from_bytes(&entry.record).ok()) {
+    let read = |entry: LogEntry| {
+        Record::from_bytes(&entry.record).map_err(|why| VerifyError::unread(&entry.space, entry.seq, why))
+    };
+    match entry.map(read).transpose()? {
         Some(Record { space, body: Body::Pruned(pruned), .. })
             if Some(space) == host && pruned.order < image.pruned =>
         {
@@ -314,7 +317,7 @@ fn walk(store: &dyn Store, cell: &CellId, present: Option<(u64, Tree)>, seq: u64
             value = held.ok_or_else(|| damaged(at))?.value.map(Tree::new);
             break;
         };
-        let record = Record::from_bytes(&entry.record).map_err(|_| damaged(at))?;
+        let record = Record::from_bytes(&entry.record).map_err(|why| StoreError::unread(entry.order, why))?;
         let write = record.into_writes().into_iter().find(|write| write.name == cell.name);
         let write = write.ok_or_else(|| damaged(at))?;
         if write.previous >= at {
@@ -363,7 +366,7 @@ fn value_from_floor(store: &dyn Store, cell: &CellId, seq: u64) -> Result<Option
             if entry.seq > seq {
                 return Ok(value);
             }
-            let record = Record::from_bytes(&entry.record).map_err(|_| damaged(entry.seq))?;
+            let record = Record::from_bytes(&entry.record).map_err(|why| StoreError::unread(entry.order, why))?;
             for write in record.into_writes().into_iter().filter(|write| write.name == cell.name) {
                 value = value::apply(value, &write.edits).map_err(|_| damaged(entry.seq))?;
             }

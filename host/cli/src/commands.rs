@@ -161,8 +161,8 @@ enum Heard {
     Told(Told),
     /// None runs.
     NoHost,
-    /// One runs, but did not answer.
-    NoAnswer,
+    /// One runs, but did not answer: that is why.
+    NoAnswer(Failure),
 }
 
 /// Asks the host that runs on the store for what it tells, and waits for it so long at most.
@@ -181,11 +181,9 @@ async fn ask((globals, output, _): Context<'_>, deed: Deed, within: Duration) ->
     match socket::ask(&store, &question, &mut Patience::within(within, globals, output)).await {
         Ok(Asked::Done(Done::Told(told))) => Ok(Heard::Told(told)),
         Ok(Asked::Nobody) => Ok(Heard::NoHost),
-        Ok(Asked::Done(_) | Asked::Runs | Asked::Drains) => Ok(Heard::NoAnswer),
-        Err(failure) if matches!(failure.exit, Exit::Host | Exit::InUse) => {
-            output.note(&failure.error);
-            Ok(Heard::NoAnswer)
-        }
+        Ok(Asked::Drains) => Ok(Heard::NoAnswer(Failure::drains())),
+        Ok(Asked::Done(_) | Asked::Runs) => Ok(Heard::NoAnswer(socket::another_language())),
+        Err(failure) if matches!(failure.exit, Exit::Host | Exit::InUse) => Ok(Heard::NoAnswer(failure)),
         Err(failure) => Err(failure),
     }
 }

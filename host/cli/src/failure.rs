@@ -269,6 +269,8 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::NoSuchSpace(_) => Failure::not_found(error.to_string()),
             VerifyError::Store(error) => error.into(),
+            // Nothing is wrong with it: a later host wrote it.
+            VerifyError::Unread { .. } => Failure::host(error.to_string()),
             other => Failure::new(Kind::Unproven, other.to_string()),
         }
     }
@@ -286,6 +288,18 @@ mod tests {
         assert_eq!(Failure::from(SendError::Unavailable(Unavailable::Closed)).exit, Exit::Host);
         let wire = serde_json::to_string(&full).expect("JSON");
         assert_eq!(serde_json::from_str::<Failure>(&wire).expect("a failure"), full);
+    }
+
+    /// What a later host wrote breaks no law: the remedy is another host, not a backup.
+    #[test]
+    fn a_record_of_a_later_host_is_not_unproven() {
+        let space = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp".parse().expect("a DID");
+        let later = VerifyError::Unread { space, seq: 1, why: charm_host::RecordError::Version(99) };
+        let broken = VerifyError::Broken { law: charm_host::Law::Chain, space, seq: 1, why: "a gap".to_owned() };
+        let [later, broken] = [later, broken].map(Failure::from);
+        assert_eq!((later.exit, later.kind), (Exit::Host, Kind::Host));
+        assert!(later.error.ends_with("use the host that wrote it, or a later one"), "{}", later.error);
+        assert_eq!((broken.exit, broken.kind), (Exit::Unproven, Kind::Unproven));
     }
 
     /// Every kind stands in docs/json.md with its exit code, and no other does; so does every exit code.

@@ -167,7 +167,7 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
                 return Err(Failure::in_use(text));
             }
             Ok(Answer::Alive | Answer::Update(_)) => {}
-            Err(_) => return Err(Failure::host("the host there speaks another language: use the same version")),
+            Err(_) => return Err(another_language()),
         }
     }
     Err(match accepted {
@@ -175,6 +175,11 @@ pub async fn ask(store: &Path, question: &Question, patience: &mut Patience<'_>)
         Some(id) => Failure::host(format!("the host stopped; the event is kept: later ask charm receipt {id}")),
         None => Failure::host("the host stopped before it took the event: send it again with --id"),
     })
+}
+
+/// What is told of a host whose answer is none to the question.
+pub fn another_language() -> Failure {
+    Failure::host("the host there speaks another language: use the same version")
 }
 
 /// How watching ends.
@@ -230,7 +235,7 @@ pub async fn watch(
             Ok(Answer::Failed(failure)) => return Err(failure),
             Ok(Answer::Starts) => patience.say("host starts: waiting until it is ready"),
             Ok(Answer::Alive) => {}
-            _ => return Err(Failure::host("the host there speaks another language: use the same version")),
+            _ => return Err(another_language()),
         }
     }
 }

@@ -169,14 +169,16 @@ fn the_manifest_of_the_page_is_taken() {
 fn limits_of_the_manifest_hold() {
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1000"]);
-    folder.append("charms.toml", "\n[limits]\nevent-bytes-max = 2\nhistory-bytes-max = 4096\nreceipts-ms = 86400000\n");
+    folder.append("charms.toml", "\n[limits]\nevent-bytes-max = 2\nhistory-bytes-max = 4096\nreceipts-ms = 3600000\n");
     folder.json(0, &["send", "counter/add", "1"]);
     let error = folder.json(5, &["send", "counter/add", "1000"]);
     assert_eq!(
         (&error["kind"], &error["error"]),
         (&json!("limit"), &json!("counter/add: event is over event-bytes-max 2"))
     );
-    assert_eq!(folder.json(0, &["ls"])[0]["keeps"], json!({ "history_bytes": 4_096, "receipts_days": 1 }));
+    assert_eq!(folder.json(0, &["ls"])[0]["keeps"], json!({ "history_bytes": 4_096, "receipts_ms": 3_600_000 }));
+    let listed = folder.text(0, &["ls"]).0;
+    assert!(listed.contains("4096, 1 h 0 min"), "{listed}");
     folder.append("charms.toml", "component-bytes-max = 10\n");
     assert!(folder.json(2, &["check"]).to_string().contains("over component-bytes-max 10"));
     assert!(folder.json(2, &["describe", "counter"]).to_string().contains("over component-bytes-max 10"));

@@ -248,12 +248,28 @@ fn a_host_that_does_not_answer_is_told_from_none() {
         assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     };
     signal("STOP");
-    for arguments in [&["turns"][..], &["why", &id], &["ls", "a"]] {
-        let told = told(arguments);
+    // What the store has is told all the same, and a program is told that it is not all.
+    for (exit, arguments) in [(7, &["turns"][..]), (0, &["why", &id]), (7, &["ls", "a"])] {
+        let arguments = [arguments, &["--timeout", "1"]].concat();
+        let (out, err) = folder.text(exit, &arguments);
+        let told = format!("{out}{err}");
         assert!(told.contains("a host runs, but did not answer") && !told.contains("no host runs"), "{told}");
         assert!(told.contains("has said nothing for 1 s") && !told.contains("--id"), "{told}");
+        assert!(out.lines().count() >= if exit == 0 { 2 } else { 1 }, "{out}");
+        let (out, err) = folder.text(exit, &[&arguments[..], &["--json"]].concat());
+        serde_json::from_str::<Value>(&out).unwrap();
+        if exit == 7 {
+            let error: Value = serde_json::from_str(&err).unwrap();
+            assert_eq!((&error["kind"], &error["exit"]), (&json!("store-in-use"), &json!(7)), "{err}");
+        }
     }
-    assert!(absent(&folder).ends_with("the host that runs, and computes those that are derived, did not answer"));
+    let listed = folder.text(7, &["ls", "a", "--timeout", "1"]).0;
+    assert!(listed.contains("notes"), "{listed}");
+    // A script does not take a silent host for no value.
+    let silent = folder.json(7, &["get", "a/absent", "--timeout", "1"]);
+    let why = silent["error"].as_str().unwrap();
+    assert_eq!(silent["kind"], "store-in-use");
+    assert!(why.contains("the store has no value there") && why.contains("has said nothing for 1 s"), "{why}");
     signal("CONT");
     assert_eq!(host.stop("TERM"), Some(0));
 }

@@ -51,6 +51,7 @@ fn authorities_are_read_from_the_manifest_and_the_environment() {
 
 #[test]
 fn lists_name_every_did() {
+    const DAY_MS: u64 = 86_400_000;
     let folder = Folder::counter();
     folder.json(0, &["send", "counter/add", "1"]);
     let did = folder.json(0, &["did", "counter"])["did"].as_str().unwrap().to_owned();
@@ -63,12 +64,12 @@ fn lists_name_every_did() {
         let commits = FIRST;
         json!([{"name": "counter", "did": did, "commits": commits, "history_bytes": history, "keeps": keeps, "waiting": 0, "dead": 0}])
     };
-    assert_eq!(charms, listed(json!({"history_bytes": 64 << 20, "receipts_days": 30})), "by default");
+    assert_eq!(charms, listed(json!({"history_bytes": 64 << 20, "receipts_ms": 30 * DAY_MS})), "by default");
     let manifest = fs::read_to_string(folder.path("charms.toml")).unwrap();
     fs::write(folder.path("charms.toml"), format!("{manifest}\nhistory-bytes = 5000\nreceipts-days = 2\n")).unwrap();
     assert_eq!(
         folder.json(0, &["ls"]),
-        listed(json!({"history_bytes": 5000, "receipts_days": 2})),
+        listed(json!({"history_bytes": 5000, "receipts_ms": 2 * DAY_MS})),
         "as the manifest says"
     );
     let alone = folder.json(0, &["ls", "--store", "charm"]);
@@ -255,6 +256,28 @@ fn a_damaged_space_is_exit_6_and_others_are_still_proved() {
     assert!(err.contains("value differs from the log (law state)"), "{err}");
     folder.text(0, &["verify", "@host"]);
     folder.text(6, &["verify", "counter"]);
+}
+
+/// What a later host wrote breaks no law: it is not exit 6, and the other spaces are still proved.
+#[test]
+fn a_record_of_a_later_host_is_exit_1_of_verify() {
+    let folder = Folder::counter();
+    folder.json(0, &["send", "counter/add", "1"]);
+    let store = rusqlite::Connection::open(folder.path("charm/index.db")).unwrap();
+    let (order, mut record): (i64, Vec<u8>) =
+        store.query_row("SELECT g, record FROM log WHERE g = 3", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    record[0] += 1;
+    assert_eq!(store.execute("UPDATE log SET record = ?1 WHERE g = ?2", (record, order)).unwrap(), 1);
+    drop(store);
+    let (out, err) = folder.text(1, &["--json", "verify"]);
+    let whole: Value = serde_json::from_str(&out).unwrap();
+    let failed = whole["spaces"].as_array().unwrap().iter().filter(|space| space.get("error").is_some());
+    let error: Value = serde_json::from_str(&err).unwrap();
+    for failure in failed.clone().chain([&whole["store"], &error]) {
+        assert_eq!((&failure["kind"], &failure["exit"]), (&json!("host"), &json!(1)), "{failure}");
+        assert!(failure["error"].as_str().unwrap().ends_with("or a later one"), "{failure}");
+    }
+    assert_eq!(failed.count(), 1, "{out}");
 }
 
 /// Each space proves itself; the store does not.

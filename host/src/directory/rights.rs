@@ -15,6 +15,8 @@ use crate::{
 
 /// The first byte of what is kept of rights.
 const VERSION: u8 = 1;
+/// What is said of bytes that are no rights of any version.
+const MALFORMED: &str = "are malformed: restore the store from a backup";
 
 /// Names of cells or streams that a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,11 +241,12 @@ impl Kept {
     /// Why it cannot.
     pub fn from_bytes(bytes: &[u8]) -> Result<Kept, String> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| "are malformed".to_owned()),
-            version => Err(format!(
-                "are of version {}, and this host reads version {VERSION}: use the host that wrote them, or a later one",
-                version.map_or(0, |(version, _)| *version)
+            Some((version, _)) if *version > VERSION => Err(format!(
+                "are of version {version}, and this host reads version {VERSION}: \
+                 use the host that wrote them, or a later one"
             )),
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| MALFORMED.to_owned()),
+            _ => Err(MALFORMED.to_owned()),
         }
     }
 }

@@ -36,6 +36,9 @@ impl Host {
     pub async fn uninstall_with_data(&self, charm: &Did) -> Result<Gone, SendError> {
         self.check_open()?;
         self.check_key(charm)?;
+        if let Err(refused) = self.stage.committer.readable(charm).await {
+            return Err(self.refused(refused, *charm).await);
+        }
         match self.uninstall(charm).await {
             Ok(()) | Err(SendError::NoSuchCharm { .. }) => {}
             Err(error) => return Err(error),

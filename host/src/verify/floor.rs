@@ -36,9 +36,11 @@ impl Floor {
             return Ok(None);
         }
         let broken = |law, seq, why: &str| VerifyError::broken(law, &row.did, seq, why);
-        let entry = store.entry(&row.did, point.at)?;
-        let found = entry.and_then(|entry| Some((entry.order, Record::from_bytes(&entry.record).ok()?)));
-        let (at_order, checkpoint) = match found {
+        let found = store.entry(&row.did, point.at)?.map(|entry| match Record::from_bytes(&entry.record) {
+            Ok(record) => Ok((entry.order, record)),
+            Err(why) => Err(VerifyError::unread(&row.did, point.at, why)),
+        });
+        let (at_order, checkpoint) = match found.transpose()? {
             Some((order, Record { body: Body::Checkpoint(checkpoint), .. })) if checkpoint.seq == point.seq => {
                 (order, *checkpoint)
             }

@@ -55,6 +55,37 @@ async fn notes_of_receipts(host: &Host, charm: Did) -> String {
     cell(host, charm, "receipts").await.as_array().and_then(|all| all.last()).map(Json::to_string).unwrap_or_default()
 }
 
+/// What is damaged in a store says where, and what to do next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_in_a_store_says_what_to_do() {
+    let home = Home::default();
+    let host = home.open().await;
+    let a = probe(&host, "a").await;
+    run(&host, a, json!([["set", "x", [], 1], ["set", "gone", [], 1]])).await;
+    run(&host, a, json!([["set", "x", [], 2], ["remove", "gone", []]])).await;
+    grant(&host, a, all_of(&[a]), BTreeMap::new()).await.unwrap();
+    host.shutdown().await.unwrap();
+    let archive = Archive::open(home.read_only()).unwrap();
+    let commits = archive.commits(Some(&a), 0, 100).unwrap();
+    let first = commits.iter().find(|commit| !commit.record.writes().is_empty()).unwrap();
+    let change = |sql: &str| rusqlite::Connection::open(home.index()).unwrap().execute(sql, []).unwrap();
+    assert_eq!(change(&format!("UPDATE log SET record = x'07' WHERE g = {}", first.order)), 1);
+    let entry = format!("log entry {}: record is malformed: run verify", first.order);
+    says(&archive.commits(Some(&a), 0, 100).unwrap_err().to_string(), &[&entry]);
+    for name in ["x", "gone"] {
+        let error = archive.get(&a, name, &Path::root(), Some(first.record.seq)).unwrap_err();
+        says(&error.to_string(), &[&entry]);
+    }
+    let proof = archive.verify(&a).unwrap_err().to_string();
+    says(&proof, &["record is malformed (law chain): restore the store from a backup"]);
+    assert!(!proof.contains("run verify"), "{proof}");
+    for bytes in ["x''", "x'00'", "x'01ff'"] {
+        assert_eq!(change(&format!("UPDATE kept SET kept = {bytes}")), 1);
+        let error = home.builder().await.open().await.map(drop).unwrap_err().to_string();
+        says(&error, &[&format!("the rights of {a} are malformed: restore the store from a backup")]);
+    }
+}
+
 /// A misfit deep in a map is told with the key, cut.
 #[tokio::test]
 async fn a_misfit_in_a_map_names_the_key() {

@@ -1,5 +1,5 @@
-//! A store with every kind of commit, and components of every interface, as 0.2.0 made them: `tests/data/0.2.0`. This version
-//! opens, proves and runs them.
+//! A store with every kind of commit but that of removed cells, which went with its past, and components of every interface, as
+//! 0.2.0 made them: `tests/data/0.2.0`. This version opens, proves and runs them.
 //!
 //! The store is as a host leaves it that is killed: some of it stands in the journal alone, and turns are under way. Its keys are
 //! in the same folder; they are nobody's.

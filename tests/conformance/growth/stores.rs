@@ -1,14 +1,17 @@
 //! Stores: what a later host has written is refused by name, and nothing of it is changed.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use charm_conformance::*;
-use charm_host::{Archive, FileJournal, FolderDisk, Journal, JournalOptions, Record, RecordError};
+use charm_host::{
+    Archive, Body, Commit, Did, FileJournal, FolderDisk, HISTORY_PAUSE_MS, Journal, JournalOptions, Keep,
+    RECORD_VERSION, Record, RecordError, VerifyError,
+};
 use rusqlite::Connection;
 use serde_json::json;
 
 /// Leaves a store with a charm that has done something; returns the charm.
-async fn store(home: &Home) -> charm_host::Did {
+async fn store(home: &Home) -> Did {
     let host = home.open().await;
     let charm = probe(&host, "a").await;
     run(&host, charm, json!([["set", "x", [], 1]])).await;
@@ -47,7 +50,7 @@ async fn a_record_of_a_later_host_is_refused_by_name() {
     let home = Home::default();
     let charm = store(&home).await;
     let whole = Archive::open(home.read_only()).unwrap().commits(Some(&charm), 0, 100).unwrap().pop().unwrap();
-    let mut paused = Record { body: charm_host::Body::Paused(true), ..whole.record }.to_bytes();
+    let mut paused = Record { body: Body::Paused(true), ..whole.record }.to_bytes();
     let kind = paused.len() - 2;
     paused[kind] = 77;
     assert_eq!(Record::from_bytes(&paused), Err(RecordError::Body(77)));
@@ -67,6 +70,121 @@ async fn a_record_of_a_later_host_is_refused_by_name() {
             assert!(why.contains(name) && why.ends_with("use the host that wrote it, or a later one"), "{why}");
         }
     }
+}
+
+/// Makes the record of a commit one of the next version; returns what it was.
+fn later(home: &Home, commit: &Commit) -> Vec<u8> {
+    let whole = commit.record.to_bytes();
+    put(home, commit, &[&[RECORD_VERSION + 1], &whole[1..]].concat());
+    whole
+}
+
+fn put(home: &Home, commit: &Commit, record: &[u8]) {
+    let index = Connection::open(home.index()).unwrap();
+    assert_eq!(index.execute("UPDATE log SET record = ?1 WHERE g = ?2", (record, commit.order as i64)).unwrap(), 1);
+}
+
+fn commits(home: &Home, space: Option<&Did>) -> Vec<Commit> {
+    Archive::open(home.read_only()).unwrap().commits(space, 0, 1_000).unwrap()
+}
+
+/// It says the version, and what to do.
+#[track_caller]
+fn names_the_version(why: impl ToString) {
+    let why = why.to_string();
+    let says = format!("record is of version {}, and this host reads version {RECORD_VERSION}", RECORD_VERSION + 1);
+    assert!(why.contains(&says) && why.ends_with("use the host that wrote it, or a later one"), "{why}");
+}
+
+/// What stands for the past that has gone may be of a later version as all else: that breaks no law.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_host_says_of_a_past_breaks_no_law() {
+    let home = Home::default();
+    let host = home.open().await;
+    let a = probe(&host, "a").await;
+    run(&host, a, json!([["set", "x", [], 1]])).await;
+    host.prune(&a).await.unwrap();
+    host.shutdown().await.unwrap();
+    let all = commits(&home, None);
+    let of = |is: fn(&Body) -> bool| all.iter().find(|commit| is(&commit.record.body)).unwrap();
+    let (checkpoint, pruned) =
+        (of(|body| matches!(body, Body::Checkpoint(_))), of(|body| matches!(body, Body::Pruned(_))));
+    for commit in [checkpoint, pruned] {
+        let whole = later(&home, commit);
+        let archive = Archive::open(home.read_only()).unwrap();
+        let (of_space, of_store) = (archive.verify(&commit.record.space), archive.verify_store().map(drop));
+        for why in [of_space.map(drop).unwrap_err(), of_store.unwrap_err()] {
+            let VerifyError::Unread { space, seq, .. } = &why else { panic!("{why:?}") };
+            assert_eq!((*space, *seq), (commit.record.space, commit.record.seq));
+            names_the_version(why);
+        }
+        put(&home, commit, &whole);
+    }
+    Archive::open(home.read_only()).unwrap().verify_store().unwrap();
+}
+
+/// C6: a cell as it was, from what it holds now and from where its past begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_as_it_was_is_told_to_be_of_a_later_host() {
+    let home = Home::default();
+    let host = home.open().await;
+    let a = probe(&host, "a").await;
+    run(&host, a, json!([["set", "x", [], 1], ["set", "gone", [], 1]])).await;
+    run(&host, a, json!([["set", "x", [], 2], ["remove", "gone", []]])).await;
+    host.shutdown().await.unwrap();
+    let all = commits(&home, Some(&a));
+    let first = all.iter().find(|commit| !commit.record.writes().is_empty()).unwrap();
+    let archive = Archive::open(home.read_only()).unwrap();
+    let at = |name: &str| archive.get(&a, name, &charm_host::Path::root(), Some(first.record.seq));
+    assert!(["x", "gone"].iter().all(|name| at(name).unwrap().is_some()));
+    later(&home, first);
+    for name in ["x", "gone"] {
+        names_the_version(at(name).unwrap_err());
+    }
+}
+
+/// H1: what cannot be read does not go, by nobody's wish, and nothing else of that charm goes or is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_past_of_a_later_host_is_not_let_go() {
+    let home = Home::default();
+    let host = home.open().await;
+    let (a, b) = (probe(&host, "a").await, probe(&host, "b").await);
+    grant(&host, a, Default::default(), all_of(&[b])).await.unwrap();
+    run(&host, a, json!([["set", "x", [], 1], ["send", of(b, "note"), 1]])).await;
+    run_unasked(&host, a, json!([["trap"]])).await;
+    settle(&host).await;
+    host.shutdown().await.unwrap();
+    let all = commits(&home, Some(&a));
+    let sent = all.iter().find(|commit| commit.record.sends().any(|(event, _)| event.to == b)).unwrap();
+    later(&home, sent);
+
+    let (logs, clock) = (Logs::capture(), Clock::new());
+    let host = home.builder().await.env(clock.clone()).open().await.unwrap();
+    let before = host.spaces();
+    names_the_version(host.prune(&a).await.unwrap_err());
+    names_the_version(host.uninstall_with_data(&a).await.unwrap_err());
+    assert_eq!(host.spaces(), before, "nothing was changed");
+    assert_eq!(host.dead_letters(&a, 0, 10).unwrap().len(), 1);
+    assert_eq!(host.prune(&b).await.unwrap().receivers, [a; 0], "that of another goes");
+
+    let keep = Keep { history_bytes: 1_000, receipts_ms: u64::MAX >> 1 };
+    for name in ["a", "b"] {
+        host.install(probe_charm(name).keep(keep)).await.unwrap();
+    }
+    let floor = |charm: Did| host.spaces().into_iter().find(|space| space.did == charm).unwrap().floor;
+    let (pruned, mut notes) = (floor(b), 0);
+    let stays = || logs.lines("the past of charms stays for now");
+    while floor(b) == pruned || stays().is_empty() {
+        notes += 1;
+        assert!(notes < 500, "the past of b goes: {} to {}; that of a is told: {:?}", pruned, floor(b), stays());
+        note(&host, a, json!(notes)).await;
+        note(&host, b, json!(notes)).await;
+        clock.pass(Duration::from_millis(HISTORY_PAUSE_MS));
+    }
+    names_the_version(&stays()[0]);
+    assert_eq!(floor(a), 0);
+    run(&host, a, json!([["set", "x", [], 2]])).await;
+    host.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -255,3 +255,23 @@ fn the_world_only_grows() {
         assert!(grows(&kept, changed).is_err(), "{file}: {with}");
     }
 }
+
+/// S4: what may become of an event is the same set in what 0.2.0 said of it, in the interfaces, the host and the SDK, and a word
+/// outside of it is none: it is never taken for a success.
+#[test]
+fn the_outcomes_are_those_of_the_interfaces() {
+    let of_wit = |wit: Wit| -> Vec<String> {
+        let (_, text) = wit.files.into_iter().find(|(name, _)| name == "streams.wit").unwrap();
+        let words = text.split_once("outcome as text (").unwrap().1.split_once(')').unwrap().0;
+        words.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let kept = of_wit(Wit::of(root().join("tests/data/0.2.0/wit")));
+    assert_eq!(of_wit(Wit::now()), kept);
+    // What each of them takes, in the words of its error.
+    let host = serde_json::from_value::<Outcome>(json!("lost")).unwrap_err().to_string();
+    let sdk = serde_json::from_value::<charm_sdk::Outcome>(json!("lost")).unwrap_err().to_string();
+    let known: Vec<String> = kept.iter().map(|word| format!("`{word}`")).collect();
+    for error in [host, sdk] {
+        assert!(error.starts_with("unknown variant") && error.ends_with(&known.join(", ")), "{error}");
+    }
+}

@@ -14,9 +14,6 @@ use crate::{
     told::Told,
 };
 
-/// Who computes derived cells.
-const COMPUTES: &str = "charm run computes those that are derived";
-
 /// Prints the value as JSON. Reads the store, also beside a running host; a derived cell is computed by the host that runs.
 #[derive(Args)]
 pub struct Get {
@@ -45,15 +42,15 @@ impl Get {
         let space = place::space(&archive.spaces(), charm)?;
         let value =
             archive.get(&space.did, &cell, &path, self.at).map_err(|error| Failure::from(error).about(&self.cell))?;
-        let (value, derived) = match value {
+        let value = match value {
             // The store has nothing of a cell that is derived.
             None if self.at.is_none() => self.computed(context, charm, &cell, &path).await?,
-            value => (value, COMPUTES),
+            value => value,
         };
         let Some(value) = value else {
             let when = self.at.map_or(String::new(), |seq| format!(" at commit {seq}"));
             return Err(Failure::not_found(format!(
-                "no value in {}{when}; charm ls {charm} lists its cells, and {derived}",
+                "no value in {}{when}; charm ls {charm} lists its cells, and charm run computes those that are derived",
                 self.cell
             )));
         };
@@ -68,20 +65,23 @@ impl Get {
         Ok(Exit::Done)
     }
 
-    /// Asks the host that runs, if there is one; says too who computes what is derived.
+    /// Asks the host that runs, if there is one. One that does not answer is not taken for one that has no value.
     async fn computed(
         &self,
         context: Context<'_>,
         charm: &str,
         cell: &str,
         path: &Path,
-    ) -> Result<(Option<Value>, &'static str), Failure> {
+    ) -> Result<Option<Value>, Failure> {
         let (charm, cell, path) = (charm.to_owned(), cell.to_owned(), path.to_string());
         let asked = ask(context, Deed::Get { charm, cell, path }, Duration::MAX).await;
-        Ok(match asked.map_err(|failure| failure.about(&self.cell))? {
-            Heard::Told(Told::Value(value)) => (value, COMPUTES),
-            Heard::NoAnswer => (None, "the host that runs, and computes those that are derived, did not answer"),
-            _ => (None, COMPUTES),
-        })
+        match asked.map_err(|failure| failure.about(&self.cell))? {
+            Heard::Told(Told::Value(value)) => Ok(value),
+            Heard::NoAnswer(failure) => {
+                let what = "the store has no value there, and what a running host derives is not known";
+                Err(failure.about(&format!("{}: {what}", self.cell)))
+            }
+            _ => Ok(None),
+        }
     }
 }

@@ -6,7 +6,7 @@ use charm_host::{CellInfo, CharmSpec, Keep, Limits};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Context, Heard, ask};
+use super::{Context, Heard, ask, turns::span};
 use crate::{
     deed::Deed,
     failure::{Exit, Failure},
@@ -18,7 +18,8 @@ use crate::{
 /// How long the host that runs may take to say which cells are derived: a list needs no host.
 const DERIVED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Reads the store, also beside a running host. Cells that a charm derives are listed when a host runs, and not computed.
+/// Reads the store, also beside a running host. Cells that a charm derives are listed when a host runs, and not computed; a host
+/// that does not answer is an error behind the list.
 #[derive(Args)]
 pub struct Ls {
     /// List the cells of this charm whose names begin so, all without a prefix: name, the commit that wrote it, kind, size
@@ -60,13 +61,13 @@ struct Charm {
 #[derive(Serialize)]
 struct Keeps {
     history_bytes: u64,
-    receipts_days: u64,
+    receipts_ms: u64,
 }
 
 impl Keeps {
     fn of(charm: &CharmSpec, limits: &Limits) -> Keeps {
         let Keep { history_bytes, receipts_ms } = charm.keep(limits);
-        Keeps { history_bytes, receipts_days: receipts_ms / Keep::DAY_MS }
+        Keeps { history_bytes, receipts_ms }
     }
 }
 
@@ -152,7 +153,7 @@ impl Ls {
                     let history = history_bytes.to_string();
                     let keeps = keeps.as_ref().map_or_else(
                         || "-".to_owned(),
-                        |Keeps { history_bytes, receipts_days }| format!("{history_bytes}, {receipts_days} d"),
+                        |Keeps { history_bytes, receipts_ms }| format!("{history_bytes}, {}", span(*receipts_ms)),
                     );
                     [name.clone(), did.clone(), commits.to_string(), history, keeps, waiting, dead.to_string()]
                 };
@@ -190,14 +191,11 @@ impl Ls {
             }
         }
         let did = space.did.to_string();
-        let derived = match ask(context, Deed::Derived { charm: charm.to_owned() }, DERIVED_WITHIN).await {
-            Ok(Heard::Told(Told::Derived(derived))) => derived,
-            Ok(Heard::NoHost) => Vec::new(),
-            // Also one of another version: what the store has is listed all the same.
-            _ => {
-                output.note("a host runs, but did not answer: cells that the charm derives are not listed");
-                Vec::new()
-            }
+        let (derived, silence) = match ask(context, Deed::Derived { charm: charm.to_owned() }, DERIVED_WITHIN).await {
+            Ok(Heard::Told(Told::Derived(derived))) => (derived, None),
+            // What the store has is listed all the same.
+            Ok(Heard::NoAnswer(failure)) | Err(failure) => (Vec::new(), Some(failure)),
+            Ok(_) => (Vec::new(), None),
         };
         // Those that belong on this page.
         let last = cells.last().filter(|_| start.is_some()).map(|cell| cell.name.clone());
@@ -222,6 +220,7 @@ impl Ls {
         if let Some(last) = cells.last().filter(|_| is_cut) {
             output.note(&format!("there may be more: --after {}", last.name));
         }
-        Ok(Exit::Done)
+        let unlisted = "a host runs, but did not answer: cells that the charm derives are not listed";
+        silence.map_or(Ok(Exit::Done), |failure| Err(failure.about(unlisted)))
     }
 }

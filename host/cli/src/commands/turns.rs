@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Asks the host that runs; without one, or when it does not answer, reads the store: turns that wait are listed then, and none that
-/// runs. Their state is one of running, conflict, http, room, waiting, retry, ready, held.
+/// runs; a host that does not answer is an error behind the list. Their state is one of running, conflict, http, room, waiting, retry, ready, held.
 #[derive(Args)]
 pub struct Turns {
     /// The charm; all when none is given
@@ -30,20 +30,22 @@ pub struct Turns {
 impl Turns {
     pub async fn run(&self, context @ (globals, output, _): Context<'_>) -> Result<Exit, Failure> {
         let (after, max) = (self.after, self.max.min(charm_host::TURNS_PAGE_MAX));
+        let mut silence = None;
         let lines = match ask(context, Deed::Turns { charm: self.charm.clone(), after, max }, Duration::MAX).await? {
             Heard::Told(Told::Turns(lines)) => lines,
-            silent => {
+            heard => {
                 let archive = place::archive(globals)?;
                 let spaces = archive.spaces();
                 let charm = self.charm.as_ref().map(|charm| place::space(&spaces, charm)).transpose()?;
                 let turns = archive.turns(charm.as_ref().map(|space| &space.did), after, max);
                 let names = Names::of(spaces);
-                output.note(match silent {
-                    Heard::NoHost => "no host runs: what waits is read from the store",
-                    _ => {
-                        "a host runs, but did not answer: what waits is read from the store, and what runs is not known"
+                match heard {
+                    Heard::NoAnswer(failure) => {
+                        let what = "a host runs, but did not answer: what waits is read from the store, and what runs is not known";
+                        silence = Some(failure.about(what));
                     }
-                });
+                    _ => output.note("no host runs: what waits is read from the store"),
+                }
                 turns.iter().map(|turn| TurnLine::of(turn, &names)).collect()
             }
         };
@@ -55,7 +57,7 @@ impl Turns {
         if let Some(last) = lines.last().filter(|_| lines.len() == max) {
             output.note(&format!("there may be more: --after {}", last.position));
         }
-        Ok(Exit::Done)
+        silence.map_or(Ok(Exit::Done), Err)
     }
 }
 
@@ -106,6 +108,7 @@ pub fn span(ms: u64) -> String {
         (0, 0, 0, seconds) => format!("{seconds} s"),
         (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
         (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, 0, ..) => format!("{days} d"),
         (days, hours, ..) => format!("{days} d {hours} h"),
     }
 }
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_stretch_of_time_is_told_in_its_largest_parts() {
-        let times = [0, 999, 59_999, 61_000, 3_600_000 * 5 + 60_000, 86_400_000 * 3 + 3_600_000];
-        assert_eq!(times.map(span), ["0 ms", "999 ms", "59 s", "1 min 1 s", "5 h 1 min", "3 d 1 h"]);
+        let times = [0, 999, 59_999, 61_000, 3_600_000 * 5 + 60_000, 86_400_000 * 3 + 3_600_000, 86_400_000 * 3];
+        assert_eq!(times.map(span), ["0 ms", "999 ms", "59 s", "1 min 1 s", "5 h 1 min", "3 d 1 h", "3 d"]);
     }
 }

@@ -32,8 +32,11 @@ impl Why {
                 let archive = place::archive(globals)?;
                 let why = archive.why(&id)?.ok_or_else(|| unknown_event(&id))?;
                 let remembers = match silent {
-                    Heard::NoHost => "not told, only a host that runs remembers them",
-                    _ => "not told, a host runs, but did not answer",
+                    Heard::NoAnswer(failure) => {
+                        output.note(&failure.error);
+                        "not told, a host runs, but did not answer"
+                    }
+                    _ => "not told, only a host that runs remembers them",
                 };
                 (WhyTold::of(&why, &Names::of(archive.spaces()), false), remembers)
             }

@@ -236,24 +236,31 @@ impl Committer {
     /// durable.
     ///
     /// # Errors
-    /// When the host does not write any more, or the store is damaged.
+    /// When the host does not write any more, or the store is damaged; what cannot be read stays, and no other.
     async fn cut(self: &Arc<Committer>, mut cuts: Vec<Cut>) -> Result<(), Refused> {
         let committer = self.clone();
         let prepared = self.group.block(move || {
+            let mut stays = Ok(());
             for cut in cuts.iter_mut().filter(|cut| cut.seq > 0) {
                 cut.order = committer.group.store.entry(&cut.space, cut.seq)?.map_or(0, |entry| entry.order);
-                committer.count(cut)?;
+                if let Err(why) = committer.count(cut) {
+                    // That of the others goes all the same.
+                    cut.order = 0;
+                    stays = stays.and(Err(why));
+                }
             }
             // None without its place in the host: it has gone meanwhile.
             cuts.retain(|cut| cut.seq == 0 || cut.order > 0);
             let (end, mut heads) = committer.group.chains().all();
             heads.sort_unstable();
             let heads = heads_hash(heads.iter().map(|(did, seq, head)| (did, *seq, head)));
-            Ok(Pruned { order: end.order, entry: end.entry, position: end.position, heads, cuts })
+            Ok((Pruned { order: end.order, entry: end.entry, position: end.position, heads, cuts }, stays))
         });
-        let pruned = prepared.await.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)?;
+        let prepared = prepared.await.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?;
+        let (pruned, stays) = prepared.map_err(Refused::Store)?;
+        let stays = stays.map_err(Refused::Store);
         if pruned.cuts.is_empty() {
-            return Ok(());
+            return stays;
         }
         let gone: Vec<(Did, u64)> = pruned.cuts.iter().map(|cut| (cut.space, cut.seq)).collect();
         let done = self.act(self.host, Act::Prune(Box::new(pruned)))?;
@@ -262,7 +269,7 @@ impl Committer {
             let name = self.name_of(&space).unwrap_or_default();
             say(|| tracing::info!(%space, seq, "the past of {name} has gone up to that commit"));
         }
-        Ok(())
+        stays
     }
 
     /// Lets the whole past of a charm go, up to now, and its dead letters. Completes when that is durable and nothing of it is
@@ -272,6 +279,7 @@ impl Committer {
     /// `Gone` when there is no such space, or somebody reads the store without an end; else as `checkpoint`.
     pub async fn prune(self: &Arc<Committer>, space: &Did) -> Result<Gone, Refused> {
         let _pruning = self.pruning.lock().await;
+        self.readable(space).await?;
         loop {
             let (count, order) = self.drop_letters(space)?;
             self.durable(order).await.map_err(Refused::Unavailable)?;
@@ -291,9 +299,7 @@ impl Committer {
             Refused::Store(StoreError::Failed(why))
         })?;
         let before = self.floor(space);
-        let (committer, did) = (self.clone(), *space);
-        let receivers = self.group.block(move || committer.receivers(&did, seq)).await;
-        let receivers = receivers.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)?;
+        let receivers = self.receivers(space, seq).await?;
         let receipts = self.receipts_floor(space);
         self.cut(vec![Cut { space: *space, seq, order: 0, receipts, messages: seq }]).await?;
         self.scrub().await?;
@@ -322,23 +328,26 @@ impl Committer {
         self.locked().core.spaces.get(space).map_or(0, |space| space.receipts_floor)
     }
 
-    /// Counts what goes with a cut. Blocks.
+    /// Counts what goes with a cut, and sees that it can be read: what is kept of it is made from its records. Blocks.
     fn count(&self, cut: &Cut) -> Result<(), StoreError> {
         // What went before may still be there, for a moment.
         let (floor, mut bytes) = (self.floor(&cut.space), 0);
-        self.records(&cut.space, cut.seq, |entry| {
+        self.records(&cut.space, cut.seq, |entry, _| {
             bytes += if entry.seq > floor { entry.record.len() as u64 } else { 0 };
         })?;
         self.group.figures().keeps().going.insert(cut.space, bytes);
         Ok(())
     }
 
-    /// Looks at the log entries of a space up to one of them, a few at a time. Blocks.
-    fn records(&self, space: &Did, last: u64, mut look: impl FnMut(&LogEntry)) -> Result<(), StoreError> {
+    /// Reads the log entries of a space up to one of them, a few at a time. Blocks.
+    fn records(&self, space: &Did, last: u64, mut look: impl FnMut(&LogEntry, &Record)) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
             let page = self.group.store.log(Some(space), after, ENTRIES_PAGE)?;
-            page.iter().filter(|entry| entry.seq <= last).for_each(&mut look);
+            for entry in page.iter().filter(|entry| entry.seq <= last) {
+                let record = Record::from_bytes(&entry.record);
+                look(entry, &record.map_err(|why| StoreError::unread(entry.order, why))?);
+            }
             match page.last().filter(|end| end.seq < last) {
                 Some(end) => after = end.order,
                 None => return Ok(()),
@@ -346,15 +355,29 @@ impl Committer {
         }
     }
 
-    /// Returns who was sent events by commits of a space up to one of them. Blocks.
-    fn receivers(&self, space: &Did, last: u64) -> Result<Vec<Did>, StoreError> {
-        let mut receivers = BTreeSet::new();
-        self.records(space, last, |entry| {
-            let record = Record::from_bytes(&entry.record);
-            let sends = record.iter().flat_map(Record::sends).map(|(event, _)| event.to);
-            receivers.extend(sends.filter(|to| to != space));
-        })?;
-        Ok(receivers.into_iter().collect())
+    /// Sees that the commits of a space can be read: what cannot stays, and nothing else of it goes.
+    ///
+    /// # Errors
+    /// When one of them cannot, or the host does not write any more.
+    pub async fn readable(self: &Arc<Committer>, space: &Did) -> Result<(), Refused> {
+        let now = self.locked().core.spaces.get(space).map_or(0, |space| space.seq);
+        self.receivers(space, now).await.map(drop)
+    }
+
+    /// Returns who was sent events by commits of a space up to one of them.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    async fn receivers(self: &Arc<Committer>, space: &Did, last: u64) -> Result<Vec<Did>, Refused> {
+        let (committer, space) = (self.clone(), *space);
+        let receivers = self.group.block(move || {
+            let mut receivers = BTreeSet::new();
+            committer.records(&space, last, |_, record| {
+                receivers.extend(record.sends().map(|(event, _)| event.to).filter(|to| *to != space));
+            })?;
+            Ok(receivers.into_iter().collect())
+        });
+        receivers.await.ok_or(Refused::Unavailable(Unavailable::RuntimeEnded))?.map_err(Refused::Store)
     }
 
     /// Removes all cells of a charm that is not installed. Completes when that is durable.
