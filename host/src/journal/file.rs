@@ -120,8 +120,8 @@ impl FileJournal {
     /// acknowledged is taken away.
     ///
     /// # Errors
-    /// `Damaged` when something is missing or not as it was written and no crash explains it; then nothing was changed.
-    /// `Full`; `Failed`.
+    /// `Damaged` when something is missing or not as it was written and no crash explains it, `Unknown` when a later host has
+    /// written it; then nothing was changed. `Full`; `Failed`.
     pub fn open(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<FileJournal, JournalError> {
         let found = find_end(&*disk, options.known)?;
         if found.is_none() && options.known > 0 {

@@ -240,7 +240,7 @@ impl Unjoined {
 pub(super) fn journal_failed(name: &str, error: JournalError) -> StoreError {
     match error {
         JournalError::Full => StoreError::Full,
-        JournalError::Damaged { .. } | JournalError::Released { .. } => {
+        JournalError::Damaged { .. } | JournalError::Unknown { .. } | JournalError::Released { .. } => {
             StoreError::Damaged { path: name.to_owned(), why: error.to_string() }
         }
         error => StoreError::Failed(format!("{name}: {error}")),
