@@ -59,6 +59,14 @@ impl Suspects {
         let (mut list, mut marks) = (None, None);
         if let Some(file) = store.folder() {
             let (its, suspects) = List::read(file)?;
+            if its.forgotten > 0 {
+                say(|| {
+                    tracing::warn!(
+                        lines = its.forgotten,
+                        "suspects: more lines of a later host than are kept: forgotten"
+                    )
+                });
+            }
             known =
                 suspects.into_iter().map(|Suspect { work, deaths, late }| (work, Standing { deaths, late })).collect();
             let before = known.clone();

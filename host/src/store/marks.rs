@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{StoreError, lock, place};
-use crate::{event::EventId, limits::SUSPECTS_LATER_BYTES_MAX, log::say, text::shown};
+use crate::{event::EventId, limits::SUSPECTS_LATER_BYTES_MAX, text::shown};
 
 /// Bytes of one mark in the file.
 const SLOT: usize = 64;
@@ -136,6 +136,8 @@ pub struct List {
     path: PathBuf,
     /// Lines that this host does not know, as they are: a later host wrote them.
     later: String,
+    /// How many more of them there were than are kept.
+    pub forgotten: usize,
 }
 
 impl List {
@@ -144,22 +146,19 @@ impl List {
     /// # Errors
     /// When it cannot be read.
     pub fn read(store: &Path) -> Result<(List, Vec<Suspect>), StoreError> {
-        let mut list = List { path: store.join(place::SUSPECTS), later: String::new() };
+        let mut list = List { path: store.join(place::SUSPECTS), later: String::new(), forgotten: 0 };
         let text = match std::fs::read_to_string(&list.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.map_err(|error| list.failed(error))?,
         };
-        let (mut suspects, mut forgotten) = (Vec::new(), 0_usize);
+        let mut suspects = Vec::new();
         for text in text.split_terminator('\n') {
             match parse(text) {
                 // All of it: nothing is lost when it is written again.
                 Some(suspect) if line(&suspect).trim_end() == text => suspects.push(suspect),
                 _ if list.later.len() + text.len() < SUSPECTS_LATER_BYTES_MAX => list.later.extend([text, "\n"]),
-                _ => forgotten += 1,
+                _ => list.forgotten += 1,
             }
-        }
-        if forgotten > 0 {
-            say(|| tracing::warn!(lines = forgotten, "more suspects of a later host than are kept: forgotten"));
         }
         Ok((list, suspects))
     }
