@@ -49,6 +49,14 @@ pub enum JournalError {
         /// What is wrong with what, and what to do.
         why: String,
     },
+    /// A later host has written there what this one does not know. Nothing was changed.
+    #[error("journal {path}: {why}")]
+    Unknown {
+        /// The file.
+        path: String,
+        /// What it is, and what to do.
+        why: String,
+    },
     /// The groups asked for are no longer there.
     #[error("the journal begins at group {first}: what was before it is in the index only")]
     Released {
@@ -89,7 +97,7 @@ pub trait Journal: Send + Sync + 'static {
     /// there is one.
     ///
     /// # Errors
-    /// `Released`; `Damaged`; `Failed`.
+    /// `Released`; `Damaged`; `Unknown`; `Failed`.
     fn read(&self, after: u64, bytes_max: usize) -> Result<Vec<(u64, Vec<u8>)>, JournalError>;
 
     /// Returns the number of the oldest group that is there; that of the next one when there is none.

@@ -75,6 +75,8 @@ pub const INDEX_PAUSE_MS: u64 = 100;
 pub const NOTICE_MS: u64 = 60_000;
 /// Components that are remembered because a process died while they were described; beyond it some are forgotten.
 pub const SUSPECTS_MAX: usize = 1_000;
+/// What is kept of the lines of a later host in the list of suspects, in bytes; beyond it they are forgotten.
+pub const SUSPECTS_LATER_BYTES_MAX: usize = 64 << 10;
 /// How long a connection to a server is kept to be used again, in milliseconds: less than the 5 s after which the most
 /// impatient of the common servers close it.
 pub const HTTP_IDLE_MS: u64 = 4_000;

@@ -58,12 +58,17 @@ impl Suspects {
         let mut known = BTreeMap::new();
         let (mut list, mut marks) = (None, None);
         if let Some(file) = store.folder() {
-            let its = List::of(file);
-            known = its
-                .read()?
-                .into_iter()
-                .map(|Suspect { work, deaths, late }| (work, Standing { deaths, late }))
-                .collect();
+            let (its, suspects) = List::read(file)?;
+            if its.forgotten > 0 {
+                say(|| {
+                    tracing::warn!(
+                        lines = its.forgotten,
+                        "suspects: more lines of a later host than are kept: forgotten"
+                    )
+                });
+            }
+            known =
+                suspects.into_iter().map(|Suspect { work, deaths, late }| (work, Standing { deaths, late })).collect();
             let before = known.clone();
             for mark in Marks::left(file) {
                 let standing: &mut Standing = known.entry(mark.work).or_default();
@@ -182,12 +187,13 @@ impl Suspects {
 /// # Errors
 /// When the list cannot be read.
 pub fn held(store: &dyn Store) -> Result<BTreeSet<u64>, StoreError> {
-    let list = store.folder().map(List::of).map_or(Ok(Vec::new()), |list| list.read())?;
+    let Some(folder) = store.folder() else { return Ok(BTreeSet::new()) };
+    let (_, suspects) = List::read(folder)?;
     let position = |suspect: Suspect| match suspect.work {
         Work::Turn { position, .. } if suspect.deaths >= Some(LONE_RUNS_MAX) => Some(position),
         _ => None,
     };
-    Ok(list.into_iter().filter_map(position).collect())
+    Ok(suspects.into_iter().filter_map(position).collect())
 }
 
 /// Returns what an event's turn is marked with.

@@ -12,7 +12,7 @@ use super::{
     AppendError, Journal, JournalError,
     disk::{Disk, DiskFile},
     format::{Kind, Place, UNIT, frame, segment_header, segment_name, write_frame},
-    open::{Kept, NEW, find_end},
+    open::{End, Kept, NEW, find_end},
     segment::{Segment, failed, is_full},
 };
 use crate::limits::{
@@ -115,19 +115,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl FileJournal {
-    /// Opens the journal in a folder for writing, making it when there is none. What a crash left of a group that was never
-    /// acknowledged is taken away.
+/// A journal that was looked at and is not open yet.
+pub(crate) struct Looked {
+    disk: Arc<dyn Disk>,
+    options: JournalOptions,
+    /// None where there is no journal yet.
+    found: Option<End>,
+}
+
+impl Looked {
+    /// Opens it for writing, as it was found: takes away what a crash left, or makes it.
     ///
     /// # Errors
-    /// `Damaged` when something is missing or not as it was written and no crash explains it; then nothing was changed.
     /// `Full`; `Failed`.
-    pub fn open(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<FileJournal, JournalError> {
-        let found = find_end(&*disk, options.known)?;
-        if found.is_none() && options.known > 0 {
-            let why = format!("it is empty, and group {} was durable: restore the store from a backup", options.known);
-            return Err(JournalError::Damaged { path: disk.name(), why });
-        }
+    pub fn settle(self) -> Result<FileJournal, JournalError> {
+        let Looked { disk, options, found } = self;
         let (id, mut next) = (found.as_ref().map_or(options.fresh_id, |end| end.journal), None);
         let path = |number| format!("{}/{}", disk.name(), segment_name(number));
         let open = |number: u64| -> Result<Open, JournalError> {
@@ -156,6 +158,31 @@ impl FileJournal {
         let (writer, room) = (Writer { file: active.file, frame: Vec::new() }, Room { next, released: Vec::new() });
         let (writer, room, shared) = (Mutex::new(writer), Mutex::new(room), Mutex::new(shared));
         Ok(FileJournal { disk, id, options, writer, room, shared, cursor: Mutex::new(None) })
+    }
+}
+
+impl FileJournal {
+    /// Opens the journal in a folder for writing, making it when there is none. What a crash left of a group that was never
+    /// acknowledged is taken away.
+    ///
+    /// # Errors
+    /// `Damaged` when something is missing or not as it was written and no crash explains it, `Unknown` when a later host has
+    /// written it; then nothing was changed. `Full`; `Failed`.
+    pub fn open(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<FileJournal, JournalError> {
+        FileJournal::look(disk, options)?.settle()
+    }
+
+    /// Looks at the journal in a folder as `open` does, and changes nothing yet.
+    ///
+    /// # Errors
+    /// `Damaged`; `Unknown`; `Failed`.
+    pub(crate) fn look(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<Looked, JournalError> {
+        let found = find_end(&*disk, options.known)?;
+        if found.is_none() && options.known > 0 {
+            let why = format!("it is empty, and group {} was durable: restore the store from a backup", options.known);
+            return Err(JournalError::Damaged { path: disk.name(), why });
+        }
+        Ok(Looked { disk, options, found })
     }
 
     /// Returns what the journal was called when it was made: an index that knows another id is of another journal.

@@ -38,7 +38,7 @@ pub enum Kind {
     Group = 1,
     /// The mark of a clean end behind the group with its number.
     End = 2,
-    /// Something that this host knows nothing of; never written.
+    /// Something that this host knows nothing of: another kind, length or number than it writes itself.
     Other = 0,
 }
 
@@ -98,15 +98,17 @@ pub fn write_frame(buffer: &mut Vec<u8>, place: Place, kind: Kind, number: u64, 
 /// Returns the head that `bytes` begin with; none when there is no whole one.
 pub fn read_head(place: Place, bytes: &[u8]) -> Option<Head> {
     let head = bytes.get(..HEAD)?;
+    if place.sum(&head[4..]) != word(head, 0)? {
+        return None;
+    }
+    let (number, length, body_sum) = (long(head, 8)?, word(head, 16)?, word(head, 20)?);
     let kind = match word(head, 4)? {
-        1 => Kind::Group,
-        2 => Kind::End,
+        _ if number == u64::MAX => Kind::Other,
+        1 if number > 0 && length as usize <= JOURNAL_GROUP_BYTES_MAX => Kind::Group,
+        2 if length == 0 => Kind::End,
         _ => Kind::Other,
     };
-    let head_sum = word(head, 0)?;
-    let head = Head { kind, number: long(head, 8)?, length: word(head, 16)?, body_sum: word(head, 20)? };
-    let fits = head.length as usize <= JOURNAL_GROUP_BYTES_MAX;
-    (fits && place.sum(&bytes[4..HEAD]) == head_sum).then_some(head)
+    Some(Head { kind, number, length, body_sum })
 }
 
 /// Returns the header of a segment.
@@ -132,12 +134,14 @@ pub fn read_segment_header(bytes: &[u8], segment: u64) -> Result<[u8; 16], Heade
         return Err(HeaderError::Damaged("it is no segment of a journal".to_owned()));
     }
     let version = word(header, 12).ok_or_else(damaged)?;
-    if version != VERSION {
-        return Err(HeaderError::Version(version));
-    }
     let journal = header[16..32].try_into().map_err(|_| damaged())?;
     let number = long(header, 32).ok_or_else(damaged)?;
-    if header != segment_header(journal, number) {
+    let whole = segment_header(journal, number);
+    // With the checksum of this version it is no later one: the version itself is damaged.
+    if version != VERSION && header[16..] != whole[16..] {
+        return Err(HeaderError::Version(version));
+    }
+    if header != whole {
         return Err(damaged());
     }
     if number != segment {
@@ -211,7 +215,29 @@ mod tests {
         }
         let mut later = header;
         later[12] = 9;
+        let sum = crc32fast::hash(&later[..40]);
+        later[40..44].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(read_segment_header(&later, 3), Err(HeaderError::Version(9)));
+    }
+
+    /// A head that is whole is no damage, whatever it says: a later host has written it.
+    #[test]
+    fn a_whole_head_that_this_host_does_not_write_is_another() {
+        let head = |kind: u32, number: u64, length: usize| {
+            let mut bytes = [0; HEAD];
+            bytes[4..8].copy_from_slice(&kind.to_le_bytes());
+            bytes[8..16].copy_from_slice(&number.to_le_bytes());
+            bytes[16..20].copy_from_slice(&(length as u32).to_le_bytes());
+            let sum = PLACE.sum(&bytes[4..]);
+            bytes[..4].copy_from_slice(&sum.to_le_bytes());
+            read_head(PLACE, &bytes).expect("a whole head").kind
+        };
+        assert_eq!((head(1, 1, JOURNAL_GROUP_BYTES_MAX), head(2, 0, 0)), (Kind::Group, Kind::End));
+        let others =
+            [(1, 1, JOURNAL_GROUP_BYTES_MAX + 1), (1, 0, 9), (1, u64::MAX, 9), (2, 3, 1), (2, u64::MAX, 0), (3, 0, 0)];
+        for (kind, number, length) in others {
+            assert_eq!(head(kind, number, length), Kind::Other, "{kind} {number} {length}");
+        }
     }
 
     #[test]

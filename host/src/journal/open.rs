@@ -55,7 +55,7 @@ pub fn list(disk: &dyn Disk) -> Result<Vec<u64>, JournalError> {
 /// in the same segment. Nothing is changed.
 ///
 /// # Errors
-/// `Damaged` when something is not as it was written and no crash explains it; `Failed`.
+/// `Damaged` when something is not as it was written and no crash explains it; `Unknown`; `Failed`.
 pub fn find_end(disk: &dyn Disk, known: u64) -> Result<Option<End>, JournalError> {
     let numbers = list(disk)?;
     let mut segments: Vec<Segment> = Vec::with_capacity(numbers.len());

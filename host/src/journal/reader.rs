@@ -45,7 +45,7 @@ impl JournalReader {
     /// Returns the id of the journal; none when it is empty.
     ///
     /// # Errors
-    /// `Damaged`; `Failed`.
+    /// `Damaged`; `Unknown`; `Failed`.
     pub fn id(&self) -> Result<Option<[u8; 16]>, JournalError> {
         for number in list(&*self.disk)?.into_iter().rev() {
             if let Some(segment) = Segment::open(&*self.disk, number, None)? {
@@ -58,7 +58,7 @@ impl JournalReader {
     /// Returns the number of the oldest group that is there; that of the next one when there is none.
     ///
     /// # Errors
-    /// `Damaged`; `Failed`.
+    /// `Damaged`; `Unknown`; `Failed`.
     pub fn first(&self) -> Result<u64, JournalError> {
         for _ in 0..TRIES {
             let Some(number) = self.numbers()?.first().copied() else { return Ok(1) };
@@ -73,7 +73,7 @@ impl JournalReader {
     /// not there.
     ///
     /// # Errors
-    /// `Released`; `Damaged`; `Failed`.
+    /// `Released`; `Damaged`; `Unknown`; `Failed`.
     pub fn read(&self, after: u64, bytes_max: usize) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {
         let mut kept = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {

@@ -45,7 +45,7 @@ impl Segment {
     /// Opens a segment of `journal`, where that is known; none when it is not there.
     ///
     /// # Errors
-    /// `Damaged`, `Failed`.
+    /// `Damaged`, `Unknown`, `Failed`.
     pub fn open(disk: &dyn Disk, number: u64, journal: Option<[u8; 16]>) -> Result<Option<Segment>, JournalError> {
         let name = segment_name(number);
         let path = format!("{}/{name}", disk.name());
@@ -78,7 +78,11 @@ impl Segment {
     /// Returns the error that says what a later host has written.
     pub fn unknown(&self, what: &str) -> JournalError {
         let why = format!("{what}; nothing was changed: use the host that wrote it, or a later one");
-        JournalError::Damaged { path: self.path.clone(), why }
+        JournalError::Unknown { path: self.path.clone(), why }
+    }
+
+    fn unknown_frame(&self, offset: u64) -> JournalError {
+        self.unknown(&format!("the frame at byte {offset} is of a kind or a length that this host does not know"))
     }
 
     /// Returns up to `length` bytes: fewer at the end of the file.
@@ -104,26 +108,25 @@ impl Segment {
         self.window = Vec::new();
     }
 
-    /// Returns the head of a frame at `offset`; none when there is no whole one.
+    /// Returns the head of a frame at `offset`, a group or the mark of an end; none when there is no whole one.
     ///
     /// # Errors
-    /// `Failed`.
+    /// `Unknown`; `Failed`.
     pub fn head(&mut self, offset: u64) -> Result<Option<Head>, JournalError> {
         let place = self.place(offset);
-        Ok(read_head(place, self.bytes(offset, HEAD)?))
+        match read_head(place, self.bytes(offset, HEAD)?) {
+            Some(Head { kind: Kind::Other, .. }) => Err(self.unknown_frame(offset)),
+            head => Ok(head),
+        }
     }
 
     /// Returns the frame at `offset` if it is whole and the next one behind group `end`, with its group.
     ///
     /// # Errors
-    /// `Failed`.
+    /// `Unknown`; `Failed`.
     pub fn next(&mut self, offset: u64, end: u64) -> Result<Option<(Head, &[u8])>, JournalError> {
         let place = self.place(offset);
-        let head = self.head(offset)?;
-        if head.is_some_and(|head| head.kind == Kind::Other) {
-            return Err(self.unknown(&format!("the frame at byte {offset} is of a kind that this host does not know")));
-        }
-        let Some(head) = head.filter(|head| follows(head, end)) else { return Ok(None) };
+        let Some(head) = self.head(offset)?.filter(|head| follows(head, end)) else { return Ok(None) };
         let frame = self.bytes(offset, head.frame() as usize)?;
         Ok(head.group(place, frame).map(|group| (head, group)))
     }
@@ -131,16 +134,17 @@ impl Segment {
     /// Returns the number of its first group; none when it begins with no whole head.
     ///
     /// # Errors
-    /// `Failed`.
+    /// `Unknown`; `Failed`.
     pub fn first(&mut self) -> Result<Option<u64>, JournalError> {
         let head = self.head(UNIT)?;
         Ok(head.map(|head| if head.kind == Kind::End { head.number + 1 } else { head.number }))
     }
 
-    /// Looks at everything from `offset` on, where the next frame behind group `end` is missing or broken.
+    /// Looks at everything from `offset` on, where the next frame behind group `end` is missing or broken. With the frame of a
+    /// later host among it nobody here knows what a crash can have left.
     ///
     /// # Errors
-    /// `Failed`.
+    /// `Unknown`; `Failed`.
     pub fn rest(&mut self, offset: u64, end: u64) -> Result<Rest, JournalError> {
         let mut rest = Rest { upto: offset, frame: false };
         let mut at = offset;
@@ -155,7 +159,10 @@ impl Segment {
                 continue;
             };
             rest.upto = at + last as u64 + 1;
-            rest.frame |= read_head(place, unit).is_some_and(|head| at != offset || !follows(&head, end));
+            match read_head(place, unit) {
+                Some(Head { kind: Kind::Other, .. }) => return Err(self.unknown_frame(at)),
+                head => rest.frame |= head.is_some_and(|head| at != offset || !follows(&head, end)),
+            }
             at += UNIT;
         }
     }
@@ -182,7 +189,7 @@ impl Segment {
 fn follows(head: &Head, end: u64) -> bool {
     match head.kind {
         Kind::Group => head.number == end + 1,
-        Kind::End => head.number == end && head.length == 0,
+        Kind::End => head.number == end,
         Kind::Other => false,
     }
 }

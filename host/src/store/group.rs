@@ -68,11 +68,19 @@ pub fn encode(secret: Option<&[u8; 32]>, batch: &Batch) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<Group, String> {
     #[derive(Deserialize)]
     struct Read(Option<[u8; 32]>, Batch);
+    match postcard::take_from_bytes(check_version(bytes)?) {
+        Ok((Read(secret, batch), [])) => Ok(Group { secret, batch }),
+        _ => Err("is malformed: restore the store from a backup".to_owned()),
+    }
+}
+
+/// Returns what follows the version of a group that this host reads.
+///
+/// # Errors
+/// What is wrong with it, when it is of another version.
+pub fn check_version(bytes: &[u8]) -> Result<&[u8], String> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-            Ok((Read(secret, batch), [])) => Ok(Group { secret, batch }),
-            _ => Err("is malformed: restore the store from a backup".to_owned()),
-        },
+        Some((&VERSION, rest)) => Ok(rest),
         version => Err(format!(
             "is of version {}, and this host reads version {VERSION}: use the host that wrote it, or a later one",
             version.map_or(0, |(version, _)| *version)

@@ -5,12 +5,16 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io::Read,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use super::StoreError;
 use crate::text::shown;
+
+/// Bytes of the mark: the number in 20 digits, a space, the same again, a newline.
+const MARK: usize = 42;
 
 /// The lock of one host.
 pub struct Lock {
@@ -84,10 +88,35 @@ impl Drop for Lock {
 }
 
 /// Returns the last group that is known to have been durable, 0 for none. To be read before the journal is.
-pub fn mark(path: &Path) -> u64 {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let (first, second) = text.trim_end().split_once(' ').unwrap_or_default();
-    if first == second { first.parse().unwrap_or(0) } else { 0 }
+///
+/// # Errors
+/// `Damaged` when a later host has written it; `Failed`.
+pub fn mark(path: &Path) -> Result<u64, StoreError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MARK as u64 + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(failed(&shown(path), &error)),
+        Ok(_) => number(&bytes).ok_or_else(|| StoreError::Damaged {
+            path: shown(path),
+            why: "it holds what this host does not write there: use the host that wrote it, or a later one".to_owned(),
+        }),
+    }
+}
+
+/// Reads a mark: 0 for what a crash may have left of one, which is short, or two halves, or has zeros for what never reached
+/// the disk; none for anything else.
+fn number(bytes: &[u8]) -> Option<u64> {
+    let fits = |(at, byte): (usize, &u8)| match (at, byte) {
+        (_, 0) | (20, b' ') | (41, b'\n') => true,
+        (20 | 41, _) => false,
+        (_, digit) => digit.is_ascii_digit(),
+    };
+    if bytes.len() > MARK || !bytes.iter().enumerate().all(fits) {
+        return None;
+    }
+    let is_whole = bytes.len() == MARK && !bytes.contains(&0) && bytes[..20] == bytes[21..41];
+    if is_whole { std::str::from_utf8(&bytes[..20]).ok()?.parse().ok() } else { Some(0) }
 }
 
 /// Checks that the journal of a store ends no earlier than its mark.
@@ -104,4 +133,54 @@ pub fn check_mark(name: &str, mark: u64, end: u64) -> Result<(), StoreError> {
          a restored backup, remove the file lock in it"
     );
     Err(StoreError::Damaged { path: name.to_owned(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written_and_anything_else_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        assert!(matches!(mark(&path), Ok(0)), "missing");
+        let lock = Lock::take(&path, "a store").expect("a lock");
+        assert!(matches!(mark(&path), Ok(0)), "empty");
+        for number in [0, 7, u64::MAX] {
+            lock.mark(number);
+            assert!(matches!(mark(&path), Ok(found) if found == number));
+        }
+        let seven = std::fs::read_to_string(&path).expect("read");
+        let nines = "9".repeat(20);
+        for later in
+            [format!("{seven}more"), format!("{nines} {nines}\n"), "7 7\n".into(), "{}".into(), "\u{e9}".into()]
+        {
+            std::fs::write(&path, &later).expect("written");
+            let why = mark(&path).expect_err(&later).to_string();
+            assert!(why.contains("/lock: ") && why.ends_with("use the host that wrote it, or a later one"), "{why}");
+        }
+        assert!(matches!(mark(folder.path()), Err(StoreError::Failed(_))), "what cannot be read is not nothing");
+    }
+
+    /// One write over another, torn at any byte, with the rest as it was, as zeros or missing: it is no mark, and the store
+    /// opens.
+    #[test]
+    fn a_mark_that_a_crash_tore_is_none() {
+        let bytes = |number: u64| format!("{number:020} {number:020}\n").into_bytes();
+        let (old, new) = (bytes(1_099), bytes(1_100));
+        for at in 1..MARK {
+            for rest in [&old[at..], &vec![0; MARK - at], &[]] {
+                let torn = [&new[..at], rest].concat();
+                let expected = if torn == old {
+                    1_099
+                } else if torn == new {
+                    1_100
+                } else {
+                    0
+                };
+                assert_eq!(number(&torn), Some(expected), "{at}");
+            }
+        }
+        assert_eq!((number(&[0; MARK]), number(&new)), (Some(0), Some(1_100)));
+    }
 }

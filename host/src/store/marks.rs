@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{StoreError, lock, place};
-use crate::{event::EventId, text::shown};
+use crate::{event::EventId, limits::SUSPECTS_LATER_BYTES_MAX, text::shown};
 
 /// Bytes of one mark in the file.
 const SLOT: usize = 64;
@@ -132,40 +132,51 @@ pub struct Suspect {
 }
 
 /// The file of a store that names what processes have died under.
-pub struct List(PathBuf);
+pub struct List {
+    path: PathBuf,
+    /// Lines that this host does not know, as they are: a later host wrote them.
+    later: String,
+    /// How many more of them there were than are kept.
+    pub forgotten: usize,
+}
 
 impl List {
-    /// Returns the list of a store.
-    pub fn of(store: &Path) -> List {
-        List(store.join(place::SUSPECTS))
-    }
-
-    /// Reads it; none there is an empty one.
+    /// Reads the list of a store; none there is an empty one.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(&self) -> Result<Vec<Suspect>, StoreError> {
-        match std::fs::read_to_string(&self.0) {
-            Ok(text) => Ok(text.lines().filter_map(parse).collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(self.failed(error)),
+    pub fn read(store: &Path) -> Result<(List, Vec<Suspect>), StoreError> {
+        let mut list = List { path: store.join(place::SUSPECTS), later: String::new(), forgotten: 0 };
+        let text = match std::fs::read_to_string(&list.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(|error| list.failed(error))?,
+        };
+        let mut suspects = Vec::new();
+        for text in text.split_terminator('\n') {
+            match parse(text) {
+                // All of it: nothing is lost when it is written again.
+                Some(suspect) if line(&suspect).trim_end() == text => suspects.push(suspect),
+                _ if list.later.len() + text.len() < SUSPECTS_LATER_BYTES_MAX => list.later.extend([text, "\n"]),
+                _ => list.forgotten += 1,
+            }
         }
+        Ok((list, suspects))
     }
 
-    /// Replaces it, durably: a crash leaves the old one or the new one.
+    /// Replaces what this host knows of it, durably: a crash leaves the old one or the new one.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, suspects: impl Iterator<Item = Suspect>) -> Result<(), StoreError> {
-        let text: String = suspects.map(|suspect| line(&suspect)).collect();
-        let fresh = lock::beside(&self.0, ".new");
+        let text = suspects.map(|suspect| line(&suspect)).collect::<String>() + &self.later;
+        let fresh = lock::beside(&self.path, ".new");
         let write = || {
             let mut file = lock::create(&fresh)?;
             file.set_len(0)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            std::fs::rename(&fresh, &self.0)?;
-            let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
+            std::fs::rename(&fresh, &self.path)?;
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
         };
         write().map_err(|error| self.failed(error))
@@ -175,7 +186,7 @@ impl List {
         if error.kind() == std::io::ErrorKind::StorageFull {
             return StoreError::Full;
         }
-        StoreError::Failed(format!("{}: {error}", shown(&self.0)))
+        StoreError::Failed(format!("{}: {error}", shown(&self.path)))
     }
 }
 

@@ -19,4 +19,6 @@ pub fn no_error_tells_what_it_holds(secret: &mut Secret) {
     fails!(secret, failed, JournalError::Failed(_));
     let damaged = JournalError::Damaged { path: "00000001.log".to_owned(), why: "group 3 is damaged".to_owned() };
     fails!(secret, damaged, JournalError::Damaged { .. });
+    let unknown = JournalError::Unknown { path: "00000001.log".to_owned(), why: "it is of version 2".to_owned() };
+    fails!(secret, unknown, JournalError::Unknown { .. });
 }

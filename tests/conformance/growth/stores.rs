@@ -1,6 +1,12 @@
 //! Stores: what a later host has written is refused by name, and nothing of it is changed.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use charm_conformance::*;
 use charm_host::{
@@ -19,15 +25,14 @@ async fn store(home: &Home) -> Did {
     charm
 }
 
-/// All files of a folder.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+/// All files of a folder, but what SQLite shares among those who look at it.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(files(&entry.path()));
-        } else {
-            found.push((name, fs::read(entry.path()).unwrap()));
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !path.ends_with("index.db-shm") {
+            found.push((path.clone(), fs::read(path).unwrap()));
         }
     }
     found.sort();
@@ -36,12 +41,35 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Opens a store in each way; each says the same.
 fn refused(home: &Home) -> String {
-    let before = files(&home.store().join("journal"));
+    let before = files(&home.store());
     let why = charm_host::FolderStore::open(home.store()).map(drop).unwrap_err().to_string();
     assert_eq!(charm_host::FolderStore::open_read_only(home.store()).map(drop).unwrap_err().to_string(), why);
-    assert!(files(&home.store().join("journal")) == before, "nothing was changed");
-    assert!(why.ends_with("use the host that wrote it, or a later one"), "{why}");
+    let changed: Vec<_> = files(&home.store()).into_iter().filter(|file| !before.contains(file)).collect();
+    assert!(files(&home.store()) == before, "{:?}", changed.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert!(why.ends_with("use the host that wrote it, or a later one") && !why.contains("remove"), "{why}");
     why
+}
+
+/// The store of a host that was killed: what it was when that host ran.
+async fn killed() -> Home {
+    let (home, copy) = (Home::default(), Home::default());
+    let host = home.open().await;
+    let charm = probe(&host, "a").await;
+    run(&host, charm, json!([["set", "x", [], 1]])).await;
+    for folder in [copy.store(), copy.store().join("journal")] {
+        fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
+    }
+    // The index first: what it does not have yet is in the journal.
+    for (path, bytes) in files(&home.store()) {
+        fs::write(copy.store().join(path.strip_prefix(home.store()).unwrap()), bytes).unwrap();
+    }
+    host.shutdown().await.unwrap();
+    copy
+}
+
+/// The one segment of a store's journal.
+fn segment(home: &Home) -> PathBuf {
+    home.store().join("journal").join("00000001.log")
 }
 
 /// A body that came later, and a record of a later version: each has its number in what is said.
@@ -199,18 +227,108 @@ async fn an_index_of_a_later_host_is_refused_by_name() {
     assert!(why.contains(&format!("of version {}, and this host reads version {now}", now + 1)), "{why}");
 }
 
+/// After a clean end and after none: what a crash has left stays too.
 #[tokio::test]
 async fn a_group_of_a_later_host_is_refused_by_name() {
     let home = Home::default();
     store(&home).await;
-    let disk = FolderDisk::new(home.store().join("journal"));
-    let journal = FileJournal::open(std::sync::Arc::new(disk), JournalOptions::new([0; 16], 0)).unwrap();
-    let end = journal.end();
-    let now = journal.read(end - 1, usize::MAX).unwrap()[0].1[0];
-    journal.append(end, &[now + 1, 0]).unwrap();
-    drop(journal);
-    let why = refused(&home);
-    assert!(why.contains(&format!("group {} of its journal is of version {}", end + 1, now + 1)), "{why}");
+    for home in [home, killed().await] {
+        let disk = FolderDisk::new(home.store().join("journal"));
+        let journal = FileJournal::open(Arc::new(disk), JournalOptions::new([0; 16], 0)).unwrap();
+        let end = journal.end();
+        let now = journal.read(end - 1, usize::MAX).unwrap()[0].1[0];
+        journal.append(end, &[now + 1, 0]).unwrap();
+        drop(journal);
+        let mut torn = fs::read(segment(&home)).unwrap();
+        let last = torn.iter().rposition(|byte| *byte != 0).unwrap();
+        torn[last / 512 * 512 + 512..][..100].fill(7);
+        fs::write(segment(&home), torn).unwrap();
+        fs::write(home.store().join("journal").join("00000002.log.new"), "half").unwrap();
+        let why = refused(&home);
+        assert!(why.contains(&format!("group {} of its journal is of version {}", end + 1, now + 1)), "{why}");
+    }
+}
+
+/// Writes a checksum of a segment anew, where a later host has written something.
+fn sum(bytes: &mut [u8], place: &[u8], from: usize, to: usize, at: usize) {
+    let sum = crc32fast::hash(&[place, &bytes[from..to]].concat());
+    bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The store remembers its last group, and nobody is told to make it forget.
+#[tokio::test]
+async fn a_journal_of_a_later_host_is_refused_by_name() {
+    let home = Home::default();
+    store(&home).await;
+    for home in [home, killed().await] {
+        let lock = fs::read_to_string(home.store().join("lock")).unwrap();
+        assert!(lock.split(' ').next().unwrap().parse::<u64>().unwrap() > 1, "{lock}");
+        let whole = fs::read(segment(&home)).unwrap();
+        let mut header = whole.clone();
+        header[12] = 2;
+        sum(&mut header, &[], 0, 40, 40);
+        fs::write(segment(&home), header).unwrap();
+        let why = refused(&home);
+        assert!(why.contains("00000001.log: it is of version 2 of the format, and this host reads version 1"), "{why}");
+        let mut frames = vec![512];
+        while let Some(length) = whole.get(frames.last().unwrap() + 16..).map(|rest| &rest[..4])
+            && whole[frames.last().unwrap() + 4] != 0
+        {
+            let length = u32::from_le_bytes(length.try_into().unwrap()) as usize + 24;
+            frames.push(frames.last().unwrap() + length.next_multiple_of(512));
+        }
+        let (first, last, behind) = (frames[0], frames[frames.len() - 2], frames[frames.len() - 1]);
+        assert!(first < last, "{frames:?}");
+        // Kind and length.
+        for (offset, (kind, length)) in [first, last, behind]
+            .into_iter()
+            .flat_map(|offset| [(3, 9), (1, (64 << 20) + 1)].map(|head| (offset, head)))
+        {
+            let mut later = whole.clone();
+            later[offset + 4..offset + 8].copy_from_slice(&u32::to_le_bytes(kind));
+            later[offset + 16..offset + 20].copy_from_slice(&u32::to_le_bytes(length));
+            let place = [&later[16..40], &(offset as u64).to_le_bytes()].concat();
+            sum(&mut later, &place, offset + 4, offset + 24, offset);
+            fs::write(segment(&home), later).unwrap();
+            let why = refused(&home);
+            let says = format!("00000001.log: the frame at byte {offset} is of a kind or a length that this host does");
+            assert!(why.contains(&says), "{why}");
+        }
+        fs::write(segment(&home), whole).unwrap();
+        drop(charm_host::FolderStore::open(home.store()).unwrap());
+    }
+}
+
+/// What this host cannot read there is not nothing: a store that has lost groups would open.
+#[tokio::test]
+async fn a_lock_of_a_later_host_is_refused_by_name() {
+    let home = Home::default();
+    store(&home).await;
+    let lock = home.store().join("lock");
+    let whole = fs::read(&lock).unwrap();
+    for later in [b"{\"group\": 7}\n".to_vec(), [&whole[..], b"and more\n"].concat()] {
+        fs::write(&lock, later).unwrap();
+        let why = refused(&home);
+        assert!(why.contains("/lock: it holds what this host does not write there"), "{why}");
+    }
+    // What a crash may leave of it is no later host's.
+    for torn in [&whole[..0], &whole[..30], &[0; 42]] {
+        fs::write(&lock, torn).unwrap();
+        home.open().await.shutdown().await.unwrap();
+        assert_eq!(fs::read(&lock).unwrap().len(), whole.len(), "it is written anew");
+    }
+}
+
+/// What a process died under is kept in lines: those of a later host are there when it comes back.
+#[tokio::test]
+async fn suspects_of_a_later_host_are_kept() {
+    let home = Home::default();
+    store(&home).await;
+    let (settled, later) = (format!("event {} 1 0 false\n", "7".repeat(32)), "reader 7 of 9\n");
+    let suspects = home.store().join("suspects");
+    fs::write(&suspects, format!("{settled}{later}")).unwrap();
+    home.open().await.shutdown().await.unwrap();
+    assert_eq!(fs::read_to_string(&suspects).unwrap(), later);
 }
 
 /// What is kept of rights says its version: it stands in records, which are never written again.

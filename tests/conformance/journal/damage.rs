@@ -198,27 +198,67 @@ fn what_is_stale_moved_or_foreign_is_found() {
     refused(second, Some(&foreign_frame), "group");
     let mut later = bytes.clone();
     later[12] = 2;
+    refused(second, Some(&later), "header is damaged");
+    let sum = crc32fast::hash(&later[..40]);
+    later[40..44].copy_from_slice(&sum.to_le_bytes());
     refused(second, Some(&later), "version 2 of the format");
     assert_eq!(check_all(&open(&disk, 20).unwrap()), 20);
 }
 
-/// A frame of a later host is no tear: nothing is cut, and the error says what to do.
-#[test]
-fn a_frame_of_an_unknown_kind_is_refused_by_name() {
-    let disk = new_disk();
-    let (name, mut bytes, from, _) = three(&disk);
-    bytes[from + 4] = 3;
+/// Writes the head of a frame anew, as a later host may: of another kind, number or length.
+fn later_head(bytes: &mut [u8], offset: usize, kind: u32, number: u64, length: u32) {
+    bytes[offset + 4..offset + 8].copy_from_slice(&kind.to_le_bytes());
+    bytes[offset + 8..offset + 16].copy_from_slice(&number.to_le_bytes());
+    bytes[offset + 16..offset + 20].copy_from_slice(&length.to_le_bytes());
     let mut sum = crc32fast::Hasher::new();
-    let place = [&ID[..], &1_u64.to_le_bytes(), &(from as u64).to_le_bytes()].concat();
+    let place = [&ID[..], &1_u64.to_le_bytes(), &(offset as u64).to_le_bytes()].concat();
     sum.update(&place);
-    sum.update(&bytes[from + 4..from + 24]);
-    bytes[from..from + 4].copy_from_slice(&sum.finalize().to_le_bytes());
-    disk.set(&name, Some(bytes));
+    sum.update(&bytes[offset + 4..offset + 24]);
+    bytes[offset..offset + 4].copy_from_slice(&sum.finalize().to_le_bytes());
+}
+
+/// A frame of a later host is no tear and no damage, wherever it stands: nothing is cut, and the error says what to do.
+#[test]
+fn a_frame_that_this_host_does_not_write_is_refused_by_name() {
+    let disk = new_disk();
+    let (name, bytes, last, _) = three(&disk);
+    let longer = (64 << 20) + 1;
+    let frames = [(3, 3, 9), (1, 3, longer), (1, 0, 9), (1, u64::MAX, 9), (2, 3, 9), (2, u64::MAX, 0), (3, 0, 0)];
+    for (offset, (kind, number, length)) in
+        [512, 1_024, last].into_iter().flat_map(|at| frames.map(|frame| (at, frame)))
+    {
+        let mut later = bytes.clone();
+        later_head(&mut later, offset, kind, number, length);
+        disk.set(&name, Some(later));
+        let before = disk.contents();
+        let says = format!("the frame at byte {offset} is of a kind or a length that this host does not know");
+        for known in [0, 3] {
+            let error = open(&disk, known).map(drop).unwrap_err();
+            assert!(
+                matches!(&error, JournalError::Unknown { path, why } if *path == name && why.starts_with(&says)
+                && why.ends_with("use the host that wrote it, or a later one")),
+                "{kind} {number} {length}: {error}"
+            );
+            assert_eq!(disk.contents(), before, "nothing was changed");
+            for after in [0, 2, 3, 4] {
+                assert_eq!(
+                    reader(&disk).read(after, usize::MAX),
+                    Err(error.clone()),
+                    "{kind} {number} {length}: {after}"
+                );
+            }
+        }
+        assert_eq!(reader(&disk).first().is_err(), offset == 512);
+    }
+    // Behind what may have been torn, too: what a crash can leave there is a later host's to say.
+    let mut torn = bytes;
+    torn[1_024 + 600] ^= 1;
+    later_head(&mut torn, last, 3, 3, 9);
+    disk.set(&name, Some(torn));
     let before = disk.contents();
-    let error = open(&disk, 0).map(drop).unwrap_err().to_string();
-    assert!(error.contains("of a kind that this host does not know") && error.ends_with("or a later one"), "{error}");
-    assert_eq!(disk.contents(), before, "nothing was changed");
-    assert_eq!(reader(&disk).read(0, usize::MAX).unwrap_err().to_string(), error);
+    let error = open(&disk, 0).map(drop).unwrap_err();
+    assert!(matches!(&error, JournalError::Unknown { why, .. } if why.contains("the frame at byte 2560")), "{error}");
+    assert_eq!((disk.contents(), reader(&disk).read(0, usize::MAX)), (before, Err(error)));
 }
 
 /// What fails to be read says nothing of what is there.

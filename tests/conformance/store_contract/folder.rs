@@ -89,7 +89,7 @@ fn a_store_of_another_format_is_refused() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     for error in [FolderStore::open(&kind.path).err(), FolderStore::open_read_only(&kind.path).err()] {
-        assert!(error.unwrap().to_string().contains("format 99"));
+        assert!(error.unwrap().to_string().contains("version 99"));
     }
 }
 

@@ -75,7 +75,7 @@ impl FolderStore {
             remove(fs::remove_file(old)).map_err(io)?;
         }
         remove(fs::remove_dir_all(&journal)).map_err(io)?;
-        let known = lock::mark(&from.join(place::LOCK));
+        let known = lock::mark(&from.join(place::LOCK))?;
         self.index.snapshot(&index)?;
         DirBuilder::new().mode(0o700).create(&journal).map_err(io)?;
         let copy = || -> io::Result<()> {

@@ -39,16 +39,14 @@ impl FolderStore {
         let lock = Lock::take(&folder.join(place::LOCK), &name)?;
         // Once more: what was there may have changed until it was locked.
         let found = Found::look(&folder, &name)?;
-        found.check(&name, lock::mark(&folder.join(place::LOCK)))?;
-        let disk = FolderDisk::create(folder.join(place::JOURNAL)).map_err(io)?;
-        let known = lock::mark(&folder.join(place::LOCK));
-        let options = JournalOptions::new(env::fresh_id(), known);
-        let journal = FileJournal::open(Arc::new(disk), options).map_err(|error| lost(&name, known, error))?;
-        let journal: Arc<dyn Journal> = Arc::new(journal);
+        found.check(&name)?;
+        let disk = Arc::new(FolderDisk::create(folder.join(place::JOURNAL)).map_err(io)?);
+        let options = JournalOptions::new(env::fresh_id(), found.known);
+        let looked = FileJournal::look(disk.clone(), options).map_err(|error| lost(&name, found.known, error))?;
+        check_groups(found.mark, &JournalReader::new(disk)).map_err(|error| error.of(&name))?;
+        // From here on it is changed.
+        let journal: Arc<dyn Journal> = Arc::new(looked.settle().map_err(|error| journal_failed(&name, error))?);
         lock.mark(journal.end());
-        // Before an index is made where none is.
-        let read = |after, bytes| journal.read(after, bytes);
-        check_joint(found.mark, journal.first(), &read).map_err(|error| error.of(&name))?;
         let (file, shown) = (folder.join(place::INDEX), shown(&folder.join(place::INDEX)));
         let index = Index::open(&file, &shown)?;
         FolderStore::join(name, Some(&folder), journal, index, lock)
@@ -79,7 +77,7 @@ impl FolderStore {
             return Err(lock::failed(&name, &error));
         }
         let found = Found::look(&folder, &name)?;
-        found.check(&name, lock::mark(&folder.join(place::LOCK)))?;
+        found.check(&name)?;
         if found.is_new {
             let why = "there is no store in it yet".to_owned();
             return Err(StoreError::Damaged { path: name, why });
@@ -173,7 +171,7 @@ impl FolderStore {
 
     fn tail_after(&self, mark: Mark, folder: &Path) -> Result<Tail, Unjoined> {
         // The mark first: a host that goes on moves the end.
-        let known = lock::mark(&folder.join(place::LOCK));
+        let known = lock::mark(&folder.join(place::LOCK))?;
         let journal = JournalReader::new(Arc::new(FolderDisk::new(folder.join(place::JOURNAL))));
         let read = |after, bytes| journal.read(after, bytes);
         check_joint(mark, journal.first()?, &read)?;
@@ -201,8 +199,7 @@ pub(super) type Read<'a> = &'a dyn Fn(u64, usize) -> Result<Vec<(u64, Vec<u8>)>,
 fn page(read: Read<'_>, after: u64) -> Result<Vec<Numbered>, Unjoined> {
     let groups = read(after, INDEX_BYTES)?;
     let decoded = |(number, bytes): (u64, Vec<u8>)| {
-        let group =
-            group::decode(&bytes).map_err(|why| Unjoined::Why(format!("group {number} of its journal {why}")))?;
+        let group = group::decode(&bytes).map_err(|why| Unjoined::group(number, &why))?;
         Ok(Numbered { number, bytes: bytes.len(), order: 0, group: Arc::new(group) })
     };
     groups.into_iter().map(decoded).collect()
@@ -228,6 +225,10 @@ impl From<JournalError> for Unjoined {
 }
 
 impl Unjoined {
+    fn group(number: u64, why: &str) -> Unjoined {
+        Unjoined::Why(format!("group {number} of its journal {why}"))
+    }
+
     pub fn of(self, name: &str) -> StoreError {
         match self {
             Unjoined::Journal(error) => journal_failed(name, error),
@@ -240,7 +241,7 @@ impl Unjoined {
 pub(super) fn journal_failed(name: &str, error: JournalError) -> StoreError {
     match error {
         JournalError::Full => StoreError::Full,
-        JournalError::Damaged { .. } | JournalError::Released { .. } => {
+        JournalError::Damaged { .. } | JournalError::Unknown { .. } | JournalError::Released { .. } => {
             StoreError::Damaged { path: name.to_owned(), why: error.to_string() }
         }
         error => StoreError::Failed(format!("{name}: {error}")),
@@ -288,6 +289,21 @@ fn check_joint(mark: Mark, first: u64, read: Read<'_>) -> Result<(), Unjoined> {
     }
 }
 
+/// Checks that an index with this mark is derived from that journal, and that this host reads what comes after it.
+fn check_groups(mark: Mark, journal: &JournalReader) -> Result<(), Unjoined> {
+    let read = |after, bytes| journal.read(after, bytes);
+    check_joint(mark, journal.first()?, &read)?;
+    let mut after = mark.number;
+    loop {
+        let groups = read(after, INDEX_BYTES)?;
+        let Some((last, _)) = groups.last() else { return Ok(()) };
+        after = *last;
+        for (number, bytes) in &groups {
+            group::check_version(bytes).map_err(|why| Unjoined::group(*number, &why))?;
+        }
+    }
+}
+
 /// Checks an index and a journal as a whole, and returns the number of the last group.
 pub(super) fn check_all(mark: Mark, first: u64, read: Read<'_>) -> Result<u64, Unjoined> {
     check_joint(mark, first, read)?;
@@ -303,6 +319,8 @@ struct Found {
     /// Nobody has made a store there yet.
     is_new: bool,
     has_journal: bool,
+    /// The last group that is known to have been durable, 0 for none.
+    known: u64,
     /// The last group in its index.
     mark: Mark,
 }
@@ -311,16 +329,17 @@ impl Found {
     fn look(folder: &Path, name: &str) -> Result<Found, StoreError> {
         let is_new = place::check_folder(folder, name)?;
         let has_journal = folder.join(place::JOURNAL).exists();
+        let known = lock::mark(&folder.join(place::LOCK))?;
         let file = folder.join(place::INDEX);
         let mark = match is_new {
             true => Mark::default(),
             false => Index::open_read_only(&file, &shown(&file))?.mark()?,
         };
-        Ok(Found { is_new, has_journal, mark })
+        Ok(Found { is_new, has_journal, known, mark })
     }
 
-    fn check(&self, name: &str, lock: u64) -> Result<(), StoreError> {
-        if self.has_journal || (self.mark.number == 0 && lock == 0) {
+    fn check(&self, name: &str) -> Result<(), StoreError> {
+        if self.has_journal || (self.mark.number == 0 && self.known == 0) {
             return Ok(());
         }
         let why = "its folder journal is gone: put it back, or a backup in place of the whole".to_owned();
