@@ -16,7 +16,7 @@ use common::{FIRST, Folder, Running};
 use serde_json::{Value, json};
 
 const COUNTER: &str = "[charm.counter]\ncomponent = \"counter.wasm\"\n";
-const SLOW: &str = "[charm.slow]\ncomponent = \"slow.wasm\"\n";
+const SLOW: &str = "[charm.slow]\ncomponent = \"slow.wasm\"\n[limits]\ncompute-ms-max = 60_000\n";
 
 /// Deaths after which something is held: one among others, three alone.
 const DEATHS: usize = 4;
