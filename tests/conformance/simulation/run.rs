@@ -455,7 +455,7 @@ async fn serve(
     let host = Arc::new(host.open().await.map_err(|error| error.to_string())?);
     *lock(&shared.host) = Some(Arc::downgrade(&host));
     let dids: Vec<Did> = lock(&shared.clients).iter().map(|client| client.did).collect();
-    let manifest = Manifest::load(&manifest(&dids)).map_err(|error| error.to_string())?;
+    let manifest = Manifest::load(&manifest(&dids, options.derives)).map_err(|error| error.to_string())?;
     let installed = manifest.install(&host).await.map_err(|error| error.to_string())?;
     let charms = ["a", "b", "c", "d"].map(|name| installed[name]);
     let cast = Cast { charms, derives: options.derives, tight: options.tight };
@@ -540,8 +540,8 @@ async fn client(host: Arc<Host>, world: Arc<World>, shared: Arc<Shared>, number:
     }
 }
 
-/// Writes the charms and who may do what; once for the same clients.
-fn manifest(clients: &[Did]) -> PathBuf {
+/// Writes the charms and who may do what; once for the same clients. Without derived cells `d` is a probe too.
+fn manifest(clients: &[Did], derives: bool) -> PathBuf {
     static GUESTS: OnceLock<[PathBuf; 2]> = OnceLock::new();
     GUESTS
         .get_or_init(|| ["probe", "deriver"].map(|name| super::shared_file(&format!("{name}.wasm"), &component(name))));
@@ -552,7 +552,7 @@ fn manifest(clients: &[Did]) -> PathBuf {
     for (name, others) in rights {
         let grants: Vec<String> =
             others.iter().map(|other| format!(r#"{{ charm = "{other}", read = ["*"], send = ["*"] }}"#)).collect();
-        let guest = if name == "d" { "deriver" } else { "probe" };
+        let guest = if name == "d" && derives { "deriver" } else { "probe" };
         writeln!(text, "[charm.{name}]\ncomponent = \"{guest}.wasm\"\n{http}\ngrant = [{}]", grants.join(", "))
             .unwrap();
     }
@@ -560,5 +560,5 @@ fn manifest(clients: &[Did]) -> PathBuf {
         let grants = ["a", "b", "c", "d"].map(|name| format!(r#"{{ charm = "{name}", send = ["*"] }}"#)).join(", ");
         writeln!(text, "[outside.\"{did}\"]\ngrant = [{grants}]").unwrap();
     }
-    super::shared_file(&format!("{}-{}.toml", clients[0], clients.len()), text.as_bytes())
+    super::shared_file(&format!("{}-{}-{derives}.toml", clients[0], clients.len()), text.as_bytes())
 }
