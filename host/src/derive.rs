@@ -18,7 +18,6 @@
 //! them get the same error, with the reads of all, so that they are looked at again when one of those changes (D5).
 
 mod memos;
-mod places;
 
 use std::{
     collections::HashMap,
@@ -38,12 +37,12 @@ use crate::{
     env::{BoxFuture, breathe},
     event::Event,
     guest::Guests,
-    limits::{DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, Limits},
+    limits::{DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX, OUTSIDE_RUNS_OF_ONE},
+    places::Places,
     tx::{Committer, Derive, Kept, Kind, Leaves, Memo, Run, Transaction, Underivable, View, Views},
     value::Tree,
 };
 use memos::Memos;
-use places::Places;
 
 /// Bytes of what was seen that are compared between two moments at which others may run.
 const STEP_BYTES: usize = 256 << 10;
@@ -70,7 +69,7 @@ pub struct Deriver {
     restarts: AtomicU64,
     /// What the last turns of a stream have read.
     foreseen: Mutex<HashMap<Stream, Arc<[CellId]>>>,
-    /// Those outside that have derivations run.
+    /// Those outside that have derivations run, by the charm that they read of.
     outside: Places,
 }
 
@@ -135,7 +134,7 @@ impl Deriver {
     pub fn new(guests: Arc<Guests>, charms: Arc<Charms>, committer: Arc<Committer>) -> Deriver {
         let (stamp, runs, restarts, foreseen) = Default::default();
         let memos = Memos::new(committer.limits().memo_bytes_max);
-        let outside = Places::default();
+        let outside = Places::new(OUTSIDE_RUNS_MAX, OUTSIDE_RUNS_OF_ONE);
         Deriver { guests, charms, committer, memos, stamp, runs, restarts, foreseen, outside }
     }
 

@@ -45,6 +45,7 @@ mod manifest;
 mod meter;
 mod notices;
 mod path;
+mod places;
 mod rate;
 mod readable;
 mod receipt;

@@ -27,7 +27,7 @@ use std::{
 
 pub use exchange::Asking;
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     aging::{Aging, Favour},
@@ -44,6 +44,7 @@ use crate::{
     log::{run_within, say, span},
     meter::{Amount, Next, Room, Sender},
     notices::Notices,
+    places::Places,
     receipt::Outcome,
     record::{Progress, Ran},
     recording::{Recording, Sees},
@@ -74,10 +75,8 @@ pub struct Stage {
     pub env: Arc<dyn Env>,
     /// The network.
     pub transport: Arc<dyn Transport>,
-    /// Places of turns that wait for HTTP: `exchanges-max`.
-    pub places: Arc<Semaphore>,
-    /// How many of them each charm may take at once for requests that its turns wait for.
-    pub shares: Mutex<HashMap<Did, Arc<Semaphore>>>,
+    /// Places of turns that wait for HTTP: `exchanges-max`. Of those for requests that its turns wait for a charm has a part.
+    pub places: Places,
     /// Lets turns that lost often win.
     pub aging: Arc<Aging>,
     /// What turns do now, for whoever asks.
@@ -472,13 +471,13 @@ impl Stage {
             }
             Wait::Exchange => {
                 if turn.place.is_none() {
-                    turn.place = self.places.clone().try_acquire_owned().ok();
+                    turn.place = self.places.all().try_acquire_owned().ok();
                 }
                 let Some(seen) = turn.outbound.seen() else { return Ok(()) };
                 if turn.place.is_none() {
                     // Run again when there is a place: until then not even the request is kept.
                     turn.outbound.forget();
-                    turn.place = self.places.clone().acquire_owned().await.ok();
+                    turn.place = self.places.all().acquire_owned().await.ok();
                     return Ok(());
                 }
                 self.committer.durable_at_last(seen).await?;

@@ -37,6 +37,7 @@ const USES: &[(&str, &str)] = &[
     ("rate", ""),
     ("meter", "did limits"),
     ("slots", "did limits"),
+    ("places", "did"),
     ("log_share", "env limits rate"),
     ("counters", "receipt"),
     ("notices", "env event limits log receipt text"),
@@ -62,10 +63,10 @@ const USES: &[(&str, &str)] = &[
          store suspects text tx value",
     ),
     ("charms", "component did directory guest http record tx"),
-    ("derive", "cell charms cost counters did directory env event guest limits record tx value"),
+    ("derive", "cell charms cost counters did directory env event guest limits places record tx value"),
     (
         "turn",
-        "aging charms core cost derive did env guest http listing live log meter notices receipt record recording rows run_queue store suspects text tx",
+        "aging charms core cost derive did env guest http listing live log meter notices places receipt record recording rows run_queue store suspects text tx",
     ),
     ("scheduler", "charms did env run_queue slots suspects turn tx"),
     // what embedders use
@@ -75,7 +76,7 @@ const USES: &[(&str, &str)] = &[
     (
         "host",
         "aging archive cell charms component counters derive descriptor did directory env event guest http keyring limits listing live meter notices \
-         path receipt rows run_queue scheduler store suspects text turn tx value verify why",
+         path places receipt rows run_queue scheduler store suspects text turn tx value verify why",
     ),
     ("manifest", "charms component did directory guest host http limits listing text"),
 ];

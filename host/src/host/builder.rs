@@ -15,6 +15,7 @@ use crate::{
     keyring::Keyring,
     limits::Limits,
     notices::Notices,
+    places::Places,
     rows::SpaceRow,
     run_queue::RunQueue,
     scheduler::Scheduler,
@@ -27,6 +28,9 @@ use crate::{
 /// Names of the host's own spaces; no charm can have them.
 const HOST: &str = SpaceRow::HOST;
 const OPERATOR: &str = SpaceRow::OPERATOR;
+
+/// How many charms at least share the places of exchanges: one whose server hangs leaves places to the others (A6).
+const CHARMS_AT_ONCE: usize = 8;
 
 /// What a host is built from. Without further words: everything in memory, default limits, the real network.
 pub struct HostBuilder {
@@ -171,10 +175,10 @@ impl HostBuilder {
         let charms = Arc::new(Charms::new(committer.clone()));
         let guests = Arc::new(guests);
         let deriver = Arc::new(Deriver::new(guests.clone(), charms.clone(), committer.clone()));
-        let places = Arc::new(tokio::sync::Semaphore::new(limits.exchanges_max));
+        let places = Places::new(limits.exchanges_max, (limits.exchanges_max / CHARMS_AT_ONCE).max(1));
         let aging = Aging::new(env.clone(), ready.clone());
         let notices = Notices::new(env.clone());
-        let (shares, live, began) = Default::default();
+        let (live, began) = Default::default();
         let stage = Arc::new(Stage {
             committer,
             guests,
@@ -182,7 +186,6 @@ impl HostBuilder {
             env,
             transport,
             places,
-            shares,
             aging,
             live,
             notices,

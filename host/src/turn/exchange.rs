@@ -4,14 +4,9 @@
 //! A host that ends between the two does not know whether it was made: the next one makes it again where that does no harm, and
 //! says of every other that it is unknown.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Stage, resume::rests};
 use crate::{
@@ -25,9 +20,6 @@ use crate::{
     run_queue::RunQueue,
     tx::{Refusal, Unavailable},
 };
-
-/// How many charms at least share the places of exchanges: one whose server hangs leaves places to the others (A6).
-const CHARMS_AT_ONCE: usize = 8;
 
 /// A request that a turn waits for.
 #[derive(Debug)]
@@ -101,14 +93,14 @@ impl Stage {
     async fn make(&self, Asking { queued, told, order: _, ask }: Asking) -> Result<(), Unavailable> {
         let limits = self.committer.limits();
         let (is_new, charm) = (ask.is_some(), queued.event.to);
-        let (place, ask) = match self.place(charm).now_or_never() {
+        let (place, ask) = match self.places.take(&charm).now_or_never() {
             Some(place) => (place, ask),
             None => {
                 // Until there is a place the request is not kept in memory.
                 drop(ask);
                 let place = tokio::select! {
                     biased;
-                    place = self.place(charm) => place,
+                    place = self.places.take(&charm) => place,
                     () = self.env.sleep(Duration::from_millis(limits.http_turn_ms_max)) => None,
                 };
                 (place, None)
@@ -145,17 +137,6 @@ impl Stage {
         let (recording, piece) = recording::answer(&told, answer);
         say(|| tracing::debug!(event = %queued.event.id, "the answer to a request is there"));
         self.committer.answer(&queued, Answered { before: told, recording, piece })
-    }
-
-    /// Waits for a place among the exchanges of the host; a charm has its share of them.
-    async fn place(&self, charm: Did) -> Option<[OwnedSemaphorePermit; 2]> {
-        let share = {
-            let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-            let max = self.committer.limits().exchanges_max;
-            shares.entry(charm).or_insert_with(|| Arc::new(Semaphore::new((max / CHARMS_AT_ONCE).max(1)))).clone()
-        };
-        let own = share.acquire_owned().await.ok()?;
-        Some([own, self.places.clone().acquire_owned().await.ok()?])
     }
 
     /// Returns the request that a host before was to make; none when it cannot be read, which the turn is told when it goes on.

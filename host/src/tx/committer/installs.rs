@@ -1,6 +1,8 @@
 //! Which components are installed from here on, or none, as far as the log does not say so already (U1).
 
-use super::{Committer, Noted, REGISTERED_STEP};
+use std::{sync::MutexGuard, time::Duration};
+
+use super::{Committer, Locked, Noted, REGISTERED_STEP};
 use crate::{component::Component, core::Act, did::Did, record::Install, tx::Unavailable};
 
 /// A component that is to be installed.
@@ -44,15 +46,13 @@ impl Committer {
         let (deriving, others): (Vec<_>, Vec<_>) = installs.into_iter().partition(|one| !one.derived.is_empty());
         let of = |one: Installing| (one.charm, Act::Install(one.install, one.component));
         if !deriving.is_empty() {
-            let (now, mut locked) = (self.now(), self.open()?);
+            let (now, locked) = (self.now(), self.open()?);
             for Installing { charm, derived, .. } in &deriving {
                 if let Some(name) = derived.iter().find(|name| self.versions.holds(charm, name)) {
                     return Err(NotInstalled::Holds { charm: *charm, name: name.clone() });
                 }
             }
-            let afters = self.perform_all(&mut locked, now, deriving.into_iter().map(of));
-            drop(locked);
-            afters.into_iter().for_each(|after| self.tell(after));
+            self.let_happen(locked, now, deriving.into_iter().map(of));
         }
         Ok(self.change_installed(others.into_iter().map(of))?)
     }
@@ -68,11 +68,21 @@ impl Committer {
     fn change_installed<'a>(&self, acts: impl Iterator<Item = (Did, Act<'a>)>) -> Result<Noted, Unavailable> {
         let mut acts = acts.peekable();
         while acts.peek().is_some() {
-            let (now, mut locked) = (self.now(), self.open()?);
-            let afters = self.perform_all(&mut locked, now, acts.by_ref().take(REGISTERED_STEP));
-            drop(locked);
-            afters.into_iter().for_each(|after| self.tell(after));
+            let (now, locked) = (self.now(), self.open()?);
+            self.let_happen(locked, now, acts.by_ref().take(REGISTERED_STEP));
         }
         Ok(Noted(self.order()))
+    }
+
+    /// Lets things happen that are no turn's, gives the lock back and tells what follows.
+    fn let_happen<'a>(
+        &self,
+        mut locked: MutexGuard<'_, Locked>,
+        now: (u64, Duration),
+        acts: impl Iterator<Item = (Did, Act<'a>)>,
+    ) {
+        let afters = self.perform_all(&mut locked, now, acts);
+        drop(locked);
+        afters.into_iter().for_each(|after| self.tell(after));
     }
 }
