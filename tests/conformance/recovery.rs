@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use charm_conformance::{
-    Hold, Home, Ledger, WIRE, Wire, all_of, builder, cell, copy_store, grant, note, of, only, pair, probe, probe_charm,
-    results, run, send, settle, value,
+    Hold, Home, Ledger, WIRE, Wire, all_of, builder, cell, contents, copy_store, grant, note, of, only, pair, probe,
+    probe_charm, results, run, send, settle, value,
 };
 use charm_host::{
     Archive, Batch, Did, EventId, FolderStore, Host, InstallError, Manifest, MemoryStore, NewEvent, Outcome, Path,
@@ -337,22 +337,6 @@ fn damaged(result: Result<impl Sized, StoreError>, file: &std::path::Path) -> St
     let Err(StoreError::Damaged { path, why }) = result.map(drop) else { panic!("a damaged store was opened") };
     assert_eq!(path, file.display().to_string());
     why
-}
-
-/// Every file below a folder, with what is in it.
-fn contents(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(contents(&path));
-        } else {
-            let bytes = std::fs::read(&path).unwrap();
-            found.push((path, bytes));
-        }
-    }
-    found.sort();
-    found
 }
 
 /// (C2)

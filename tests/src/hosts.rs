@@ -45,6 +45,25 @@ pub fn copy_store(from: &Path, to: &Path) {
     }
 }
 
+/// Returns every file below a folder, with what is in it.
+///
+/// # Panics
+/// When one of them cannot be read.
+pub fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Returns the files below a folder that contain a word.
 ///
 /// # Panics

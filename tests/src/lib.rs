@@ -25,7 +25,7 @@ pub use clock::Clock;
 pub use decided::{decided, last_decided};
 pub use edits::{edited, whole, written};
 pub use hold::Hold;
-pub use hosts::{Home, builder, copy_store, files_with, host, quiet_builder};
+pub use hosts::{Home, builder, contents, copy_store, files_with, host, quiet_builder};
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{

@@ -27,15 +27,8 @@ async fn store(home: &Home) -> Did {
 
 /// All files of a folder, but what SQLite shares among those who look at it.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if !path.ends_with("index.db-shm") {
-            found.push((path.clone(), fs::read(path).unwrap()));
-        }
-    }
-    found.sort();
+    let mut found = contents(folder);
+    found.retain(|(path, _)| !path.ends_with("index.db-shm"));
     found
 }
 
