@@ -21,11 +21,17 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Stage {
+    /// Returns what a cell holds that is not derived; none for one that is.
+    fn held(&self, cell: &CellId) -> Option<Present> {
+        let is_derived = self.committer.directory().derivation(&cell.owner, &cell.name).is_some();
+        (!is_derived).then(|| self.committer.present(cell))
+    }
+
     /// Returns what a cell holds now, and which commit it is of. Nobody is told before commit `order` of it is durable. And what it
     /// hangs on, when it is derived, at which commit.
     async fn look(&self, cell: &CellId) -> (Result<Present, ReadError>, Option<Below>) {
-        if self.committer.directory().derivation(&cell.owner, &cell.name).is_none() {
-            return (Ok(self.committer.present(cell)), None);
+        if let Some(present) = self.held(cell) {
+            return (Ok(present), None);
         }
         let Some((memo, order)) = self.deriver.now(cell).await else {
             return (Err(Unavailable::RuntimeEnded.into()), None);
@@ -97,12 +103,11 @@ impl Host {
     /// Returns what a cell holds now, once that is durable.
     pub(super) async fn present(&self, owner: &Did, cell: &str) -> Result<Present, ReadError> {
         let (stage, cell) = (self.stage.clone(), CellId { owner: *owner, name: cell.into() });
-        let is_derived = stage.committer.directory().derivation(owner, &cell.name).is_some();
-        let (present, below) = match is_derived {
-            true => apart(&*self.stage.env, async move { stage.look(&cell).await })
+        let (present, below) = match stage.held(&cell) {
+            Some(present) => (Ok(present), None),
+            None => apart(&*self.stage.env, async move { stage.look(&cell).await })
                 .await
                 .ok_or(Unavailable::RuntimeEnded)?,
-            false => stage.look(&cell).await,
         };
         // What failed hangs on what was committed too (T8).
         let order = present.as_ref().map_or(0, |present| present.order).max(below.map_or(0, |below| below.order));
