@@ -10,6 +10,7 @@ use super::{
 
 /// Least that is read at once, in bytes.
 const WINDOW: usize = 32 << 10;
+const ZEROS: &[u8] = &[0; UNIT as usize];
 
 /// Returns whether an error says that there is no room.
 pub fn is_full(error: &io::Error) -> bool {
@@ -92,7 +93,10 @@ impl Segment {
     pub fn bytes(&mut self, offset: u64, length: usize) -> Result<&[u8], JournalError> {
         let end = self.start + self.window.len() as u64;
         if offset < self.start || offset + length as u64 > end {
-            self.window.resize(length.max(WINDOW), 0);
+            let size = length.max(WINDOW);
+            if self.window.len() != size {
+                self.window = vec![0; size];
+            }
             let read = self.file.read_at(&mut self.window, offset);
             let read = read.map_err(|error| failed(&self.path, &error));
             self.window.truncate(*read.as_ref().unwrap_or(&0));
@@ -151,13 +155,15 @@ impl Segment {
         loop {
             let place = self.place(at);
             let unit = self.bytes(at, UNIT as usize)?;
-            let Some(last) = unit.iter().rposition(|byte| *byte != 0) else {
+            // What was made ready is zeros, megabytes of them: compared at once, not looked through.
+            if *unit == ZEROS[..unit.len()] {
                 if (unit.len() as u64) < UNIT {
                     return Ok(rest);
                 }
                 at += UNIT;
                 continue;
-            };
+            }
+            let last = unit.iter().rposition(|byte| *byte != 0).unwrap_or_default();
             rest.upto = at + last as u64 + 1;
             match read_head(place, unit) {
                 Some(Head { kind: Kind::Other, .. }) => return Err(self.unknown_frame(at)),

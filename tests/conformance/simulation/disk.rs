@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError},
     time::Duration,
 };
@@ -341,6 +342,15 @@ impl Disk {
         let mut files = self.inner().files.clone();
         files.values_mut().for_each(|file| file.lose_power(&mut random));
         Disk::with(files, random)
+    }
+
+    /// Returns a hash over all that is on it for good.
+    pub fn durable(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (name, file) in &self.inner().files {
+            (name, &file.durable).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Turns the power off at once.

@@ -229,7 +229,7 @@ fn a_full_disk_at_any_write_is_waited_out_or_stops_the_host() {
 /// (T5, T8, S9)
 #[test]
 fn a_power_cut_at_any_operation_of_the_disk_loses_nothing_acknowledged() {
-    sweep(Planned::Disk(Fault::Cut), |options| Options { variants: times(100), ..options });
+    sweep(Planned::Disk(Fault::Cut), |options| Options { variants: times(40), ..options });
 }
 
 /// A process that was killed leaves writes that the operating system shows but the disk does not have. What the

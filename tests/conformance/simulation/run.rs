@@ -1,6 +1,7 @@
 //! One run: clients, processes that come and go on one disk, and what must hold after each.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     hash::{DefaultHasher, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -368,10 +369,13 @@ impl Run<'_> {
         self.report.reruns += host.map_or(0, |host| host.counters().conflicts);
         self.world = self.world.restarted();
         if self.disk.is_dark() {
+            let mut seen = BTreeSet::new();
             for _ in 0..self.options.variants {
                 let variant = self.disk.variant(self.random.bits());
-                self.look(&variant)?;
-                self.report.states += 1;
+                if seen.insert(variant.durable()) {
+                    self.look(&variant)?;
+                    self.report.states += 1;
+                }
             }
         }
         self.disk = self.disk.restarted();

@@ -32,8 +32,7 @@ impl Seen {
     /// What does not open, the first law that does not hold, the first turn that is not what it must be.
     pub fn of(disk: &Disk, cast: Option<(Cast, Calendar)>) -> Result<Seen, String> {
         let mounted = disk.mount();
-        let open = || open(&mounted.path());
-        let store = open()?;
+        let store = open(&mounted.path())?;
         let mut dump = String::new();
         let Image {
             secret,
@@ -76,8 +75,7 @@ impl Seen {
             // When a past is gone depends on how far the index is.
             receipts.iter().for_each(|row| write!(dump, "{} {}", row.receipt.id, row.receipt.outcome.name()).unwrap());
         }
-        drop(store);
-        let archive = Archive::open(open()?).map_err(text)?;
+        let archive = Archive::open(store).map_err(text)?;
         let waiting = archive.verify_store().map_err(text)?.waiting;
         let (mut replay, is_whole) = (Replay::default(), cast.is_some());
         if let Some((cast, calendar)) = cast {
