@@ -242,7 +242,7 @@ fn a_power_cut_after_a_kill_at_any_operation_loses_nothing_that_was_acknowledged
 /// (T6)
 #[test]
 fn a_panic_in_any_host_call_fails_that_turn_and_no_other() {
-    sweep(Planned::Call, |options| options);
+    sweep(Planned::Call, |options| Options { events: 8, ..options });
 }
 
 /// (I3, T8)
