@@ -21,11 +21,15 @@ mod memos;
 
 use std::{
     collections::HashMap,
+    future::Future,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use futures_util::future::{Either, select};
 
 use crate::{
     cell::CellId,
@@ -78,7 +82,7 @@ struct Frame {
     cell: CellId,
     step: Step,
     why: Why,
-    /// What the present run had read when it was cut short.
+    /// What the present run had read when it was cut short: which cells, and not what they gave.
     reads: Vec<Kept>,
     /// The last run that came to its end.
     last: Option<Arc<Run>>,
@@ -145,8 +149,9 @@ impl Deriver {
         Derivations { runs, restarts, kept, bytes }
     }
 
-    /// Returns a derived cell as it is now, for someone outside, and the commit at which it is so.
-    pub async fn now(&self, cell: &CellId) -> Option<(Memo, u64)> {
+    /// Returns a derived cell as it is now, for someone outside, and the commit at which it is so; none when it is not wanted any
+    /// more before there is a place for that, or the host has ended.
+    pub async fn now(&self, cell: &CellId, unwanted: impl Future<Output = ()>) -> Option<(Memo, u64)> {
         let view = || View::new(self.committer.versions().snapshot(), self.committer.directory());
         // What is kept needs no place among those who have something computed.
         let present = view();
@@ -154,11 +159,14 @@ impl Deriver {
             return Some((memo, present.snapshot.order()));
         }
         drop(present);
-        let _place = self.outside.take(&cell.owner).await?;
-        for _ in 0..TRIES_MAX {
+        let _place = match select(pin!(self.outside.take(&cell.owner)), pin!(unwanted)).await {
+            Either::Left((place, _)) => place?,
+            Either::Right(_) => return None,
+        };
+        for tries in 1..=TRIES_MAX {
             let mut view = view();
             self.make_ready(&mut view, vec![cell.clone()], self.limits().derive_fuel_max).await;
-            if !view.snapshot.is_lost() {
+            if !view.snapshot.is_lost() && (!view.is_outdated || tries == TRIES_MAX) {
                 return Some((view.memos.remove(cell)?, view.snapshot.order()));
             }
             breathe().await;
@@ -231,7 +239,7 @@ impl Deriver {
     }
 
     fn work<'a>(&'a self, view: &'a mut View, fuel_max: u64) -> Work<'a> {
-        Work { deriver: self, view, stack: Vec::new(), places: HashMap::new(), fuel: 0, fuel_max, looked: 0 }
+        Work { deriver: self, view, stack: Vec::new(), places: HashMap::new(), fuel: 0, fuel_max, looked: 0, held: 0 }
     }
 
     fn limits(&self) -> &Limits {
@@ -251,6 +259,15 @@ struct Work<'a> {
     fuel_max: u64,
     /// Bytes looked at since others could run.
     looked: usize,
+    /// Bytes that the stack holds.
+    held: usize,
+}
+
+impl Frame {
+    /// Returns what it holds, in bytes, about.
+    fn held(&self) -> usize {
+        self.reads.iter().map(Kept::held).sum::<usize>() + self.last.as_ref().map_or(0, |run| run.bytes)
+    }
 }
 
 impl Work<'_> {
@@ -268,11 +285,12 @@ impl Work<'_> {
             match next {
                 Next::Ready(memo) => self.put(top, memo),
                 Next::Step(step) => self.stack[top].step = step,
-                Next::Needs(cell, why) => self.need(top, cell, why),
+                Next::Needs(cell, why) => self.need(top, cell, why).await,
                 Next::Leave => self.leave(),
                 Next::Lost => {
                     self.stack.clear();
                     self.places.clear();
+                    self.held = 0;
                     return false;
                 }
             }
@@ -295,6 +313,7 @@ impl Work<'_> {
 
     fn pop(&mut self) {
         if let Some(frame) = self.stack.pop() {
+            self.held -= frame.held();
             self.places.remove(&frame.cell);
         }
     }
@@ -316,14 +335,14 @@ impl Work<'_> {
         let over = |name, max| Some(Underivable::Over { name, max });
         match () {
             () if self.fuel >= self.fuel_max => over("derive-fuel-max", self.deriver.limits().derive_fuel_max),
-            () if self.view.bytes > DERIVE_BYTES_MAX => over("derive-bytes-max", DERIVE_BYTES_MAX as u64),
+            () if self.view.bytes + self.held > DERIVE_BYTES_MAX => over("derive-bytes-max", DERIVE_BYTES_MAX as u64),
             () if self.stack.len() > DERIVE_DEPTH_MAX => over("derive-depth-max", DERIVE_DEPTH_MAX as u64),
             () => None,
         }
     }
 
     /// Goes on with a cell that another one needs, or with what a cycle of them comes to.
-    fn need(&mut self, top: usize, cell: CellId, why: Why) {
+    async fn need(&mut self, top: usize, cell: CellId, why: Why) {
         let Some(place) = self.places.get(&cell).copied() else { return self.push(cell, why) };
         match why {
             Why::Read => {}
@@ -342,24 +361,27 @@ impl Work<'_> {
         }
         let mut members: Vec<CellId> = self.stack[place..].iter().map(|frame| frame.cell.clone()).collect();
         members.sort_unstable();
-        let why = Underivable::Cycle(members.into());
-        let reads = self.stack[place..].iter_mut().flat_map(|frame| {
-            let checked = match std::mem::replace(&mut frame.step, Step::Run) {
-                Step::Check(memo, next) => Some((memo, next)),
-                _ => None,
-            };
-            let walked = checked.into_iter().flat_map(|(memo, next)| memo.run.reads[..next].to_vec());
-            std::mem::take(&mut frame.reads).into_iter().chain(walked)
+        let (members, why) = (members.len(), Underivable::Cycle(members.into()));
+        let frames = &self.stack[place..];
+        let walked = frames.iter().flat_map(|frame| match &frame.step {
+            Step::Check(memo, next) => &memo.run.reads[..*next],
+            _ => &[],
         });
-        let reads: Vec<Kept> = reads.collect();
-        let inside = |kept: &Kept| self.places.get(&kept.cell).is_some_and(|at| *at >= place);
-        let reads: Vec<Kept> = reads.into_iter().filter(|kept| !kept.is_derived() || !inside(kept)).collect();
-        let run = Run { value: Err(why), reads, component: [0; 32], saw_directory: false, is_passing: false };
-        // One for all: nobody walks along its reads.
-        let shared = self.new_memo(Arc::new(run));
+        let inside = |kept: &&Kept| kept.is_derived() && self.places.get(&kept.cell).is_some_and(|at| *at >= place);
+        let reads: Vec<&Kept> =
+            frames.iter().flat_map(|frame| &frame.reads).chain(walked).filter(|kept| !inside(kept)).collect();
+        self.fuel += (members + reads.len()) as u64 * cost::CELL;
+        // One for all, which hangs on what all of them have read: nobody walks along that.
+        let run = Arc::new(Run::new(Err(why), Vec::new(), [0; 32]));
+        let shared = self.new_memo(run).over(&reads, self.view);
         for at in place..=top {
             let memo = self.stamped(&self.stack[at].cell.clone(), shared.clone());
             self.put(at, memo);
+            self.looked += 1_024;
+            if self.looked > STEP_BYTES {
+                self.looked = 0;
+                breathe().await;
+            }
         }
         while self.stack.len() > place {
             self.pop();
@@ -413,6 +435,7 @@ impl Work<'_> {
                 Some(memo) if matches!(memo.run.value, Err(Underivable::Cycle(_))) => Next::Step(Step::Run),
                 Some(memo) => {
                     frame.last = Some(memo.run.clone());
+                    self.held += memo.run.bytes;
                     let cell = frame.cell.clone();
                     let may_hold = self.may_hold(&cell, &memo);
                     Next::Step(if may_hold { Step::Check(memo, 0) } else { Step::Prepare(memo, 0) })
@@ -501,6 +524,7 @@ impl Work<'_> {
         // Another component was installed since the view was taken: its shapes are not those of the view.
         if directory.get(&cell.owner).is_none_or(|entry| !Arc::ptr_eq(&entry.descriptor, &installed.loaded.descriptor))
         {
+            self.view.is_outdated = true;
             return Next::Ready(self.passing(&cell, failed("another component of its charm is being installed")));
         }
         if deriver.guests.is_held(&installed.loaded) {
@@ -516,22 +540,24 @@ impl Work<'_> {
         let Some(tx) = ended.tx else { return Next::Lost };
         let (mut reads, view, needs, saw_directory) = tx.into_reads();
         self.view.memos = view.memos;
-        for kept in &mut reads {
-            kept.look(self.view).await;
-        }
         let Some(value) = ended.value else {
             deriver.restarts.fetch_add(1, Ordering::Relaxed);
-            self.stack[top].reads = reads;
+            let frame = &mut self.stack[top];
+            self.held -= frame.held();
+            frame.reads = reads;
+            self.held += frame.held();
             // Of several that are asked for at once the first is read for sure.
             let Some(first) = needs.first().cloned() else { return Next::Lost };
             self.stack[top].ahead = needs;
             self.foresee(top, &first);
             return Next::Needs(first, Why::Read);
         };
+        for kept in &mut reads {
+            kept.look(self.view).await;
+        }
         deriver.runs.fetch_add(1, Ordering::Relaxed);
         // A member of a cycle is what all of them are, also when another one was asked first.
-        let is_own =
-            |memo: &&Memo| matches!(&memo.run.value, Err(Underivable::Cycle(members)) if members.contains(&cell));
+        let is_own = |memo: &&Memo| matches!(&memo.run.value, Err(Underivable::Cycle(members)) if members.binary_search(&cell).is_ok());
         let derived = reads.iter().filter(|kept| kept.is_derived()).filter_map(|kept| self.view.memos.get(&kept.cell));
         if let Some(cycle) = derived.into_iter().find(is_own).cloned() {
             return Next::Ready(self.stamped(&cell, cycle));
@@ -539,7 +565,7 @@ impl Work<'_> {
         self.fuel += cost::copied(value.as_ref().map_or(0, Tree::len));
         let value = value.map_err(|message| failed(&message));
         let component = installed.loaded.hash;
-        let run = Run { value, reads, component, saw_directory, is_passing: ended.is_passing };
+        let run = Run { saw_directory, is_passing: ended.is_passing, ..Run::new(value, reads, component) };
         Next::Ready(self.memo(&cell, run))
     }
 
@@ -556,7 +582,7 @@ impl Work<'_> {
 
     /// Returns the memo of what holds for this reader alone: nothing was computed.
     fn passing(&self, cell: &CellId, why: Underivable) -> Memo {
-        let (component, reads) = (self.component(&cell.owner), Vec::new());
-        self.memo(cell, Run { value: Err(why), reads, component, saw_directory: false, is_passing: true })
+        let component = self.component(&cell.owner);
+        self.memo(cell, Run { is_passing: true, ..Run::new(Err(why), Vec::new(), component) })
     }
 }

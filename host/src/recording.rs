@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    cell::CellId,
     event::EventId,
     http::{HttpError, Request},
     receipt::Receipt,
@@ -91,6 +92,9 @@ impl Call {
     fn bytes(&self) -> usize {
         let told = match &self.told {
             Told::Ok(bytes) => bytes.len(),
+            Told::Refused(Refusal::Cycle(cells)) => {
+                cells.iter().map(|cell| size_of::<CellId>() + cell.name.len()).sum()
+            }
             // Texts of the host, of names that are bounded.
             Told::Refused(_) | Told::Http(_) => 512,
         };

@@ -144,8 +144,7 @@ impl Shape {
         is_moved: bool,
         steps: &mut u32,
     ) -> Result<(), Mismatch> {
-        let checked = edits.iter().try_for_each(|edit| self.check_edit(after, edit, is_moved, steps));
-        match checked {
+        match self.check_places(after, edits, is_moved, steps) {
             Err(Undecided::Whole) => self.check_at(&after.whole().to_vec(), &[], steps),
             // A later edit may have changed what is wrong.
             Err(Undecided::Misfit(_)) if is_moved => self.check_at(&after.whole().to_vec(), &[], steps),
@@ -154,18 +153,35 @@ impl Shape {
         }
     }
 
-    fn check_edit(&self, after: &Tree, edit: &Edit, is_moved: bool, steps: &mut u32) -> Result<(), Undecided> {
-        let path = &edit.path.0;
-        let Some((depth, shape)) = local::decides(self, path, edit.put.is_some(), steps) else { return Ok(()) };
-        let (place, misfit) = (&path[..depth], Undecided::Misfit);
-        match &edit.put {
-            Some(put) if depth == path.len() => shape.check_at(put.as_bytes(), place, steps).map_err(misfit),
-            _ if is_moved => Err(Undecided::Whole),
-            _ => match after.find(place) {
-                Ok(Some(found)) => shape.check_at(&found.to_vec(), place, steps).map_err(misfit),
-                _ => Err(Undecided::Whole),
-            },
+    /// Checks what was put, and each place that has to be looked at once, however many edits are in it.
+    fn check_places(&self, after: &Tree, edits: &[Edit], is_moved: bool, steps: &mut u32) -> Result<(), Undecided> {
+        let mut places: Vec<(&[Segment], &Shape)> = Vec::new();
+        for edit in edits {
+            let path = &edit.path.0;
+            let Some((depth, shape)) = local::decides(self, path, edit.put.is_some(), steps) else { continue };
+            match &edit.put {
+                Some(put) if depth == path.len() => {
+                    shape.check_at(put.as_bytes(), path, steps).map_err(Undecided::Misfit)?
+                }
+                _ if is_moved => return Err(Undecided::Whole),
+                _ => places.push((&path[..depth], shape)),
+            }
         }
+        // A place comes before those inside of it.
+        places.sort_by_key(|(place, shape)| (*place, std::ptr::from_ref(*shape)));
+        let mut last: Option<(&[Segment], &Shape)> = None;
+        for (place, shape) in places {
+            let is_checked = |(above, checked): (&[Segment], &Shape)| {
+                place.starts_with(above) && (place.len() > above.len() || std::ptr::eq(shape, checked))
+            };
+            if last.is_some_and(is_checked) {
+                continue;
+            }
+            let Ok(Some(found)) = after.find(place) else { return Err(Undecided::Whole) };
+            shape.check_at(&found.to_vec(), place, steps).map_err(Undecided::Misfit)?;
+            last = Some((place, shape));
+        }
+        Ok(())
     }
 
     fn mismatch(&self, path: &[Segment], actual: &str) -> Mismatch {

@@ -301,6 +301,8 @@ impl Stage {
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let (mut views, mut derived) = self.deriver.views(&queued.event, &directory, turn.waited().is_none()).await;
+        // What is ready in all of its views.
+        let mut bytes = views.view.bytes;
         let (ended, fuel) = loop {
             recording.rewind();
             let mut outbound = std::mem::take(&mut turn.outbound);
@@ -335,7 +337,17 @@ impl Stage {
                         );
                     }
                     if let Some(view) = view {
+                        view.bytes = bytes;
                         derived += self.deriver.make_ready(view, cells, max - derived).await;
+                        bytes = view.bytes;
+                        if view.is_outdated {
+                            turn.recording = Some(recording);
+                            turn.conflicts.spend(self.env.monotonic() - start);
+                            turn.seen.met(queued.event.id, &Cause::Component, self.env.now_ms());
+                            return self
+                                .conflict(turn, &Cause::Component)
+                                .map_or_else(|message| settle(Outcome::ConflictExhausted, &message), Ok);
+                        }
                     }
                 }
                 ended => {
@@ -420,11 +432,13 @@ impl Stage {
             return Err(cause.exhausted(tries, limits));
         }
         say(|| tracing::debug!(%cause, attempts = tries.attempts, "conflict: running again"));
-        if let Cause::Read(conflict) = cause
-            && turn.rivals.len() < RIVALS_MAX
-        {
-            turn.rivals.insert(conflict.cell.owner);
-        }
+        let rivals: &[Did] = match cause {
+            Cause::Read(conflict) => &[conflict.cell.owner],
+            Cause::Derived { below, .. } => below,
+            _ => &[],
+        };
+        let room = RIVALS_MAX.saturating_sub(turn.rivals.len());
+        turn.rivals.extend(rivals.iter().take(room));
         let favour = turn.conflicts.attempts >= FAVOUR_AFTER && !turn.rivals.is_empty();
         Ok(Some(if favour { Wait::Favour } else { Wait::Pause }))
     }

@@ -52,6 +52,7 @@ use crate::{
     value::{Found, Tree},
 };
 use read_set::ReadSet;
+use sends::Answers;
 use staged::{Staged, Written};
 
 /// When an event may begin, in milliseconds since 1970 (S10).
@@ -89,6 +90,8 @@ pub struct Transaction {
     writes: BTreeMap<Arc<str>, Staged>,
     /// The same in the end.
     written: BTreeMap<Arc<str>, Written>,
+    /// Those of them that are as they were in the end.
+    put_back: Vec<Arc<str>>,
     writes_count: usize,
     write_bytes: usize,
     /// Each with the descriptor that it was checked against.
@@ -102,6 +105,7 @@ pub struct Transaction {
     waits_for_room: bool,
     /// Room that it needs to go on.
     room: Option<Room>,
+    answers: Answers,
     /// What the turn waits for: it ends with that.
     wait: Option<WaitFor>,
     /// After how long it is tried again, in milliseconds: it ends with that.
@@ -133,8 +137,9 @@ impl Transaction {
         waits_for_room: bool,
         progress: Option<&Progress>,
     ) -> Transaction {
-        let Views { view, staged, keeps } = views;
+        let Views { view, staged, keeps, answers } = views;
         Transaction {
+            answers: Answers::again(answers),
             staged_views: staged,
             keeps_view: keeps,
             waits_for_room,
@@ -167,6 +172,7 @@ impl Transaction {
             derives,
             writes: BTreeMap::new(),
             written: BTreeMap::new(),
+            put_back: Vec::new(),
             writes_count: 0,
             write_bytes: 0,
             sends: Vec::new(),
@@ -175,6 +181,7 @@ impl Transaction {
             staged: BTreeMap::new(),
             waits_for_room: false,
             room: None,
+            answers: Answers::default(),
             wait: None,
             retry: None,
             first: 0,
@@ -302,11 +309,11 @@ impl Transaction {
     }
 
     /// Checks that the turn may be under way, or is.
-    fn check_place(&self) -> Result<(), Refusal> {
+    fn check_place(&mut self) -> Result<(), Refusal> {
         let inbox = self.view.directory.inbox(&self.writer).filter(|_| self.retries.is_none());
-        match inbox.is_some_and(|inbox| !inbox.may_set_out(&self.limits)) {
-            true => Err(Refusal::limit("waiting-turns-max", self.limits.waiting_turns_max)),
-            false => Ok(()),
+        match self.answers.tell(|| inbox.is_none_or(|inbox| inbox.may_set_out(&self.limits))) {
+            true => Ok(()),
+            false => Err(Refusal::limit("waiting-turns-max", self.limits.waiting_turns_max)),
         }
     }
 
@@ -374,6 +381,7 @@ impl Transaction {
                 self.written.insert(name.clone(), written);
                 return Some((name, bytes));
             }
+            self.put_back.push(name);
         }
     }
 

@@ -6,8 +6,9 @@ const CHARM: &str = include_str!("../guests-wat/raw.wat");
 
 /// The host calls: the name that the module knows it by, the instance of the component that it comes from, its name there,
 /// and its core parameters and results, `i` for 32 bits and `l` for 64.
-const CALLS: [(&str, &str, &str, &str, &str); 14] = [
+const CALLS: [(&str, &str, &str, &str, &str); 15] = [
     ("cells-open", "cells", "open", "iiiiii", ""),
+    ("cells-get-each", "cells", "get-each", "iiiii", ""),
     ("cell-owner", "cells", "[method]cell.owner", "ii", ""),
     ("cell-get", "cells", "[method]cell.get", "iiii", ""),
     ("cell-set", "cells", "[method]cell.set", "iiiiii", ""),

@@ -38,6 +38,8 @@
     (export "segment" (type $segment (eq $outer-segment)))
     (export "open" (func (param "owner" (option string)) (param "name" string)
       (result (result (own $cell) (error $error)))))
+    (export "get-each" (func (param "cells" (list (borrow $cell))) (param "path" (list $segment))
+      (result (result (list (option (list u8))) (error $error)))))
     (export "[method]cell.owner" (func (param "self" (borrow $cell)) (result string)))
     (export "[method]cell.get" (func (param "self" (borrow $cell)) (param "path" (list $segment))
       (result (result (option (list u8)) (error $error)))))

@@ -3,7 +3,7 @@
 mod merge;
 
 use std::any::type_name;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::num::{
@@ -32,8 +32,8 @@ use crate::{Bytes, Did, Value};
     label = "no shape is known for this",
     note = "a type of your own: write `#[data]` above its `struct` or `enum`; its fields need the same",
     note = "numbers have at most 64 bits: keep an `u128` as a `String`",
-    note = "bytes are `Bytes`, text is `String`, lists are `Vec`, maps are `BTreeMap<String, _>`; tuples have at most 12 \
-            items, arrays at most 32"
+    note = "bytes are `Bytes`, text is `String`, lists are `Vec`, maps are `BTreeMap<String, _>`, sets are `BTreeSet`: a \
+            `HashSet` has no order, and equal ones would be other bytes; tuples have at most 12 items, arrays at most 32"
 )]
 pub trait Shape: Serialize + DeserializeOwned {
     /// Whether a map field of this type may be missing. True for `Option`.
@@ -212,7 +212,6 @@ lists! {
     Vec<T>;
     VecDeque<T>;
     BTreeSet<T> where Ord;
-    HashSet<T> where Hash;
 }
 
 /// The key of a map: what is written as a string.

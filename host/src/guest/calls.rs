@@ -9,6 +9,8 @@ mod retries;
 mod streams;
 mod waits;
 
+use std::sync::Arc;
+
 use serde::{Serialize, de::DeserializeOwned};
 use wasmtime::component::ResourceTableError;
 
@@ -22,13 +24,14 @@ use crate::{
     cell::CellId,
     cost,
     did::Did,
+    event::EventId,
     limits::{LINK_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_DEPTH_MAX},
     link::Link,
     log::say,
     path::{Path, Segment},
     recording::{Kind, Met, Told},
     text::clip,
-    tx::Refusal,
+    tx::{Refusal, guest_name},
     value::Value,
 };
 
@@ -209,8 +212,13 @@ fn path(ctx: &mut Ctx, base: Path, segments: Vec<types::Segment>) -> Path {
         types::Segment::Key(key) => Segment::Key(key),
         types::Segment::Index(index) => Segment::Index(index),
     };
+    path_below(ctx, base, &Path(segments.into_iter().map(segment).collect()))
+}
+
+/// Returns the path that goes on from another one.
+fn path_below(ctx: &mut Ctx, base: Path, below: &Path) -> Path {
     let mut path = base;
-    path.0.extend(segments.into_iter().map(segment));
+    path.0.extend_from_slice(&below.0);
     let bytes = |segment: &Segment| match segment {
         Segment::Key(key) => key.len(),
         Segment::Index(_) => 0,
@@ -219,6 +227,18 @@ fn path(ctx: &mut Ctx, base: Path, segments: Vec<types::Segment>) -> Path {
         path.0.len() as u64 * cost::PATH_STEP + path.0.iter().map(bytes).sum::<usize>() as u64 * cost::PATH_BYTE,
     );
     path
+}
+
+/// Reads the name of a cell or stream that a guest gives.
+fn name(ctx: &mut Ctx, text: &str) -> Result<Arc<str>, CallError> {
+    ctx.charge(cost::copied(text.len()));
+    Ok(guest_name(text)?)
+}
+
+/// Reads the id of an event that a guest gives.
+fn event(ctx: &mut Ctx, text: &str) -> Result<EventId, CallError> {
+    ctx.charge(cost::copied(text.len()));
+    text.parse().map_err(|error| Refusal::Invalid(format!("event: {error}")).into())
 }
 
 /// Reads a link value that a guest gives.

@@ -1,6 +1,7 @@
 //! What a cell holds now: the one place that is asked, by whoever reads from outside and for those who watch (D6).
 
 use std::{
+    future::{Future, pending},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -29,11 +30,15 @@ impl Stage {
 
     /// Returns what a cell holds now, and which commit it is of. Nobody is told before commit `order` of it is durable. And what it
     /// hangs on, when it is derived, at which commit.
-    async fn look(&self, cell: &CellId) -> (Result<Present, ReadError>, Option<Below>) {
+    async fn look(
+        &self,
+        cell: &CellId,
+        unwanted: impl Future<Output = ()>,
+    ) -> (Result<Present, ReadError>, Option<Below>) {
         if let Some(present) = self.held(cell) {
             return (Ok(present), None);
         }
-        let Some((memo, order)) = self.deriver.now(cell).await else {
+        let Some((memo, order)) = self.deriver.now(cell, unwanted).await else {
             return (Err(Unavailable::RuntimeEnded.into()), None);
         };
         let revision = self.committer.last_commit(&cell.owner).unwrap_or(0);
@@ -53,12 +58,18 @@ impl Stage {
             self.committer.list_names(&watched).await;
         }
         while marks.changed().await.is_ok() {
-            let Some(watched) = watched.upgrade() else { return };
             let mark = *marks.borrow_and_update();
-            let answer = match &watched.topic {
-                Topic::Cell(cell) => Some(self.durable(cell, &watched).await),
+            let Some(topic) = watched.upgrade().map(|watched| watched.topic.clone()) else { return };
+            let answer = match &topic {
+                Topic::Cell(cell) => {
+                    // It ends when nobody watches any more: none does this work for nobody.
+                    let mut of_nobody = marks.clone();
+                    let unwanted = async move { drop(of_nobody.wait_for(|_| false).await) };
+                    Some(self.durable(cell, &watched, unwanted).await)
+                }
                 _ => None,
             };
+            let Some(watched) = watched.upgrade() else { return };
             let has_stopped = matches!(answer, Some(Err(Unanswered::Unavailable(_))));
             watched.tell(mark, answer);
             if has_stopped {
@@ -69,18 +80,25 @@ impl Stage {
 
     /// Returns what a cell holds now, as soon as that is durable. A derived one is marked from then on when something below it is
     /// written.
-    async fn durable(&self, cell: &CellId, watched: &Arc<Watched>) -> Result<Present, Unanswered> {
-        let (present, below) = self.look(cell).await;
+    async fn durable(
+        &self,
+        cell: &CellId,
+        watched: &Weak<Watched>,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Present, Unanswered> {
+        let (present, below) = self.look(cell, unwanted).await;
         let order = below.as_ref().map_or(0, |below| below.order);
-        if below.as_ref().is_some_and(|below| below.is_passing) {
-            // Nothing below it says when it can be computed.
-            let (sleep, watched) = (self.env.sleep(AGAIN), Arc::downgrade(watched));
-            self.env.spawn(Box::pin(async move {
-                sleep.await;
-                watched.upgrade().iter().for_each(|watched| watched.again());
-            }));
+        if let Some(there) = watched.upgrade() {
+            if below.as_ref().is_some_and(|below| below.is_passing) && there.sets_out_again() {
+                // Nothing below it says when it can be computed.
+                let (sleep, watched) = (self.env.sleep(AGAIN), watched.clone());
+                self.env.spawn(Box::pin(async move {
+                    sleep.await;
+                    watched.upgrade().iter().for_each(|watched| watched.comes_again());
+                }));
+            }
+            self.committer.watch_below(&there, below);
         }
-        self.committer.watch_below(watched, below);
         if present.is_err() {
             self.committer.durable_at_last(order).await.map_err(Unanswered::Unavailable)?;
         }
@@ -105,7 +123,7 @@ impl Host {
         let (stage, cell) = (self.stage.clone(), CellId { owner: *owner, name: cell.into() });
         let (present, below) = match stage.held(&cell) {
             Some(present) => (Ok(present), None),
-            None => apart(&*self.stage.env, async move { stage.look(&cell).await })
+            None => apart(&*self.stage.env, async move { stage.look(&cell, pending()).await })
                 .await
                 .ok_or(Unavailable::RuntimeEnded)?,
         };

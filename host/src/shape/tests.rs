@@ -386,6 +386,34 @@ fn an_edit_in_a_large_value_is_judged_in_few_steps() {
     }
 }
 
+/// C7: a value that only a look at all of it decides on is looked at once, however many edits are in it.
+#[test]
+fn many_edits_in_one_value_are_judged_by_one_look() {
+    use crate::{
+        path::Path,
+        value::{Edit, Tree},
+    };
+    let shape: Shape = "{Draft: [u32], *: never} | {Final: [u32], *: never}".parse().expect("a shape");
+    let mut after =
+        Tree::new(Value::encode(&BTreeMap::from([("Draft", vec![7_u32; 2_000])])).expect("in the data model"));
+    let mut edits = Vec::new();
+    for index in 0..1_000 {
+        let put = Value::encode(&index).expect("in the data model");
+        let path: Path = format!("/Draft/{index}").parse().expect("a path");
+        after = Tree::put(Some(&after), &path.0, &put).expect("its parent is there");
+        edits.push(Edit { path, put: Some(put) });
+    }
+    let mut steps = SHAPE_STEPS_MAX;
+    shape.check_edits(&after, &edits, false, &mut steps).expect("it fits");
+    assert!(SHAPE_STEPS_MAX - steps < 20_000, "{} steps", SHAPE_STEPS_MAX - steps);
+    // One that does not fit is found among them.
+    let put = Value::encode("no number").expect("in the data model");
+    let path: Path = "/Draft/500".parse().expect("a path");
+    let after = Tree::put(Some(&after), &path.0, &put).expect("its parent is there");
+    edits[500].put = Some(put);
+    assert!(shape.check_edits(&after, &edits, false, &mut { SHAPE_STEPS_MAX }).is_err());
+}
+
 #[test]
 fn where_two_shapes_differ_is_found_in_a_bounded_number_of_steps() {
     let misfit = |from: &str, into: &str| {

@@ -34,6 +34,8 @@ pub enum Cause {
         cell: CellId,
         /// The path that was read.
         path: Path,
+        /// Whose cells are below it.
+        below: Vec<Did>,
     },
     /// The right to read a cell was taken back since (A2): the next attempt will be refused.
     Right {
@@ -116,7 +118,7 @@ impl fmt::Display for Cause {
                 let (name, owner) = (clip(&cell.name, NAME_BYTES_MAX), cell.owner);
                 write!(f, "cell {name} of {owner}{place} was read at revision {seen} and is at {found} now")
             }
-            Cause::Derived { cell, path } => {
+            Cause::Derived { cell, path, .. } => {
                 let (name, owner, place) = (clip(&cell.name, NAME_BYTES_MAX), cell.owner, place(path));
                 write!(f, "derived cell {name} of {owner}{place} has another value than was read")
             }

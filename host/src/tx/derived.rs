@@ -19,13 +19,14 @@ impl Transaction {
             let overlay = Arc::new(Overlay { owner: self.writer, cells });
             self.staged_views.insert(writes, self.view.again(Some(overlay)));
         }
-        (Views { view: self.view, staged: self.staged_views, keeps: true }, writes, cells)
+        let answers = self.answers.into_told();
+        (Views { view: self.view, staged: self.staged_views, keeps: true, answers }, writes, cells)
     }
 
     /// Ends the run of a derivation: returns what it has read, in order, its view, which cells it needs, and whether it was told
-    /// who is there, or that it may not read a cell.
+    /// who is there, or that it may not read a cell. What it has seen is left out of one that was cut short.
     pub fn into_reads(self) -> (Vec<Kept>, View, Vec<CellId>, bool) {
-        let reads = self.reads.keep(&self.view);
+        let reads = self.reads.keep(&self.view, self.needs.is_none());
         (reads, self.view, self.needs.unwrap_or_default().1, self.saw_directory)
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cell::CellId,
-    cost::STEP_BYTES,
+    cost::{self, STEP_BYTES},
     did::Did,
     directory::Directory,
     env::breathe,
@@ -71,15 +71,16 @@ pub struct Run {
     pub saw_directory: bool,
     /// It was no run: the host did not begin one.
     pub is_passing: bool,
+    /// What it takes in memory, about.
+    pub bytes: usize,
 }
 
 impl Run {
-    /// Returns what it takes in memory, about.
-    pub fn bytes(&self) -> usize {
-        let seen =
-            |kept: &Kept| READ_BYTES + kept.seen.iter().map(|(path, seen)| path.bytes() + seen.bytes()).sum::<usize>();
-        let value = self.value.as_ref().map_or(MESSAGE_BYTES_MAX, Tree::len);
-        MEMO_BYTES + value + self.reads.iter().map(seen).sum::<usize>()
+    /// Returns a run of a component that came to this, and has read that.
+    pub fn new(value: Result<Tree, Underivable>, reads: Vec<Kept>, component: Hash) -> Run {
+        let came_to = value.as_ref().map_or(MESSAGE_BYTES_MAX, Tree::len);
+        let bytes = MEMO_BYTES + came_to + reads.iter().map(Kept::held).sum::<usize>();
+        Run { value, reads, component, saw_directory: false, is_passing: false, bytes }
     }
 }
 
@@ -103,8 +104,8 @@ pub enum Kind {
     Cell,
     /// A derived cell.
     Derived,
-    /// Names that were listed, and the hash of those.
-    Names(Range, Hash),
+    /// Names that were listed, the hash of those and how many they are.
+    Names(Range, Hash, usize),
 }
 
 /// What a read gave.
@@ -255,6 +256,17 @@ impl Leaves {
         }
     }
 
+    /// Returns whether one of them is, or may be, a cell of `owner` with one of those names, and none of `others`.
+    pub fn reach_beyond(&self, others: &Leaves, owner: &Did, names: &HashSet<&str>) -> bool {
+        let is_other = |name: &str| others.contain(&CellId { owner: *owner, name: name.into() });
+        match self {
+            Leaves::Few(cells) => {
+                cells.iter().any(|cell| cell.owner == *owner && names.contains(&*cell.name) && !others.contain(cell))
+            }
+            Leaves::Spaces(dids) => dids.binary_search(owner).is_ok() && !names.iter().all(|name| is_other(name)),
+        }
+    }
+
     /// Returns in whose spaces they are.
     pub fn owners(&self) -> Vec<Did> {
         let mut owners = self.spaces().map(<[Did]>::to_vec).unwrap_or_default();
@@ -290,7 +302,7 @@ impl Leaves {
 impl Memo {
     /// Returns what it takes in memory, about.
     pub fn bytes(&self) -> usize {
-        self.run.bytes() + self.leaves.bytes()
+        self.run.bytes + self.leaves.bytes()
     }
 
     /// Returns what a read at a path gives.
@@ -317,7 +329,12 @@ impl Memo {
 
     /// Returns the same memo, valid at a view too: every read of its run gives there what it gave then.
     pub fn at(&self, view: &View) -> Memo {
-        let (derived, others): (Vec<_>, Vec<_>) = self.run.reads.iter().partition(|read| read.is_derived());
+        self.over(&self.run.reads.iter().collect::<Vec<_>>(), view)
+    }
+
+    /// Returns the same memo, valid at a view, where it hangs on what was read there.
+    pub fn over(&self, reads: &[&Kept], view: &View) -> Memo {
+        let (derived, others): (Vec<&Kept>, Vec<&Kept>) = reads.iter().partition(|read| read.is_derived());
         let (cells, names): (Vec<_>, Vec<_>) = others.into_iter().partition(|read| matches!(read.kind, Kind::Cell));
         let below: Vec<&Memo> = derived.iter().filter_map(|read| view.memos.get(&read.cell)).collect();
         let is_passing = self.run.is_passing || below.iter().any(|memo| memo.is_passing);
@@ -333,7 +350,7 @@ impl Kept {
     /// Returns names of a space that were listed: not yet which.
     pub fn names(owner: Did, range: Range) -> Kept {
         let cell = CellId { owner, name: range.from().into() };
-        Kept { cell, kind: Kind::Names(range, [0; 32]), stamp: 0, seen: Vec::new() }
+        Kept { cell, kind: Kind::Names(range, [0; 32], 0), stamp: 0, seen: Vec::new() }
     }
 
     /// Returns whether it is a derived cell.
@@ -343,8 +360,8 @@ impl Kept {
 
     /// Looks which names were listed.
     pub async fn look(&mut self, view: &View) {
-        if let Kind::Names(range, names) = &mut self.kind {
-            *names = view.names(&self.cell.owner, range).await;
+        if let Kind::Names(range, names, count) = &mut self.kind {
+            (*names, *count) = view.names(&self.cell.owner, range, usize::MAX).await;
         }
     }
 
@@ -361,13 +378,21 @@ impl Kept {
                 let is_same = |(path, seen): &(Path, Seen)| Seen::of(value.as_ref(), path) == *seen;
                 Some((stamp != 0 && stamp == self.stamp) || self.seen.iter().all(is_same))
             }
-            Kind::Names(range, names) => Some(view.names(&self.cell.owner, range).await == *names),
+            Kind::Names(range, names, count) => {
+                Some(view.names(&self.cell.owner, range, *count).await == (*names, *count))
+            }
         }
     }
 
-    /// Returns how many bytes [`Kept::is_same`] looks at without letting others run, at most.
+    /// Returns how many bytes [`Kept::is_same`] looks at, at most; names count as what a listing of them costs.
     pub fn bytes(&self) -> usize {
-        self.seen.iter().map(|(path, seen)| seen.bytes() + path.0.len() * STEP_BYTES).sum()
+        let names = if let Kind::Names(_, _, count) = self.kind { count * cost::LISTED as usize } else { 0 };
+        names + self.seen.iter().map(|(path, seen)| seen.bytes() + path.0.len() * STEP_BYTES).sum::<usize>()
+    }
+
+    /// Returns what it takes in memory, about.
+    pub fn held(&self) -> usize {
+        READ_BYTES + self.seen.iter().map(|(path, seen)| path.bytes() + seen.bytes()).sum::<usize>()
     }
 }
 
@@ -391,14 +416,16 @@ pub struct View {
     pub directory: Arc<Directory>,
     pub overlay: Option<Arc<Overlay>>,
     pub memos: Memos,
-    /// What those take, in bytes, about.
+    /// What those take, and others that are ready for the same reader, in bytes, about.
     pub bytes: usize,
+    /// A component was installed that is not in its directory: what that derives cannot be had in it.
+    pub is_outdated: bool,
 }
 
 impl View {
     /// Returns a view with nothing written and nothing ready.
     pub fn new(snapshot: Snapshot, directory: Arc<Directory>) -> View {
-        View { snapshot, directory, overlay: None, memos: Memos::new(), bytes: 0 }
+        View { snapshot, directory, overlay: None, memos: Memos::new(), bytes: 0, is_outdated: false }
     }
 
     /// Returns the same view with nothing ready, and these writes.
@@ -409,6 +436,7 @@ impl View {
             overlay,
             memos: Memos::new(),
             bytes: 0,
+            is_outdated: false,
         }
     }
 
@@ -420,10 +448,11 @@ impl View {
         self.snapshot.read(cell).map_or((0, None), |version| (version.order, version.value))
     }
 
-    /// Returns a hash of the names in a range of cells that hold something. Lets others run between its steps.
-    async fn names(&self, owner: &Did, range: &Range) -> Hash {
-        let (mut hash, mut rest) = (Sha256::new(), Some(range.clone()));
-        while let Some(range) = rest {
+    /// Returns a hash of the names in a range of cells that hold something, and how many they are; of more than `max` it is not
+    /// that of all. Lets others run between its steps.
+    async fn names(&self, owner: &Did, range: &Range, max: usize) -> (Hash, usize) {
+        let (mut hash, mut count, mut rest) = (Sha256::new(), 0, Some(range.clone()));
+        while let Some(range) = rest.filter(|_| count <= max) {
             let (shown, last) = self.snapshot.list(owner, &range, NAMES_STEP, NAMES_STEP);
             let next = last.as_deref().map(after);
             let looked = next.as_deref().map_or_else(|| range.clone(), |next| range.before(next));
@@ -434,6 +463,7 @@ impl View {
                     None => drop(names.remove(&name)),
                 }
             }
+            count += names.len();
             for name in names {
                 hash.update([name.len() as u8]);
                 hash.update(name.as_bytes());
@@ -441,7 +471,7 @@ impl View {
             rest = next.map(|next| range.rest(&next));
             breathe().await;
         }
-        hash.finalize().into()
+        (hash.finalize().into(), count)
     }
 
     /// Returns what the turn wrote in the cells of a range, in order.
@@ -468,12 +498,14 @@ pub struct Views {
     pub staged: BTreeMap<usize, View>,
     /// They are those of an attempt before.
     pub keeps: bool,
+    /// What that was told of how full inboxes are: the next one is told the same, so that it does the same.
+    pub answers: Vec<bool>,
 }
 
 impl Views {
     /// Returns those of a first attempt.
     pub fn new(view: View) -> Views {
-        Views { view, staged: BTreeMap::new(), keeps: false }
+        Views { view, staged: BTreeMap::new(), keeps: false, answers: Vec::new() }
     }
 }
 

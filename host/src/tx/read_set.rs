@@ -112,9 +112,9 @@ impl ReadSet {
         &self.derived
     }
 
-    /// Returns the reads in the order in which each was first made, with what the view shows there; of names that were listed that
-    /// is left to whoever has time for it.
-    pub fn keep(self, view: &View) -> Vec<Kept> {
+    /// Returns the reads in the order in which each was first made, with what the view shows there if that `is_kept`; of names that
+    /// were listed that is left to whoever has time for it.
+    pub fn keep(self, view: &View, is_kept: bool) -> Vec<Kept> {
         let ReadSet { cells, mut derived, order, .. } = self;
         let keep = |first: First| {
             let cell = match first {
@@ -124,6 +124,10 @@ impl ReadSet {
             let key = (0, cell);
             let paths = derived.remove(&key);
             let cell = key.1;
+            if !is_kept {
+                let kind = if paths.is_some() { Kind::Derived } else { Kind::Cell };
+                return Kept { cell, kind, stamp: 0, seen: Vec::new() };
+            }
             let (kind, stamp, seen) = match paths {
                 Some(paths) => {
                     let memo = view.memos.get(&cell);

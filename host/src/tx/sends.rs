@@ -12,6 +12,35 @@ use crate::{
     value::Value,
 };
 
+/// What a turn is told of how full inboxes are. That changes while it runs: an attempt that goes on with what another one has
+/// seen is told the same.
+#[derive(Default)]
+pub struct Answers {
+    told: Vec<bool>,
+    next: usize,
+}
+
+impl Answers {
+    /// Returns those of an attempt that was told this before.
+    pub fn again(told: Vec<bool>) -> Answers {
+        Answers { told, next: 0 }
+    }
+
+    /// Returns what was told.
+    pub fn into_told(self) -> Vec<bool> {
+        self.told
+    }
+
+    /// Tells the next answer: that of before, or what is so now.
+    pub fn tell(&mut self, now: impl FnOnce() -> bool) -> bool {
+        if self.next == self.told.len() {
+            self.told.push(now());
+        }
+        self.next += 1;
+        self.told[self.next - 1]
+    }
+}
+
 impl Transaction {
     /// Stages an event; returns its id.
     ///
@@ -119,8 +148,10 @@ impl Transaction {
     fn reserve(&mut self, inbox: Did, bytes: usize) -> Result<(), Refusal> {
         let staged = self.staged.get(&inbox).copied().unwrap_or_default().plus(Amount::one(bytes));
         let sender = if inbox == self.writer { Sender::Own } else { Sender::Charm(self.writer) };
-        if let Some(meter) = self.view.directory.inbox(&inbox)
-            && !meter.has_room(&sender, staged, &self.limits)
+        let meter = self.view.directory.inbox(&inbox);
+        let has_room = || meter.is_none_or(|meter| meter.has_room(&sender, staged, &self.limits));
+        if !self.answers.tell(has_room)
+            && let Some(meter) = meter
         {
             if self.waits_for_room && sender != Sender::Own {
                 self.room = Room::wanted(meter, sender, staged, &self.limits);

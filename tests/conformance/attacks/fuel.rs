@@ -243,6 +243,26 @@ async fn every_host_call_costs_fuel() {
     }
 }
 
+/// A5: what a call is given is paid for, whatever becomes of it: here texts that are no names.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_cost_fuel_by_their_length() {
+    let fuel_max = 5_000_000;
+    let host = builder().limits(Limits { fuel_max, ..Limits::default() }).open().await.unwrap();
+    for call in ["cells-open", "streams-open"] {
+        for (calls, outcome) in [(2, Outcome::Committed), (10, Outcome::Faulted)] {
+            let code = format!(
+                "(call $grow (i32.const 32)) (local.set $n (i32.const {calls}))
+                 (loop $again
+                   (call ${call} (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 131072) (i32.const 1048576) (i32.const 512))
+                   (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))"
+            );
+            let evil = host.install(Charm::new("evil", raw::charm(&[("in handle", &code)]))).await.unwrap();
+            let receipt = host.request(NewEvent::new(evil, "run", value(json!(1)))).await.unwrap();
+            assert_eq!(receipt.outcome, outcome, "{calls} of {call}: {receipt:?}");
+        }
+    }
+}
+
 /// A5: the calls of WASI cost as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_wasi_cost_fuel() {

@@ -54,6 +54,38 @@ async fn a_forged_dropped_or_mistyped_handle_is_a_fault() {
     .await;
 }
 
+/// A5: one handle as often as it can be lent at once, with a path that is too long for one: refused before each gets its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_handle_many_times_over_with_a_long_path_is_refused() {
+    let host = host().await;
+    let neighbours = Neighbours::install(&host).await;
+    // The handles from 131072 on, the path of one key at 8192, its text from 524288 on.
+    let each = |handles: u32, bytes: u32| {
+        format!(
+            "(call $grow (i32.const 40)) (local.set $handle (call $cell))
+             (loop $fill
+               (i32.store (i32.add (i32.const 131072) (i32.mul (i32.const 4) (local.get $i))) (local.get $handle))
+               (br_if $fill (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {handles}))))
+             (memory.fill (i32.const 524288) (i32.const 97) (i32.const {bytes}))
+             (i32.store (i32.const 8196) (i32.const 524288)) (i32.store (i32.const 8200) (i32.const {bytes}))
+             (call $cells-get-each (i32.const 131072) (i32.const {handles}) (i32.const 8192) (i32.const 1) (i32.const 512))
+             (if (i32.eqz (call $was-refused)) (then unreachable))"
+        )
+    };
+    let cases = [
+        (900, 1 << 20, Outcome::Committed),
+        (900, 5_000, Outcome::Committed),
+        (900, 1, Outcome::Faulted),
+        (60_000, 1, Outcome::Faulted),
+    ];
+    for (handles, bytes, outcome) in cases {
+        let evil = host.install(Charm::new("evil", raw::charm(&[("in handle", &each(handles, bytes))]))).await.unwrap();
+        let attack = async { host.request(NewEvent::new(evil, "run", value(json!(1)))).await.unwrap() };
+        let (receipt, _) = neighbours.beside(&host, attack).await;
+        assert_eq!(receipt.outcome, outcome, "{handles} handles, {bytes} bytes: {receipt:?}");
+    }
+}
+
 /// Instances last one turn: the handle of the turn before is no handle.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handle_does_not_outlive_its_turn() {

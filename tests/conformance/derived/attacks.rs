@@ -36,6 +36,33 @@ async fn many_inputs_cost_few_restarts() {
     assert!(after.restarts - before.restarts <= 6, "{} restarts for 30 inputs", after.restarts - before.restarts);
 }
 
+/// D5, A5: a cycle of many that read much is one small answer, pushes nothing else out and is not computed again.
+#[tokio::test]
+async fn a_cycle_of_many_that_read_much_is_one_small_answer() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    let (members, inputs) = (150, 60);
+    derive(&host, charm, [("d199", json!(["value", "kept"]))]).await;
+    assert_eq!(read(&host, charm, &[json!("d199")]).await, ["kept"]);
+    let names: Vec<String> = (0..inputs).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        set(&host, charm, name, json!(1)).await;
+    }
+    for number in 0..members {
+        let next = format!("d{}", (number + 1) % members);
+        let step = json!(["sum", ["sum", ["get-each", names, []]], get(next)]);
+        derive(&host, charm, [(format!("d{number}").as_str(), step)]).await;
+    }
+    assert_eq!(read(&host, charm, &[json!("d0")]).await, ["cycle"]);
+    let kept = host.derivations();
+    assert!(kept.kept > members && kept.bytes < 2 << 20, "{kept:?}");
+    assert_eq!(read(&host, charm, &[json!("d77"), json!("d199")]).await, ["cycle", "kept"]);
+    assert_eq!(runs(&host), kept.runs);
+    // It hangs on what each of them has read: one that is broken is none any more.
+    derive(&host, charm, [("d40", json!(["value", 1]))]).await;
+    assert_eq!(read(&host, charm, &[json!("d0")]).await, [40 * inputs + 1]);
+}
+
 /// A5: what one read may have computed is bounded, told with the bound's name, and nothing of it sticks.
 #[tokio::test]
 async fn what_a_read_may_have_computed_is_bounded() {

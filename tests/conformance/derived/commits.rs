@@ -129,6 +129,28 @@ async fn a_derivation_that_is_rewired_onto_own_writes_is_a_conflict() {
     assert_eq!((hold.count(), cell(&host, b, "out").await[1].clone()), (2, json!(9)));
 }
 
+/// T3, T4: the same when the turn writes later what the derivation hung on before, or puts back what it hangs on now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_derivation_that_is_rewired_onto_own_writes_is_a_conflict_whatever_else_is_written() {
+    let later = (json!(["set", "z", [], 1]), json!(["set", "y", [], 1]));
+    let put_back = (json!(["set", "x", [], 0]), json!(["set", "y", [], 0]));
+    for (after, last) in [later, put_back] {
+        let (host, hold) = (host().await, Hold::new());
+        let [a, b] = derivers(&host, ["a", "b"]).await;
+        let unpicked = json!(["if", get("y"), ["value", 0], ["value", 0]]);
+        derive(&host, b, [("d0", json!(["if", get(of(a, "pick")), get("x"), unpicked]))]).await;
+        set(&host, b, "x", json!(0)).await;
+        let steps = json!([["set", "x", [], 9], get("d0"), after, last, hold.step()]);
+        let event = charm_conformance::value(json!({ "steps": steps, "out": "out" }));
+        let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+        hold.arrived(1).await;
+        set(&host, a, "pick", json!(true)).await;
+        hold.release(3);
+        assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+        assert_eq!(cell(&host, b, "out").await[1], json!(9), "{last}");
+    }
+}
+
 /// U1: a cell that was read as it was written, and is derived at the commit, is another cell.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cell_that_is_derived_from_now_on_is_a_conflict() {

@@ -88,6 +88,8 @@ async fn each_cell_is_at_each_commit_that_is_kept_what_it_was() {
                 );
             }
             if step % 10 == 9 {
+                // Both proofs are of one moment: nothing commits between them.
+                host.settled().await.unwrap();
                 let proof = archive.verify_store().unwrap();
                 // Its key may have signed meanwhile.
                 let alone = archive.verify(&charm).unwrap();

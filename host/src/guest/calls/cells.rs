@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{CallError, bytes_of, called, link, owner, path};
+use super::{CallError, bytes_of, called, link, name, owner, path, path_below};
 use crate::{
     cell::CellId,
     cost,
@@ -17,7 +17,7 @@ use crate::{
     link::Link,
     path::Path,
     recording::{Kind, asked},
-    tx::{Refusal, Span, Transaction, check_path, guest_name},
+    tx::{Refusal, Span, Transaction, check_path},
 };
 
 fn span(owner: Did, of: &cells::Span) -> Span<'_> {
@@ -82,7 +82,14 @@ impl cells::Host for Ctx {
     ) -> Result<Vec<Option<Vec<u8>>>, CallError> {
         called("cells.get-each");
         self.charge(cost::CALL + handles.len() as u64 * cost::CALL);
-        let cells = handles.iter().map(|handle| self.place(handle, segments.clone())).collect::<Result<Vec<_>, _>>()?;
+        let below = path(self, Path::root(), segments);
+        // Before each of them gets a path of its own.
+        check_path(&below)?;
+        let place = |ctx: &mut Ctx, handle: &Resource<CellHandle>| {
+            let CellHandle { cell, base } = ctx.table.get(handle)?.clone();
+            Ok((cell, path_below(ctx, base, &below)))
+        };
+        let cells = handles.iter().map(|handle| place(self, handle)).collect::<wasmtime::Result<Vec<_>>>()?;
         let asked = || {
             let paths: Vec<Vec<u8>> = cells.iter().map(|(_, path)| bytes_of(path)).collect();
             let places = cells.iter().zip(&paths);
@@ -136,11 +143,10 @@ impl cells::Host for Ctx {
         Ok(Removed { count, next })
     }
 
-    fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<CellHandle>, CallError> {
+    fn open(&mut self, named: Option<String>, of: String) -> Result<Resource<CellHandle>, CallError> {
         called("cells.open");
         self.charge(cost::CALL + cost::HANDLE);
-        let owner = owner(self, named)?;
-        let cell = CellId { owner, name: guest_name(&name)? };
+        let cell = CellId { owner: owner(self, named)?, name: name(self, &of)? };
         Ok(self.table.push(CellHandle { cell, base: Path::root() })?)
     }
 

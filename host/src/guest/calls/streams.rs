@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{CallError, called, link, owner};
+use super::{CallError, called, event, link, name, owner};
 use crate::{
     cost,
     event::EventId,
@@ -12,15 +12,14 @@ use crate::{
     },
     link::Link,
     recording::{Kind, asked},
-    tx::{Refusal, Times, guest_name},
+    tx::{Refusal, Times},
 };
 
 impl streams::Host for Ctx {
-    fn open(&mut self, named: Option<String>, name: String) -> Result<Resource<StreamHandle>, CallError> {
+    fn open(&mut self, named: Option<String>, of: String) -> Result<Resource<StreamHandle>, CallError> {
         called("streams.open");
         self.charge(cost::CALL + cost::HANDLE);
-        let owner = owner(self, named)?;
-        let name = guest_name(&name)?;
+        let (owner, name) = (owner(self, named)?, name(self, &of)?);
         Ok(self.table.push(StreamHandle { owner, name })?)
     }
 
@@ -60,10 +59,10 @@ impl streams::Host for Ctx {
         self.recorded(Kind::Send, || asked(Kind::Send, &parts), send).map(|id: EventId| id.to_string())
     }
 
-    fn cancel(&mut self, event: String) -> Result<(), CallError> {
+    fn cancel(&mut self, id: String) -> Result<(), CallError> {
         called("streams.cancel");
         self.charge(cost::CALL);
-        let event: EventId = event.parse().map_err(|error| Refusal::Invalid(format!("event: {error}")))?;
+        let event = event(self, &id)?;
         self.recorded(Kind::Cancel, || asked(Kind::Cancel, &[&event.0]), |ctx| Ok(ctx.tx()?.cancel(event)?))
     }
 }

@@ -1,13 +1,12 @@
 //! `wit/waits.wit` (S7, S8, A4). A wait ends the attempt: what the turn did so far is committed, and it goes on by a replay.
 
 use super::{
-    CallError, called,
+    CallError, called, event,
     http::{asked_of, asks, given},
     recorded,
 };
 use crate::{
     cost,
-    event::EventId,
     guest::{
         bindings::charm::host::{
             http::{FetchOptions, Request, Response},
@@ -19,17 +18,16 @@ use crate::{
     receipt::Receipt,
     record::{Until, WaitFor},
     recording::{Answer, Ask, Kind, Met, Told, asked_by},
-    tx::Refusal,
 };
 
 /// Reads what a guest waits for.
-fn wait_for(events: &[String], until: waits::Until, timeout_ms: u64) -> Result<WaitFor, Refusal> {
-    let read = |text: &String| text.parse::<EventId>().map_err(|error| Refusal::Invalid(format!("event: {error}")));
+fn wait_for(ctx: &mut Ctx, events: &[String], until: waits::Until, timeout_ms: u64) -> Result<WaitFor, CallError> {
     let until = match until {
         waits::Until::All => Until::All,
         waits::Until::First => Until::First,
     };
-    Ok(WaitFor { events: events.iter().map(read).collect::<Result<_, _>>()?, until, timeout_ms })
+    let events = events.iter().map(|text| event(ctx, text)).collect::<Result<_, _>>()?;
+    Ok(WaitFor { events, until, timeout_ms })
 }
 
 fn shown(receipts: Vec<Option<Receipt>>) -> Vec<Option<waits::Receipt>> {
@@ -80,7 +78,7 @@ impl waits::Host for Ctx {
         called("waits.commit-and-wait");
         self.charge(cost::CALL + cost::WAIT + events.len() as u64 * cost::WAITED);
         self.tx()?;
-        let wait = wait_for(&events, until, timeout_ms)?;
+        let wait = wait_for(self, &events, until, timeout_ms)?;
         self.wait(wait).map(shown)
     }
 

@@ -165,7 +165,7 @@ impl Committer {
         }
         // One that was written is derived from now on: it is another cell.
         if let Some(cell) = tx.reads.written().find(|cell| directory.derivation(&cell.owner, &cell.name).is_some()) {
-            let cause = Cause::Derived { cell: cell.clone(), path: Path::root() };
+            let cause = Cause::Derived { cell: cell.clone(), path: Path::root(), below: Vec::new() };
             self.locked().conflicts += 1;
             return Err(Failure::Conflict(cause));
         }

@@ -1,7 +1,7 @@
 //! Derived cells that a turn has read, at its commit: they are computed again where something below them was written, and compared
 //! by value (T4). No guest runs under the lock, and the handler does not run again for a value that is the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Committer;
 use crate::{
@@ -54,7 +54,10 @@ impl Committer {
             return Ok(());
         }
         let latest = View::new(snapshot, directory);
-        let mut views = BTreeMap::new();
+        // All that the turn has staged, also what it has put back.
+        let staged = cells.iter().map(|change| &*change.name).chain(tx.put_back.iter().map(|name| &**name));
+        let staged: HashSet<&str> = staged.collect();
+        let (mut views, mut bytes) = (BTreeMap::new(), 0);
         let mut reads = tx.reads.derived().iter().peekable();
         while let Some(((writes, _), _)) = reads.peek() {
             let writes = *writes;
@@ -64,27 +67,33 @@ impl Committer {
             }
             let before = if writes == 0 { Some(&tx.view) } else { tx.staged_views.get(&writes) };
             let Some(before) = before else { continue };
-            let view = latest.again(before.overlay.clone());
+            let view = View { bytes, ..latest.again(before.overlay.clone()) };
             let view = derive.ready(view, here.iter().map(|(cell, _)| (*cell).clone()).collect()).await;
             if view.snapshot.is_lost() {
                 return Err(Cause::Lost { max: self.limits.old_versions_bytes_max });
             }
-            let writes_to =
-                |leaves: &Leaves| cells.iter().any(|change| leaves.touch(&tx.writer, |name| *name == *change.name));
+            if view.is_outdated {
+                return Err(Cause::Component);
+            }
+            bytes = view.bytes;
             for (number, (cell, paths)) in here.into_iter().enumerate() {
                 if number % COMPARED_STEP == COMPARED_STEP - 1 {
                     breathe().await;
                 }
                 let (Some(seen), Some(found)) = (before.memos.get(cell), view.memos.get(cell)) else { continue };
-                // It hangs now on what the turn writes, and did not when that was read: with that it may be another value.
-                if writes == 0 && writes_to(&found.leaves) && !writes_to(&seen.leaves) {
-                    return Err(Cause::Derived { cell: cell.clone(), path: Path::root() });
+                let conflict = |path: &Path| {
+                    let (cell, path, below) = (cell.clone(), path.clone(), found.leaves.owners());
+                    Cause::Derived { cell, path, below }
+                };
+                // It hangs now on what the turn has staged, and did not when that was read: with that it may be another value.
+                if writes == 0 && found.leaves.reach_beyond(&seen.leaves, &tx.writer, &staged) {
+                    return Err(conflict(&Path::root()));
                 }
                 if seen.stamp == found.stamp {
                     continue;
                 }
                 if let Some(path) = paths.iter().find(|path| seen.seen(path) != found.seen(path)) {
-                    return Err(Cause::Derived { cell: cell.clone(), path: path.clone() });
+                    return Err(conflict(path));
                 }
             }
             views.insert(writes, view);
@@ -108,7 +117,8 @@ impl Committer {
             _ if !last => Ok(Last::Again),
             _ => {
                 let first = tx.reads.derived().keys().next().map(|(_, cell)| cell.clone());
-                first.map_or(Ok(Last::Holds), |cell| Err(Cause::Derived { cell, path: Path::root() }))
+                let below = proved.leaves.owners();
+                first.map_or(Ok(Last::Holds), |cell| Err(Cause::Derived { cell, path: Path::root(), below }))
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -115,6 +115,8 @@ pub struct Watched {
     names: Mutex<Names>,
     /// What it hangs on, when it is a derived cell.
     below: Mutex<Option<Leaves>>,
+    /// Somebody has it looked at again after a while.
+    comes_again: AtomicBool,
 }
 
 /// How many durable commits have written a cell.
@@ -208,8 +210,9 @@ impl Watched {
         // One mark nobody has answered: the first answer is asked for at once.
         let first = Mark { number: 1, position: 0 };
         let told = Arc::new(Told::new(Mark::default(), 0, None));
-        let (numbers, names, below) = Default::default();
-        Watched { topic, marks: watch::Sender::new(first), told: watch::Sender::new(told), numbers, names, below }
+        let (numbers, names, below, comes_again) = Default::default();
+        let marks = watch::Sender::new(first);
+        Watched { topic, marks, told: watch::Sender::new(told), numbers, names, below, comes_again }
     }
 
     fn numbers(&self) -> MutexGuard<'_, Numbers> {
@@ -228,6 +231,17 @@ impl Watched {
     /// Has whoever answers look once more.
     pub fn again(&self) {
         self.mark(1, 0);
+    }
+
+    /// Returns whether the one who asks is the one to have it looked at again after a while: others need not.
+    pub fn sets_out_again(&self) -> bool {
+        !self.comes_again.swap(true, Ordering::Relaxed)
+    }
+
+    /// Has whoever answers look once more, now that the while is over.
+    pub fn comes_again(&self) {
+        self.comes_again.store(false, Ordering::Relaxed);
+        self.again();
     }
 
     fn mark(&self, count: u64, position: u64) {

@@ -92,6 +92,16 @@ impl Large {
                 put(&mut stretches);
                 stretches.flat(&part.first[end..]);
             }
+            // One large entry is shared, not copied.
+            Entry::Missing(at) if part.bytes > FLAT_BYTES_MAX => {
+                if at > 0 {
+                    stretches.part(part);
+                }
+                put(&mut stretches);
+                if at == 0 {
+                    stretches.part(part);
+                }
+            }
             Entry::Missing(at) => {
                 stretches.flat(&part.first[..at]);
                 put(&mut stretches);

@@ -188,6 +188,23 @@ fn an_edit_in_a_large_value_copies_a_bounded_number_of_bytes() {
     }
 }
 
+/// C7: a text that no stretch can hold is shared by what is written beside it.
+#[test]
+fn an_edit_beside_a_large_text_does_not_copy_it() {
+    let text = Ipld::String("x".repeat(1_000_000));
+    let one = Value::encode(&1).expect("an integer");
+    let map = Value::encode(&BTreeMap::from([("b", text.clone())])).expect("a map");
+    let list = Value::encode(&vec![text]).expect("a list");
+    for (value, step) in [(&map, key("a")), (&map, key("c")), (&map, key("bb")), (&list, Segment::Index(1))] {
+        let tree = Tree::new(value.clone());
+        COPIED.set(0);
+        let after = Tree::put(Some(&tree), std::slice::from_ref(&step), &one).expect("a container");
+        let before = after.remove(std::slice::from_ref(&step)).expect("a container").expect("it was there");
+        assert!(COPIED.get() < 16 << 10, "{} bytes copied at {step:?}", COPIED.get());
+        assert!(before == tree && after != tree);
+    }
+}
+
 /// C7, T4: comparing two versions looks at what they do not share.
 #[test]
 fn what_two_trees_share_is_equal_without_a_look() {
