@@ -43,7 +43,7 @@ use crate::{
     guest::Guests,
     limits::{DERIVE_BYTES_MAX, DERIVE_DEPTH_MAX, FORESEEN_MAX, Limits, OUTSIDE_RUNS_MAX, OUTSIDE_RUNS_OF_ONE},
     places::Places,
-    tx::{Committer, Derive, Kept, Kind, Leaves, Memo, Run, Transaction, Underivable, View, Views},
+    tx::{Committer, Derive, Kept, Kind, Known, Leaves, Memo, Run, Transaction, Underivable, View, Views},
     value::Tree,
 };
 use memos::Memos;
@@ -65,7 +65,7 @@ pub struct Deriver {
     guests: Arc<Guests>,
     charms: Arc<Charms>,
     committer: Arc<Committer>,
-    memos: Memos,
+    memos: Arc<Memos>,
     /// The last stamp that was given.
     stamp: AtomicU64,
     /// Derivations so far that ran to their end, and those that were cut short for a cell that they lacked.
@@ -125,8 +125,9 @@ enum Next {
 }
 
 impl Derive for Deriver {
-    fn ready(&self, mut view: View, cells: Vec<CellId>) -> BoxFuture<'_, View> {
+    fn ready(&self, view: View, cells: Vec<CellId>) -> BoxFuture<'_, View> {
         Box::pin(async move {
+            let mut view = View { known: Some(self.memos.clone()), ..view };
             self.make_ready(&mut view, cells, self.limits().derive_fuel_max).await;
             view
         })
@@ -137,7 +138,7 @@ impl Deriver {
     /// Returns one that has computed nothing.
     pub fn new(guests: Arc<Guests>, charms: Arc<Charms>, committer: Arc<Committer>) -> Deriver {
         let (stamp, runs, restarts, foreseen) = Default::default();
-        let memos = Memos::new(committer.limits().memo_bytes_max);
+        let memos = Arc::new(Memos::new(committer.limits().memo_bytes_max));
         let outside = Places::new(OUTSIDE_RUNS_MAX, OUTSIDE_RUNS_OF_ONE);
         Deriver { guests, charms, committer, memos, stamp, runs, restarts, foreseen, outside }
     }
@@ -152,7 +153,10 @@ impl Deriver {
     /// Returns a derived cell as it is now, for someone outside, and the commit at which it is so; none when it is not wanted any
     /// more before there is a place for that, or the host has ended.
     pub async fn now(&self, cell: &CellId, unwanted: impl Future<Output = ()>) -> Option<(Memo, u64)> {
-        let view = || View::new(self.committer.versions().snapshot(), self.committer.directory());
+        let view = || {
+            let view = View::new(self.committer.versions().snapshot(), self.committer.directory());
+            View { known: Some(self.memos.clone()), ..view }
+        };
         // What is kept needs no place among those who have something computed.
         let present = view();
         if let Some(memo) = self.memos.get(cell).filter(|memo| memo.holds(&present) && !present.snapshot.is_lost()) {
@@ -180,7 +184,8 @@ impl Deriver {
     /// Returns what a turn sees at first: what is committed now, with those derived cells ready that the last turn of its stream
     /// has read, if it `begins`; and the fuel that those took. One that goes on sees what is committed when its replay is over.
     pub async fn views(&self, event: &Event, directory: &Arc<Directory>, begins: bool) -> (Views, u64) {
-        let mut view = View::new(self.committer.versions().snapshot(), directory.clone());
+        let view = View::new(self.committer.versions().snapshot(), directory.clone());
+        let mut view = View { known: Some(self.memos.clone()), ..view };
         let Some(foreseen) = self.foreseen(event).filter(|_| begins) else { return (Views::new(view), 0) };
         let is_there = |cell: &&CellId| {
             directory.derivation(&cell.owner, &cell.name).is_some()
@@ -540,6 +545,7 @@ impl Work<'_> {
         let Some(tx) = ended.tx else { return Next::Lost };
         let (mut reads, view, needs, saw_directory) = tx.into_reads();
         self.view.memos = view.memos;
+        self.view.bytes += view.bytes;
         let Some(value) = ended.value else {
             deriver.restarts.fetch_add(1, Ordering::Relaxed);
             let frame = &mut self.stack[top];

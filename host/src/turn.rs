@@ -301,8 +301,6 @@ impl Stage {
         let limits = self.committer.limits();
         let waits_for_room = turn.roomless < Duration::from_millis(limits.room_ms_max);
         let (mut views, mut derived) = self.deriver.views(&queued.event, &directory, turn.waited().is_none()).await;
-        // What is ready in all of its views.
-        let mut bytes = views.view.bytes;
         let (ended, fuel) = loop {
             recording.rewind();
             let mut outbound = std::mem::take(&mut turn.outbound);
@@ -328,6 +326,7 @@ impl Stage {
                 Ended::Needs(tx) => {
                     let (seen, writes, cells) = tx.into_views();
                     views = seen;
+                    let bytes = views.view.bytes + views.staged.values().map(|view| view.bytes).sum::<usize>();
                     let view = if writes == 0 { Some(&mut views.view) } else { views.staged.get_mut(&writes) };
                     let max = limits.derive_fuel_max;
                     if derived >= max {
@@ -337,9 +336,11 @@ impl Stage {
                         );
                     }
                     if let Some(view) = view {
-                        view.bytes = bytes;
+                        // What is ready in its other views takes room too.
+                        let others = bytes - view.bytes;
+                        view.bytes += others;
                         derived += self.deriver.make_ready(view, cells, max - derived).await;
-                        bytes = view.bytes;
+                        view.bytes -= others;
                         if view.is_outdated {
                             turn.recording = Some(recording);
                             turn.conflicts.spend(self.env.monotonic() - start);

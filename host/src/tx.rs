@@ -30,7 +30,7 @@ pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
 pub use listing::Span;
 use memo::Proved;
-pub use memo::{Below, Kept, Kind, Leaves, Memo, Run, Underivable, View, Views};
+pub use memo::{Below, Kept, Kind, Known, Leaves, Memo, Run, Underivable, View, Views};
 pub use range::Range;
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;

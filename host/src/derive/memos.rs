@@ -5,12 +5,25 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{cell::CellId, did::Did, tx::Memo};
+use crate::{
+    cell::CellId,
+    did::Did,
+    tx::{Known, Memo},
+};
 
 /// The memos of all charms.
 pub struct Memos {
     bytes_max: usize,
     spaces: Mutex<HashMap<Did, Space>>,
+}
+
+impl Known for Memos {
+    fn get(&self, cell: &CellId) -> Option<Memo> {
+        let mut spaces = self.spaces();
+        let slot = spaces.get_mut(&cell.owner)?.kept.get_mut(&cell.name)?;
+        slot.used = true;
+        Some(slot.memo.clone())
+    }
 }
 
 /// Those of one charm.
@@ -36,14 +49,6 @@ impl Memos {
 
     fn spaces(&self) -> MutexGuard<'_, HashMap<Did, Space>> {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns what is kept of a cell.
-    pub fn get(&self, cell: &CellId) -> Option<Memo> {
-        let mut spaces = self.spaces();
-        let slot = spaces.get_mut(&cell.owner)?.kept.get_mut(&cell.name)?;
-        slot.used = true;
-        Some(slot.memo.clone())
     }
 
     /// Keeps a memo, unless one that is valid later is there.

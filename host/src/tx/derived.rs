@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Transaction,
-    memo::{Kept, Leaves, Overlay, Underivable, View, Views},
+    memo::{Kept, Leaves, Memo, Overlay, Underivable, View, Views},
     refusal::Refusal,
 };
 use crate::{cell::CellId, limits::STAGED_VIEWS_MAX, path::Path, value::Tree};
@@ -60,13 +60,13 @@ impl Transaction {
         path: &Path,
     ) -> Result<Option<Result<Tree, Underivable>>, Refusal> {
         self.check_reads()?;
-        let Some(memo) = self.view.memos.get(cell) else {
+        let Some(Memo { run, leaves, .. }) = self.view.ready(cell).cloned() else {
             self.need(0, cell);
             return Ok(None);
         };
-        if self.is_pure || !self.has_written(&memo.leaves) {
+        if self.is_pure || !self.has_written(&leaves) {
             self.reads.read_derived(0, cell, path);
-            return Ok(Some(memo.run.value.clone()));
+            return Ok(Some(run.value.clone()));
         }
         let writes = self.writes_count;
         if let Some(memo) = self.staged_views.get(&writes).and_then(|view| view.memos.get(cell)) {

@@ -23,7 +23,7 @@ use crate::{
     did::Did,
     directory::Directory,
     env::breathe,
-    limits::{LEAVES_MAX, MESSAGE_BYTES_MAX},
+    limits::{DERIVE_BYTES_MAX, LEAVES_MAX, MESSAGE_BYTES_MAX},
     path::Path,
     record::Hash,
     value::{Mismatch, Tree},
@@ -420,12 +420,21 @@ pub struct View {
     pub bytes: usize,
     /// A component was installed that is not in its directory: what that derives cannot be had in it.
     pub is_outdated: bool,
+    /// Where to look for what is kept of others.
+    pub known: Option<Arc<dyn Known>>,
+}
+
+/// What is kept of derived cells.
+pub trait Known: Send + Sync {
+    /// Returns what is kept of a cell, whether it holds or not.
+    fn get(&self, cell: &CellId) -> Option<Memo>;
 }
 
 impl View {
     /// Returns a view with nothing written and nothing ready.
     pub fn new(snapshot: Snapshot, directory: Arc<Directory>) -> View {
-        View { snapshot, directory, overlay: None, memos: Memos::new(), bytes: 0, is_outdated: false }
+        let memos = Memos::new();
+        View { snapshot, directory, overlay: None, memos, bytes: 0, is_outdated: false, known: None }
     }
 
     /// Returns the same view with nothing ready, and these writes.
@@ -437,7 +446,20 @@ impl View {
             memos: Memos::new(),
             bytes: 0,
             is_outdated: false,
+            known: self.known.clone(),
         }
+    }
+
+    /// Returns a derived cell that is ready, or that is kept and holds.
+    pub fn ready(&mut self, cell: &CellId) -> Option<&Memo> {
+        if !self.memos.contains_key(cell) && self.bytes < DERIVE_BYTES_MAX {
+            let kept = self.known.as_ref()?.get(cell)?;
+            if kept.holds(self) {
+                self.bytes += kept.bytes();
+                self.memos.insert(cell.clone(), kept.still(self));
+            }
+        }
+        self.memos.get(cell)
     }
 
     /// Returns the value of a cell that is not derived, and the commit that wrote it: 0 for none, and for what the turn wrote.
