@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    cell::CellId,
     event::EventId,
     http::{HttpError, Request},
     receipt::Receipt,
@@ -92,9 +91,7 @@ impl Call {
     fn bytes(&self) -> usize {
         let told = match &self.told {
             Told::Ok(bytes) => bytes.len(),
-            Told::Refused(Refusal::Cycle(cells)) => {
-                cells.iter().map(|cell| size_of::<CellId>() + cell.name.len()).sum()
-            }
+            Told::Refused(Refusal::Cycle(cells)) => cells.iter().map(|cell| size_of_val(cell) + cell.name.len()).sum(),
             // Texts of the host, of names that are bounded.
             Told::Refused(_) | Told::Http(_) => 512,
         };

@@ -4,8 +4,10 @@
 //! watched, and no more. Who looks then, and when, is not its affair: see `host/watch.rs`. A batch that touches nothing
 //! that is watched costs a look into a map for each of its rows; with no watcher at all it costs one load.
 
+mod names;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -19,17 +21,13 @@ use crate::{
     cell::CellId,
     did::Did,
     event::EventId,
-    limits::{
-        HISTORY_STEP, WATCH_NUMBERS_MAX, WATCH_PREFIXES_MAX, WATCH_REMOVED_MAX, WATCHERS_MAX, WATCHERS_PER_READER_MAX,
-    },
+    limits::{HISTORY_STEP, WATCH_NUMBERS_MAX, WATCH_PREFIXES_MAX, WATCHERS_MAX, WATCHERS_PER_READER_MAX},
     path::Path,
     rows::Batch,
     tx::{Below, Leaves, Range},
     value::{Found, Tree, Value},
 };
-
-/// Where the numbers of what is written while it is watched begin; what was there before has those below.
-const FIRST: u64 = 1 << 40;
+use names::{Name, Names};
 
 /// What can be watched together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -127,83 +125,8 @@ struct Numbers {
     recent: VecDeque<u64>,
 }
 
-/// The cells under a prefix in the order in which they were written last: each stands there once, so that who is slow skips what
-/// was written over. A gap between two numbers is what was.
-#[derive(Default)]
-pub struct Names {
-    by_number: BTreeMap<u64, Name>,
-    by_name: HashMap<Arc<str>, u64>,
-    /// Numbers of those that were removed.
-    removed: BTreeSet<u64>,
-    next: u64,
-    /// Names that were removed up to this number are forgotten.
-    pub forgotten: u64,
-    /// The same as a commit: who has not heard of all up to it begins anew.
-    pub floor: u64,
-}
-
-/// One cell there.
-#[derive(Clone)]
-pub struct Name {
-    pub name: Arc<str>,
-    /// The commit that wrote it last.
-    pub seq: u64,
-}
-
 /// A write of a cell in a batch: whose, which, by which commit, and whether it is removed.
 pub(super) type Wrote = (Did, Arc<str>, u64, bool);
-
-impl Names {
-    fn begin(&mut self, there: Vec<Name>, floor: u64) {
-        self.floor = floor;
-        let mut number = FIRST;
-        for name in there.into_iter().rev().filter(|name| !self.by_name.contains_key(&name.name)).collect::<Vec<_>>() {
-            number -= 1;
-            self.by_name.insert(name.name.clone(), number);
-            self.by_number.insert(number, name);
-        }
-    }
-
-    fn write(&mut self, name: &Arc<str>, seq: u64, is_removed: bool) {
-        let number = self.next.max(FIRST);
-        self.next = number + 1;
-        if let Some(before) = self.by_name.insert(name.clone(), number) {
-            self.by_number.remove(&before);
-            self.removed.remove(&before);
-        }
-        self.by_number.insert(number, Name { name: name.clone(), seq });
-        if !is_removed {
-            return;
-        }
-        self.removed.insert(number);
-        if self.removed.len() > WATCH_REMOVED_MAX
-            && let Some(oldest) = self.removed.pop_first()
-            && let Some(gone) = self.by_number.remove(&oldest)
-        {
-            self.by_name.remove(&gone.name);
-            (self.forgotten, self.floor) = (oldest, self.floor.max(gone.seq));
-        }
-    }
-
-    /// Returns the first cell after a number, with its number, and whether more of the same commit follow.
-    pub fn after(&self, number: u64) -> Option<(u64, Name, bool)> {
-        let mut rest = self.by_number.range(number.saturating_add(1)..);
-        let (number, name) = rest.next()?;
-        let more = rest.next().is_some_and(|(_, next)| next.seq == name.seq);
-        Some((*number, name.clone(), more))
-    }
-
-    /// Returns the number before the first cell that was written after a commit.
-    pub fn before(&self, seq: u64) -> u64 {
-        let later = self.by_number.iter().rev().take_while(|(_, name)| name.seq > seq);
-        later.last().map_or(self.next.max(FIRST), |(number, _)| *number) - 1
-    }
-
-    /// Returns all names.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.by_number.values().map(|name| &name.name)
-    }
-}
 
 impl Watched {
     fn new(topic: Topic) -> Watched {
