@@ -537,7 +537,7 @@ impl Work<'_> {
             return Next::Ready(self.passing(&cell, failed(why)));
         }
         let memos = std::mem::take(&mut self.view.memos);
-        let view = View { memos, ..self.view.again(self.view.overlay.clone()) };
+        let view = View { memos, bytes: self.view.bytes, ..self.view.again(self.view.overlay.clone()) };
         let mint = deriver.committer.mint().clone();
         let tx = Transaction::derive(cell.owner, view, deriver.committer.limits().clone(), mint);
         let ended = deriver.guests.derive(&installed.loaded, Box::new(tx), &cell.name, &shape).await;
@@ -545,7 +545,7 @@ impl Work<'_> {
         let Some(tx) = ended.tx else { return Next::Lost };
         let (mut reads, view, needs, saw_directory) = tx.into_reads();
         self.view.memos = view.memos;
-        self.view.bytes += view.bytes;
+        self.view.bytes = view.bytes;
         let Some(value) = ended.value else {
             deriver.restarts.fetch_add(1, Ordering::Relaxed);
             let frame = &mut self.stack[top];

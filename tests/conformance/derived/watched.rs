@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use charm_conformance::{GatedStore, Keys, builder, grant, host, json as shown, of, results, until};
-use charm_host::{Change, MemoryStore, Names, Watch, WatchError, Watcher};
-use futures_util::FutureExt;
+use charm_host::{Change, MemoryStore, Names, OUTSIDE_RUNS_OF_ONE, Watch, WatchError, Watcher};
+use futures_util::{FutureExt, future::join_all};
 use serde_json::{Value as Json, json};
 
 use super::{derive, derivers, get, runs, set};
@@ -49,6 +49,30 @@ async fn a_watcher_of_a_derived_cell_is_told_each_value_that_it_comes_to() {
     set(&host, a, "x", json!(6)).await;
     set(&host, a, "x", json!(7)).await;
     assert_eq!(value(&mut watcher).await, 107);
+}
+
+/// A5: what nobody watches any more is not computed: who comes after those who have gone does not wait for them.
+#[tokio::test]
+async fn nothing_is_computed_for_watchers_who_have_gone() {
+    let host = host().await;
+    let [charm] = derivers(&host, ["charm"]).await;
+    let names: Vec<String> = (0..40).map(|number| format!("d{number}")).collect();
+    let formulas: Vec<Json> = names.iter().map(|name| json!(["set", format!("of-{name}"), [], ["spin"]])).collect();
+    charm_conformance::run(&host, charm, json!(formulas)).await;
+    derive(&host, charm, [("d50", json!(["value", 7]))]).await;
+    let (first, others) = names.split_at(OUTSIDE_RUNS_OF_ONE);
+    let mut dear: Vec<_> = first.iter().map(|name| Box::pin(host.get::<i64>(&charm, name, ""))).collect();
+    dear.iter_mut().for_each(|dear| assert!(dear.as_mut().now_or_never().is_none()));
+    for name in others {
+        let watcher = host.watch(Watch::cell(&charm, name)).await.unwrap();
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        drop(watcher);
+    }
+    assert_eq!(host.get::<i64>(&charm, "d50", "").await.unwrap(), Some(7));
+    assert!(join_all(dear).await.iter().all(Result::is_err), "they spin until they are stopped");
+    assert!(runs(&host) <= 2 * OUTSIDE_RUNS_OF_ONE as u64 + 1, "{} ran", runs(&host));
 }
 
 #[tokio::test(flavor = "multi_thread")]
