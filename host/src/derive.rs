@@ -563,7 +563,10 @@ impl Work<'_> {
         }
         deriver.runs.fetch_add(1, Ordering::Relaxed);
         // A member of a cycle is what all of them are, also when another one was asked first.
-        let is_own = |memo: &&Memo| matches!(&memo.run.value, Err(Underivable::Cycle(members)) if members.binary_search(&cell).is_ok());
+        let is_own = |memo: &&Memo| match &memo.run.value {
+            Err(Underivable::Cycle(members)) => members.binary_search(&cell).is_ok(),
+            _ => false,
+        };
         let derived = reads.iter().filter(|kept| kept.is_derived()).filter_map(|kept| self.view.memos.get(&kept.cell));
         if let Some(cycle) = derived.into_iter().find(is_own).cloned() {
             return Next::Ready(self.stamped(&cell, cycle));

@@ -342,7 +342,7 @@ impl Stage {
                         derived += self.deriver.make_ready(view, cells, max - derived).await;
                         view.bytes -= others;
                         if view.is_outdated {
-                            turn.recording = Some(recording);
+                            (turn.recording, turn.next) = (Some(recording), None);
                             turn.conflicts.spend(self.env.monotonic() - start);
                             turn.seen.met(queued.event.id, &Cause::Component, self.env.now_ms());
                             return self
@@ -438,8 +438,9 @@ impl Stage {
             Cause::Derived { below, .. } => below,
             _ => &[],
         };
-        let room = RIVALS_MAX.saturating_sub(turn.rivals.len());
-        turn.rivals.extend(rivals.iter().take(room));
+        // Its own charm has no other turn.
+        let (own, room) = (turn.queued.event.to, RIVALS_MAX.saturating_sub(turn.rivals.len()));
+        turn.rivals.extend(rivals.iter().filter(|rival| **rival != own).take(room));
         let favour = turn.conflicts.attempts >= FAVOUR_AFTER && !turn.rivals.is_empty();
         Ok(Some(if favour { Wait::Favour } else { Wait::Pause }))
     }
