@@ -150,13 +150,16 @@ impl Deriver {
         Derivations { runs, restarts, kept, bytes }
     }
 
+    /// Returns what is committed now, where what is kept is looked for too.
+    fn view(&self, directory: Arc<Directory>) -> View {
+        let view = View::new(self.committer.versions().snapshot(), directory);
+        View { known: Some(self.memos.clone()), ..view }
+    }
+
     /// Returns a derived cell as it is now, for someone outside, and the commit at which it is so; none when it is not wanted any
     /// more before there is a place for that, or the host has ended.
     pub async fn now(&self, cell: &CellId, unwanted: impl Future<Output = ()>) -> Option<(Memo, u64)> {
-        let view = || {
-            let view = View::new(self.committer.versions().snapshot(), self.committer.directory());
-            View { known: Some(self.memos.clone()), ..view }
-        };
+        let view = || self.view(self.committer.directory());
         // What is kept needs no place among those who have something computed.
         let present = view();
         if let Some(memo) = self.memos.get(cell).filter(|memo| memo.holds(&present) && !present.snapshot.is_lost()) {
@@ -184,8 +187,7 @@ impl Deriver {
     /// Returns what a turn sees at first: what is committed now, with those derived cells ready that the last turn of its stream
     /// has read, if it `begins`; and the fuel that those took. One that goes on sees what is committed when its replay is over.
     pub async fn views(&self, event: &Event, directory: &Arc<Directory>, begins: bool) -> (Views, u64) {
-        let view = View::new(self.committer.versions().snapshot(), directory.clone());
-        let mut view = View { known: Some(self.memos.clone()), ..view };
+        let mut view = self.view(directory.clone());
         let Some(foreseen) = self.foreseen(event).filter(|_| begins) else { return (Views::new(view), 0) };
         let is_there = |cell: &&CellId| {
             directory.derivation(&cell.owner, &cell.name).is_some()

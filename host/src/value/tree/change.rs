@@ -92,27 +92,18 @@ impl Large {
                 put(&mut stretches);
                 stretches.flat(&part.first[end..]);
             }
-            // One large entry is shared, not copied.
-            Entry::Missing(at) if part.bytes > FLAT_BYTES_MAX => {
-                if at > 0 {
-                    stretches.part(part);
-                }
-                put(&mut stretches);
-                if at == 0 {
-                    stretches.part(part);
-                }
-            }
-            Entry::Missing(at) => {
+            Entry::Missing(at) if part.bytes <= FLAT_BYTES_MAX => {
                 stretches.flat(&part.first[..at]);
                 put(&mut stretches);
                 stretches.flat(&part.first[at..]);
             }
             Entry::Nested => put(&mut stretches),
-            Entry::Before => {
+            // One entry, or one that is too large for a stretch: it is shared, not copied.
+            Entry::Before | Entry::Missing(0) => {
                 put(&mut stretches);
                 stretches.part(part);
             }
-            Entry::Behind => {
+            Entry::Behind | Entry::Missing(_) => {
                 stretches.part(part);
                 put(&mut stretches);
             }
