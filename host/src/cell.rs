@@ -32,6 +32,11 @@ pub(crate) fn family_of(name: &str) -> Option<&str> {
     name.split_once(FAMILY_END).map(|(family, _)| family)
 }
 
+/// Returns the name under which a cell is granted: its own, or `FAMILY:` of its family.
+pub(crate) fn granted_as(name: &str) -> &str {
+    name.find(FAMILY_END).map_or(name, |end| &name[..=end])
+}
+
 /// What stands between the name of a family and the key of a member.
 pub(crate) const FAMILY_END: char = ':';
 

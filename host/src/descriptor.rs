@@ -62,21 +62,24 @@ impl Descriptor {
         self.cells.get(name).or_else(|| self.families.get(family_of(name)?))
     }
 
-    /// Returns what is declared of what a grant can name: a `cell` or a family of cells, or a stream.
-    pub(crate) fn grantable(&self, kind: &str, name: &str) -> Option<&Declaration> {
-        match kind {
-            "cell" => self.cells.get(name).or_else(|| self.families.get(name)),
+    /// Returns what is declared of what a grant names: a `cell`, as `NAME:` a family of cells, or a stream.
+    pub(crate) fn granted(&self, kind: &str, name: &str) -> Option<&Declaration> {
+        match (kind, name.strip_suffix(FAMILY_END)) {
+            ("cell", Some(family)) => self.families.get(family),
+            ("cell", None) => self.cells.get(name),
             _ => self.streams.get(name),
         }
     }
 
-    /// Returns all of that, by name.
-    pub(crate) fn all_grantable(&self, kind: &str) -> impl Iterator<Item = (&String, &Declaration)> + Clone {
+    /// Returns what grants can name, as they name it: of kind `cell` cells and families, or streams.
+    pub(crate) fn grantable(&self, kind: &str) -> impl Iterator<Item = String> {
         let (first, second) = match kind {
             "cell" => (&self.cells, Some(&self.families)),
             _ => (&self.streams, None),
         };
-        first.iter().chain(second.into_iter().flatten())
+        let can = |(_, declared): &(&String, &Declaration)| declared.is_grantable();
+        let families = second.into_iter().flatten().filter(can).map(|(name, _)| format!("{name}{FAMILY_END}"));
+        first.iter().filter(can).map(|(name, _)| name.clone()).chain(families)
     }
 
     /// Reads what `describe` returned, as a value too; the error says what is wrong with it.
@@ -94,7 +97,7 @@ impl Descriptor {
         let (cells, streams) = (declared("cells", "cell")?, declared("streams", "stream")?);
         let families = declared("families", "family")?;
         if let Some(name) = families.keys().find(|name| cells.contains_key(*name)) {
-            return Err(format!("family {name}: a cell has that name too, and a grant could not tell them apart"));
+            return Err(format!("family {name}: a cell has that name too: give one of them another"));
         }
         let derives = cells.values().chain(families.values()).any(|declared| declared.derived);
         Ok((value, Descriptor { tags, cells, families, streams, derives, more: more(told)? }))

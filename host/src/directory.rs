@@ -12,7 +12,7 @@ pub use rights::{Kept, Names, Right, Rights, ungrantable};
 pub use wish::{NearMiss, Offers, Wanted};
 
 use crate::{
-    cell::{CellId, family_of},
+    cell::{CellId, family_of, granted_as},
     descriptor::{Declaration, Descriptor},
     did::Did,
     event::Event,
@@ -195,9 +195,7 @@ impl Directory {
     /// Returns whether `holder` may read that cell.
     pub fn may_read(&self, holder: &Did, owner: &Did, cell: &str) -> bool {
         let declared = || self.get(owner)?.descriptor.cell(cell);
-        // A member is granted with its family.
-        let name = family_of(cell).unwrap_or(cell);
-        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(name));
+        let covers = |rights: &Rights| rights.read.get(owner).is_some_and(|names| names.covers(granted_as(cell)));
         let granted = || declared().is_some_and(Declaration::is_grantable) && self.rights(holder).any(covers);
         holder == owner || self.is_operator(holder) || granted()
     }
@@ -227,17 +225,11 @@ impl Directory {
 
     /// Returns whether `holder` may read any cell of `owner` whose name begins so.
     pub fn may_read_some(&self, holder: &Did, owner: &Did, prefix: &str) -> bool {
-        let declared = |key: &str| {
-            let descriptor = self.get(owner).map(|entry| &entry.descriptor);
-            let all = descriptor.into_iter().flat_map(|descriptor| descriptor.all_grantable("cell"));
-            all.map(|(name, _)| format!("{name}{key}")).collect::<Vec<_>>()
-        };
-        let begins = |name: &String| name.starts_with(prefix) && self.may_read(holder, owner, name);
+        let mut declared = self.get(owner).into_iter().flat_map(|entry| entry.descriptor.grantable("cell"));
         holder == owner
             || self.is_operator(holder)
             || self.may_list(holder, owner, prefix)
-            || declared("").iter().any(begins)
-            || declared(":").iter().any(begins)
+            || declared.any(|name| name.starts_with(prefix) && self.may_read(holder, owner, &name))
     }
 
     /// Returns whether `holder` may send to that stream.

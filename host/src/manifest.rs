@@ -52,7 +52,7 @@ use crate::{
 /// ```
 ///
 /// In a grant, `charm` is a name of this manifest or a DID, and `"*"` covers every cell, family or stream that the charm declares
-/// and that is not private (A2). A family is granted by its name, with all its members (C8).
+/// and that is not private (A2). A family is granted as `NAME:`, with all its members (C8).
 /// `[outside."did:key:z6Mk…"]` with a `grant` list lets someone outside read and send.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +121,7 @@ pub struct OutsideSpec {
 pub struct GrantSpec {
     /// Whose cells and streams: a name of this manifest or a DID.
     pub charm: String,
-    /// Cells, and families of cells.
+    /// Cells, and families of cells as `NAME:`.
     #[serde(default)]
     pub read: Vec<String>,
     /// Streams.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, granted::Granted};
 use crate::{
-    cell::family_of,
+    cell::{FAMILY_END, family_of},
     descriptor::{Descriptor, check_tag},
     did::Did,
     http::HttpGrant,
@@ -18,7 +18,8 @@ const VERSION: u8 = 1;
 /// What is said of bytes that are no rights of any version.
 const MALFORMED: &str = "are malformed: restore the store from a backup";
 
-/// Names of cells or streams that a grant covers.
+/// Names of cells or streams that a grant covers. A family of cells is named `NAME:`: what the author makes of a name later
+/// widens no grant that names it, and all of them are what the author makes public at any time (A2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Names {
     /// All of them.
@@ -98,21 +99,20 @@ impl Rights {
 
 /// Says why nobody can be granted a `cell` or `stream` of this name; none when it can be.
 pub fn ungrantable(descriptor: &Descriptor, kind: &str, name: &str) -> Option<String> {
-    match descriptor.grantable(kind, name) {
+    match descriptor.granted(kind, name) {
         Some(declared) if declared.is_grantable() => None,
         Some(declared) if declared.receipts => Some("takes receipts from the host only".to_owned()),
         Some(_) => Some("is private: nobody can be granted it".to_owned()),
         None => {
-            if let Some(family) =
-                family_of(name).filter(|family| kind == "cell" && descriptor.families.contains_key(*family))
-            {
-                return Some(format!("is a member of a family, which is granted as a whole: {}", clip(family, 128)));
+            let family = family_of(name).unwrap_or(name);
+            if kind == "cell" && descriptor.families.contains_key(family) {
+                let family = clip(family, 128);
+                return Some(format!("is of a family, which is granted as a whole: {family}{FAMILY_END}"));
             }
-            let declared = descriptor.all_grantable(kind);
-            let can = || declared.clone().filter(|(_, can)| can.is_grantable()).map(|(name, _)| name.as_str());
-            let meant = nearest(name, can()).map(|meant| format!("; did you mean {}?", clip(meant, 128)));
-            let (can, meant) = (can().collect::<Vec<_>>().join(", "), meant.unwrap_or_default());
-            Some(format!("is not declared; what can be granted: {}{meant}", clip(&can, 256)))
+            let can: Vec<_> = descriptor.grantable(kind).collect();
+            let meant = nearest(name, can.iter().map(String::as_str));
+            let meant = meant.map(|meant| format!("; did you mean {}?", clip(meant, 128))).unwrap_or_default();
+            Some(format!("is not declared; what can be granted: {}{meant}", clip(&can.join(", "), 256)))
         }
     }
 }

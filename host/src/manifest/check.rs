@@ -186,7 +186,7 @@ impl Look<'_> {
                 }
                 let Some(descriptor) = &description else { continue };
                 let all = names.iter().any(|name| name == "*");
-                if all && !descriptor.all_grantable(kind).any(|(_, declared)| declared.is_grantable()) {
+                if all && descriptor.grantable(kind).next().is_none() {
                     self.odd(about(holder, &format!("{owner} has no {kind} that can be granted")));
                 }
                 for name in names.iter().filter(|_| !all) {

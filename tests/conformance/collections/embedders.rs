@@ -41,7 +41,7 @@ async fn who_is_outside_lists_what_is_granted() {
     fill(&host, b, &["items:1", "drawer:1"]).await;
     let list = async |prefix: &str| host.list_as(&a, &b, prefix, None, 10).await;
     assert!(matches!(list("items:").await, Err(ReadError::Denied { cell, .. }) if cell == "items:"));
-    host.grant(a, Right::Read { owner: b, cells: only(&["items"]) }).await.unwrap();
+    host.grant(a, Right::Read { owner: b, cells: only(&["items:"]) }).await.unwrap();
     assert_eq!(list("items:").await.unwrap().cells.len(), 1);
     for prefix in ["", "items", "drawer:"] {
         assert!(matches!(list(prefix).await, Err(ReadError::Denied { .. })), "{prefix}");

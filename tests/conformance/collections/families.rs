@@ -50,7 +50,7 @@ async fn a_family_is_granted_as_a_whole_and_listed_with_its_grant_only() {
     denied(list("items:")).await;
     denied(json!(["get", of(b, "items:1"), []])).await;
     let read = |names: Names| BTreeMap::from([(b, names)]);
-    grant(&host, a, read(only(&["items"])), BTreeMap::new()).await.unwrap();
+    grant(&host, a, read(only(&["items:"])), BTreeMap::new()).await.unwrap();
     assert_eq!(one(&host, a, list("items:")).await["names"], json!(["items:1", "items:2"]));
     assert_eq!(one(&host, a, list("items:2")).await["names"], json!(["items:2"]));
     assert_eq!(one(&host, a, json!(["get", of(b, "items:2"), []])).await, json!(1));
@@ -87,14 +87,58 @@ async fn what_no_family_is_cannot_be_granted_as_one() {
         let right = Right::Read { owner: b, cells: only(&[name]) };
         host.grant(a, right).await.unwrap_err().to_string()
     };
-    let private = refusal("drawer").await;
+    let private = refusal("drawer:").await;
     assert!(private.contains("is private: nobody can be granted it"), "{private}");
-    let member = refusal("items:1").await;
-    assert!(member.contains("is a member of a family, which is granted as a whole: items"), "{member}");
+    for name in ["items", "items:1", "items::"] {
+        let member = refusal(name).await;
+        assert!(member.contains("is of a family, which is granted as a whole: items:"), "{member}");
+    }
     let near = refusal("item").await;
-    assert!(near.contains("is not declared") && near.contains("did you mean items?"), "{near}");
-    assert!(refusal("free:1").await.contains("is not declared"));
-    host.grant(a, Right::Read { owner: b, cells: only(&["items"]) }).await.unwrap();
+    assert!(near.contains("is not declared") && near.contains("did you mean items:?"), "{near}");
+    for name in ["free:1", "free:", ":", "x:"] {
+        assert!(refusal(name).await.contains("is not declared"), "{name}");
+    }
+    host.grant(a, Right::Read { owner: b, cells: only(&["items:"]) }).await.unwrap();
+    host.shutdown().await.unwrap();
+}
+
+/// (A2) A grant by name covers what it named, whatever the author makes of the name later; one of all covers what is public now.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_widens_no_grant_that_names_what_it_covers() {
+    let host = host().await;
+    let (a, _) = pair(&host).await;
+    let (public, private) = (|| json!({"shape": "any"}), || json!({"shape": "any", "private": true}));
+    let upgrade = async |families: Json, cells: Json| {
+        host.install(Charm::new("changing", described(families, cells))).await.unwrap()
+    };
+    let charm = upgrade(json!({}), json!({"f": public(), "g": private()})).await;
+    let allows = async |cells: [bool; 4], listings: [bool; 2]| {
+        for (cell, allowed) in ["f", "f:1", "g", "g:1"].into_iter().zip(cells) {
+            let told = run(&host, a, json!([["get", of(charm, cell), []]])).await;
+            assert_eq!(told.outcome == Outcome::Committed, allowed, "{cell}: {told:?}");
+        }
+        for (family, allowed) in ["f:", "g:"].into_iter().zip(listings) {
+            let told = run(&host, a, json!([["names", charm.to_string(), family, 10]])).await;
+            assert_eq!(told.outcome == Outcome::Committed, allowed, "{family}: {told:?}");
+        }
+    };
+    let right = |names: Names| Right::Read { owner: charm, cells: names };
+    host.grant(a, right(only(&["f"]))).await.unwrap();
+    allows([true, false, false, false], [false, false]).await;
+    upgrade(json!({"f": public(), "g": public()}), json!({})).await;
+    allows([false; 4], [false; 2]).await;
+    host.grant(a, right(only(&["f:"]))).await.unwrap();
+    allows([false, true, false, false], [true, false]).await;
+    upgrade(json!({"g": public()}), json!({"f": public()})).await;
+    allows([true, false, false, false], [false, false]).await;
+    host.revoke(a, right(only(&["f"]))).await.unwrap();
+    allows([false; 4], [false; 2]).await;
+    upgrade(json!({"f": private()}), json!({"g": public()})).await;
+    allows([false; 4], [false; 2]).await;
+    host.grant(a, right(Names::All)).await.unwrap();
+    allows([false, false, true, false], [false, false]).await;
+    upgrade(json!({"f": public()}), json!({"g": private()})).await;
+    allows([false, true, false, false], [true, false]).await;
     host.shutdown().await.unwrap();
 }
 

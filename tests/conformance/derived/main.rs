@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 /// Cells and families of a deriver that the others may read.
 fn shared() -> Names {
     let names = (0..200).map(|number| format!("d{number}"));
-    Names::only(names.chain(["x", "y", "z", "pick", "whole", "k", "l", "doc", "f", "m"].map(str::to_owned)))
+    Names::only(names.chain(["x", "y", "z", "pick", "whole", "k", "l", "doc", "f:", "m:"].map(str::to_owned)))
 }
 
 /// Installs derivers that may read the shared cells of each other.
