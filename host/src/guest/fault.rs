@@ -41,13 +41,16 @@ impl Fault {
                 (trap, ..) => format!("trapped: {}", trap.to_string().trim_start_matches("wasm trap: ")),
             });
         }
-        if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+        let text = error.to_string();
+        // The engine has no type for the latter: a handle counts once more while it is lent to a call.
+        if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full))
+            || text.ends_with("store handle limit exceeded")
+        {
             return Fault::new(format!(
                 "over handles-max {}: drop handles that are not used any more",
                 limits.handles_max
             ));
         }
-        let text = error.to_string();
         if text.contains("fuel") {
             return Fault::new(format!("over hostcall-bytes-max {}: pass less at once", limits.hostcall_bytes_max));
         }

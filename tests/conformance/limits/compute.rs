@@ -131,6 +131,10 @@ async fn a_turn_over_its_open_handles_is_stopped() {
     street.is_taken(json!(["handles", 40])).await;
     street.is_taken(json!(["repeat", 200, ["get", "kept", []]])).await;
     street.goes_over(json!([["handles", 60]]), Outcome::Faulted, "over handles-max 50").await;
+    // Those that a call is lent count once more.
+    let each = |count| json!(["get-each", vec!["kept"; count], []]);
+    street.is_taken(each(20)).await;
+    street.goes_over(json!([each(30)]), Outcome::Faulted, "over handles-max 50").await;
 }
 
 /// A5, T6: whatever the call: a log line, a name, an error text.
