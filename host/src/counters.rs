@@ -37,8 +37,8 @@ pub struct Counters {
     pub misfit: u64,
     /// Events that wait for their turn or run now.
     pub waiting: u64,
-    /// Attempts at turns that were thrown away at their commit, because a read had changed or an inbox had filled up
-    /// (T4). Each was run again, but the last of a turn that ended as `conflict-exhausted`.
+    /// Attempts at turns that were thrown away at their commit or before, because something read had changed or an inbox had
+    /// filled up (T4). Each was run again, but the last of a turn that ended as `conflict-exhausted`.
     pub conflicts: u64,
     /// Batches that are durable and not yet in the index of the store.
     pub lag_groups: u64,

@@ -28,7 +28,14 @@ pub use load::LoadError;
 pub use shelf::Loaded;
 pub use threads::Threads;
 
-use crate::{directory::NearMiss, http::Outbound, meter::Room, recording::Recording, tx::Transaction, value::Tree};
+use crate::{
+    directory::NearMiss,
+    http::Outbound,
+    meter::Room,
+    recording::Recording,
+    tx::{Cause, Transaction},
+    value::Tree,
+};
 
 /// What a call to `handle` ended with. A failure of the host itself never shows here.
 pub enum Ended {
@@ -38,8 +45,9 @@ pub enum Ended {
     Rejected(String),
     /// The guest trapped or passed a limit.
     Fault(Fault),
-    /// The snapshot was given back meanwhile: whatever the guest did since counts for nothing, and the turn runs again.
-    Lost,
+    /// A conflict before its commit, as when the snapshot was given back: whatever the guest did counts for nothing, and the turn
+    /// runs again.
+    Beaten(Cause),
     /// It asked for an answer that is not recorded yet: what it asked for stands in the outbound. When the answer is there
     /// the turn runs again from its start, and gets it at the same place.
     Waits,

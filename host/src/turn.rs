@@ -342,12 +342,8 @@ impl Stage {
                         derived += self.deriver.make_ready(view, cells, max - derived).await;
                         view.bytes -= others;
                         if view.is_outdated {
-                            (turn.recording, turn.next) = (Some(recording), None);
-                            turn.conflicts.spend(self.env.monotonic() - start);
-                            turn.seen.met(queued.event.id, &Cause::Component, self.env.now_ms());
-                            return self
-                                .conflict(turn, &Cause::Component)
-                                .map_or_else(|message| settle(Outcome::ConflictExhausted, &message), Ok);
+                            turn.told = 0;
+                            break (Ended::Beaten(Cause::Component), end.fuel);
                         }
                     }
                 }
@@ -386,7 +382,7 @@ impl Stage {
                 say(|| tracing::debug!(after_ms, "is tried again"));
                 return Ok(Some(Wait::Away));
             }
-            Ended::Lost => Err(self.committer.lost()),
+            Ended::Beaten(cause) => Err(self.committer.beaten(cause)),
             Ended::Rejected(text) => return settle(Outcome::Rejected, &text),
             Ended::Fault(fault) => return settle(Outcome::Faulted, &fault.message),
             Ended::Waits => {

@@ -27,7 +27,7 @@ use crate::{
     store::Work,
     suspects::work_of,
     text::clip,
-    tx::Transaction,
+    tx::{Cause, Transaction},
     value::{Tree, Value},
 };
 
@@ -155,7 +155,7 @@ impl Guests {
         let (outbound, recording) = (ctx.outbound.take().unwrap_or_default(), std::mem::take(&mut ctx.recording));
         let ended = match (waits, ctx.tx.take(), recording.differs(), misfit, result) {
             (Some(waits), ..) => waits,
-            (_, Some(tx), ..) if tx.is_lost() => Ended::Lost,
+            (_, Some(tx), ..) if tx.is_lost() => Ended::Beaten(Cause::Lost { max: self.limits.old_versions_bytes_max }),
             (_, Some(tx), ..) if needs => Ended::Needs(tx),
             (_, _, Some(why), ..) => Ended::Fault(Fault::new(format!("nondeterminism: {why}"))),
             (_, _, _, Some(misfit), _) => Ended::Fault(Fault::new(misfit)),

@@ -159,6 +159,29 @@ async fn what_one_reader_holds_is_bounded() {
     assert_eq!(told[0]["error"]["kind"], "type-mismatch", "another turn begins anew");
 }
 
+/// A5: so is what stands on the way to a cell: each run that was cut short remembers what it has read.
+#[tokio::test]
+async fn what_stands_on_the_way_to_a_cell_is_bounded() {
+    let (members, each) = (190, DERIVE_BYTES_MAX / 150 / 192);
+    let host = host().await;
+    let charm = deriver(&host).await;
+    let names: Vec<String> = (0..each).map(|number| format!("c{number}")).collect();
+    let next = |number: usize| get(format!("d{}", (number + 1) % members));
+    let groups: Vec<Json> = names.chunks(400).map(|group| json!(["sum", ["get-each", group, []]])).collect();
+    let step = |number| Json::Array([vec![json!("sum")], groups.clone(), vec![next(number)]].concat());
+    for number in 0..members {
+        derive(&host, charm, [(format!("d{number}").as_str(), step(number))]).await;
+    }
+    let told = results(&host, charm, json!([["try", get("d0")]])).await;
+    let error = told[0]["error"].to_string();
+    assert!(error.contains("derive-bytes-max"), "{error}");
+    // The same without what fills the way is the cycle that it is.
+    for number in 0..members {
+        derive(&host, charm, [(format!("d{number}").as_str(), next(number))]).await;
+    }
+    assert_eq!(read(&host, charm, &[json!("d0")]).await, ["cycle"]);
+}
+
 /// D3: as often as a turn likes, but what it wrote in between is kept for so many reads alone.
 #[tokio::test]
 async fn reads_between_own_writes_are_bounded() {

@@ -1,18 +1,22 @@
 //! Derived cells at the commit (T4): compared by value, without a run of the handler where that is the same.
 
-use charm_conformance::{Hold, cell, host, of, receipt};
-use charm_host::{Did, Host, Names, Outcome};
+use std::time::Duration;
+
+use charm_conformance::{Clock, Hold, builder, cell, component, host, of, receipt, results, until, value};
+use charm_host::{Charm, Did, EventId, Host, Limits, Names, NewEvent, Outcome};
 use serde_json::{Value as Json, json};
 
 use super::{derive, derivers, get, grant, read, runs, send, set};
 
+/// Sends steps whose results are kept in the cell `out`.
+async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
+    host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
+}
+
 /// A turn of `b` that reads the derived `d0` of `a` and stops before its commit: returns its event.
-async fn held(host: &Host, hold: &Hold, a: Did, b: Did, path: Json) -> charm_host::EventId {
+async fn held(host: &Host, hold: &Hold, a: Did, b: Did, path: Json) -> EventId {
     let steps = json!([["try", ["get", of(a, "d0"), path]], hold.step(), ["set", "y", [], "done"]]);
-    let id = host
-        .send(charm_host::NewEvent::new(b, "run", charm_conformance::value(json!({ "steps": steps, "out": "out" }))))
-        .await
-        .unwrap();
+    let id = begin(host, b, steps).await;
     hold.arrived(1).await;
     id
 }
@@ -101,8 +105,7 @@ async fn own_writes_are_part_of_what_is_checked() {
     derive(&host, b, [("d0", json!(["sum", get("x"), get(of(a, "x"))]))]).await;
     set(&host, a, "x", json!(100)).await;
     let steps = json!([["set", "x", [], 1], get("d0"), ["set", "x", [], 2], get("d0"), hold.step()]);
-    let event = charm_conformance::value(json!({ "steps": steps, "out": "out" }));
-    let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+    let id = begin(&host, b, steps).await;
     hold.arrived(1).await;
     set(&host, a, "z", json!("unrelated")).await;
     set(&host, a, "x", json!(200)).await;
@@ -120,8 +123,7 @@ async fn a_derivation_that_is_rewired_onto_own_writes_is_a_conflict() {
     derive(&host, b, [("d0", json!(["if", get(of(a, "pick")), get("x"), ["value", 0]]))]).await;
     set(&host, b, "x", json!(0)).await;
     let steps = json!([["set", "x", [], 9], get("d0"), hold.step(), ["set", "y", [], 1]]);
-    let event = charm_conformance::value(json!({ "steps": steps, "out": "out" }));
-    let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+    let id = begin(&host, b, steps).await;
     hold.arrived(1).await;
     set(&host, a, "pick", json!(true)).await;
     hold.release(2);
@@ -141,8 +143,7 @@ async fn a_derivation_that_is_rewired_onto_own_writes_is_a_conflict_whatever_els
         derive(&host, b, [("d0", json!(["if", get(of(a, "pick")), get("x"), unpicked]))]).await;
         set(&host, b, "x", json!(0)).await;
         let steps = json!([["set", "x", [], 9], get("d0"), after, last, hold.step()]);
-        let event = charm_conformance::value(json!({ "steps": steps, "out": "out" }));
-        let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+        let id = begin(&host, b, steps).await;
         hold.arrived(1).await;
         set(&host, a, "pick", json!(true)).await;
         hold.release(3);
@@ -155,19 +156,103 @@ async fn a_derivation_that_is_rewired_onto_own_writes_is_a_conflict_whatever_els
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cell_that_is_derived_from_now_on_is_a_conflict() {
     let (host, hold) = (host().await, Hold::new());
-    let plain = host.install(charm_host::Charm::new("a", charm_conformance::component("probe"))).await.unwrap();
+    let plain = host.install(Charm::new("a", component("probe"))).await.unwrap();
     let [b] = derivers(&host, ["b"]).await;
     grant(&host, b, [(plain, Names::only(["x"]))].into(), [].into()).await.unwrap();
-    let event =
-        charm_conformance::value(json!({ "steps": [get("d0"), hold.step(), ["set", "y", [], 1]], "out": "out" }));
     derive(&host, b, [("d0", json!(["caught", get(of(plain, "d5"))]))]).await;
-    let id = host.send(charm_host::NewEvent::new(b, "run", event)).await.unwrap();
+    let id = begin(&host, b, json!([get("d0"), hold.step(), ["set", "y", [], 1]])).await;
     hold.arrived(1).await;
-    host.install(charm_host::Charm::new("a", charm_conformance::component("deriver"))).await.unwrap();
+    host.install(Charm::new("a", component("deriver"))).await.unwrap();
     grant(&host, b, [(plain, Names::only(["d5"]))].into(), [].into()).await.unwrap();
     hold.release(2);
     assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
     assert_eq!((hold.count(), cell(&host, b, "out").await[0].clone()), (2, json!(0)));
+}
+
+/// T4, U1: what a turn reads of a charm whose component was replaced since it began is a conflict, and no failure of the turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_below_a_turn_is_a_conflict() {
+    let (host, hold) = (host().await, Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    derive(&host, a, [("d0", get("x"))]).await;
+    set(&host, a, "x", json!("of a")).await;
+    let id = begin(&host, b, json!([hold.step(), get(of(a, "d0")), ["set", "y", [], "done"]])).await;
+    hold.arrived(1).await;
+    host.install(Charm::new("a", another("deriver", b"private", b"x-later"))).await.unwrap();
+    hold.release(2);
+    let receipt = receipt(&host, &id).await;
+    assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
+    assert_eq!((hold.count(), host.counters().conflicts), (2, 1));
+    assert_eq!(cell(&host, b, "out").await[1], json!("of a"));
+}
+
+/// Returns a component in which a text is another one of the same length.
+fn another(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut component = component(name);
+    let places: Vec<usize> =
+        (0..component.len() - from.len()).filter(|at| component[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty(), "the text is there");
+    places.into_iter().for_each(|at| component[at..at + to.len()].copy_from_slice(to));
+    component
+}
+
+/// T3, S12: an attempt that goes on with what another one has had computed is told of inboxes what that one was told: it makes the
+/// same writes, and what was derived from those is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_goes_on_is_told_of_inboxes_what_was_told_before() {
+    let limits = Limits { inbox_events_max: 4, room_ms_max: 0, ..Limits::default() };
+    let (host, hold, full) = (builder().limits(limits).open().await.unwrap(), Hold::new(), Hold::new());
+    let [a, b] = derivers(&host, ["a", "b"]).await;
+    grant(&host, b, [].into(), [(a, Names::only(["note"]))].into()).await.unwrap();
+    derive(&host, b, [("d0", get("x"))]).await;
+    assert_eq!(read(&host, b, &[json!("d0")]).await, [Json::Null]);
+    let runs = begin(&host, a, json!([full.step()])).await;
+    full.arrived(1).await;
+    let note = json!(["send", of(a, "note"), 1]);
+    assert_eq!(
+        results(&host, b, json!([["caught", note], ["caught", note], ["caught", note]])).await,
+        json!([0, 0, 1])
+    );
+    let told = |word| json!(["set", "x", [], word]);
+    let steps = json!([["if", ["caught", note], told("no room"), told("room")], hold.step(), get("d0")]);
+    let id = begin(&host, b, steps).await;
+    hold.arrived(1).await;
+    full.release(1);
+    assert_eq!(receipt(&host, &runs).await.outcome, Outcome::Committed);
+    until("there is room again", || host.counters().waiting == 1).await;
+    hold.release(2);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((&cell(&host, b, "out").await[2], cell(&host, b, "x").await), (&json!("no room"), json!("no room")));
+}
+
+/// T4, A6: a turn that is beaten often by those who write below what it reads gets its turn too: they stand back.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_below_stand_back_for_a_reader_that_always_loses() {
+    const CONFLICTS: usize = 8;
+    let limits = Limits { conflict_ms_max: 3_600_000, compute_ms_max: 60_000, ..Limits::default() };
+    let (clock, hold, writes) = (Clock::new(), Hold::new(), Hold::new());
+    let host = builder().limits(limits).env(clock.clone()).open().await.unwrap();
+    let [a, b, c] = derivers(&host, ["a", "b", "c"]).await;
+    derive(&host, a, [("d0", get("x"))]).await;
+    let id = begin(&host, c, json!([get(of(a, "d0")), hold.step(), ["set", "y", [], "done"]])).await;
+    for conflict in 0..CONFLICTS {
+        hold.arrived(conflict + 1).await;
+        set(&host, a, "x", json!(conflict)).await;
+        // They stand back as long as the last attempt took, and a little.
+        clock.pass(Duration::from_secs(5));
+        hold.release(1);
+    }
+    hold.arrived(CONFLICTS + 1).await;
+    let write = begin(&host, a, json!([writes.step(), ["set", "x", [], "late"]])).await;
+    for round in 0..5 {
+        set(&host, b, "y", json!(round)).await;
+    }
+    assert_eq!(writes.count(), 0, "a stands back, and b goes on");
+    hold.release(1);
+    assert_eq!(receipt(&host, &id).await.outcome, Outcome::Committed);
+    assert_eq!((hold.count(), cell(&host, c, "out").await[0].clone()), (CONFLICTS + 1, json!(CONFLICTS - 1)));
+    writes.release(1);
+    assert_eq!(receipt(&host, &write).await.outcome, Outcome::Committed);
 }
 
 /// D3, T3: `x + y` is 100 in every commit, so it is in every read of what is derived from both, while four turns change them.

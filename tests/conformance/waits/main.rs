@@ -9,7 +9,9 @@ use charm_conformance::{
     Clock, GatedStore, Hold, builder, cell, commits, counted, host, of, pair, probe, probes, receipt, results, run,
     send, settle, steps, until, value, wait_all, waiting,
 };
-use charm_host::{Limits, MemoryStore, NewEvent, Outcome, SendError, Status, StoreError, Value, WAIT_EVENTS_MAX};
+use charm_host::{
+    Limits, MemoryStore, NAME_BYTES_MAX, NewEvent, Outcome, SendError, Status, StoreError, Value, WAIT_EVENTS_MAX,
+};
 use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
@@ -293,6 +295,12 @@ async fn at_a_bound_a_wait_is_refused_and_no_beginning() {
     assert_eq!(refused(json!([note, attempt(many)])).await, "wait-events-max");
     let large = json!([["set", "big", [], "x".repeat(41_000)], ["get", "big", []], note, attempt(wait_all(&[0]))]);
     assert_eq!(refused(large).await, "recording-bytes-max");
+    // What a refusal names takes room too: a circle of links over cells with long names.
+    let name = |number: usize| format!("{number}{}", "n".repeat(NAME_BYTES_MAX - 2));
+    let circle = (0..10).map(|number| json!(["set-link", name(number), [], [name((number + 1) % 10), []]]));
+    run(&host, a, circle.collect()).await;
+    let around = json!(["repeat", 30, ["try", ["get", name(0), ["x"]]]]);
+    assert_eq!(refused(json!([around, note, attempt(wait_all(&[0]))])).await, "recording-bytes-max");
     let most = json!(["wait", vec![0; WAIT_EVENTS_MAX], "all", 5 * MINUTE]);
     assert!(committed(&results(&host, a, json!([note, most])).await[1][0]), "all bounds are met");
     let waits = send(&host, a, json!([["send", of(b, "run"), steps(json!([hold.step()]))], wait_all(&[0])])).await;

@@ -112,10 +112,10 @@ impl Committer {
         Ok(done.seq)
     }
 
-    /// Counts a turn whose snapshot was given back as a conflict.
-    pub fn lost(&self) -> Failure {
+    /// Counts a conflict that a turn met before its commit.
+    pub fn beaten(&self, cause: Cause) -> Failure {
         self.locked().conflicts += 1;
-        Failure::Conflict(Cause::Lost { max: self.limits.old_versions_bytes_max })
+        Failure::Conflict(cause)
     }
 
     /// Makes ready what a transaction brings. No other commit changes the cells of a charm while its turn runs.
