@@ -333,8 +333,7 @@ impl Work<'_> {
         if is_for_all {
             self.deriver.memos.put(&cell, &memo);
         }
-        self.view.bytes += memo.bytes();
-        self.view.memos.insert(cell, memo);
+        self.view.keep(cell, memo);
     }
 
     /// Returns why the host does not go on for this reader, if it does not.
@@ -380,7 +379,7 @@ impl Work<'_> {
         self.fuel += (members + reads.len()) as u64 * cost::CELL;
         // One for all, which hangs on what all of them have read: nobody walks along that.
         let run = Arc::new(Run::new(Err(why), Vec::new(), [0; 32]));
-        let shared = self.new_memo(run).over(&reads, self.view);
+        let shared = self.new_memo(run).over(&reads, self.view).coarse();
         for at in place..=top {
             let memo = self.stamped(&self.stack[at].cell.clone(), shared.clone());
             self.put(at, memo);
@@ -406,7 +405,7 @@ impl Work<'_> {
 
     fn new_memo(&self, run: Arc<Run>) -> Memo {
         let (stamp, from, until, directory, is_passing) = Default::default();
-        let leaves = Leaves::of([], &[], Default::default());
+        let leaves = Leaves::default();
         Memo { run, stamp, from, until, directory, leaves, is_passing }.at(self.view)
     }
 

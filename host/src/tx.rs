@@ -8,6 +8,7 @@ mod committer;
 mod conflict;
 mod derived;
 mod follow;
+mod leaves;
 mod listing;
 mod memo;
 mod range;
@@ -28,9 +29,10 @@ pub use committer::{
 #[cfg(test)]
 pub use conflict::Conflict;
 pub use conflict::{Cause, Tries};
+pub use leaves::Leaves;
 pub use listing::Span;
 use memo::Proved;
-pub use memo::{Below, Kept, Kind, Known, Leaves, Memo, Run, Underivable, View, Views};
+pub use memo::{Below, FILTERS_PART, Kept, Kind, Known, Memo, Run, Underivable, View, Views};
 pub use range::Range;
 pub use refusal::Refusal;
 pub use unavailable::Unavailable;

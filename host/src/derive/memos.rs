@@ -8,7 +8,7 @@ use std::{
 use crate::{
     cell::CellId,
     did::Did,
-    tx::{Known, Memo},
+    tx::{FILTERS_PART, Known, Memo},
 };
 
 /// The memos of all charms.
@@ -33,12 +33,22 @@ struct Space {
     /// Names in the order in which they are looked at.
     clock: VecDeque<Arc<str>>,
     bytes: usize,
+    /// Of those, what filters take.
+    filters: usize,
 }
 
 struct Slot {
     memo: Memo,
-    bytes: usize,
     used: bool,
+}
+
+impl Space {
+    fn remove(&mut self, name: &str) -> Option<Slot> {
+        let slot = self.kept.remove(name)?;
+        self.bytes -= slot.memo.bytes();
+        self.filters -= slot.memo.leaves.filter_bytes();
+        Some(slot)
+    }
 }
 
 impl Memos {
@@ -53,20 +63,21 @@ impl Memos {
 
     /// Keeps a memo, unless one that is valid later is there.
     pub fn put(&self, cell: &CellId, memo: &Memo) {
-        let bytes = memo.bytes();
         let mut gone = Vec::new();
         let mut spaces = self.spaces();
         let space = spaces.entry(cell.owner).or_default();
-        if let Some(slot) = space.kept.get_mut(&cell.name) {
-            if slot.memo.until > memo.until {
-                return;
-            }
-            space.bytes = space.bytes - slot.bytes + bytes;
-            gone.push(std::mem::replace(slot, Slot { memo: memo.clone(), bytes, used: true }));
-        } else {
-            space.kept.insert(cell.name.clone(), Slot { memo: memo.clone(), bytes, used: false });
-            space.clock.push_back(cell.name.clone());
-            space.bytes += bytes;
+        if space.kept.get(&cell.name).is_some_and(|slot| slot.memo.until > memo.until) {
+            return;
+        }
+        let before = space.remove(&cell.name);
+        let has_room = space.filters + memo.leaves.filter_bytes() <= self.bytes_max / FILTERS_PART;
+        let memo = if has_room { memo.clone() } else { memo.clone().coarse() };
+        space.bytes += memo.bytes();
+        space.filters += memo.leaves.filter_bytes();
+        space.kept.insert(cell.name.clone(), Slot { memo, used: before.is_some() });
+        match before {
+            Some(slot) => gone.push(slot),
+            None => space.clock.push_back(cell.name.clone()),
         }
         while space.bytes > self.bytes_max
             && let Some(name) = space.clock.pop_front()
@@ -74,9 +85,8 @@ impl Memos {
             let Some(slot) = space.kept.get_mut(&name) else { continue };
             if std::mem::take(&mut slot.used) && space.clock.len() > 1 {
                 space.clock.push_back(name);
-            } else if let Some(slot) = space.kept.remove(&name) {
-                space.bytes -= slot.bytes;
-                gone.push(slot);
+            } else {
+                gone.extend(space.remove(&name));
             }
         }
         // What is large is given back outside the lock.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     Transaction,
-    memo::{Kept, Leaves, Memo, Overlay, Underivable, View, Views},
+    leaves::Leaves,
+    memo::{Kept, Memo, Overlay, Underivable, View, Views},
     refusal::Refusal,
 };
 use crate::{cell::CellId, limits::STAGED_VIEWS_MAX, path::Path, value::Tree};
@@ -87,6 +88,6 @@ impl Transaction {
 
     /// Returns whether the turn may have written one of those cells.
     fn has_written(&self, leaves: &Leaves) -> bool {
-        !self.writes.is_empty() && leaves.touch(&self.writer, |name| self.writes.contains_key(name))
+        !self.writes.is_empty() && leaves.touch(&self.writer, &self.writes)
     }
 }

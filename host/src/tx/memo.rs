@@ -5,7 +5,7 @@
 //! valid, or a walk along its reads, which has the derived ones among them proved before.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound::{Included, Unbounded},
     sync::Arc,
 };
@@ -13,9 +13,10 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    leaves::Leaves,
     range::{Range, after},
     refusal::Refusal,
-    versions::{Snapshot, Versions},
+    versions::Snapshot,
 };
 use crate::{
     cell::CellId,
@@ -23,16 +24,16 @@ use crate::{
     did::Did,
     directory::Directory,
     env::breathe,
-    limits::{DERIVE_BYTES_MAX, LEAVES_MAX, MESSAGE_BYTES_MAX},
+    limits::{DERIVE_BYTES_MAX, MESSAGE_BYTES_MAX},
     path::Path,
     record::Hash,
     value::{Mismatch, Tree},
 };
 
-/// Changed cells that are looked for among those below a memo, one by one.
-const CHANGED_MAX: usize = 256;
 /// Names that are looked at between two moments at which others may run.
 const NAMES_STEP: usize = 1_024;
+/// The part of the room for memos in which filters of what they hang on are kept.
+pub const FILTERS_PART: usize = 4;
 /// What a memo takes beside what it has read and come to, in bytes, and each of its reads.
 const MEMO_BYTES: usize = 256;
 const READ_BYTES: usize = 192;
@@ -185,124 +186,15 @@ pub struct Below {
     pub is_passing: bool,
 }
 
-/// The cells that are no derived ones, on which a derived cell hangs.
-#[derive(Clone)]
-pub enum Leaves {
-    /// These, sorted.
-    Few(Arc<[CellId]>),
-    /// Cells in these spaces, sorted.
-    Spaces(Arc<[Did]>),
-}
-
-impl Leaves {
-    /// Returns those of several cells and derived cells together, and of spaces in which any cell may be one.
-    pub fn of<'a>(
-        cells: impl IntoIterator<Item = &'a CellId>,
-        below: &[&'a Leaves],
-        mut spaces: BTreeSet<Did>,
-    ) -> Leaves {
-        let mut cells = cells.into_iter().peekable();
-        if let (None, [only], true) = (cells.peek(), below, spaces.is_empty()) {
-            return Leaves::clone(only);
-        }
-        let mut few = BTreeSet::new();
-        let mut add = |cell: &'a CellId| match spaces.is_empty() {
-            true => {
-                few.insert(cell);
-                if few.len() > LEAVES_MAX {
-                    spaces.extend(std::mem::take(&mut few).into_iter().map(|cell| cell.owner));
-                }
-            }
-            false => drop(spaces.insert(cell.owner)),
-        };
-        cells.for_each(&mut add);
-        below.iter().filter_map(|leaves| leaves.few()).flatten().for_each(&mut add);
-        spaces.extend(below.iter().filter_map(|leaves| leaves.spaces()).flatten());
-        if spaces.is_empty() {
-            return Leaves::Few(few.into_iter().cloned().collect());
-        }
-        spaces.extend(few.into_iter().map(|cell| cell.owner));
-        Leaves::Spaces(spaces.into_iter().collect())
-    }
-
-    /// Returns what they take in memory, about.
-    pub fn bytes(&self) -> usize {
-        self.few().map_or(0, size_of_val) + self.spaces().map_or(0, size_of_val)
-    }
-
-    fn few(&self) -> Option<&[CellId]> {
-        if let Leaves::Few(cells) = self { Some(cells) } else { None }
-    }
-
-    fn spaces(&self) -> Option<&[Did]> {
-        if let Leaves::Spaces(dids) = self { Some(dids) } else { None }
-    }
-
-    /// Returns whether a cell is, or may be, one of them.
-    pub fn contain(&self, cell: &CellId) -> bool {
-        match self {
-            Leaves::Few(cells) => cells.binary_search(cell).is_ok(),
-            Leaves::Spaces(dids) => dids.binary_search(&cell.owner).is_ok(),
-        }
-    }
-
-    /// Returns whether one of them is, or may be, among those cells.
-    pub fn are_in(&self, cells: &HashMap<Did, HashSet<&str>>) -> bool {
-        match self {
-            Leaves::Few(leaves) => {
-                leaves.iter().any(|cell| cells.get(&cell.owner).is_some_and(|names| names.contains(&*cell.name)))
-            }
-            Leaves::Spaces(dids) => dids.iter().any(|did| cells.contains_key(did)),
-        }
-    }
-
-    /// Returns whether one of them is, or may be, a cell of `owner` with one of those names, and none of `others`.
-    pub fn reach_beyond(&self, others: &Leaves, owner: &Did, names: &HashSet<&str>) -> bool {
-        let is_other = |name: &str| others.contain(&CellId { owner: *owner, name: name.into() });
-        match self {
-            Leaves::Few(cells) => {
-                cells.iter().any(|cell| cell.owner == *owner && names.contains(&*cell.name) && !others.contain(cell))
-            }
-            Leaves::Spaces(dids) => dids.binary_search(owner).is_ok() && !names.iter().all(|name| is_other(name)),
-        }
-    }
-
-    /// Returns in whose spaces they are.
-    pub fn owners(&self) -> Vec<Did> {
-        let mut owners = self.spaces().map(<[Did]>::to_vec).unwrap_or_default();
-        owners.extend(self.few().into_iter().flatten().map(|cell| cell.owner));
-        owners.sort_unstable();
-        owners.dedup();
-        owners
-    }
-
-    /// Returns whether one of them may be a cell of `owner` that `is` is true of.
-    pub fn touch(&self, owner: &Did, is: impl Fn(&str) -> bool) -> bool {
-        match self {
-            Leaves::Few(cells) => cells.iter().any(|cell| cell.owner == *owner && is(&cell.name)),
-            Leaves::Spaces(dids) => dids.binary_search(owner).is_ok(),
-        }
-    }
-
-    /// Returns whether nothing was written to them after the commit `since`, as far as the snapshot shows: a no may be wrong.
-    pub fn are_same(&self, snapshot: &Snapshot, since: u64) -> bool {
-        if let Some(changed) = snapshot.versions().changed_since(since, CHANGED_MAX) {
-            return !changed.iter().any(|cell| self.contain(cell));
-        }
-        matches!(self, Leaves::Few(cells) if snapshot.is_same_since(since, cells))
-    }
-
-    /// Returns one of them that was written after the commit `since`; none when more was written than is looked at.
-    pub fn changed(&self, versions: &Versions, since: u64, max: usize) -> Option<Option<CellId>> {
-        let changed = versions.changed_since(since, max)?;
-        Some(changed.into_iter().find(|cell| self.contain(cell)))
-    }
-}
-
 impl Memo {
     /// Returns what it takes in memory, about.
     pub fn bytes(&self) -> usize {
         self.run.bytes + self.leaves.bytes()
+    }
+
+    /// Returns the same memo, of which only the spaces are known that it hangs on.
+    pub fn coarse(self) -> Memo {
+        Memo { leaves: self.leaves.coarse(), ..self }
     }
 
     /// Returns what a read at a path gives.
@@ -339,7 +231,10 @@ impl Memo {
         let below: Vec<&Memo> = derived.iter().filter_map(|read| view.memos.get(&read.cell)).collect();
         let is_passing = self.run.is_passing || below.iter().any(|memo| memo.is_passing);
         let below: Vec<&Leaves> = below.iter().map(|memo| &memo.leaves).collect();
-        let listed = names.iter().map(|read| read.cell.owner).collect();
+        let listed = names.iter().filter_map(|read| match &read.kind {
+            Kind::Names(range, ..) => Some((&read.cell.owner, range)),
+            _ => None,
+        });
         let leaves = Leaves::of(cells.iter().map(|read| &read.cell), &below, listed);
         let (order, directory) = (view.snapshot.order(), view.directory.number());
         Memo { from: order, until: order, directory, leaves, is_passing, ..self.clone() }
@@ -455,11 +350,17 @@ impl View {
         if !self.memos.contains_key(cell) && self.bytes < DERIVE_BYTES_MAX {
             let kept = self.known.as_ref()?.get(cell)?;
             if kept.holds(self) {
-                self.bytes += kept.bytes();
-                self.memos.insert(cell.clone(), kept.still(self));
+                self.keep(cell.clone(), kept.still(self));
             }
         }
         self.memos.get(cell)
+    }
+
+    /// Keeps a derived cell that is ready. What it hangs on is kept in detail as long as there is much room.
+    pub fn keep(&mut self, cell: CellId, memo: Memo) {
+        let memo = if self.bytes < DERIVE_BYTES_MAX / FILTERS_PART { memo } else { memo.coarse() };
+        self.bytes += memo.bytes();
+        self.memos.insert(cell, memo);
     }
 
     /// Returns the value of a cell that is not derived, and the commit that wrote it: 0 for none, and for what the turn wrote.
@@ -506,9 +407,7 @@ impl View {
 
     /// Returns whether what the turn wrote may be among those cells.
     pub fn overlays(&self, leaves: &Leaves) -> bool {
-        self.overlay
-            .as_ref()
-            .is_some_and(|overlay| leaves.touch(&overlay.owner, |name| overlay.cells.contains_key(name)))
+        self.overlay.as_ref().is_some_and(|overlay| leaves.touch(&overlay.owner, &overlay.cells))
     }
 }
 

@@ -97,6 +97,12 @@ impl Ranges {
         self.0.insert(from, until);
     }
 
+    /// Returns what they take in memory, about.
+    pub fn bytes(&self) -> usize {
+        let end = |end: &Option<String>| end.as_ref().map_or(0, String::len);
+        self.0.iter().map(|(from, until)| size_of::<(String, Option<String>)>() + from.len() + end(until)).sum()
+    }
+
     /// Returns whether a name is in one of them.
     pub fn contain(&self, name: &str) -> bool {
         let last = self.0.range::<str, _>((Unbounded, Included(name))).next_back();

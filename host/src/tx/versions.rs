@@ -478,14 +478,14 @@ impl Snapshot {
     }
 
     /// Returns whether it shows the same of those cells as the snapshot of an earlier commit did.
-    pub fn is_same_since(&self, since: u64, cells: &[CellId]) -> bool {
+    pub fn is_same_since<'a>(&self, since: u64, mut cells: impl Iterator<Item = &'a CellId>) -> bool {
         let inner = self.versions.read();
         let shown = |cell: &CellId| {
             let versions = inner.find(&cell.owner, &cell.name).iter().rev();
             versions.map(|version| version.order).find(|order| *order <= self.order)
         };
         // A cell that is gone has left no trace: what was there was removed by some commit.
-        !self.is_lost() && cells.iter().all(|cell| shown(cell).is_some_and(|order| order <= since))
+        !self.is_lost() && cells.all(|cell| shown(cell).is_some_and(|order| order <= since))
     }
 
     /// Returns one of what is committed now.

@@ -173,8 +173,9 @@ async fn what_stands_on_the_way_to_a_cell_is_bounded() {
         derive(&host, charm, [(format!("d{number}").as_str(), step(number))]).await;
     }
     let told = results(&host, charm, json!([["try", get("d0")]])).await;
-    let error = told[0]["error"].to_string();
-    assert!(error.contains("derive-bytes-max"), "{error}");
+    assert_ne!(told[0]["error"]["kind"], "cycle", "{told}");
+    let restarts = host.derivations().restarts;
+    assert!(restarts < members as u64, "{restarts} runs were cut short on the way");
     // The same without what fills the way is the cycle that it is.
     for number in 0..members {
         derive(&host, charm, [(format!("d{number}").as_str(), next(number))]).await;
@@ -230,13 +231,18 @@ async fn more_than_is_remembered_is_computed_all_the_same() {
     }
     derive(&host, b, [("d191", json!(["sum", get("d190"), get(of(a, "d190"))]))]).await;
     let all: Vec<Json> = [a, b].iter().flat_map(|charm| names.iter().map(|name| of(*charm, name))).collect();
-    for round in 2..5 {
-        assert_eq!(read(&host, b, &[json!("d191")]).await, [378 + round]);
+    assert_eq!(read(&host, b, &[json!("d191")]).await, [380]);
+    for round in 1..5 {
         assert_eq!(read(&host, b, &all).await.len(), 380);
-        assert_eq!(run(&host, a, json!([["set", "leaf-77", [], round]])).await.outcome, Outcome::Committed);
-        // Another write: so many that they are not looked at one by one.
+        // One write alone, of each charm, and one among so many that they are not looked at one by one.
+        set(&host, a, "leaf-77", json!(10 * round)).await;
+        assert_eq!(read(&host, b, &[json!("d191")]).await, [378 + 11 * round]);
+        set(&host, b, "leaf-7", json!(1 + round)).await;
+        assert_eq!(read(&host, b, &[json!("d191")]).await, [379 + 11 * round]);
         let others: Vec<Json> = (0..300).map(|n| json!(["set", format!("other-{n}"), [], round])).collect();
-        assert_eq!(run(&host, a, json!(others)).await.outcome, Outcome::Committed);
+        let last = [json!(["set", "leaf-77", [], 10 * round + 1])];
+        assert_eq!(run(&host, a, json!([others, last.into()].concat())).await.outcome, Outcome::Committed);
+        assert_eq!(read(&host, b, &[json!("d191")]).await, [380 + 11 * round]);
     }
 }
 

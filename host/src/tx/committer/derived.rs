@@ -131,5 +131,5 @@ fn leaves(reads: &ReadSet, view: &View, staged: &BTreeMap<usize, View>) -> Leave
         view.and_then(|view| view.memos.get(cell))
     };
     let below: Vec<&Leaves> = reads.derived().keys().filter_map(memo).map(|memo| &memo.leaves).collect();
-    Leaves::of([], &below, Default::default())
+    Leaves::of([], &below, [])
 }
