@@ -227,6 +227,23 @@ fn derived_cells_are_listed_beside_a_host_and_not_computed() {
     assert_eq!(host.stop("TERM"), Some(0));
 }
 
+/// A2, C8: a family is shown as a grant names it, and one that is named as a cell is refused with that name.
+#[test]
+fn a_family_is_shown_as_it_is_granted() {
+    let manifest = |name: &str| {
+        let grant = format!("grant = [{{ charm = \"d\", read = [\"{name}\"] }}]");
+        format!("[charm.d]\ncomponent = \"deriver.wasm\"\n[charm.e]\ncomponent = \"deriver.wasm\"\n{grant}\n")
+    };
+    let folder = Folder::new(&["deriver"], &manifest("times:"));
+    let (text, _) = folder.text(0, &["describe", "d"]);
+    assert!(text.contains("\ntimes:  derived, can be granted  any") && text.contains("lets e: read times:"), "{text}");
+    folder.text(0, &["check"]);
+    let folder = Folder::new(&["deriver"], &manifest("times"));
+    let (text, notes) = folder.text(2, &["check"]);
+    let why = "cell times of d is of a family, which is granted as a whole: times:";
+    assert!((text + &notes).contains(why));
+}
+
 /// A host that is stopped is not taken for none.
 #[test]
 fn a_host_that_does_not_answer_is_told_from_none() {

@@ -171,9 +171,11 @@ impl Described {
             lines.extend(rights.wishes.iter().map(|(tag, owner)| format!("finds {owner} alone by {tag}")));
             lines.extend(rights.granted.iter().map(|grant| format!("lets {}: {}", grant.charm, grant.says())));
         }
-        for (head, offers) in [("CELL", &self.cells), ("FAMILY", &self.families), ("STREAM", &self.streams)] {
+        // A family is named as grants name it.
+        let kinds = [("CELL", "", &self.cells), ("FAMILY", ":", &self.families), ("STREAM", "", &self.streams)];
+        for (head, end, offers) in kinds {
             if !offers.is_empty() {
-                let row = |offer: &Offer| [offer.name.clone(), offer.whose().to_owned(), offer.shape.clone()];
+                let row = |offer: &Offer| [offer.name.clone() + end, offer.whose().to_owned(), offer.shape.clone()];
                 lines.extend(table([head, "ACCESS", "SHAPE"], offers.iter().map(row).collect()));
             }
         }
