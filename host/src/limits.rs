@@ -128,8 +128,7 @@ pub const SHAPE_TEXT_BYTES_MAX: usize = 192;
 /// is two rows (record and receipt), each write and each event sent is one more.
 pub const ROW_BYTES: usize = 256;
 
-/// Cells below a derived cell that are remembered one by one, to see at once that none of them was written; of more only whose
-/// they are.
+/// Cells below a derived cell that are remembered one by one, to see at once that none of them was written; more are a filter.
 pub const LEAVES_MAX: usize = 256;
 /// Derived cells that need one after the other, before the first of them has a value.
 pub const DERIVE_DEPTH_MAX: usize = 4_096;

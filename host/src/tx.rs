@@ -20,7 +20,10 @@ mod unavailable;
 mod versions;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 pub use committer::{
     Accepted, Begun, Committer, Derive, Failure, Gone, Installing, Keep, Mark, NoPlace, NotInstalled, Noted, Notice,
@@ -94,6 +97,8 @@ pub struct Transaction {
     written: BTreeMap<Arc<str>, Written>,
     /// Those of them that are as they were in the end.
     put_back: Vec<Arc<str>>,
+    /// Derived cells that were read as they are stored when something was written that they did not hang on.
+    read_beside: HashSet<CellId>,
     writes_count: usize,
     write_bytes: usize,
     /// Each with the descriptor that it was checked against.
@@ -175,6 +180,7 @@ impl Transaction {
             writes: BTreeMap::new(),
             written: BTreeMap::new(),
             put_back: Vec::new(),
+            read_beside: HashSet::new(),
             writes_count: 0,
             write_bytes: 0,
             sends: Vec::new(),

@@ -110,7 +110,7 @@ fn the_in_process_host_does_what_the_table_says() {
         for name in case.granted("read") {
             match name {
                 // Here also what can not be granted.
-                "*" => ["shaped", "secret", "undeclared", "shelf"].map(|name| host.grant_read(&me, &other, name)),
+                "*" => ["shaped", "secret", "undeclared", "shelf:"].map(|name| host.grant_read(&me, &other, name)),
                 name => [name; 4].map(|name| host.grant_read(&me, &other, name)),
             };
         }

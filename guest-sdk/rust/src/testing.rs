@@ -101,7 +101,7 @@ impl Host {
         fake_did("outside")
     }
 
-    /// Allows `reader` to read one cell of `owner`, unless it is private.
+    /// Allows `reader` to read one cell of `owner`, or a family as `NAME:`, unless it is private.
     pub fn grant_read(&self, reader: &Did, owner: &Did, cell: &str) {
         self.state.borrow_mut().reads.insert((reader.clone(), owner.clone(), cell.into()));
     }

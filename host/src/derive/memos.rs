@@ -34,7 +34,9 @@ struct Space {
     clock: VecDeque<Arc<str>>,
     bytes: usize,
     /// Of those, what filters take.
-    filters: usize,
+    filter_bytes: usize,
+    /// How many memos have each filter, by its address: it is counted once.
+    filters: HashMap<usize, usize>,
 }
 
 struct Slot {
@@ -43,10 +45,38 @@ struct Slot {
 }
 
 impl Space {
+    /// Returns whether a memo can be kept with its filter, where all filters may take so many bytes.
+    fn has_room(&self, memo: &Memo, bytes_max: usize) -> bool {
+        let fits = |(at, bytes)| self.filters.contains_key(&at) || self.filter_bytes + bytes <= bytes_max;
+        memo.leaves.filter().is_none_or(fits)
+    }
+
+    fn insert(&mut self, name: Arc<str>, slot: Slot) {
+        self.bytes += slot.memo.bytes();
+        if let Some((at, bytes)) = slot.memo.leaves.filter() {
+            let count = self.filters.entry(at).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.bytes += bytes;
+                self.filter_bytes += bytes;
+            }
+        }
+        self.kept.insert(name, slot);
+    }
+
     fn remove(&mut self, name: &str) -> Option<Slot> {
         let slot = self.kept.remove(name)?;
         self.bytes -= slot.memo.bytes();
-        self.filters -= slot.memo.leaves.filter_bytes();
+        if let Some((at, bytes)) = slot.memo.leaves.filter()
+            && let Some(count) = self.filters.get_mut(&at)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.filters.remove(&at);
+                self.bytes -= bytes;
+                self.filter_bytes -= bytes;
+            }
+        }
         Some(slot)
     }
 }
@@ -61,20 +91,17 @@ impl Memos {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a memo, unless one that is valid later is there.
-    pub fn put(&self, cell: &CellId, memo: &Memo) {
+    /// Keeps a memo, unless one that is valid later is there; returns it as it is kept.
+    pub fn put(&self, cell: &CellId, memo: Memo) -> Memo {
         let mut gone = Vec::new();
         let mut spaces = self.spaces();
         let space = spaces.entry(cell.owner).or_default();
         if space.kept.get(&cell.name).is_some_and(|slot| slot.memo.until > memo.until) {
-            return;
+            return memo;
         }
         let before = space.remove(&cell.name);
-        let has_room = space.filters + memo.leaves.filter_bytes() <= self.bytes_max / FILTERS_PART;
-        let memo = if has_room { memo.clone() } else { memo.clone().coarse() };
-        space.bytes += memo.bytes();
-        space.filters += memo.leaves.filter_bytes();
-        space.kept.insert(cell.name.clone(), Slot { memo, used: before.is_some() });
+        let memo = if space.has_room(&memo, self.bytes_max / FILTERS_PART) { memo } else { memo.coarse() };
+        space.insert(cell.name.clone(), Slot { memo: memo.clone(), used: before.is_some() });
         match before {
             Some(slot) => gone.push(slot),
             None => space.clock.push_back(cell.name.clone()),
@@ -92,6 +119,7 @@ impl Memos {
         // What is large is given back outside the lock.
         drop(spaces);
         drop(gone);
+        memo
     }
 
     /// Returns how many are kept, and their bytes.
@@ -100,5 +128,71 @@ impl Memos {
         spaces
             .values()
             .fold((0, 0), |(count, bytes), space| (count + space.kept.len() as u64, bytes + space.bytes as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::tx::{Leaves, Run, Underivable};
+
+    const BYTES_MAX: usize = 4 << 20;
+
+    fn did(number: u8) -> Did {
+        Did::from_public_key(*ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()).unwrap()
+    }
+
+    fn cell(name: &str) -> CellId {
+        CellId { owner: did(1), name: name.into() }
+    }
+
+    /// Leaves that are many, other ones for each number.
+    fn many(number: usize) -> Leaves {
+        let cells: Vec<CellId> = (0..300).map(|leaf| cell(&format!("{number}-{leaf}"))).collect();
+        Leaves::of(&cells, &[], [])
+    }
+
+    fn memo(leaves: Leaves, until: u64) -> Memo {
+        let run = Arc::new(Run::new(Err(Underivable::Cycle(Arc::default())), Vec::new(), [0; 32]));
+        Memo { run, stamp: 1, from: until, until, directory: 1, leaves, is_passing: false }
+    }
+
+    fn bytes(memos: &Memos) -> usize {
+        memos.figures().1 as usize
+    }
+
+    #[test]
+    fn a_filter_that_many_share_is_counted_once() {
+        let (memos, shared) = (Memos::new(BYTES_MAX), many(0));
+        let (_, filter) = shared.filter().unwrap();
+        for number in 0..1_000 {
+            let kept = memos.put(&cell(&format!("d{number}")), memo(shared.clone(), 1));
+            assert_eq!(kept.leaves.filter(), shared.filter());
+        }
+        let plain = 1_000 * memo(shared.clone(), 1).bytes();
+        assert_eq!(bytes(&memos), plain + filter);
+        for number in 0..1_000 {
+            memos.put(&cell(&format!("d{number}")), memo(Leaves::default(), 2));
+        }
+        assert_eq!(bytes(&memos), 1_000 * memo(Leaves::default(), 1).bytes(), "nobody has it any more");
+    }
+
+    #[test]
+    fn filters_take_a_part_of_the_room_and_no_more() {
+        let memos = Memos::new(BYTES_MAX);
+        let (_, filter) = many(0).filter().unwrap();
+        let most = BYTES_MAX / FILTERS_PART / filter;
+        let put = |number: usize, until| {
+            let kept = memos.put(&cell(&format!("d{number}")), memo(many(number), until));
+            kept.leaves.filter().is_some()
+        };
+        assert!((0..most).all(|number| put(number, 1)), "there is room for {most}");
+        assert!(!put(most, 1) && !put(most + 1, 1));
+        assert!(put(0, 2), "its own place is free");
+        memos.put(&cell("d0"), memo(Leaves::default(), 3));
+        assert!(put(most, 4), "there is room again");
+        assert!(bytes(&memos) <= BYTES_MAX / FILTERS_PART + (most + 2) * memo(many(0), 1).bytes(), "{}", bytes(&memos));
     }
 }

@@ -104,10 +104,14 @@ pub fn ungrantable(descriptor: &Descriptor, kind: &str, name: &str) -> Option<St
         Some(declared) if declared.receipts => Some("takes receipts from the host only".to_owned()),
         Some(_) => Some("is private: nobody can be granted it".to_owned()),
         None => {
-            let family = family_of(name).unwrap_or(name);
-            if kind == "cell" && descriptor.families.contains_key(family) {
-                let family = clip(family, 128);
-                return Some(format!("is of a family, which is granted as a whole: {family}{FAMILY_END}"));
+            let family = descriptor.families.get_key_value(family_of(name).unwrap_or(name));
+            match family.filter(|_| kind == "cell") {
+                Some((family, declared)) if declared.is_grantable() => {
+                    let family = clip(family, 128);
+                    return Some(format!("is of a family, which is granted as a whole: {family}{FAMILY_END}"));
+                }
+                Some(_) => return Some("is of a family that is private: nobody can be granted it".to_owned()),
+                None => {}
             }
             let can: Vec<_> = descriptor.grantable(kind).collect();
             let meant = nearest(name, can.iter().map(String::as_str));
@@ -124,7 +128,7 @@ pub enum Right {
     Read {
         /// The charm.
         owner: Did,
-        /// Its cells.
+        /// Its cells, and families of them as `NAME:`.
         cells: Names,
     },
     /// To send to streams of a charm.

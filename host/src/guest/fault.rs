@@ -47,7 +47,7 @@ impl Fault {
             || text.ends_with("store handle limit exceeded")
         {
             return Fault::new(format!(
-                "over handles-max {}: drop handles that are not used any more",
+                "over handles-max {}: drop handles that are not used any more, or lend fewer at once",
                 limits.handles_max
             ));
         }

@@ -66,6 +66,9 @@ impl Transaction {
             return Ok(None);
         };
         if self.is_pure || !self.has_written(&leaves) {
+            if self.writes_count > 0 {
+                self.read_beside.insert(cell.clone());
+            }
             self.reads.read_derived(0, cell, path);
             return Ok(Some(run.value.clone()));
         }

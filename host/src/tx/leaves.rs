@@ -1,6 +1,6 @@
 //! The cells that are no derived ones, on which a derived cell hangs: those of which nothing was written leave it as it was.
 //!
-//! Up to `LEAVES_MAX` stand there one by one. More are a filter (Bloom, "Space/time trade-offs in hash coding with allowable
+//! Up to `LEAVES_MAX` stand there one by one. More, and cells beside names that were listed, are a filter (Bloom, "Space/time trade-offs in hash coding with allowable
 //! errors", 1970), which never leaves one out, and takes others for one now and then: of 10,000 others some 7 when it has 2,000,
 //! and 490 when it has 10,000. What is taken for one costs a walk, and gives no wrong answer. Where there is no room for filters,
 //! all cells of the spaces are taken for one.
@@ -20,6 +20,8 @@ use crate::{cell::CellId, did::Did, limits::LEAVES_MAX};
 
 /// Changed cells that are looked for among them, one by one.
 const CHANGED_MAX: usize = 256;
+/// Commits in other spaces that are passed over meanwhile.
+const PASSED_MAX: usize = 1_024;
 /// Listed ranges of one space that are kept apart.
 const RANGES_MAX: usize = 16;
 /// Bits of a filter, as a power of two, and how many of them stand for a cell.
@@ -101,7 +103,9 @@ impl Leaves {
             }
         }
         for (owner, range) in listed {
-            all.to_mut().list(owner, range.clone());
+            if !all.lists(owner, range) {
+                all.to_mut().list(owner, range.clone());
+            }
         }
         match (all, first) {
             (Cow::Borrowed(_), Some(first)) => Leaves::Many(first.clone()),
@@ -116,12 +120,13 @@ impl Leaves {
         Leaves::Many(Arc::new(Many { spaces: many.spaces.clone(), listed, filter }))
     }
 
-    /// Returns what their filter takes in memory.
-    pub fn filter_bytes(&self) -> usize {
-        self.many().map_or(0, |many| size_of_val(&*many.filter))
+    /// Returns the address of their filter, which others may share, and what it takes in memory; none when they have none.
+    pub fn filter(&self) -> Option<(usize, usize)> {
+        let many = self.many().filter(|many| !many.is_coarse())?;
+        Some((Arc::as_ptr(many) as usize, size_of_val(&*many.filter)))
     }
 
-    /// Returns what they take in memory, about.
+    /// Returns what they take in memory without it, about.
     pub fn bytes(&self) -> usize {
         match self {
             Leaves::Few(few) => size_of_val(&**few),
@@ -196,10 +201,17 @@ impl Leaves {
 
     /// Returns whether nothing was written to them after the commit `since`, as far as the snapshot shows: a no may be wrong.
     pub fn are_same(&self, snapshot: &Snapshot, since: u64) -> bool {
-        if let Some(changed) = snapshot.versions().changed_since(since, CHANGED_MAX) {
-            return !changed.iter().any(|cell| self.contain(&cell.owner, &cell.name));
+        let changed = match self {
+            Leaves::Few(_) => snapshot.versions().changed_since(since, CHANGED_MAX),
+            Leaves::Many(many) => {
+                snapshot.versions().changed_in(since, (CHANGED_MAX, PASSED_MAX), |did| many.reaches(did))
+            }
+        };
+        match (changed, self) {
+            (Some(changed), _) => !changed.iter().any(|cell| self.contain(&cell.owner, &cell.name)),
+            (None, Leaves::Few(few)) => snapshot.is_same_since(since, few.iter().map(|leaf| &leaf.cell)),
+            (None, Leaves::Many(_)) => false,
         }
-        matches!(self, Leaves::Few(few) if snapshot.is_same_since(since, few.iter().map(|leaf| &leaf.cell)))
     }
 
     /// Returns one of them that was written after the commit `since`; none when more was written than is looked at.
@@ -223,7 +235,7 @@ impl Many {
 
     fn bytes(&self) -> usize {
         let ranges = self.listed.values().map(|ranges| size_of::<Did>() + ranges.bytes()).sum::<usize>();
-        size_of::<Many>() + size_of_val(&*self.filter) + size_of_val(&*self.spaces) + ranges
+        size_of::<Many>() + size_of_val(&*self.spaces) + ranges
     }
 
     /// Returns whether a cell is, or may be, one of them.
@@ -253,14 +265,20 @@ impl Many {
     /// Adds all names of a range.
     fn list(&mut self, owner: &Did, range: Range) {
         self.reach(owner);
-        if self.is_coarse() {
+        if self.lists(owner, &range) {
             return;
         }
         let ranges = self.listed.entry(*owner).or_default();
         ranges.add(range);
-        if ranges.iter().nth(RANGES_MAX).is_some() {
+        if ranges.len() > RANGES_MAX {
             ranges.add(Range::all());
         }
+    }
+
+    /// Returns whether all names of a range are among them.
+    fn lists(&self, owner: &Did, range: &Range) -> bool {
+        let listed = || self.listed.get(owner).is_some_and(|ranges| ranges.cover(range));
+        self.reaches(owner) && (self.is_coarse() || listed())
     }
 
     fn reaches(&self, owner: &Did) -> bool {
@@ -276,7 +294,9 @@ impl Many {
     /// Returns whether it has all that the other has.
     fn covers(&self, other: &Many) -> bool {
         let marked = || other.filter.iter().zip(&self.filter).all(|(theirs, mine)| theirs & !mine == 0);
-        let listed = |(owner, ranges): (&Did, &Ranges)| self.listed.get(owner).is_some_and(|mine| mine == ranges);
+        let listed = |(owner, ranges): (&Did, &Ranges)| {
+            self.listed.get(owner) == Some(ranges) || ranges.iter().all(|range| self.lists(owner, &range))
+        };
         other.spaces.iter().all(|space| self.reaches(space))
             && (self.is_coarse() || !other.is_coarse() && other.listed.iter().all(listed) && marked())
     }
@@ -364,8 +384,8 @@ mod tests {
             figures.push(cells(1, 100_000..110_000).iter().filter(|cell| has(&all, cell)).count());
             assert!(!has(&all, &cells(2, 0..1)[0]), "in another space there is none");
         }
-        // The same cells have the same bits at each run.
-        assert!(figures[0] <= 1 && (1..20).contains(&figures[1]) && (400..600).contains(&figures[2]), "{figures:?}");
+        // Each process has bits of its own for them, which no guest can know.
+        assert!(figures[0] <= 6 && figures[1] <= 40 && (350..650).contains(&figures[2]), "{figures:?}");
     }
 
     #[test]
@@ -399,10 +419,10 @@ mod tests {
         let large = of(&cells(1, 0..1_000), &[]);
         let other = of(&cells(2, 0..1_000), &[]);
         let (few, coarse) = (of(&cells(1, 0..1), &[]), large.coarse());
-        assert!(coarse.bytes() < 1_024 && coarse.filter_bytes() == 0 && kept_apart(&few.coarse()));
+        assert!(coarse.bytes() < 1_024 && coarse.filter().is_none() && kept_apart(&few.coarse()));
         for all in [of(&[], &[&coarse, &other]), of(&[], &[&other, &coarse]), of(&cells(2, 5..6), &[&coarse])] {
             assert!(all.contain(&did(1), "whatever") && all.contain(&did(2), "c5") && !all.contain(&did(3), "c5"));
-            assert_eq!(all.filter_bytes(), 0);
+            assert!(all.filter().is_none());
         }
     }
 
@@ -410,7 +430,7 @@ mod tests {
     fn of_many_that_were_written_none_is_looked_for() {
         let all = of(&cells(1, 0..1_000), &[]);
         let written = |count: usize| cells(1, 50_000..50_000 + count).into_iter().map(|cell| (cell.name, ())).collect();
-        assert!(!all.touch(&did(1), &written(20)) && all.touch(&did(1), &written(CHANGED_MAX + 1)));
+        assert!(!all.touch(&did(1), &written(1)) && all.touch(&did(1), &written(CHANGED_MAX + 1)));
         assert!(!all.touch(&did(2), &written(CHANGED_MAX + 1)));
     }
 }

@@ -40,8 +40,15 @@ impl Span<'_> {
 /// Names and values of one page, and where the next begins.
 pub type Entries = (Vec<(String, Vec<u8>)>, Option<String>);
 
-/// Cells of one page, and where the next begins.
-type Page = (Vec<(Arc<str>, Tree)>, Option<String>);
+/// What a page tells.
+struct Page {
+    /// The cells that are in it.
+    cells: Vec<(Arc<str>, Tree)>,
+    /// Where the next one begins.
+    next: Option<String>,
+    /// The names that it hangs on: also the one that shows that there is more.
+    told: Range,
+}
 
 impl Transaction {
     /// Returns up to `max` names of cells that hold something: what the snapshot shows with the turn's own writes, in order. And
@@ -51,8 +58,8 @@ impl Transaction {
     /// `Denied`, `Invalid`, `Limit`.
     pub fn names(&mut self, span: &Span<'_>, max: usize) -> Result<(Vec<String>, Option<String>), Refusal> {
         let range = self.range(span, max)?;
-        let (cells, next) = self.page(span.owner, &range, max);
-        self.list(span.owner, &range, next.as_deref());
+        let Page { cells, next, told } = self.page(span.owner, range, max);
+        self.list(span.owner, told);
         self.cost += cells.iter().map(|(name, _)| cost::LISTED + cost::copied(name.len())).sum::<u64>();
         Ok((cells.into_iter().map(|(name, _)| name.to_string()).collect(), next))
     }
@@ -67,26 +74,27 @@ impl Transaction {
         if left == 0 {
             return Err(Refusal::limit("reads-max", self.limits.reads_max));
         }
-        let (cells, mut next) = self.page(span.owner, &range, max.min(left));
+        let Page { cells, mut next, mut told } = self.page(span.owner, range, max.min(left));
         let (mut entries, mut bytes): (Vec<(String, Vec<u8>)>, usize) = (Vec::with_capacity(cells.len()), 0);
         for (name, value) in cells {
-            let len = value.len();
-            if let Some((last, _)) = entries.last()
-                && bytes + len > LIST_BYTES_MAX
-            {
-                next = Some(after(last));
-                break;
-            }
-            bytes += len;
-            self.cost += cost::CELL + cost::LISTED + cost::copied(name.len() + len);
+            bytes += value.len();
+            self.cost += cost::CELL + cost::LISTED;
             let cell = CellId { owner: span.owner, name: name.clone() };
             let is_written = span.owner == self.writer && self.writes.contains_key(&name);
             if !is_written {
                 self.observe(&cell, &Path::root())?;
             }
+            // The page hangs on the one that has no room in it too.
+            if let Some((last, _)) = entries.last()
+                && bytes > LIST_BYTES_MAX
+            {
+                (next, told) = (Some(after(last)), told.before(&after(&name)));
+                break;
+            }
+            self.cost += cost::copied(name.len() + value.len());
             entries.push((name.to_string(), value.whole().to_vec()));
         }
-        self.list(span.owner, &range, next.as_deref());
+        self.list(span.owner, told);
         Ok((entries, next))
     }
 
@@ -101,8 +109,8 @@ impl Transaction {
             return Err(Refusal::WriteIsolation { requested: span.owner, open: self.writer });
         }
         let range = self.range(span, max)?;
-        let (cells, mut next) = self.page(span.owner, &range, max);
-        self.list(span.owner, &range, next.as_deref());
+        let Page { cells, mut next, told } = self.page(span.owner, range, max);
+        self.list(span.owner, told);
         let mut count = 0;
         for (name, _) in cells {
             self.cost += cost::CELL + cost::LISTED;
@@ -140,16 +148,29 @@ impl Transaction {
         Ok(Range::of(span.prefix, span.start, span.end))
     }
 
-    /// Adds to the read set what a page has told of a range.
-    fn list(&mut self, owner: Did, range: &Range, next: Option<&str>) {
+    /// Adds to the read set what a page hangs on.
+    fn list(&mut self, owner: Did, told: Range) {
         self.reads_count += 1;
-        self.reads.list(owner, next.map_or_else(|| range.clone(), |next| range.before(next)));
+        self.reads.list(owner, told);
     }
 
-    /// Returns the cells of the next page, and where the one after it begins.
-    fn page(&self, owner: Did, range: &Range, max: usize) -> Page {
+    /// Returns the next page of a range.
+    fn page(&self, owner: Did, range: Range, max: usize) -> Page {
         let max = max.min(LIST_PAGE_MAX);
-        let (mut page, mut passed, mut range) = (Vec::new(), 0, range.clone());
+        let (mut cells, end) = self.shown(owner, range.clone(), max + 1);
+        if cells.len() > max
+            && let Some((more, _)) = cells.pop()
+        {
+            let next = cells.last().map(|(last, _)| after(last));
+            return Page { cells, next, told: range.before(&after(&more)) };
+        }
+        let told = end.as_deref().map_or_else(|| range.clone(), |end| range.before(end));
+        Page { cells, next: end, told }
+    }
+
+    /// Returns the first cells of a range, up to `max`; and, unless that was its end, up to where was looked.
+    fn shown(&self, owner: Did, mut range: Range, max: usize) -> (Vec<(Arc<str>, Tree)>, Option<String>) {
+        let (mut page, mut passed) = (Vec::new(), 0);
         let mut last: Option<Arc<str>> = None;
         loop {
             let wanted = max - page.len();

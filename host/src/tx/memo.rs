@@ -187,7 +187,7 @@ pub struct Below {
 }
 
 impl Memo {
-    /// Returns what it takes in memory, about.
+    /// Returns what it takes in memory, about, without the filter of its leaves.
     pub fn bytes(&self) -> usize {
         self.run.bytes + self.leaves.bytes()
     }
@@ -359,7 +359,7 @@ impl View {
     /// Keeps a derived cell that is ready. What it hangs on is kept in detail as long as there is much room.
     pub fn keep(&mut self, cell: CellId, memo: Memo) {
         let memo = if self.bytes < DERIVE_BYTES_MAX / FILTERS_PART { memo } else { memo.coarse() };
-        self.bytes += memo.bytes();
+        self.bytes += memo.bytes() + memo.leaves.filter().map_or(0, |(_, bytes)| bytes);
         self.memos.insert(cell, memo);
     }
 

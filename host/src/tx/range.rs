@@ -103,6 +103,21 @@ impl Ranges {
         self.0.iter().map(|(from, until)| size_of::<(String, Option<String>)>() + from.len() + end(until)).sum()
     }
 
+    /// Returns how many they are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether all of a range is in one of them.
+    pub fn cover(&self, range: &Range) -> bool {
+        let last = self.0.range::<str, _>((Unbounded, Included(range.from()))).next_back();
+        last.is_some_and(|(_, until)| match (until, range.until()) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(mine), Some(theirs)) => theirs <= mine.as_str(),
+        })
+    }
+
     /// Returns whether a name is in one of them.
     pub fn contain(&self, name: &str) -> bool {
         let last = self.0.range::<str, _>((Unbounded, Included(name))).next_back();
@@ -157,6 +172,13 @@ mod tests {
                 let holds = |range: &Range| name.as_str() >= range.from() && range.reaches(name);
                 prop_assert_eq!(all.contain(name), ranges.iter().any(holds), "{} {:?}", name, all);
                 prop_assert_eq!(all.contain(name), all.iter().any(|range| holds(&range)));
+            }
+            for range in &ranges {
+                let is_empty = range.until().is_some_and(|until| until <= range.from());
+                prop_assert!(is_empty || all.cover(range), "{:?} {:?}", range, all);
+                let behind = Range { from: range.from.clone(), until: range.until().map(after) };
+                let names = names.iter().filter(|name| name.as_str() >= behind.from() && behind.reaches(name));
+                prop_assert!(!all.cover(&behind) || names.into_iter().all(|name| all.contain(name)), "{:?}", behind);
             }
             let ends: Vec<(String, Option<String>)> = all.0.clone().into_iter().collect();
             prop_assert!(ends.windows(2).all(|two| two[0].1.as_ref().is_some_and(|end| *end < two[1].0)), "{:?}", ends);

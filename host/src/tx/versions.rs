@@ -295,6 +295,16 @@ impl Versions {
 
     /// Returns the cells that commits after `since` wrote; none when those are more than `max` or not remembered.
     pub fn changed_since(&self, since: u64, max: usize) -> Option<Vec<CellId>> {
+        self.changed_in(since, (max, 0), |_| true)
+    }
+
+    /// As `changed_since`, those in some spaces; passes over so many commits in others.
+    pub fn changed_in(
+        &self,
+        since: u64,
+        (max, mut passed): (usize, usize),
+        is_meant: impl Fn(&Did) -> bool,
+    ) -> Option<Vec<CellId>> {
         if self.last() == since {
             return Some(Vec::new());
         }
@@ -304,6 +314,10 @@ impl Versions {
         }
         let mut cells = Vec::new();
         for (_, owner, names) in inner.recent.iter().rev().take_while(|(order, ..)| *order > since) {
+            if !is_meant(owner) {
+                passed = passed.checked_sub(1)?;
+                continue;
+            }
             if cells.len() + names.len() > max {
                 return None;
             }

@@ -89,6 +89,10 @@ async fn what_no_family_is_cannot_be_granted_as_one() {
     };
     let private = refusal("drawer:").await;
     assert!(private.contains("is private: nobody can be granted it"), "{private}");
+    for name in ["drawer", "drawer:1"] {
+        let private = refusal(name).await;
+        assert!(private.contains("is of a family that is private: nobody can be granted it"), "{private}");
+    }
     for name in ["items", "items:1", "items::"] {
         let member = refusal(name).await;
         assert!(member.contains("is of a family, which is granted as a whole: items:"), "{member}");

@@ -1,7 +1,7 @@
 //! A range that was listed is read as a range (C8, T4).
 
 use charm_conformance::{Hold, Logs, all_of, cell, grant, host, pair, receipt, run, steps, value};
-use charm_host::{Did, EventId, Host, NewEvent, Outcome};
+use charm_host::{Did, EventId, Host, LIST_BYTES_MAX, NewEvent, Outcome};
 use serde_json::{Value as Json, json};
 
 use crate::fill;
@@ -93,15 +93,36 @@ async fn what_happens_outside_of_what_was_listed_is_no_conflict() {
     let (ran, _) =
         held.meet(held.names("items:", 10), json!([["remove", "items:1", []], ["set", "items:1", [], 3]])).await;
     assert_eq!(ran, 1, "removed and written in one turn");
-    // The page told items:1 and items:3: behind those it knows nothing.
-    let (ran, told) =
-        held.meet(held.names("items:", 2), json!([["set", "items:4", [], 1], ["remove", "items:5", []]])).await;
+    // The page told items:1 and items:3, and by items:5 that there is more: behind that it knows nothing.
+    let (ran, told) = held.meet(held.names("items:", 2), json!([["set", "items:7", [], 1]])).await;
     assert_eq!((ran, &told["names"]), (1, &json!(["items:1", "items:3"])));
     let (ran, told) = held.meet(held.names("items:", 2), json!([["set", "items:2", [], 1]])).await;
     assert_eq!((ran, &told["names"]), (2, &json!(["items:1", "items:2"])), "between the two it does");
     let list = json!(["names", held.writer.to_string(), "items:", 10, "items:3", "items:4"]);
     let (ran, _) = held.meet(list, json!([["remove", "items:2", []], ["remove", "items:4", []]])).await;
     assert_eq!(ran, 1, "outside of the span");
+    held.host.shutdown().await.unwrap();
+}
+
+/// (C8, T4) That there is more is told too, and so is what had no room in a page.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_a_page_is_a_part_of_what_was_read() {
+    let held = Held::new(&["items:1", "items:3", "items:5"]).await;
+    let (ran, told) = held.meet(held.names("items:", 2), json!([["remove", "items:5", []]])).await;
+    assert_eq!((ran, &told["next"]), (2, &Json::Null), "nothing more is there");
+    let large = |part: usize| json!("x".repeat(LIST_BYTES_MAX * part / 10));
+    for (cell, part) in [("items:1", 6), ("items:3", 6)] {
+        let write = json!([["set", cell, [], large(part)]]);
+        assert_eq!(run(&held.host, held.writer, write).await.outcome, Outcome::Committed);
+    }
+    let entries = json!(["entries", held.writer.to_string(), "items:", 10]);
+    let (ran, told) = held.meet(entries.clone(), json!([["set", "items:3", [], 1]])).await;
+    let names = told["entries"].as_array().unwrap().iter().map(|entry| entry[0].clone()).collect();
+    assert_eq!((ran, Json::Array(names)), (2, json!(["items:1", "items:3"])), "it has room now");
+    let (ran, _) = held.meet(entries.clone(), json!([["set", "items:3", [], large(6)]])).await;
+    assert_eq!(ran, 2, "it has none any more");
+    let (ran, _) = held.meet(entries, json!([["set", "items:9", [], 1]])).await;
+    assert_eq!(ran, 1, "behind that nothing was looked at");
     held.host.shutdown().await.unwrap();
 }
 

@@ -9,7 +9,7 @@ mod watched;
 use std::collections::BTreeMap;
 
 use charm_conformance::{builder, cell, component, grant, host, of, results, run, value};
-use charm_host::{Charm, Did, Host, InstallError, Names, NewEvent, Outcome, ReadError};
+use charm_host::{Charm, Did, Host, InstallError, LIST_BYTES_MAX, Names, NewEvent, Outcome, ReadError};
 use serde_json::{Value as Json, json};
 
 /// Cells and families of a deriver that the others may read.
@@ -104,6 +104,27 @@ async fn an_equal_result_stops_the_wave() {
     assert_eq!((read(&host, charm, &[json!("d3")]).await, runs(&host)), (vec![json!("old")], 8));
     set(&host, charm, "doc", json!({"title": "old", "text": 2})).await;
     assert_eq!((read(&host, charm, &[json!("d3")]).await, runs(&host)), (vec![json!("old")], 8));
+}
+
+/// D3, C8: what ends a page of a listing is below the derived cell too.
+#[tokio::test]
+async fn a_page_is_derived_anew_when_it_ends_elsewhere() {
+    let host = host().await;
+    let charm = deriver(&host).await;
+    derive(&host, charm, [("d0", json!(["names", null, "f:", 2])), ("d1", json!(["entries", null, "f:", 9]))]).await;
+    let large = |part: usize| json!("x".repeat(LIST_BYTES_MAX * part / 10));
+    for (name, to) in [("f:1", large(6)), ("f:2", large(6)), ("f:3", json!(1))] {
+        set(&host, charm, name, to).await;
+    }
+    let page = async || {
+        let told = read(&host, charm, &[json!("d0"), json!("d1")]).await;
+        (!told[0]["next"].is_null(), told[1]["entries"].as_array().unwrap().len())
+    };
+    assert_eq!(page().await, (true, 1));
+    set(&host, charm, "f:2", json!("small")).await;
+    assert_eq!(page().await, (true, 3));
+    assert_eq!(run(&host, charm, json!([["remove", "f:3", []]])).await.outcome, Outcome::Committed);
+    assert_eq!(page().await, (false, 2));
 }
 
 /// D5: the `ifElse` of the field reports. What the choice did not take is no dependency.

@@ -191,8 +191,8 @@ impl State {
 
     pub fn may_read(&self, reader: &Did, owner: &Did, cell: &str) -> bool {
         let declared = || self.charms.get(owner)?.cell(cell);
-        // A member is granted with its family.
-        let granted = cell.split_once(':').map_or(cell, |(family, _)| family);
+        // A member is granted with its family, as `NAME:`.
+        let granted = cell.find(':').map_or(cell, |end| &cell[..=end]);
         reader == owner
             || self.reads.contains(&(reader.clone(), owner.clone(), granted.into()))
                 && declared().is_some_and(|declared| !declared.private)

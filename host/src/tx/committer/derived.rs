@@ -85,8 +85,11 @@ impl Committer {
                     let (cell, path, below) = (cell.clone(), path.clone(), found.leaves.owners());
                     Cause::Derived { cell, path, below }
                 };
-                // It hangs now on what the turn has staged, and did not when that was read: with that it may be another value.
-                if writes == 0 && found.leaves.reach_beyond(&seen.leaves, &tx.writer, &staged) {
+                // It hangs now on what the turn had staged, and did not when it was read: with that it may be another value.
+                if writes == 0
+                    && tx.read_beside.contains(cell)
+                    && found.leaves.reach_beyond(&seen.leaves, &tx.writer, &staged)
+                {
                     return Err(conflict(&Path::root()));
                 }
                 if seen.stamp == found.stamp {

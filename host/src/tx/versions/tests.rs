@@ -231,4 +231,7 @@ fn what_changed_is_told_up_to_a_bound() {
         (told(0, 3), told(0, 2), told(1, 2), told(2, 9), told(3, 9)),
         (Some(3), None, Some(2), Some(0), Some(0))
     );
+    // In no space that is meant: two commits are passed over, or are too many.
+    let others = |passed| cells.versions.changed_in(0, (0, passed), |_| false).map(|cells| cells.len());
+    assert_eq!((others(2), others(1)), (Some(0), None));
 }
