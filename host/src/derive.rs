@@ -330,7 +330,9 @@ impl Work<'_> {
         let cell = self.stack[place].cell.clone();
         // What hangs on the writes of one turn is for that one alone, and so is what was not computed.
         let is_for_all = !self.view.overlays(&memo.leaves) && !memo.is_passing;
-        let memo = if is_for_all { self.deriver.memos.put(&cell, memo) } else { memo };
+        if is_for_all {
+            self.deriver.memos.put(&cell, memo.clone());
+        }
         self.view.keep(cell, memo);
     }
 

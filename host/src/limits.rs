@@ -136,7 +136,7 @@ pub const DERIVE_DEPTH_MAX: usize = 4_096;
 pub const DERIVE_BYTES_MAX: usize = 64 << 20;
 /// Derived cells that the last turns of one stream have read, which are made ready before the next begins.
 pub const FORESEEN_MAX: usize = 256;
-/// Times that a turn may read derived cells that hang on what it has written since it last did.
+/// Times that a turn may read derived cells that hang, or may hang, on what it has written since it last did.
 pub const STAGED_VIEWS_MAX: usize = 64;
 /// Derivations that run at once for those outside, beside those that turns need.
 pub const OUTSIDE_RUNS_MAX: usize = 4;

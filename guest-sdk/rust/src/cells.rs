@@ -202,7 +202,7 @@ impl<K, T> fmt::Debug for Cells<K, T> {
 ///
 /// They are what the snapshot shows with this turn's own writes, also with those that it makes meanwhile behind the page that it is at.
 /// Which ones there are is read as a range: a turn that has gone through them is run again when one has come or gone there
-/// before it committed (T4), and of values it depends on those that it got.
+/// before it committed (T4), and of values it depends on those that it got, and on the first that had no room in a page.
 #[derive(Debug)]
 pub struct Members<'cells, K, T> {
     family: &'cells Cells<K, T>,

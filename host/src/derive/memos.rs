@@ -91,17 +91,17 @@ impl Memos {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a memo, unless one that is valid later is there; returns it as it is kept.
-    pub fn put(&self, cell: &CellId, memo: Memo) -> Memo {
+    /// Keeps a memo, unless one that is valid later is there.
+    pub fn put(&self, cell: &CellId, memo: Memo) {
         let mut gone = Vec::new();
         let mut spaces = self.spaces();
         let space = spaces.entry(cell.owner).or_default();
         if space.kept.get(&cell.name).is_some_and(|slot| slot.memo.until > memo.until) {
-            return memo;
+            return;
         }
         let before = space.remove(&cell.name);
         let memo = if space.has_room(&memo, self.bytes_max / FILTERS_PART) { memo } else { memo.coarse() };
-        space.insert(cell.name.clone(), Slot { memo: memo.clone(), used: before.is_some() });
+        space.insert(cell.name.clone(), Slot { memo, used: before.is_some() });
         match before {
             Some(slot) => gone.push(slot),
             None => space.clock.push_back(cell.name.clone()),
@@ -119,7 +119,6 @@ impl Memos {
         // What is large is given back outside the lock.
         drop(spaces);
         drop(gone);
-        memo
     }
 
     /// Returns how many are kept, and their bytes.
@@ -168,8 +167,9 @@ mod tests {
         let (memos, shared) = (Memos::new(BYTES_MAX), many(0));
         let (_, filter) = shared.filter().unwrap();
         for number in 0..1_000 {
-            let kept = memos.put(&cell(&format!("d{number}")), memo(shared.clone(), 1));
-            assert_eq!(kept.leaves.filter(), shared.filter());
+            let cell = cell(&format!("d{number}"));
+            memos.put(&cell, memo(shared.clone(), 1));
+            assert_eq!(memos.get(&cell).unwrap().leaves.filter(), shared.filter());
         }
         let plain = 1_000 * memo(shared.clone(), 1).bytes();
         assert_eq!(bytes(&memos), plain + filter);
@@ -185,8 +185,9 @@ mod tests {
         let (_, filter) = many(0).filter().unwrap();
         let most = BYTES_MAX / FILTERS_PART / filter;
         let put = |number: usize, until| {
-            let kept = memos.put(&cell(&format!("d{number}")), memo(many(number), until));
-            kept.leaves.filter().is_some()
+            let cell = cell(&format!("d{number}"));
+            memos.put(&cell, memo(many(number), until));
+            memos.get(&cell).unwrap().leaves.filter().is_some()
         };
         assert!((0..most).all(|number| put(number, 1)), "there is room for {most}");
         assert!(!put(most, 1) && !put(most + 1, 1));
