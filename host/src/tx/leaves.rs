@@ -1,9 +1,9 @@
 //! The cells that are no derived ones, on which a derived cell hangs: those of which nothing was written leave it as it was.
 //!
-//! Up to `LEAVES_MAX` stand there one by one. More, and cells beside names that were listed, are a filter (Bloom, "Space/time trade-offs in hash coding with allowable
-//! errors", 1970), which never leaves one out, and takes others for one now and then: of 10,000 others some 7 when it has 2,000,
-//! and 490 when it has 10,000. What is taken for one costs a walk, and gives no wrong answer. Where there is no room for filters,
-//! all cells of the spaces are taken for one.
+//! Up to `LEAVES_MAX` stand there one by one. More, and cells beside names that were listed, are a filter (Bloom, "Space/time
+//! trade-offs in hash coding with allowable errors", 1970), which never leaves one out, and takes others for one now and then: of
+//! 10,000 others some 7 when it has 2,000, and 490 when it has 10,000. What is taken for one costs a walk, and gives no wrong
+//! answer. Where there is no room for filters, all cells of the spaces are taken for one.
 
 use std::{
     borrow::Cow,
