@@ -163,6 +163,15 @@ impl FromStr for Did {
     }
 }
 
+#[cfg(test)]
+impl Did {
+    /// Returns one for each number, for tests.
+    pub fn numbered(number: u8) -> Did {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key();
+        Did::from_public_key(key.to_bytes()).expect("a key")
+    }
+}
+
 impl Did {
     fn read(text: &str) -> Result<Did, DidError> {
         let base58 = text.strip_prefix(PREFIX).ok_or(DidError::Syntax)?;

@@ -75,29 +75,27 @@ impl Slots {
 mod tests {
     use super::*;
 
-    fn charm(number: u8) -> Did {
-        let key = ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key();
-        Did::from_public_key(key.to_bytes()).expect("a key")
-    }
-
     #[test]
     fn charms_of_long_turns_share_a_quarter_until_their_turns_are_short_again() {
         let slots = Slots::new(&Limits { turns_max: 8, ..Limits::default() });
         for number in 0..8 {
-            assert!(slots.begin(&charm(number)), "nobody is known yet");
+            assert!(slots.begin(&Did::numbered(number)), "nobody is known yet");
         }
         for number in 0..7 {
-            assert!(!slots.ended(&charm(number), LONG_TURN_FUEL + 1));
+            assert!(!slots.ended(&Did::numbered(number), LONG_TURN_FUEL + 1));
         }
-        let begun: Vec<u8> = (0..8).filter(|number| slots.begin(&charm(*number))).collect();
+        let begun: Vec<u8> = (0..8).filter(|number| slots.begin(&Did::numbered(*number))).collect();
         assert_eq!(begun, [0, 1, 7]);
-        assert!(slots.ended(&charm(0), LONG_TURN_FUEL));
-        assert!(slots.begin(&charm(2)) && !slots.begin(&charm(3)));
-        assert!(slots.leave(&charm(2)));
+        assert!(slots.ended(&Did::numbered(0), LONG_TURN_FUEL));
+        assert!(slots.begin(&Did::numbered(2)) && !slots.begin(&Did::numbered(3)));
+        assert!(slots.leave(&Did::numbered(2)));
         for _ in 1..SHORT_AGAIN {
-            assert!(slots.begin(&charm(0)));
-            slots.ended(&charm(0), 1);
+            assert!(slots.begin(&Did::numbered(0)));
+            slots.ended(&Did::numbered(0), 1);
         }
-        assert!(slots.begin(&charm(2)) && slots.begin(&charm(0)), "it needs no slot for long turns any more");
+        assert!(
+            slots.begin(&Did::numbered(2)) && slots.begin(&Did::numbered(0)),
+            "it needs no slot for long turns any more"
+        );
     }
 }

@@ -29,8 +29,9 @@ pub use hosts::{Home, builder, contents, copy_store, files_with, host, quiet_bui
 pub use ledger::Ledger;
 pub use logs::Logs;
 pub use probe::{
-    all_of, cell, cells_of, commits, counted, grant, note, of, pair, probe, probe_charm, probes, receipt, results,
-    revision, run, run_unasked, script, send, settle, steps, streams_of, until, value_of, wait_all, waiting, wired,
+    all_of, begin, cell, cells_of, commits, counted, grant, note, of, pair, probe, probe_charm, probes, receipt,
+    results, revision, run, run_unasked, script, send, settle, steps, streams_of, until, value_of, wait_all, waiting,
+    wired,
 };
 pub use seeds::{Random, seed, times};
 pub use stores::{Control, GatedStore, Keys};
@@ -44,6 +45,18 @@ pub use wire::{WIRE, Wire};
 pub fn component(name: &str) -> Vec<u8> {
     let path = target().join("charms").join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|_| panic!("{} is missing: run cargo xtask charms", path.display()))
+}
+
+/// Returns a component, or a part of one, in which a text is another one of the same length.
+///
+/// # Panics
+/// When the text is not there, or the other is longer or shorter.
+pub fn patched(mut bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    let is_there = |at: &usize| bytes[*at..].starts_with(from.as_bytes());
+    let places: Vec<usize> = (0..bytes.len()).filter(is_there).collect();
+    assert!(!places.is_empty(), "{from} is there");
+    places.into_iter().for_each(|at| bytes[at..at + from.len()].copy_from_slice(to.as_bytes()));
+    bytes
 }
 
 /// Makes a component of its text. What is no such text stays as it is: to be refused.

@@ -144,6 +144,11 @@ pub async fn send(host: &Host, charm: Did, steps: Json) -> EventId {
     host.send(NewEvent::new(charm, "run", script(steps))).await.unwrap()
 }
 
+/// As `send`; the turn keeps the results of its steps in the cell `out`.
+pub async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
+    host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
+}
+
 /// Waits for the receipt of an event.
 ///
 /// # Panics

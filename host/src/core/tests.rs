@@ -10,7 +10,6 @@ use super::*;
 use crate::{
     did::Did,
     event::{Event, EventId, OnCommit},
-    keyring::{Keyring, MemoryKeyring},
     limits::Limits,
     meter::Amount,
     path::Path,
@@ -19,10 +18,6 @@ use crate::{
     rows::{Batch, Image, Queued, TurnRow},
     value::{Edit, Value},
 };
-
-fn did(n: u8) -> Did {
-    MemoryKeyring::default().create(&zeroize::Zeroizing::new([n; 32])).expect("a key")
-}
 
 fn empty(limits: Limits) -> State {
     State::load(&Image { secret: [9; 32], ..Image::default() }, Arc::new(limits), Default::default())
@@ -61,7 +56,7 @@ fn perform_at(state: &mut State, space: Did, at: Duration, act: Act<'_>) -> Resu
 }
 
 fn world(limits: Limits) -> (State, Did, Did) {
-    let (mut state, a, b) = (empty(limits), did(1), did(2));
+    let (mut state, a, b) = (empty(limits), Did::numbered(1), Did::numbered(2));
     for (did, name) in [(a, "a"), (b, "b")] {
         perform(&mut state, did, Act::Register(name)).expect("a new space");
     }
@@ -72,11 +67,11 @@ fn world(limits: Limits) -> (State, Did, Did) {
 fn a_space_comes_to_be_once() {
     let (state, a, _) = world(Limits::default());
     assert!(matches!(state.decide(a, 0, Act::Register("another")), Err(Refused::Known)));
-    assert!(state.decide(did(3), 0, Act::Register("c")).is_ok());
+    assert!(state.decide(Did::numbered(3), 0, Act::Register("c")).is_ok());
 }
 
 fn accept(state: &mut State, to: Did) -> Arc<Queued> {
-    let (_, effects) = perform(state, to, Act::Accept(event(did(7), to, 1), None, 0)).expect("room");
+    let (_, effects) = perform(state, to, Act::Accept(event(Did::numbered(7), to, 1), None, 0)).expect("room");
     effects.queued[0].clone()
 }
 
@@ -198,7 +193,7 @@ fn a_component_is_installed_once_and_a_turn_of_another_does_not_commit() {
     };
     assert!(matches!(state.decide(a, 0, turn(1)), Err(Refused::Replaced)), "nothing is installed");
     assert!(matches!(state.decide(a, 0, Act::Uninstall), Err(Refused::Gone)));
-    assert!(matches!(state.decide(did(3), 0, installs(1)), Err(Refused::Gone)));
+    assert!(matches!(state.decide(Did::numbered(3), 0, installs(1)), Err(Refused::Gone)));
     perform(&mut state, a, installs(1)).expect("a new component");
     assert!(matches!(state.decide(a, 0, installs(1)), Err(Refused::Known)));
     let others = Box::new(Install { rights: Some(vec![2]), ..*install(1) });
@@ -237,7 +232,7 @@ fn random_act<'a>(state: &State, at: Duration, queued: &'a Arc<Queued>, random: 
     for n in before..sends {
         let id = state.mint.send(queued.position, n);
         let on_commit = (random.below(2) == 0).then(|| OnCommit { stream: "back".into(), tag: Value::null() });
-        let to = [did(1), did(2)][random.below(2)];
+        let to = [Did::numbered(1), Did::numbered(2)][random.below(2)];
         let refused = (random.below(4) == 0).then_some(Outcome::Denied);
         let sent = Event { id, on_commit, ..timed(event(charm, to, 3), at, random) };
         ending.sends.push(Draft { event: sent, refused, fits: 0 });
@@ -271,7 +266,7 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
     for seed in 0..80 {
         let mut random = Random(seed * 7_919 + 1);
         let limits = Limits { dead_letters_max: 2, waiting_turns_max: 6, ..Limits::default() };
-        let (mut state, a, b) = (empty(limits.clone()), did(1), did(2));
+        let (mut state, a, b) = (empty(limits.clone()), Did::numbered(1), Did::numbered(2));
         let (mut log, mut batch): (Vec<(Commit, Effects)>, _) = (Vec::new(), Batch::default());
         for (did, name) in [(a, "a"), (b, "b")] {
             log.push(perform(&mut state, did, Act::Register(name)).expect("a new space"));
@@ -299,13 +294,13 @@ fn rows_at_any_prefix_and_the_rest_of_the_log_make_the_same_state_and_rows() {
                 (9, _) => Act::Uninstall,
                 (6, _) => Act::Pause(random.below(2) == 0),
                 (7, _) if !dead.is_empty() => Act::Drop(dead[random.below(dead.len())]),
-                (8, _) if !dead.is_empty() => Act::Resend(dead[0], event(did(7), charm, 2)),
+                (8, _) if !dead.is_empty() => Act::Resend(dead[0], event(Did::numbered(7), charm, 2)),
                 // Whatever has begun may end in a panic of the host, also when it waits.
                 (11, _) if !all.is_empty() => {
                     let failed = Some((Outcome::Faulted, "the host failed".to_owned()));
                     committed(&all[random.below(all.len())], Ending { failed, ..Ending::default() })
                 }
-                _ => Act::Accept(event(did(7), charm, 1), None, 0),
+                _ => Act::Accept(event(Did::numbered(7), charm, 1), None, 0),
             };
             log.extend(perform_at(&mut state, charm, at, act));
             // It did not go on after all, or it is settled.
@@ -485,7 +480,7 @@ fn image(batch: &Batch, order: u64) -> Image {
 #[test]
 fn a_commit_out_of_place_does_not_follow() {
     let (mut state, a, b) = world(Limits::default());
-    let (good, _) = perform(&mut state, a, Act::Accept(event(did(7), a, 1), None, 0)).expect("room");
+    let (good, _) = perform(&mut state, a, Act::Accept(event(Did::numbered(7), a, 1), None, 0)).expect("room");
     let after = state.decide(a, 0, Act::Pause(true)).map(|decided| decided.commit).expect("it may");
     let change = |change: &dyn Fn(&mut Commit)| {
         let mut commit = after.clone();
@@ -495,7 +490,7 @@ fn a_commit_out_of_place_does_not_follow() {
     assert_eq!(change(&|_| ()), Ok(()));
     assert_eq!(state.follows(&good), Err("is out of its order"));
     assert_eq!(change(&|commit| commit.record.space = b), Err("is out of its order in its space"));
-    assert_eq!(change(&|commit| commit.record.space = did(3)), Err("is of a space that is not there"));
+    assert_eq!(change(&|commit| commit.record.space = Did::numbered(3)), Err("is of a space that is not there"));
     assert_eq!(change(&|commit| commit.record.seq += 1), Err("is out of its order in its space"));
     assert_eq!(change(&|commit| commit.position += 1), Err("gives other positions than the next ones"));
     let again = |commit: &mut Commit| commit.record.body = Body::Registered { name: "a".to_owned() };

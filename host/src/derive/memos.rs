@@ -139,12 +139,8 @@ mod tests {
 
     const BYTES_MAX: usize = 4 << 20;
 
-    fn did(number: u8) -> Did {
-        Did::from_public_key(*ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()).unwrap()
-    }
-
     fn cell(name: &str) -> CellId {
-        CellId { owner: did(1), name: name.into() }
+        CellId { owner: Did::numbered(1), name: name.into() }
     }
 
     /// Leaves that are many, other ones for each number.

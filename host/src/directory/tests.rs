@@ -12,11 +12,6 @@ use crate::{
 
 const OPERATOR: u8 = 0;
 
-/// A DID for each small number.
-fn did(number: u8) -> Did {
-    Did::from_public_key(*ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()).unwrap()
-}
-
 fn declared(shape: &str) -> Declaration {
     let more = Default::default();
     Declaration { shape: shape.parse().unwrap(), private: false, receipts: false, derived: false, more }
@@ -38,7 +33,7 @@ fn entry(number: u8, rights: Rights) -> Entry {
         ..Descriptor::default()
     };
     Entry {
-        did: did(number),
+        did: Did::numbered(number),
         name: format!("charm-{number}").into(),
         descriptor: descriptor.into(),
         offer: 0,
@@ -56,15 +51,16 @@ fn rights(cells: &[&str], streams: &[&str]) -> Rights {
         names => Names::Only(names.iter().map(|name| (*name).to_owned()).collect()),
     };
     Rights {
-        read: [(did(1), names(cells))].into_iter().collect(),
-        send: [(did(1), names(streams))].into_iter().collect(),
+        read: [(Did::numbered(1), names(cells))].into_iter().collect(),
+        send: [(Did::numbered(1), names(streams))].into_iter().collect(),
         ..Rights::default()
     }
 }
 
 /// Charm 1 is installed, charm 2 with these rights, charm 3 is known to the store only.
 fn directory(rights: Rights) -> Directory {
-    let mut directory = Directory::new(did(OPERATOR), [(did(3), Arc::default())].into(), BTreeMap::new());
+    let mut directory =
+        Directory::new(Did::numbered(OPERATOR), [(Did::numbered(3), Arc::default())].into(), BTreeMap::new());
     directory.insert(entry(1, Rights::default()));
     directory.insert(entry(2, rights));
     directory
@@ -88,9 +84,13 @@ async fn rights_are_what_is_both_declared_and_granted() {
     ];
     for (who, granted, cell, allowed) in cases {
         let directory = directory(rights(granted, &[]));
-        assert_eq!(directory.may_read(&did(who), &did(1), cell), allowed, "A2: {who} reads {cell} with {granted:?}");
-        let cells = [CellId { owner: did(1), name: cell.into() }];
-        assert_eq!(directory.uncovered(&did(who), cells.iter()).is_none(), allowed);
+        assert_eq!(
+            directory.may_read(&Did::numbered(who), &Did::numbered(1), cell),
+            allowed,
+            "A2: {who} reads {cell} with {granted:?}"
+        );
+        let cells = [CellId { owner: Did::numbered(1), name: cell.into() }];
+        assert_eq!(directory.uncovered(&Did::numbered(who), cells.iter()).is_none(), allowed);
     }
     let cases = [
         (2, &["in"][..], "in", Ok(true)),
@@ -108,7 +108,7 @@ async fn rights_are_what_is_both_declared_and_granted() {
     ];
     for (who, granted, stream, expected) in cases {
         let directory = directory(rights(&[], granted));
-        let found = directory.deliver(&did(who), &did(1), stream).map(|shape| shape.is_some());
+        let found = directory.deliver(&Did::numbered(who), &Did::numbered(1), stream).map(|shape| shape.is_some());
         assert_eq!(found, expected, "A2: {who} sends to {stream} with {granted:?}");
     }
 }
@@ -116,27 +116,31 @@ async fn rights_are_what_is_both_declared_and_granted() {
 #[tokio::test]
 async fn an_event_waits_for_a_charm_that_is_known_and_for_no_other() {
     let directory = directory(Rights {
-        send: [(did(3), Names::All), (did(4), Names::All)].into_iter().collect(),
+        send: [(Did::numbered(3), Names::All), (Did::numbered(4), Names::All)].into_iter().collect(),
         ..Rights::default()
     });
-    assert_eq!(directory.deliver(&did(2), &did(3), "in").map(|shape| shape.is_none()), Ok(true), "known: no shape yet");
-    assert_eq!(directory.deliver(&did(2), &did(4), "in").map(|_| ()), Err(Outcome::NoSuchStream));
-    assert!(directory.inbox(&did(3)).is_some() && directory.inbox(&did(4)).is_none());
+    assert_eq!(
+        directory.deliver(&Did::numbered(2), &Did::numbered(3), "in").map(|shape| shape.is_none()),
+        Ok(true),
+        "known: no shape yet"
+    );
+    assert_eq!(directory.deliver(&Did::numbered(2), &Did::numbered(4), "in").map(|_| ()), Err(Outcome::NoSuchStream));
+    assert!(directory.inbox(&Did::numbered(3)).is_some() && directory.inbox(&Did::numbered(4)).is_none());
 }
 
 #[tokio::test]
 async fn rights_of_one_who_becomes_a_charm_are_kept_and_those_of_one_outside_can_be_forgotten() {
     let mut directory = directory(Rights::default());
-    directory.grant(did(5), rights(&["open"], &[]));
-    directory.grant(did(6), rights(&["open"], &[]));
-    assert!(directory.may_read(&did(5), &did(1), "open"));
+    directory.grant(Did::numbered(5), rights(&["open"], &[]));
+    directory.grant(Did::numbered(6), rights(&["open"], &[]));
+    assert!(directory.may_read(&Did::numbered(5), &Did::numbered(1), "open"));
     directory.insert(entry(5, rights(&[], &["in"])));
-    assert!(directory.may_read(&did(5), &did(1), "open"), "granted before it was installed");
-    assert!(directory.may_send(&did(5), &did(1), "in"), "granted with its install");
-    directory.forget(&did(6));
-    assert!(!directory.may_read(&did(6), &did(1), "open"));
-    directory.grant(did(5), Rights::default());
-    assert!(!directory.may_read(&did(5), &did(1), "open"), "a grant replaces what was");
+    assert!(directory.may_read(&Did::numbered(5), &Did::numbered(1), "open"), "granted before it was installed");
+    assert!(directory.may_send(&Did::numbered(5), &Did::numbered(1), "in"), "granted with its install");
+    directory.forget(&Did::numbered(6));
+    assert!(!directory.may_read(&Did::numbered(6), &Did::numbered(1), "open"));
+    directory.grant(Did::numbered(5), Rights::default());
+    assert!(!directory.may_read(&Did::numbered(5), &Did::numbered(1), "open"), "a grant replaces what was");
 }
 
 #[tokio::test]
@@ -144,8 +148,8 @@ async fn an_event_is_looked_at_again_when_it_is_handed_over() {
     let directory = directory(Rights::default());
     let event = |from: u8, stream: &str, receipt_of| Event {
         id: EventId([1; 16]),
-        sender: did(from),
-        to: did(1),
+        sender: Did::numbered(from),
+        to: Did::numbered(1),
         stream: stream.into(),
         payload: Value::encode(&()).unwrap(),
         on_commit: None,
@@ -164,7 +168,7 @@ async fn an_event_is_looked_at_again_when_it_is_handed_over() {
     assert_eq!(outcome(event(2, "absent", None)), Err(Outcome::NoSuchStream));
     assert_eq!(outcome(event(OPERATOR, "in", None)), Err(Outcome::Misfit), "H2: another shape than it has");
     assert_eq!(outcome(event(1, "own", Some(EventId([2; 16])))), Err(Outcome::Misfit), "H2: it takes no receipts");
-    let offer = directory.get(&did(1)).unwrap().offer;
+    let offer = directory.get(&Did::numbered(1)).unwrap().offer;
     assert_eq!(directory.admits(&event(OPERATOR, "in", None), offer), Ok(()), "it was checked against this descriptor");
 }
 
@@ -181,7 +185,7 @@ async fn a_grant_on_a_name_that_cannot_be_granted_is_refused_by_name() {
         (&[], &["back"], "takes receipts"),
     ] {
         let why = check(rights(cells, streams)).unwrap_err();
-        assert!(why.contains(word) && why.contains(&did(1).to_string()), "{why}");
+        assert!(why.contains(word) && why.contains(&Did::numbered(1).to_string()), "{why}");
     }
 }
 
@@ -189,14 +193,14 @@ async fn a_grant_on_a_name_that_cannot_be_granted_is_refused_by_name() {
 #[tokio::test]
 async fn a_wish_finds_who_offers_what_is_wanted_and_may_be_used() {
     let mut directory = directory(Rights::default());
-    let holder = did(9);
+    let holder = Did::numbered(9);
     for number in 10..30 {
         directory.insert(entry(number, Rights::default()));
     }
     let visible: Vec<u8> = (10..30).filter(|number| number % 2 == 0).collect();
-    let read = visible.iter().map(|number| (did(*number), Names::Only(["open".to_owned()].into())));
+    let read = visible.iter().map(|number| (Did::numbered(*number), Names::Only(["open".to_owned()].into())));
     directory.grant(holder, Rights { read: read.collect(), ..Rights::default() });
-    let mut expected: Vec<Did> = visible.iter().map(|number| did(*number)).collect();
+    let mut expected: Vec<Did> = visible.iter().map(|number| Did::numbered(*number)).collect();
     expected.sort();
     let wanted = [("open".to_owned(), "int".parse().unwrap())];
     let (mut found, mut after, mut cost) = (Vec::new(), None, 0);
@@ -228,52 +232,52 @@ async fn a_wish_finds_who_offers_what_is_wanted_and_may_be_used() {
 #[tokio::test]
 async fn a_pin_and_an_owner_leave_one_charm() {
     let mut directory = directory(Rights::default());
-    let holder = did(9);
+    let holder = Did::numbered(9);
     for number in 10..14 {
         directory.insert(entry(number, Rights::default()));
     }
     let open = || Names::Only(["open".to_owned()].into());
     let granted = |wishes: BTreeMap<String, Did>| {
-        let read = (10..13).map(|number| (did(number), open()));
+        let read = (10..13).map(|number| (Did::numbered(number), open()));
         Rights { read: read.collect(), wishes, ..Rights::default() }
     };
     let cells = [("open".to_owned(), "int".parse().unwrap())];
     let wish = |directory: &Directory, owner: Option<u8>| {
-        let wanted = Wanted { tag: "#mail", cells: &cells, streams: &[], owner: owner.map(did) };
+        let wanted = Wanted { tag: "#mail", cells: &cells, streams: &[], owner: owner.map(Did::numbered) };
         directory.wish(&holder, &wanted, None, 30, &mut 0)
     };
     directory.grant(holder, granted(BTreeMap::new()));
     assert_eq!(wish(&directory, None).owners.len(), 3);
-    assert_eq!(wish(&directory, Some(11)).owners, [did(11)]);
+    assert_eq!(wish(&directory, Some(11)).owners, [Did::numbered(11)]);
     assert!(wish(&directory, Some(13)).owners.is_empty(), "nothing of it is granted");
     let wanted = Wanted { tag: "#mail", cells: &cells, streams: &[], owner: None };
     let hidden = directory.ungranted(&holder, &wanted);
     assert!(
-        hidden.iter().any(|miss| miss.owner == did(13) && miss.why.ends_with("nothing of it is granted")),
+        hidden.iter().any(|miss| miss.owner == Did::numbered(13) && miss.why.ends_with("nothing of it is granted")),
         "{hidden:?}"
     );
-    directory.grant(holder, granted([("#mail".to_owned(), did(12))].into()));
-    assert_eq!(wish(&directory, None).owners, [did(12)]);
-    assert_eq!(wish(&directory, Some(12)).owners, [did(12)]);
+    directory.grant(holder, granted([("#mail".to_owned(), Did::numbered(12))].into()));
+    assert_eq!(wish(&directory, None).owners, [Did::numbered(12)]);
+    assert_eq!(wish(&directory, Some(12)).owners, [Did::numbered(12)]);
     let other = wish(&directory, Some(11));
     assert!(other.owners.is_empty() && other.misses[0].why.contains("pinned"), "{other:?}");
-    directory.grant(holder, granted([("#mail".to_owned(), did(13))].into()));
+    directory.grant(holder, granted([("#mail".to_owned(), Did::numbered(13))].into()));
     let none = wish(&directory, None);
     assert!(none.owners.is_empty() && directory.ungranted(&holder, &wanted).len() == 1, "of the pinned one alone");
     // A pin must name one that publishes the tag.
     let check = |rights: Rights| rights.check(|owner| directory.get(owner).map(Arc::as_ref));
-    assert_eq!(check(granted([("#mail".to_owned(), did(12))].into())), Ok(()));
-    let wrong = check(granted([("#other".to_owned(), did(12))].into())).unwrap_err();
+    assert_eq!(check(granted([("#mail".to_owned(), Did::numbered(12))].into())), Ok(()));
+    let wrong = check(granted([("#other".to_owned(), Did::numbered(12))].into())).unwrap_err();
     assert!(wrong.contains("does not publish #other; it publishes: #mail"), "{wrong}");
-    assert!(check(granted([("mail".to_owned(), did(12))].into())).is_err(), "no tag");
+    assert!(check(granted([("mail".to_owned(), Did::numbered(12))].into())).is_err(), "no tag");
 }
 
 /// D7: how many charms there are that do not fit, a bounded number of them is told, in bounded texts.
 #[tokio::test]
 async fn near_misses_are_bounded() {
     let mut directory = directory(Rights::default());
-    let holder = did(9);
-    let read = (10..40).map(|number| (did(number), Names::Only(["open".to_owned()].into())));
+    let holder = Did::numbered(9);
+    let read = (10..40).map(|number| (Did::numbered(number), Names::Only(["open".to_owned()].into())));
     for number in 10..40 {
         directory.insert(entry(number, Rights::default()));
     }
@@ -284,7 +288,7 @@ async fn near_misses_are_bounded() {
     let misses = directory.wish(&holder, &wanted, None, 100, &mut 0).misses;
     assert_eq!(misses.len(), NEAR_MISSES_MAX);
     assert!(misses.iter().all(|miss| miss.why.len() < 256 + 3 * SHAPE_TEXT_BYTES_MAX), "{misses:?}");
-    let nobody = did(41);
+    let nobody = Did::numbered(41);
     assert!(directory.iter().count() < NEAR_MISS_LOOKS_MAX);
     assert_eq!(directory.ungranted(&nobody, &wanted).len(), NEAR_MISSES_MAX);
 }

@@ -8,11 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A DID for each small number.
-fn charm(number: u8) -> Did {
-    Did::from_public_key(*ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()).unwrap()
-}
-
 /// A run queue in which these charms may have turns.
 fn queue(charms: &[Did]) -> RunQueue {
     let queue = RunQueue::default();
@@ -27,7 +22,7 @@ fn next(queue: &RunQueue) -> Option<Did> {
 
 #[test]
 fn charms_get_their_turns_in_the_order_in_which_work_came() {
-    let (a, b, c) = (charm(1), charm(2), charm(3));
+    let (a, b, c) = (Did::numbered(1), Did::numbered(2), Did::numbered(3));
     let queue = queue(&[a, b, c]);
     assert_eq!([next(&queue), next(&queue), next(&queue)], [Some(a), Some(b), Some(c)]);
     assert_eq!(next(&queue), None, "S3: a charm that runs is not in line");
@@ -42,7 +37,7 @@ fn charms_get_their_turns_in_the_order_in_which_work_came() {
 
 #[test]
 fn a_charm_with_more_work_stands_behind_those_who_wait() {
-    let (a, b) = (charm(1), charm(2));
+    let (a, b) = (Did::numbered(1), Did::numbered(2));
     let queue = queue(&[a, b]);
     assert_eq!(next(&queue), Some(a));
     queue.done(a, true);
@@ -52,15 +47,15 @@ fn a_charm_with_more_work_stands_behind_those_who_wait() {
 #[test]
 fn who_is_not_installed_gets_no_turn() {
     let queue = queue(&[]);
-    queue.wake(charm(1));
+    queue.wake(Did::numbered(1));
     assert_eq!(next(&queue), None);
-    queue.install(charm(1));
-    assert_eq!(next(&queue), Some(charm(1)));
+    queue.install(Did::numbered(1));
+    assert_eq!(next(&queue), Some(Did::numbered(1)));
 }
 
 #[test]
 fn who_is_held_is_asked_again_after_a_nudge_and_before_all_others() {
-    let (a, b, c) = (charm(1), charm(2), charm(3));
+    let (a, b, c) = (Did::numbered(1), Did::numbered(2), Did::numbered(3));
     let queue = queue(&[a, b, c]);
     let held = |charm: &Did, _| if *charm == c { Answer::Begins(c) } else { Answer::Held };
     assert_eq!(queue.next(held).now_or_never().flatten(), Some(c), "the two before it may not begin");
@@ -74,7 +69,7 @@ fn who_is_held_is_asked_again_after_a_nudge_and_before_all_others() {
 /// The reason to hold a charm back goes while it is asked: it is not forgotten.
 #[test]
 fn a_nudge_while_a_charm_is_asked_is_not_lost() {
-    let a = charm(1);
+    let a = Did::numbered(1);
     let queue = queue(&[a]);
     let asked = RefCell::new(0);
     let answer = |_: &Did, _| {
@@ -92,7 +87,7 @@ fn a_nudge_while_a_charm_is_asked_is_not_lost() {
 
 #[test]
 fn who_is_late_comes_after_all_in_line_and_says_that_it_has_waited() {
-    let (a, b) = (charm(1), charm(2));
+    let (a, b) = (Did::numbered(1), Did::numbered(2));
     let queue = queue(&[a, b]);
     let seen = RefCell::new(Vec::new());
     let answer = |charm: &Did, waited: bool| {
@@ -106,7 +101,7 @@ fn who_is_late_comes_after_all_in_line_and_says_that_it_has_waited() {
 
 #[test]
 fn a_turn_that_is_away_keeps_its_charm_out_of_the_line_until_it_is_back() {
-    let (a, b) = (charm(1), charm(2));
+    let (a, b) = (Did::numbered(1), Did::numbered(2));
     let queue = queue(&[a, b]);
     assert_eq!(next(&queue), Some(a));
     queue.away(a);
@@ -121,7 +116,7 @@ fn a_turn_that_is_away_keeps_its_charm_out_of_the_line_until_it_is_back() {
 
 #[test]
 fn a_closed_queue_gives_out_nothing_and_lets_every_worker_go() {
-    let (a, b) = (charm(1), charm(2));
+    let (a, b) = (Did::numbered(1), Did::numbered(2));
     let queue = queue(&[a, b]);
     assert_eq!(next(&queue), Some(a));
     let mut idle = pin!(queue.idle());
@@ -138,7 +133,7 @@ fn a_closed_queue_gives_out_nothing_and_lets_every_worker_go() {
 
 #[test]
 fn at_rest_waits_for_turns_that_hold_a_worker_only() {
-    let (a, b) = (charm(1), charm(2));
+    let (a, b) = (Did::numbered(1), Did::numbered(2));
     let queue = queue(&[a, b]);
     assert_eq!([next(&queue), next(&queue)], [Some(a), Some(b)]);
     let mut rest = pin!(queue.at_rest(|| [a].into()));
@@ -177,7 +172,7 @@ proptest! {
     /// S3: one turn at a time for a charm, and no work is forgotten, whatever happens in whatever order.
     #[test]
     fn no_charm_runs_twice_and_none_with_work_is_forgotten(steps in prop::collection::vec(step(), 0..80)) {
-        let charms = [charm(1), charm(2), charm(3)];
+        let charms = [Did::numbered(1), Did::numbered(2), Did::numbered(3)];
         let queue = queue(&charms);
         // What each has: work that no turn has seen, and where it is.
         let (mut work, mut runs, mut away) = ([true; 3], [false; 3], [false; 3]);

@@ -334,12 +334,8 @@ mod tests {
 
     use super::*;
 
-    fn did(number: u8) -> Did {
-        Did::from_public_key(*ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()).unwrap()
-    }
-
     fn cells(owner: u8, numbers: std::ops::Range<usize>) -> Vec<CellId> {
-        let owner = did(owner);
+        let owner = Did::numbered(owner);
         numbers.map(|number| CellId { owner, name: format!("c{number}").into() }).collect()
     }
 
@@ -370,8 +366,11 @@ mod tests {
                 assert!(all.touch(&cell.owner, &written));
                 assert!(all.are_in(&[(cell.owner, [&*cell.name].into())].into()));
             }
-            assert!(all.reach_beyond(&of_left, &did(2), &names) && !all.reach_beyond(&all, &did(2), &names));
-            let mut owners = vec![did(1), did(2), did(3)];
+            assert!(
+                all.reach_beyond(&of_left, &Did::numbered(2), &names)
+                    && !all.reach_beyond(&all, &Did::numbered(2), &names)
+            );
+            let mut owners = vec![Did::numbered(1), Did::numbered(2), Did::numbered(3)];
             owners.sort();
             assert_eq!(all.owners(), owners);
         }
@@ -391,14 +390,14 @@ mod tests {
 
     #[test]
     fn names_that_were_listed_are_a_range() {
-        let (owner, range) = (did(1), Range::of("items:", None, None));
+        let (owner, range) = (Did::numbered(1), Range::of("items:", None, None));
         let listed = Leaves::of([], &[], [(&owner, &range)]);
         assert!(listed.filter().is_none() && listed.bytes() < 1_024, "no cell needs one");
         let all = of(&cells(2, 0..1), &[&listed]);
         for leaves in [&listed, &all] {
             let contain = |name| leaves.contain(&owner, name);
             assert!(contain("items:") && contain("items:7") && !contain("items") && !contain("itemt"));
-            assert!(!leaves.contain(&did(3), "items:7"));
+            assert!(!leaves.contain(&Did::numbered(3), "items:7"));
         }
         // Of many ranges of a space all its names are one.
         let ranges: Vec<Range> =
@@ -423,7 +422,11 @@ mod tests {
         let (few, coarse) = (of(&cells(1, 0..1), &[]), large.coarse());
         assert!(coarse.bytes() < 1_024 && coarse.filter().is_none() && kept_apart(&few.coarse()));
         for all in [of(&[], &[&coarse, &other]), of(&[], &[&other, &coarse]), of(&cells(2, 5..6), &[&coarse])] {
-            assert!(all.contain(&did(1), "whatever") && all.contain(&did(2), "c5") && !all.contain(&did(3), "c5"));
+            assert!(
+                all.contain(&Did::numbered(1), "whatever")
+                    && all.contain(&Did::numbered(2), "c5")
+                    && !all.contain(&Did::numbered(3), "c5")
+            );
             assert!(all.filter().is_none());
         }
     }
@@ -433,8 +436,8 @@ mod tests {
         let all = of(&cells(1, 0..1_000), &[]);
         let written = |count: usize| cells(1, 50_000..50_000 + count).into_iter().map(|cell| (cell.name, ())).collect();
         // By chance one may be taken for one of them.
-        let others = (0..5).filter(|other| !all.contain(&did(1), &format!("c{}", 50_000 + other)));
-        assert!(others.count() > 3 && all.touch(&did(1), &written(CHANGED_MAX + 1)));
-        assert!(!all.touch(&did(2), &written(CHANGED_MAX + 1)));
+        let others = (0..5).filter(|other| !all.contain(&Did::numbered(1), &format!("c{}", 50_000 + other)));
+        assert!(others.count() > 3 && all.touch(&Did::numbered(1), &written(CHANGED_MAX + 1)));
+        assert!(!all.touch(&Did::numbered(2), &written(CHANGED_MAX + 1)));
     }
 }

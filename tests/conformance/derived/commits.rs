@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use charm_conformance::{Clock, Hold, builder, cell, component, host, of, receipt, results, until, value};
-use charm_host::{Charm, Did, EventId, Host, Limits, Names, NewEvent, Outcome};
+use charm_conformance::{Clock, Hold, begin, builder, cell, component, host, of, patched, receipt, results, until};
+use charm_host::{Charm, Did, EventId, Host, Limits, Names, Outcome};
 use serde_json::{Value as Json, json};
 
 use super::{derive, derivers, get, grant, read, runs, send, set};
-
-/// Sends steps whose results are kept in the cell `out`.
-async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
-    host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
-}
 
 /// A turn of `b` that reads the derived `d0` of `a` and stops before its commit: returns its event.
 async fn held(host: &Host, hold: &Hold, a: Did, b: Did, path: Json) -> EventId {
@@ -178,22 +173,12 @@ async fn an_upgrade_below_a_turn_is_a_conflict() {
     set(&host, a, "x", json!("of a")).await;
     let id = begin(&host, b, json!([hold.step(), get(of(a, "d0")), ["set", "y", [], "done"]])).await;
     hold.arrived(1).await;
-    host.install(Charm::new("a", another("deriver", b"private", b"x-later"))).await.unwrap();
+    host.install(Charm::new("a", patched(component("deriver"), "private", "x-later"))).await.unwrap();
     hold.release(2);
     let receipt = receipt(&host, &id).await;
     assert_eq!(receipt.outcome, Outcome::Committed, "{receipt:?}");
     assert_eq!((hold.count(), host.counters().conflicts), (2, 1));
     assert_eq!(cell(&host, b, "out").await[1], json!("of a"));
-}
-
-/// Returns a component in which a text is another one of the same length.
-fn another(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut component = component(name);
-    let places: Vec<usize> =
-        (0..component.len() - from.len()).filter(|at| component[*at..].starts_with(from)).collect();
-    assert!(!places.is_empty(), "the text is there");
-    places.into_iter().for_each(|at| component[at..at + to.len()].copy_from_slice(to));
-    component
 }
 
 /// T3, S12: an attempt that goes on with what another one has had computed is told of inboxes what that one was told: it makes the

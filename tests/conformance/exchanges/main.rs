@@ -6,8 +6,8 @@ mod crashes;
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, Hold, Logs, WIRE, Wire, builder, cell, commits, component, of, receipt, results, run, send, settle, until,
-    value, wired,
+    Clock, Hold, Logs, WIRE, Wire, begin, builder, cell, commits, component, of, receipt, results, run, send, settle,
+    until, value, wired,
 };
 use charm_host::{
     Charm, Did, EventId, Host, HostBuilder, HttpError, Limits, NewEvent, Outcome, Response, Status, TransportError,
@@ -24,10 +24,6 @@ async fn open(builder: HostBuilder, wire: &Wire) -> (Host, Did, Did) {
 /// The step that charges a card: a request that must not be made twice, and that is waited for.
 fn charge() -> Json {
     json!(["commit-and-fetch", { "method": "POST", "url": format!("{WIRE}/charges"), "body": "9 euro" }])
-}
-
-async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
-    host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
 }
 
 /// S7: a payment server that hangs blocks nobody. With a plain fetch it does: the charm takes nothing else.

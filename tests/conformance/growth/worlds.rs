@@ -69,12 +69,7 @@ impl Wit {
         });
         // Its names say for which version it is; both are as long.
         let (from, to) = ("@0.2.0", format!("@{}", self.version));
-        let mut module = module.unwrap();
-        while let Some(at) =
-            module.windows(from.len()).position(|window| window == from.as_bytes()).filter(|_| from != to)
-        {
-            module[at..at + from.len()].copy_from_slice(to.as_bytes());
-        }
+        let module = patched(module.unwrap(), from, &to);
         let mut resolve = Resolve::default();
         let world = self.world(&mut resolve, world);
         encoded(module, &resolve, world)

@@ -8,24 +8,19 @@ mod upgrades;
 use std::time::Duration;
 
 use charm_conformance::{
-    Clock, Hold, Home, Logs, WIRE, Wire, builder, cell, commits, of, probe_charm, receipt, run, settle, steps, until,
-    value, wait_all, wired,
+    Clock, Hold, Home, Logs, WIRE, Wire, begin, builder, cell, commits, of, probe_charm, receipt, run, settle, steps,
+    until, value, wait_all, wired,
 };
 use charm_host::{
-    Archive, Body, Did, EventId, Host, HostBuilder, Limits, LogEntry, MemoryStore, NewEvent, Outcome, Record, Store,
-    VerifyError,
+    Archive, Body, Did, Host, HostBuilder, Limits, LogEntry, MemoryStore, NewEvent, Outcome, Record, Store, VerifyError,
 };
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 /// Opens a host with the probes `a` and `b`, which may use all of each other and call the wire.
 async fn open(builder: HostBuilder, wire: &Wire) -> (Host, Did, Did) {
     let host = builder.transport(wire.clone()).open().await.unwrap();
     let [a, b] = wired(&host, ["a", "b"]).await;
     (host, a, b)
-}
-
-async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
-    host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
 }
 
 /// The host ends before the provider has run, after it, or between two waits: the turn goes on where it was.

@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use charm_conformance::{
-    Clock, Home, builder, cell, commits, component, counted, of, pair, probe_charm, receipt, results, run, send,
-    settle, until, value, wait_all, waiting,
+    Clock, Home, begin, builder, cell, commits, component, counted, of, pair, probe_charm, receipt, results, run, send,
+    settle, until, wait_all, waiting,
 };
-use charm_host::{Did, EventId, Host, Limits, NewEvent, Outcome};
+use charm_host::{Did, Host, Limits, Outcome};
 use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
@@ -22,10 +22,6 @@ async fn clocked(limits: Limits) -> (Arc<Clock>, Host, Did, Did) {
     let host = builder().limits(limits).env(clock.clone()).open().await.unwrap();
     let (a, b) = pair(&host).await;
     (clock, host, a, b)
-}
-
-async fn begin(host: &Host, charm: Did, steps: Json) -> EventId {
-    host.send(NewEvent::new(charm, "run", value(json!({ "steps": steps, "out": "out" })))).await.unwrap()
 }
 
 /// A step that goes on when the turn was tried again so often, and else asks for that.

@@ -9,7 +9,6 @@ use crate::{
 };
 
 fn row(position: u64, segments: u32) -> TurnRow {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
     let wait = WaitFor { events: vec![EventId([1; 16])], until: Until::All, timeout_ms: 9 };
     let ran = Ran { time_ms: 1, fuel: 2, costs: 1 };
     let (component, recording) = ([5; 32], [6; 32]);
@@ -29,7 +28,7 @@ fn row(position: u64, segments: u32) -> TurnRow {
         retries,
         again_ms,
     };
-    let space = Did::from_public_key(key.to_bytes()).unwrap();
+    let space = Did::numbered(7);
     TurnRow { position, space, event: EventId([2; 16]), progress }
 }
 

@@ -4,8 +4,7 @@ use crate::value::Value;
 const KIB: usize = 1 << 10;
 
 fn cell(name: &str) -> CellId {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
-    CellId { owner: Did::from_public_key(key.to_bytes()).expect("a key"), name: name.into() }
+    CellId { owner: Did::numbered(7), name: name.into() }
 }
 
 /// Versions that are written by hand: each commit is the next number.

@@ -19,9 +19,8 @@ impl Disk {
     fn new() -> Disk {
         let connection = Connection::open_in_memory().expect("a database");
         connection.execute_batch(SCHEMA).expect("a schema");
-        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
         let sql = "INSERT INTO space (cid, did, name, seq, head) VALUES (1, ?1, 'a', 0, ?2)";
-        connection.execute(sql, params![key.to_bytes(), [0u8; 32]]).expect("a space");
+        connection.execute(sql, params![Did::numbered(7).public_key(), [0u8; 32]]).expect("a space");
         Disk { connection, order: 0, value: None }
     }
 
@@ -29,8 +28,7 @@ impl Disk {
     fn write(&mut self, edits: &[Edit]) -> usize {
         self.order += 1;
         self.value = value::apply(self.value.take(), edits).expect("they apply");
-        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
-        let space = Did::from_public_key(key.to_bytes()).expect("a key");
+        let space = Did::numbered(7);
         let (order, name) = (self.order, "c".into());
         let transaction = self.connection.transaction().expect("a transaction");
         let row = CellWrite { space, name, order, seq: order, edits: edits.to_vec() };

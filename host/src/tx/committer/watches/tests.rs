@@ -4,13 +4,8 @@ use crate::{
     value::{Edit, Value},
 };
 
-fn owner(number: u8) -> Did {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[number; 32]).verifying_key();
-    Did::from_public_key(key.to_bytes()).expect("a key")
-}
-
 fn cell(name: &str) -> CellId {
-    CellId { owner: owner(1), name: name.into() }
+    CellId { owner: Did::numbered(1), name: name.into() }
 }
 
 /// A batch that writes cells: each with its commit, none for a removal.
@@ -18,7 +13,7 @@ fn batch(writes: &[(&str, u64, Option<i64>)]) -> Batch {
     let write = |(name, seq, value): &(&str, u64, Option<i64>)| {
         let put = value.map(|value| Value::encode(&value).expect("a value"));
         let edits = vec![Edit { path: Path::root(), put }];
-        CellWrite { space: owner(1), name: (*name).into(), order: *seq, seq: *seq, edits }
+        CellWrite { space: Did::numbered(1), name: (*name).into(), order: *seq, seq: *seq, edits }
     };
     Batch { cells: writes.iter().map(write).collect(), ..Batch::default() }
 }
@@ -36,9 +31,9 @@ fn place(watches: &Arc<Watches>, topic: Topic) -> Place {
 fn with_no_watcher_nothing_is_looked_at_and_who_leaves_leaves_nothing() {
     let watches: Arc<Watches> = Arc::default();
     assert!(watches.wrote(&batch(&[("x", 1, Some(1))])).is_empty());
-    let (first, is_first) = watches.join(Topic::Cell(cell("x")), Some(owner(2))).expect("a place");
+    let (first, is_first) = watches.join(Topic::Cell(cell("x")), Some(Did::numbered(2))).expect("a place");
     let (second, is_second) = watches.join(Topic::Cell(cell("x")), None).expect("a place");
-    let cells = place(&watches, Topic::Cells(owner(1), "x".into()));
+    let cells = place(&watches, Topic::Cells(Did::numbered(1), "x".into()));
     assert!(is_first && !is_second && Arc::ptr_eq(&first.watched, &second.watched));
     let before = first.watched.marked();
     reach(&watches, &[("x", 1, Some(1)), ("y", 1, Some(1)), ("x", 2, Some(2))]);
@@ -69,7 +64,7 @@ fn an_answer_counts_the_writes_up_to_its_revision_and_a_part_is_made_once() {
 #[test]
 fn the_list_of_a_prefix_has_each_cell_once_and_gaps_where_states_were_written_over() {
     let watches: Arc<Watches> = Arc::default();
-    let place = place(&watches, Topic::Cells(owner(1), "k".into()));
+    let place = place(&watches, Topic::Cells(Did::numbered(1), "k".into()));
     // What is written while the list is made stands behind what was there.
     reach(&watches, &[("k2", 9, Some(1))]);
     let there = [("k1", 2), ("k2", 4), ("k3", 4)].map(|(name, seq)| Name { name: name.into(), seq });
