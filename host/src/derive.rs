@@ -15,7 +15,7 @@
 //! not. Else nothing runs that nobody reads.
 //!
 //! A cell that a run needs while it stands on the stack is a cycle, if each cell above it is there because a run reads it: all of
-//! them get the same error, with the reads of all, so that they are looked at again when one of those changes (D5).
+//! them get the same error, which hangs on what all of them have read, so that they are looked at again when that changes (D5).
 
 mod memos;
 
@@ -383,11 +383,7 @@ impl Work<'_> {
         for at in place..=top {
             let memo = self.stamped(&self.stack[at].cell.clone(), shared.clone());
             self.put(at, memo);
-            self.looked += 1_024;
-            if self.looked > STEP_BYTES {
-                self.looked = 0;
-                breathe().await;
-            }
+            self.pause().await;
         }
         while self.stack.len() > place {
             self.pop();
@@ -416,15 +412,20 @@ impl Work<'_> {
         Memo { stamp, ..memo }
     }
 
-    async fn step(&mut self, top: usize) -> Next {
+    /// Lets others run when much was looked at, and counts one step more.
+    async fn pause(&mut self) {
         if self.looked > STEP_BYTES {
             self.looked = 0;
             breathe().await;
         }
+        self.looked += 1_024;
+    }
+
+    async fn step(&mut self, top: usize) -> Next {
+        self.pause().await;
         if self.view.snapshot.is_lost() {
             return Next::Lost;
         }
-        self.looked += 1_024;
         self.fuel += cost::DERIVE_STEP;
         if self.stack[top].why != Why::Look
             && let Some(over) = self.over()
@@ -437,7 +438,7 @@ impl Work<'_> {
             Step::Look => match self.deriver.memos.get(&frame.cell) {
                 None => Next::Step(Step::Run),
                 Some(memo) if memo.holds(self.view) => Next::Ready(memo.still(self.view)),
-                // Its reads are those of all members: a walk along them says nothing of what it would read itself.
+                // It has no reads of its own to walk along: those of all members are below it.
                 Some(memo) if matches!(memo.run.value, Err(Underivable::Cycle(_))) => Next::Step(Step::Run),
                 Some(memo) => {
                     frame.last = Some(memo.run.clone());

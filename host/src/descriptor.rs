@@ -52,9 +52,7 @@ impl Declaration {
 impl Descriptor {
     /// Returns what is derived: cells, and families of them as `NAME:`.
     pub(crate) fn derived(&self) -> impl Iterator<Item = String> {
-        let derived = |(_, declared): &(&String, &Declaration)| declared.derived;
-        let cells = self.cells.iter().filter(derived).map(|(name, _)| name.clone());
-        cells.chain(self.families.iter().filter(derived).map(|(name, _)| format!("{name}{FAMILY_END}")))
+        named(&self.cells, Some(&self.families), |declared| declared.derived)
     }
 
     /// Returns what is declared of a cell: by itself, or by its family.
@@ -77,9 +75,7 @@ impl Descriptor {
             "cell" => (&self.cells, Some(&self.families)),
             _ => (&self.streams, None),
         };
-        let can = |(_, declared): &(&String, &Declaration)| declared.is_grantable();
-        let families = second.into_iter().flatten().filter(can).map(|(name, _)| format!("{name}{FAMILY_END}"));
-        first.iter().filter(can).map(|(name, _)| name.clone()).chain(families)
+        named(first, second, Declaration::is_grantable)
     }
 
     /// Reads what `describe` returned, as a value too; the error says what is wrong with it.
@@ -102,6 +98,19 @@ impl Descriptor {
         let derives = cells.values().chain(families.values()).any(|declared| declared.derived);
         Ok((value, Descriptor { tags, cells, families, streams, derives, more: more(told)? }))
     }
+}
+
+type Declarations = BTreeMap<String, Declaration>;
+
+/// Returns the names of those that are so: as they are, and of families as `NAME:`.
+fn named(
+    plain: &Declarations,
+    families: Option<&Declarations>,
+    is_so: fn(&Declaration) -> bool,
+) -> impl Iterator<Item = String> {
+    let families = families.into_iter().flatten().filter(move |(_, declared)| is_so(declared));
+    let plain = plain.iter().filter(move |(_, declared)| is_so(declared)).map(|(name, _)| name.clone());
+    plain.chain(families.map(|(name, _)| format!("{name}{FAMILY_END}")))
 }
 
 fn map(what: &str, value: Data) -> Result<BTreeMap<String, Data>, String> {

@@ -223,7 +223,8 @@ pub struct Limits {
     pub table_elements_max: usize,
     /// Wasm stack of a turn, in bytes. Set when the host is built.
     pub stack_bytes_max: usize,
-    /// Component-model handles open at once in a turn. One that is lent to a call, as all are to `get-each`, counts twice meanwhile.
+    /// Component-model handles open at once in a turn. One that is lent to a call, as all are to `get-each`, counts twice
+    /// meanwhile.
     pub handles_max: usize,
     /// Bytes that the host copies out of a guest in one host call.
     pub hostcall_bytes_max: usize,

@@ -104,19 +104,19 @@ pub fn ungrantable(descriptor: &Descriptor, kind: &str, name: &str) -> Option<St
         Some(declared) if declared.receipts => Some("takes receipts from the host only".to_owned()),
         Some(_) => Some("is private: nobody can be granted it".to_owned()),
         None => {
-            let family = descriptor.families.get_key_value(family_of(name).unwrap_or(name));
-            match family.filter(|_| kind == "cell") {
-                Some((family, declared)) if declared.is_grantable() => {
-                    let family = clip(family, 128);
-                    return Some(format!("is of a family, which is granted as a whole: {family}{FAMILY_END}"));
+            let family = family_of(name).unwrap_or(name);
+            Some(match descriptor.families.get(family).filter(|_| kind == "cell") {
+                Some(declared) if declared.is_grantable() => {
+                    format!("is of a family, which is granted as a whole: {}{FAMILY_END}", clip(family, 128))
                 }
-                Some(_) => return Some("is of a family that is private: nobody can be granted it".to_owned()),
-                None => {}
-            }
-            let can: Vec<_> = descriptor.grantable(kind).collect();
-            let meant = nearest(name, can.iter().map(String::as_str));
-            let meant = meant.map(|meant| format!("; did you mean {}?", clip(meant, 128))).unwrap_or_default();
-            Some(format!("is not declared; what can be granted: {}{meant}", clip(&can.join(", "), 256)))
+                Some(_) => "is of a family that is private: nobody can be granted it".to_owned(),
+                None => {
+                    let can: Vec<_> = descriptor.grantable(kind).collect();
+                    let meant = nearest(name, can.iter().map(String::as_str));
+                    let meant = meant.map(|meant| format!("; did you mean {}?", clip(meant, 128))).unwrap_or_default();
+                    format!("is not declared; what can be granted: {}{meant}", clip(&can.join(", "), 256))
+                }
+            })
         }
     }
 }

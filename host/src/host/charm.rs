@@ -54,8 +54,8 @@ impl Charm {
         self
     }
 
-    /// Lets it read these cells of another charm, families as `NAME:`, by its DID or its name: of one that is installed together with it, or that
-    /// the store knows.
+    /// Lets it read these cells of another charm, families as `NAME:`, by its DID or its name: of one that is installed together
+    /// with it, or that the store knows.
     pub fn may_read(mut self, owner: impl Into<Owner>, cells: Names) -> Charm {
         self.grants.push((owner.into(), Wanted::Read(cells)));
         self

@@ -112,7 +112,7 @@ impl Committer {
         Ok(done.seq)
     }
 
-    /// Counts a conflict that a turn met before its commit.
+    /// Counts a conflict that a turn meets where nothing is locked: before its commit, or in the rights that hold then.
     pub fn beaten(&self, cause: Cause) -> Failure {
         self.locked().conflicts += 1;
         Failure::Conflict(cause)
@@ -159,15 +159,12 @@ impl Committer {
         let directory = self.directory();
         let listed: Vec<CellId> = tx.reads.listed().collect();
         if let Some(cell) = directory.uncovered(&tx.writer, tx.reads.cells().chain(&listed)) {
-            let cause = Cause::Right { cell: cell.clone() };
-            self.locked().conflicts += 1;
-            return Err(Failure::Conflict(cause));
+            return Err(self.beaten(Cause::Right { cell: cell.clone() }));
         }
         // One that was written is derived from now on: it is another cell.
         if let Some(cell) = tx.reads.written().find(|cell| directory.derivation(&cell.owner, &cell.name).is_some()) {
             let cause = Cause::Derived { cell: cell.clone(), path: Path::root(), below: Vec::new() };
-            self.locked().conflicts += 1;
-            return Err(Failure::Conflict(cause));
+            return Err(self.beaten(cause));
         }
         self.judge(ending, &directory);
         tx.view.directory = directory;
